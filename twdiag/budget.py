@@ -1,0 +1,111 @@
+"""The port budget: how many local ports connect() can hand out towards one destination.
+
+Kernel: __inet_hash_connect() in net/ipv4/inet_hashtables.c.  A port is free for a destination if it
+is in ip_local_port_range, not in ip_local_reserved_ports, not owned by an explicitly bound socket
+on any local address, and (source, port, destination, destination port) is not taken.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Mapping, Sequence
+
+DEFAULT_RANGE: Final = (32768, 60999)
+DEFAULT_REUSE_DELAY_MS: Final = 1000
+"""How old a TIME_WAIT must be for tcp_tw_reuse where tcp_tw_reuse_delay (Linux 6.14) is absent."""
+
+
+@dataclass(frozen=True)
+class PortBudget:
+    """The ports that connect() may use.
+
+    `low`..`high` is ip_local_port_range (both included); `reserved` and `blocked` are the ports in
+    it that reservations and bound sockets take away.
+    """
+
+    low: int
+    high: int
+    reserved: frozenset[int]
+    blocked: frozenset[int]
+
+    @classmethod
+    def of(cls, sysctls: Mapping[str, str], bound: Collection[int]) -> PortBudget:
+        """Return the budget from the sysctls and the ports of bound sockets and listeners.
+
+        A range that was not seen or makes no sense gives Linux's default; rules that rest on the
+        budget name the sysctl in their needs, so they are skipped then.
+        """
+        low, high = parse_range(sysctls.get("net.ipv4.ip_local_port_range", "")) or DEFAULT_RANGE
+        reserved = {
+            port
+            for first, last in parse_ports(sysctls.get("net.ipv4.ip_local_reserved_ports", ""))
+            for port in range(max(first, low), min(last, high) + 1)
+        }
+        blocked = {port for port in bound if low <= port <= high} - reserved
+        return cls(low, high, frozenset(reserved), frozenset(blocked))
+
+    @property
+    def size(self) -> int:
+        """Ports in the range."""
+        return self.high - self.low + 1
+
+    @property
+    def ports(self) -> int:
+        """Ports that connect() can use towards one destination."""
+        return self.size - len(self.reserved) - len(self.blocked)
+
+    @cached_property
+    def usable_mask(self) -> bytes:
+        """One byte for each port number: 1 where connect() can hand the port out."""
+        mask = bytearray(1 << 16)
+        mask[self.low : self.high + 1] = b"\x01" * self.size
+        for port in self.reserved | self.blocked:
+            mask[port] = 0
+        return bytes(mask)
+
+    def __contains__(self, port: int) -> bool:
+        return self.low <= port <= self.high
+
+
+def parse_range(text: str) -> tuple[int, int] | None:
+    """Return (low, high) of "32768 60999", None where the text is no such range."""
+    words = text.split()
+    if len(words) != 2 or not all(word.isdigit() for word in words):
+        return None
+    low, high = int(words[0]), int(words[1])
+    return (low, high) if 0 < low <= high <= 0xFFFF else None
+
+
+def parse_ports(text: str) -> list[tuple[int, int]]:
+    """Return [(first, last), ...] of "8080,9000-9010"; parts that make no sense are left out."""
+    ranges = []
+    for part in text.replace(",", " ").split():
+        first, _, last = part.partition("-")
+        if first.isdigit() and (last or first).isdigit():
+            ranges.append((int(first), int(last or first)))
+    return ranges
+
+
+def seconds_until_full(
+    history: Sequence[int], held: int, rate: float, ports: int, hold_seconds: float
+) -> float | None:
+    """Return in how many seconds all ports are taken at a closing rate, None where never.
+
+    `history` has the TIME_WAITs that began in each of the last 60 seconds, newest last; `held` are
+    the other sockets on the tuple, taken as constant; each close holds a port `hold_seconds`.
+    TIME_WAITs leave in the order they came, while `rate` new ones arrive each second.
+    """
+    lasting = list(history)[-max(1, round(hold_seconds)) :]
+    waiting = sum(lasting)
+    if held + waiting >= ports:
+        return 0.0
+    for second in range(1, len(lasting) + 1):
+        remaining = sum(lasting[second:])
+        used = held + remaining + rate * second
+        if used >= ports:
+            return float(second)
+    return None

@@ -1,0 +1,30 @@
+"""The errors that reach a user: one sentence, a next step and an exit code."""
+
+from __future__ import annotations
+
+
+class TwdiagError(Exception):
+    """Something twdiag cannot do; shown as `what` and, on a second line, `next_step`.
+
+    `exit_code` is 3 (UNKNOWN) unless a subclass says otherwise: not being able to look is never
+    a warning or a critical state of the host.
+    """
+
+    exit_code = 3
+
+    def __init__(self, what: str, next_step: str = "") -> None:
+        super().__init__(what)
+        self.what = what
+        self.next_step = next_step
+
+
+class UsageError(TwdiagError):
+    """The words on the command line, in the environment or in a file make no sense."""
+
+
+class SourceError(TwdiagError):
+    """A source of socket states cannot be read."""
+
+
+class SourceRefused(SourceError):
+    """The kernel refuses a source (a missing right or a missing kernel feature)."""

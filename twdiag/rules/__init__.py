@@ -1,0 +1,149 @@
+"""The rules: pure functions from a Snapshot to findings, and the one function that runs them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from twdiag import __version__
+from twdiag.errors import UsageError
+from twdiag.flows import both
+from twdiag.limits import nearest
+from twdiag.model import Report, Skip
+from twdiag.rules import (
+    accept_queue_full,
+    bound_ports_running_out,
+    close_wait_idle_pool,
+    close_wait_leak,
+    close_wait_never_accepted,
+    close_wait_unread,
+    connection_churn,
+    fd_limit_near,
+    fin_unanswered,
+    listener_in_ephemeral_range,
+    misleading_sysctl,
+    peer_never_closes,
+    ports_running_out,
+    restart_blocked,
+    server_closes_first,
+    syn_unanswered,
+    time_wait_rising,
+    time_wait_table_filling,
+)
+from twdiag.tcp import State
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from twdiag.limits import Limits
+    from twdiag.model import Finding, Gap, Rule, Snapshot, Value
+
+RULES: Final[tuple[Rule, ...]] = (
+    ports_running_out.RULE,
+    bound_ports_running_out.RULE,
+    time_wait_table_filling.RULE,
+    time_wait_rising.RULE,
+    server_closes_first.RULE,
+    connection_churn.RULE,
+    close_wait_leak.RULE,
+    close_wait_unread.RULE,
+    close_wait_never_accepted.RULE,
+    close_wait_idle_pool.RULE,
+    fd_limit_near.RULE,
+    accept_queue_full.RULE,
+    peer_never_closes.RULE,
+    fin_unanswered.RULE,
+    syn_unanswered.RULE,
+    restart_blocked.RULE,
+    listener_in_ephemeral_range.RULE,
+    misleading_sysctl.RULE,
+)
+"""Every rule, in the order in which findings of the same severity are shown."""
+
+
+def select(chosen: Iterable[str] = (), ignored: Iterable[str] = ()) -> tuple[Rule, ...]:
+    """Return the rules that --select and --ignore leave; UsageError for a name that is none."""
+    chosen, ignored = tuple(chosen), tuple(ignored)
+    names = [rule.name for rule in RULES]
+    for name in (*chosen, *ignored):
+        if name not in names:
+            raise UsageError(
+                f"there is no rule {name!r}{nearest(name, names)}", "list them with: twdiag explain"
+            )
+    return tuple(
+        rule for rule in RULES if (not chosen or rule.name in chosen) and rule.name not in ignored
+    )
+
+
+def inodes_wanted(snapshot: Snapshot, limits: Limits, rules: Iterable[Rule] = RULES) -> set[int]:
+    """Return the socket inodes whose owners the rules would name on this snapshot."""
+    wanted: set[int] = set()
+    for rule in rules:
+        if rule.inodes is not None and _unseen_need(rule, snapshot) is None:
+            wanted.update(rule.inodes(snapshot, limits))
+    wanted.discard(0)
+    return wanted
+
+
+def analyze(snapshot: Snapshot, limits: Limits, rules: Iterable[Rule] = RULES) -> Report:
+    """Run the rules over a snapshot; a rule whose needs were not seen is recorded as skipped."""
+    findings: list[Finding] = []
+    skipped: list[Skip] = []
+    for rule in rules:
+        gap = _unseen_need(rule, snapshot)
+        if gap is None:
+            findings.extend(rule.check(snapshot, limits))
+        else:
+            skipped.append(Skip(rule.name, gap.why, gap.how))
+    findings.sort(key=lambda finding: -finding.severity)
+    timed = "timers" not in snapshot.missing
+    return Report(
+        version=__version__,
+        taken_at=snapshot.taken_at,
+        host=snapshot.host,
+        source=snapshot.source,
+        netns=snapshot.netns,
+        states=snapshot.sockets.count_states(),
+        closes=snapshot.flows.closes.seconds if timed else None,
+        findings=tuple(findings),
+        skipped=tuple(skipped),
+        gaps=snapshot.gaps,
+        facts=_facts(snapshot),
+    )
+
+
+def _unseen_need(rule: Rule, snapshot: Snapshot) -> Gap | None:
+    """Return the gap that keeps a rule from looking; "a|b" is met by either."""
+    gaps = {gap.what: gap for gap in snapshot.gaps if not gap.partial}
+    for need in rule.needs:
+        alternatives = need.split("|")
+        if "earlier" in alternatives and snapshot.earlier is not None:
+            continue
+        blocking = [gaps[name] for name in alternatives if name in gaps]
+        if len(blocking) == len([name for name in alternatives if name != "earlier"]):
+            return blocking[0]
+    return None
+
+
+def _facts(snapshot: Snapshot) -> dict[str, Value]:
+    """Return the numbers behind a report that has nothing to complain about."""
+    flows = snapshot.flows
+    waiting = flows.time_wait
+    by_server = both(waiting, flows.server_side).count(1)
+    by_client = both(waiting, flows.client_side).count(1)
+    busiest = flows.connections.most_common(1)
+    facts: dict[str, Value] = {
+        "sockets": len(snapshot.sockets),
+        "time_wait": waiting.count(1),
+        "time_wait_server_closed": by_server,
+        "time_wait_client_closed": by_client,
+        "time_wait_limit": snapshot.sysctl("net.ipv4.tcp_max_tw_buckets"),
+        "close_wait": snapshot.sockets.count_states().get(State.CLOSE_WAIT, 0),
+        "ports": flows.budget.ports,
+        "busiest_destination": None,
+        "busiest_destination_used": 0,
+    }
+    if busiest:
+        (_, address, port), used = busiest[0]
+        facts["busiest_destination"] = f"{snapshot.sockets.addresses.text(address)} port {port}"
+        facts["busiest_destination_used"] = used
+    return facts

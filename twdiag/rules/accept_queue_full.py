@@ -1,0 +1,107 @@
+"""A listener's accept queue is full, so new connections are dropped.
+
+What it means:
+The kernel completes handshakes on its own and queues the connections for accept(). The queue
+takes backlog + 1 of them (the backlog is the smaller of listen()'s argument and
+net.core.somaxconn). This listener's queue (Recv-Q) has reached that.
+
+Why it matters:
+While it is full, new SYNs and last ACKs of the open are dropped, counted in ListenOverflows and
+ListenDrops. Clients do not see a refusal: they retransmit after 1, 3 and 7 s and then time out.
+
+What to do:
+Find out why the process accepts too slowly: it hangs, it is out of descriptors or workers, or the
+load is too high. Raise the backlog only for bursts that the server can work off.
+
+What not to do:
+- Do not raise somaxconn alone: the application's own listen() argument is the limit if it is
+  smaller, and it takes effect at the next listen().
+- Do not set tcp_abort_on_overflow: it turns a delay into an error for every client.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from twdiag.model import Advice, Confidence, Finding, Place, Rule, Severity
+from twdiag.rules import manual
+from twdiag.rules.subjects import listener_inodes, listener_name, listener_subject, software_advice
+from twdiag.tcp import State
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from twdiag.flows import Listener
+    from twdiag.limits import Limits
+    from twdiag.model import Snapshot
+
+NAME = "accept-queue-full"
+MANUAL = __doc__ or ""
+
+
+def queue_of(snapshot: Snapshot, listener: Listener) -> tuple[int, int | None]:
+    """Return (connections waiting for accept(), backlog) of a listener's fullest copy.
+
+    The backlog is None where the source does not show it.
+    """
+    table = snapshot.sockets
+    row = max(listener.rows, key=lambda r: table.recv_q[r] - table.send_q[r])
+    backlog = None if "backlog" in snapshot.missing else table.send_q[row]
+    return table.recv_q[row], backlog
+
+
+def _full(snapshot: Snapshot) -> Iterator[Listener]:
+    for listener in snapshot.flows.listeners.values():
+        queued, backlog = queue_of(snapshot, listener)
+        if backlog is not None and queued > backlog:
+            yield listener
+
+
+def inodes(snapshot: Snapshot, limits: Limits) -> Iterator[int]:
+    """Yield the inodes of the listeners whose queue is full."""
+    return listener_inodes(snapshot, _full(snapshot))
+
+
+def check(snapshot: Snapshot, limits: Limits) -> Iterator[Finding]:
+    """Yield one finding for each listener whose queue is full."""
+    for listener in _full(snapshot):
+        subject = listener_subject(snapshot, listener)
+        queued, backlog = queue_of(snapshot, listener)
+        drops = snapshot.grown("TcpExt.ListenOverflows")
+        grown = f"; {drops:,} SYNs dropped between the two samples" if drops else ""
+        somaxconn = snapshot.sysctl("net.core.somaxconn")
+        yield Finding(
+            NAME,
+            Severity.CRITICAL,
+            Confidence.OBSERVED,
+            f"the accept queue of {listener_name(subject)} is full: {queued:,} waiting, backlog "
+            f"{backlog:,}{grown}",
+            subject,
+            {
+                "accept_queue": queued,
+                "backlog": backlog,
+                "somaxconn": somaxconn,
+                "listen_overflows": snapshot.counters.get("TcpExt.ListenOverflows"),
+                "new_listen_overflows": drops,
+            },
+            manual.why(MANUAL),
+            (
+                Advice(
+                    "See why the server accepts too slowly",
+                    "is it blocked, out of workers, or at its descriptor limit?",
+                    verify="nstat -az TcpExtListenOverflows stays the same",
+                ),
+                *software_advice(subject.processes, "server", "accept-queue"),
+                Advice(
+                    "For bursts, raise the application's backlog",
+                    f"its listen() argument; net.core.somaxconn (now {somaxconn}) caps it",
+                    "connections wait longer instead of being dropped",
+                ),
+            ),
+            manual.do_not(MANUAL),
+            Place.of(State.SYN_RECV),
+            snapshot.netns,
+        )
+
+
+RULE = Rule(NAME, MANUAL, check, ("sockets", "queues", "backlog"), inodes)

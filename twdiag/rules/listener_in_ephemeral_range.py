@@ -1,0 +1,106 @@
+"""A server's fixed port lies where the kernel takes ports for outgoing connections.
+
+What it means:
+The port was chosen by the application (an explicit bind()) and lies inside ip_local_port_range,
+without being in ip_local_reserved_ports. Listeners whose port the kernel chose are not meant.
+
+Why it matters:
+While the server runs, its port is safe. When it is stopped, or before it starts at boot, an
+outgoing connection can take the number as its own local port, and then the server cannot bind,
+not even with SO_REUSEADDR, until that connection and its TIME_WAIT are gone.
+
+What to do:
+Reserve the port, or move the service below the range.
+
+What not to do:
+- Do not widen ip_local_port_range downwards without looking at what listens there.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from twdiag.budget import DEFAULT_RANGE
+from twdiag.model import Advice, Confidence, Finding, Place, Rule, Severity
+from twdiag.rules import manual
+from twdiag.rules.subjects import listener_inodes, listener_name, listener_subject
+from twdiag.tcp import State
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from twdiag.flows import Listener
+    from twdiag.limits import Limits
+    from twdiag.model import Snapshot
+
+NAME = "listener-in-ephemeral-range"
+MANUAL = __doc__ or ""
+_RESERVED = "net.ipv4.ip_local_reserved_ports"
+
+
+def _concerned(snapshot: Snapshot) -> Iterator[Listener]:
+    """Yield one listener for each fixed, unreserved port in the range."""
+    budget, cookies = snapshot.flows.budget, snapshot.sockets.cookie
+    auto_bound = snapshot.auto_bound or frozenset()
+    seen: set[int] = set()
+    for listener in snapshot.flows.listeners.values():
+        if listener.port not in budget or listener.port in budget.reserved:
+            continue
+        if all(cookies[row] in auto_bound for row in listener.rows) or listener.port in seen:
+            continue
+        seen.add(listener.port)
+        yield listener
+
+
+def inodes(snapshot: Snapshot, limits: Limits) -> Iterator[int]:
+    """Yield the inodes of the listeners concerned."""
+    return listener_inodes(snapshot, _concerned(snapshot))
+
+
+def check(snapshot: Snapshot, limits: Limits) -> Iterator[Finding]:
+    """Yield one finding for each fixed port in the range."""
+    budget = snapshot.flows.budget
+    reserved = snapshot.sysctls.get(_RESERVED, "")
+    for listener in _concerned(snapshot):
+        subject = listener_subject(snapshot, listener)
+        widened = (budget.low, budget.high) != DEFAULT_RANGE and not (
+            DEFAULT_RANGE[0] <= listener.port <= DEFAULT_RANGE[1]
+        )
+        because = ", which was widened over it" if widened else ""
+        ports = f"{reserved},{listener.port}" if reserved else str(listener.port)
+        yield Finding(
+            NAME,
+            Severity.NOTICE,
+            Confidence.OBSERVED,
+            f"{listener_name(subject)} listens inside the ephemeral range "
+            f"{budget.low}-{budget.high}{because}, and the port is not reserved",
+            subject,
+            {
+                "port": listener.port,
+                "range_low": budget.low,
+                "range_high": budget.high,
+                "range_widened": widened,
+            },
+            manual.why(MANUAL),
+            (
+                Advice(
+                    "Reserve the port",
+                    f"sysctl -w {_RESERVED}={ports} (and the same in /etc/sysctl.d/)",
+                    "one ephemeral port fewer",
+                    f"cat /proc/sys/{_RESERVED.replace('.', '/')}",
+                ),
+                Advice("Or move the service below the range", f"a port below {budget.low}"),
+            ),
+            manual.do_not(MANUAL),
+            Place.of(State.LISTEN),
+            snapshot.netns,
+        )
+
+
+RULE = Rule(
+    NAME,
+    MANUAL,
+    check,
+    ("sockets", "bind-mode", "net.ipv4.ip_local_port_range", _RESERVED),
+    inodes,
+)

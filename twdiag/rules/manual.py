@@ -1,0 +1,42 @@
+"""Read a rule's manual: the docstring's sections, so that findings and pages say the same."""
+
+from __future__ import annotations
+
+import inspect
+from typing import Final
+
+HEADINGS: Final = ("What it means", "Why it matters", "What to do", "What not to do")
+
+
+def sections(manual: str) -> dict[str, str]:
+    """Return {heading: text} of a manual; the text before the first heading is under "".
+
+    Paragraphs stay apart by an empty line, and lines of a paragraph are joined by a blank.
+    """
+    found: dict[str, list[list[str]]] = {"": [[]]}
+    current = ""
+    for line in inspect.cleandoc(manual).splitlines():
+        heading = line.rstrip().removesuffix(":")
+        if line.rstrip().endswith(":") and heading in HEADINGS:
+            current = heading
+            found[current] = [[]]
+        elif not line.strip():
+            found[current].append([])
+        elif line.startswith("- "):
+            found[current].append([line.strip()])
+        else:
+            found[current][-1].append(line.strip())
+    return {
+        name: "\n\n".join(" ".join(part) for part in parts if part) for name, parts in found.items()
+    }
+
+
+def why(manual: str) -> str:
+    """Return the manual's "Why it matters" as one paragraph."""
+    return sections(manual).get("Why it matters", "").replace("\n\n", " ")
+
+
+def do_not(manual: str) -> tuple[str, ...]:
+    """Return the items of the manual's "What not to do"."""
+    text = sections(manual).get("What not to do", "")
+    return tuple(part.removeprefix("- ") for part in text.split("\n\n") if part)

@@ -1,0 +1,111 @@
+"""Left-over sockets of a stopped server would make its next bind() fail.
+
+What it means:
+Sockets of a port on which nothing listens any more are still there, with several remote ends:
+what a server leaves behind that closed its connections first, or whose listener is closed
+already. Each left-over socket, in whatever state, blocks bind() to its address and port unless
+both it and the new socket have SO_REUSEADDR; TIME_WAIT does so for 60 s.
+
+Why it matters:
+A restart fails with EADDRINUSE ("Address already in use") until the last of them has gone.
+
+What to do:
+Set SO_REUSEADDR before bind(); nearly every server does. It only helps if the sockets that are
+left over were made by a listener that had it too. Otherwise wait for the seconds given.
+
+What not to do:
+- Do not use SO_REUSEPORT for this: it does not help against left-over sockets.
+- Do not move the server to another port.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from itertools import compress
+from typing import TYPE_CHECKING
+
+from twdiag.model import Advice, Confidence, Finding, Place, PortSubject, Rule, Severity
+from twdiag.rules import manual
+from twdiag.tcp import State
+from twdiag.wording import count, duration
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from twdiag.limits import Limits
+    from twdiag.model import Snapshot
+
+NAME = "restart-blocked"
+MANUAL = __doc__ or ""
+
+
+def _left_over(snapshot: Snapshot) -> dict[int, list[int]]:
+    """Return the rows of local ports outside the ephemeral range that no listener has.
+
+    A port with several remote ends, at different remote ports, was a service; an outgoing
+    connection from a fixed port (NFS) has one remote end and the remote port of its service.
+    """
+    table, flows = snapshot.sockets, snapshot.flows
+    live = table.mask(State.LISTEN, State.CLOSE)
+    groups: dict[int, list[int]] = defaultdict(list)
+    skip = bytes(1 if number in flows.budget or number == 0 else 0 for number in range(1 << 16))
+    outside = bytes(map(skip.__getitem__, table.sport))
+    wanted = bytes(
+        not (a or b or c) for a, b, c in zip(outside, live, flows.server_side, strict=True)
+    )
+    for row in compress(range(len(table)), wanted):
+        groups[table.sport[row]].append(row)
+    return groups
+
+
+def check(snapshot: Snapshot, limits: Limits) -> Iterator[Finding]:
+    """Yield one finding for each port whose server cannot come back yet."""
+    table = snapshot.sockets
+    for port, rows in _left_over(snapshot).items():
+        remote_ports = {table.dport[row] for row in rows}
+        if len(remote_ports) >= limits["restart-blocked"]:
+            yield _finding(snapshot, port, rows)
+
+
+def _finding(snapshot: Snapshot, port: int, rows: list[int]) -> Finding:
+    table = snapshot.sockets
+    states = Counter(State(table.state[row]) for row in rows)
+    only_timed = set(states) <= {State.TIME_WAIT}
+    # The timer wheel removes a TIME_WAIT up to 2 s after its 60 s (HZ=250).
+    free_in = max(table.expires[row] for row in rows) / 1000 + 2 if only_timed else None
+    until = f", for {duration(free_in)} more" if free_in is not None else ""
+    words = ", ".join(f"{number:,} {state.name}" for state, number in states.most_common())
+    return Finding(
+        NAME,
+        Severity.NOTICE,
+        Confidence.INFERRED,
+        f"nothing listens on port {port}, but {count(len(rows), 'socket')} of it are left "
+        f"({words}): bind() without SO_REUSEADDR fails{until}",
+        PortSubject(port),
+        {
+            "sockets": len(rows),
+            "states": [state.name for state, _ in states.most_common()],
+            "state_sockets": [number for _, number in states.most_common()],
+            "seconds_until_free": None if free_in is None else round(free_in, 1),
+            "addresses": sorted({table.addresses.text(table.src[row]) for row in rows})[:5],
+        },
+        manual.why(MANUAL),
+        (
+            Advice(
+                "Set SO_REUSEADDR on the listening socket before bind()",
+                "setsockopt(SOL_SOCKET, SO_REUSEADDR, 1)",
+                "none for a server: it never allows two live listeners",
+                f"ss -tan sport = :{port} | wc -l",
+            ),
+            Advice(
+                "Or wait until the sockets are gone",
+                f"{duration(free_in)}" if free_in is not None else "their peers have to close",
+            ),
+        ),
+        manual.do_not(MANUAL),
+        Place.of(states.most_common(1)[0][0]),
+        snapshot.netns,
+    )
+
+
+RULE = Rule(NAME, MANUAL, check, ("sockets", "net.ipv4.ip_local_port_range"))

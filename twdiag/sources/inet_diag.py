@@ -1,0 +1,285 @@
+"""Encode sock_diag requests and decode their answers into a SocketTable.  Pure: bytes in, rows out.
+
+Layout: include/uapi/linux/inet_diag.h (struct inet_diag_req_v2, struct inet_diag_msg),
+include/uapi/linux/netlink.h and include/uapi/linux/sock_diag.h.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import struct
+import sys
+from array import array
+from typing import TYPE_CHECKING, Final
+
+from twdiag.errors import SourceError, SourceRefused
+from twdiag.model import TcpInfo
+from twdiag.table import BOUND, SocketTable, widen
+from twdiag.tcp import State
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+AF_INET: Final = 2
+AF_INET6: Final = 10
+IPPROTO_TCP: Final = 6
+IPPROTO_MPTCP: Final = 262
+
+SOCK_DIAG_BY_FAMILY: Final = 20
+NLMSG_ERROR: Final = 2
+NLMSG_DONE: Final = 3
+NLM_F_REQUEST: Final = 0x1
+NLM_F_MULTI: Final = 0x2
+NLM_F_DUMP_INTR: Final = 0x10
+NLM_F_DUMP: Final = 0x300
+
+_REQ_BYTECODE: Final = 1
+_REQ_PROTOCOL: Final = 3
+_EXT_INFO: Final = 1 << (2 - 1)  # INET_DIAG_INFO is 2; idiag_ext holds bit (number - 1)
+_ATTR_INFO: Final = 2
+_ATTR_SKV6ONLY: Final = 11
+
+# struct inet_diag_bc_op: accept (+4) a socket whose port the kernel chose, reject (+8) the others.
+_BC_AUTO_ONLY: Final = struct.pack("=BBH", 6, 4, 8)
+
+ALL_STATES: Final = sum(1 << state for state in State) | 1 << 12 | 1 << BOUND
+"""Every state bit, SYN_RECV requests (12) and bound, unconnected sockets (13, Linux 6.8) too."""
+
+_HEADER: Final = struct.Struct("=IHHII")  # nlmsg_len, type, flags, seq, pid
+_ROW_BYTES: Final = _HEADER.size + 72  # header + struct inet_diag_msg
+_ERRNO: Final = struct.Struct("=i")
+_ATTR: Final = struct.Struct("=HH")
+# last_data_sent, last_ack_sent, last_data_recv, last_ack_recv: struct tcp_info, uapi/linux/tcp.h
+_TCP_INFO_AGES: Final = struct.Struct("=44x4I")
+_LITTLE: Final = sys.byteorder == "little"
+_KNOWN_STATES: Final = frozenset(range(1, 14))
+_STATE_OF: Final = bytes({12: State.SYN_RECV, BOUND: State.CLOSE}.get(n, n) for n in range(256))
+_MAPPED_WORD: Final = struct.pack("!I", 0xFFFF)
+
+
+def state_bits(*states: State) -> int:
+    """Return the idiag_states mask of some states."""
+    return sum(1 << state for state in states)
+
+
+def encode_request(
+    family: int,
+    states: int = ALL_STATES,
+    *,
+    info: bool = False,
+    auto_bound_only: bool = False,
+    protocol: int = IPPROTO_TCP,
+    seq: int = 1,
+) -> bytes:
+    """Return a dump request.
+
+    `info` asks for struct tcp_info; `auto_bound_only` keeps sockets whose local port was not chosen
+    by an explicit bind() (no SOCK_BINDPORT_LOCK).  A protocol above 255 (MPTCP) travels in an
+    attribute, since sdiag_protocol is one byte.
+    """
+    attributes = b""
+    if auto_bound_only:
+        attributes += _attribute(_REQ_BYTECODE, _BC_AUTO_ONLY)
+    if protocol > 255:
+        attributes += _attribute(_REQ_PROTOCOL, struct.pack("=I", protocol))
+    body = struct.pack(
+        "=BBBxI48x", family, min(protocol, 255), _EXT_INFO if info else 0, states & 0xFFFFFFFF
+    )
+    length = _HEADER.size + len(body) + len(attributes)
+    flags = NLM_F_REQUEST | NLM_F_DUMP
+    return _HEADER.pack(length, SOCK_DIAG_BY_FAMILY, flags, seq, 0) + body + attributes
+
+
+def _attribute(kind: int, payload: bytes) -> bytes:
+    return _ATTR.pack(_ATTR.size + len(payload), kind) + payload + bytes(-len(payload) % 4)
+
+
+class Dump:
+    """Takes the datagrams of one dump; `done` turns True at its end.
+
+    Rows go to `table`; with `info`, `tcp_info` collects the ages that were asked for, by cookie.
+    `interrupted` tells that the kernel flagged the dump as inconsistent.
+    """
+
+    def __init__(self, table: SocketTable, seq: int = 1, *, info: bool = False) -> None:
+        self.table = table
+        self.seq = seq
+        self.info = info
+        self.done = False
+        self.interrupted = False
+        self.tcp_info: dict[int, TcpInfo] = {}
+
+    def feed(self, datagram: bytes | bytearray | memoryview) -> None:
+        """Decode one datagram.
+
+        Raises SourceRefused where the kernel refuses the dump and SourceError where the bytes make
+        no sense; a dump that ends with an errno is an error, never "no sockets".
+        """
+        data = memoryview(datagram)
+        position = 0
+        while position < len(data):
+            position += self._message(data, position)
+
+    def _message(self, data: memoryview, position: int) -> int:
+        """Decode the message, or the run of equally long rows, at a position; return its bytes."""
+        if len(data) - position < _HEADER.size:
+            raise SourceError(f"a netlink message is cut at byte {position}")
+        length, kind, flags, seq, _ = _HEADER.unpack_from(data, position)
+        if length < _HEADER.size or position + length > len(data):
+            raise SourceError(f"a netlink message at byte {position} claims {length} bytes")
+        aligned = min((length + 3) & ~3, len(data) - position)
+        if seq != self.seq:
+            return int(aligned)  # a late answer to an earlier request
+        if flags & NLM_F_DUMP_INTR:
+            self.interrupted = True
+        if kind == SOCK_DIAG_BY_FAMILY:
+            return self._rows(data, position, length)
+        if kind in (NLMSG_DONE, NLMSG_ERROR):
+            self._end(data[position + _HEADER.size : position + length])
+        return int(aligned)
+
+    def _end(self, payload: memoryview) -> None:
+        self.done = True
+        number = -_ERRNO.unpack_from(payload)[0] if len(payload) >= _ERRNO.size else 0
+        if number > 0:
+            name = errno.errorcode.get(number, str(number))
+            raise SourceRefused(
+                f"the kernel refuses the socket dump: {os.strerror(number)} ({name})",
+                "load the tcp_diag module (modprobe tcp_diag) or use --source proc",
+            )
+
+    def _rows(self, data: memoryview, position: int, length: int) -> int:
+        if length < _ROW_BYTES:
+            raise SourceError(f"a socket row at byte {position} has only {length} bytes")
+        if length % 4:
+            padded = bytes(data[position : position + length]) + bytes(-length % 4)
+            self._append(padded, len(padded), 1)
+            return min(len(padded), len(data) - position)
+        count = _run_length(data[position:], length)
+        block = bytes(data[position : position + count * length])
+        families = block[16::length]
+        if families.count(families[0]) == count:
+            self._append(block, length, count)
+        else:
+            for at in range(0, count * length, length):
+                self._append(block[at : at + length], length, 1)
+        return count * length
+
+    def _append(self, block: bytes, length: int, count: int) -> None:
+        """Append `count` rows of one family and `length` bytes each to the columns."""
+        table = self.table
+        first = len(table)
+        states = block[17::length]
+        if not set(states) <= _KNOWN_STATES:
+            raise SourceError(f"a socket row has the unknown state {max(states)}")
+        # A request socket is its own pseudo-state (12, NEW_SYN_RECV) to the kernel only.
+        table.state.frombytes(states.translate(_STATE_OF))
+        table.timer.frombytes(block[18::length])
+        table.retrans.frombytes(block[19::length])
+        halves, words, step = memoryview(block).cast("H"), memoryview(block).cast("I"), length // 4
+        table.sport.extend(_host_order("H", halves[10 :: 2 * step]))
+        table.dport.extend(_host_order("H", halves[11 :: 2 * step]))
+        self._append_addresses(block, words, length, count)
+        table.cookie.extend(_cookies(words[15::step], words[16::step]))
+        table.expires.frombytes(words[17::step].tobytes())
+        table.recv_q.frombytes(words[18::step].tobytes())
+        table.send_q.frombytes(words[19::step].tobytes())
+        table.uid.frombytes(words[20::step].tobytes())
+        table.inode.frombytes(words[21::step].tobytes())
+        if b"\x07" in states:
+            table.bound.update(first + i for i, s in enumerate(states) if s == State.CLOSE)
+        if self.info or (block[16] == AF_INET6 and b"\x0a" in states):
+            self._attributes(block, length, first)
+
+    def _append_addresses(self, block: bytes, words: memoryview, length: int, count: int) -> None:
+        table, step = self.table, length // 4
+        if block[16] == AF_INET:
+            table.src.extend(widen(_host_order("I", words[6::step])))
+            table.dst.extend(widen(_host_order("I", words[10::step])))
+            return
+        if block[16] != AF_INET6:
+            raise SourceError(f"a socket row has the unknown address family {block[16]}")
+        for column, word in ((table.src, 6), (table.dst, 10)):
+            if _all_mapped(words, word, step, count):
+                column.extend(widen(_host_order("I", words[word + 3 :: step])))
+                continue
+            number = table.addresses.of_bytes
+            interfaces = words[14::step]
+            at = 4 * word
+            column.extend(
+                number(block[i * length + at : i * length + at + 16], interfaces[i])
+                for i in range(count)
+            )
+
+    def _attributes(self, block: bytes, length: int, first: int) -> None:
+        """Keep what the attributes of these rows say: IPV6_V6ONLY and the ages of tcp_info."""
+        for index, at in enumerate(range(0, len(block), length)):
+            state = block[at + 17]
+            for kind, start, end in _walk_attributes(block, at + _ROW_BYTES, at + length):
+                if kind == _ATTR_SKV6ONLY and end > start:
+                    if state == State.LISTEN and block[start]:
+                        self.table.v6only.add(first + index)
+                elif kind == _ATTR_INFO and end - start >= _TCP_INFO_AGES.size:
+                    sent, _, data, ack = _TCP_INFO_AGES.unpack_from(block, start)
+                    self.tcp_info[self.table.cookie[first + index]] = TcpInfo(sent, data, ack)
+
+
+def _run_length(data: memoryview, length: int) -> int:
+    """Return how many rows of the same length, type and flags follow each other at the start.
+
+    A dump mixes row lengths (TIME_WAIT 96 bytes, full sockets 124 and more), so a datagram is a few
+    runs.  The heads of a run are compared as one strided copy; a mismatch is found by bisection.
+    """
+    count = len(data) // length
+    words = data[: count * length].cast("I")
+    step = length // 4
+    lengths, kinds = words[0::step].tobytes(), words[1::step].tobytes()
+
+    def alike(rows: int) -> bool:
+        size = 4 * rows
+        return lengths[:size] == lengths[:4] * rows and kinds[:size] == kinds[:4] * rows
+
+    if alike(count):
+        return count
+    known, unknown = 1, count
+    while unknown - known > 1:
+        middle = (known + unknown) // 2
+        if alike(middle):
+            known = middle
+        else:
+            unknown = middle
+    return known
+
+
+def _host_order(typecode: str, view: memoryview) -> array[int]:
+    column = array(typecode, view.tobytes())
+    if _LITTLE:
+        column.byteswap()
+    return column
+
+
+def _cookies(low: memoryview, high: memoryview) -> array[int]:
+    raw = bytearray(8 * len(low))
+    with memoryview(raw).cast("I") as halves:
+        halves[0 if _LITTLE else 1 :: 2] = low
+        halves[1 if _LITTLE else 0 :: 2] = high
+    return array("Q", bytes(raw))
+
+
+def _all_mapped(words: memoryview, word: int, step: int, count: int) -> bool:
+    return (
+        words[word + 2 :: step].tobytes() == _MAPPED_WORD * count
+        and not any(words[word::step].tobytes())
+        and not any(words[word + 1 :: step].tobytes())
+    )
+
+
+def _walk_attributes(block: bytes, at: int, end: int) -> Iterator[tuple[int, int, int]]:
+    """Yield (type, first byte, end) of each attribute; stop at one that does not fit."""
+    while at + _ATTR.size <= end:
+        size, kind = _ATTR.unpack_from(block, at)
+        if size < _ATTR.size or at + size > end:
+            return
+        yield kind & 0x3FFF, at + _ATTR.size, at + size
+        at += (size + 3) & ~3

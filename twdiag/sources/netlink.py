@@ -1,0 +1,219 @@
+"""Read every TCP socket of this network namespace by sock_diag, the kernel's own dump."""
+
+from __future__ import annotations
+
+import errno
+import os
+import socket
+from itertools import compress
+from typing import TYPE_CHECKING, Final
+
+from twdiag.errors import SourceError, SourceRefused
+from twdiag.model import Gap, TcpInfo
+from twdiag.sources import inet_diag
+from twdiag.sources.inet_diag import AF_INET, AF_INET6, ALL_STATES, IPPROTO_MPTCP, Dump
+from twdiag.sources.proc import read_text
+from twdiag.sources.seen import Seen
+from twdiag.table import TIMER_TIME_WAIT, SocketTable
+from twdiag.tcp import State
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+_NETLINK_SOCK_DIAG: Final = 4
+# The kernel fills up to 32 KiB a datagram, but only once it has seen a buffer of that size
+# (netlink_recvmsg() keeps the largest as max_recvmsg_len); a smaller one would cut rows.
+_BUFFER: Final = 65536
+_QUIET_SECONDS: Final = 5.0
+_TRIES: Final = 3
+_IS_FULL: Final = bytes(timer != TIMER_TIME_WAIT for timer in range(256))
+_HALF_CLOSED: Final = (State.CLOSE_WAIT, State.FIN_WAIT2)
+
+
+class Interrupted(SourceError):
+    """The dump lost rows (ENOBUFS): it has to be taken again."""
+
+
+def read_netlink() -> Seen:
+    """Return what sock_diag shows: all TCP sockets, ages of the half-closed, auto-bound listeners.
+
+    Raises SourceRefused where the kernel (or a seccomp filter) does not allow the dump, SourceError
+    where it cannot be understood or does not end.
+    """
+    with _Channel() as channel:
+        table, gaps = _read_table(channel)
+        seen = Seen(table, gaps=gaps)
+        if _mptcp_sockets():
+            _add_mptcp(channel, table)
+        table.drop(_repeated(table))
+        if _needs_ages(table):
+            seen.tcp_info = _read_ages(channel)
+        seen.auto_bound = _read_auto_bound(channel)
+        return seen
+
+
+class _Channel:
+    """A netlink socket that takes one dump after the other."""
+
+    def __init__(self) -> None:
+        try:
+            self._socket = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, _NETLINK_SOCK_DIAG)
+        except OSError as error:
+            raise SourceRefused(
+                f"a netlink socket is refused: {error.strerror}",
+                "allow AF_NETLINK (systemd: RestrictAddressFamilies=AF_NETLINK) or use "
+                "--source proc",
+            ) from error
+        self._socket.settimeout(_QUIET_SECONDS)
+        self._buffer = bytearray(_BUFFER)
+        self._seq = 0
+
+    def __enter__(self) -> _Channel:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._socket.close()
+
+    def dump(
+        self,
+        table: SocketTable,
+        family: int,
+        states: int = ALL_STATES,
+        *,
+        info: bool = False,
+        auto_bound_only: bool = False,
+        protocol: int = inet_diag.IPPROTO_TCP,
+    ) -> Dump:
+        """Append one dump to a table and return it, with what else it said."""
+        self._seq += 1
+        request = inet_diag.encode_request(
+            family,
+            states,
+            info=info,
+            auto_bound_only=auto_bound_only,
+            protocol=protocol,
+            seq=self._seq,
+        )
+        dump = Dump(table, self._seq, info=info)
+        view = memoryview(self._buffer)
+        try:
+            self._socket.sendto(request, (0, 0))
+            while not dump.done:
+                received, _, flags, _ = self._socket.recvmsg_into([self._buffer])
+                if flags & socket.MSG_TRUNC or not received:
+                    raise SourceError("the kernel sent a datagram of an unexpected size")
+                dump.feed(view[:received])
+        except TimeoutError as error:
+            raise SourceError(
+                f"the kernel stopped answering the socket dump for {_QUIET_SECONDS:.0f} s",
+                "run again, or use --source proc",
+            ) from error
+        except OSError as error:
+            if error.errno == errno.ENOBUFS:
+                raise Interrupted("the kernel dropped a part of the socket dump") from error
+            raise SourceRefused(
+                f"the kernel refuses the socket dump: {error.strerror}", "use --source proc"
+            ) from error
+        return dump
+
+
+def _read_table(channel: _Channel) -> tuple[SocketTable, list[Gap]]:
+    """Return all TCP sockets of both families; a dump that lost rows is taken again."""
+    for attempt in range(_TRIES):
+        table = SocketTable()
+        try:
+            interrupted = channel.dump(table, AF_INET).interrupted
+            interrupted |= _dump_ipv6(channel, table)
+        except Interrupted:
+            if attempt == _TRIES - 1:
+                raise
+            continue
+        if not interrupted:
+            return table, []
+    why = "the socket table changed during each dump, so some rows may be missing"
+    return table, [Gap("sockets", why, "run again when the host is calmer", partial=True)]
+
+
+def _dump_ipv6(channel: _Channel, table: SocketTable) -> bool:
+    try:
+        return channel.dump(table, AF_INET6).interrupted
+    except SourceRefused:
+        if os.path.exists("/proc/net/if_inet6"):
+            raise
+        return False  # a kernel without IPv6 has no IPv6 sockets
+
+
+def _mptcp_sockets() -> bool:
+    """Return whether this namespace holds MPTCP sockets at all, which is cheap to know."""
+    lines = (read_text("/proc/net/protocols") or "").splitlines()
+    fields = [line.split() for line in lines if line.startswith("MPTCP")]
+    return any(len(f) > 2 and f[2].isdigit() and int(f[2]) > 0 for f in fields)
+
+
+def _add_mptcp(channel: _Channel, table: SocketTable) -> None:
+    """Append the closing MPTCP connections.
+
+    Their subflows stay ESTABLISHED in the TCP dump while the connection waits in CLOSE_WAIT, so a
+    leak would be invisible there.
+    """
+    first = len(table)
+    states = inet_diag.state_bits(State.CLOSE_WAIT, State.FIN_WAIT2)
+    for family in (AF_INET, AF_INET6):
+        try:
+            channel.dump(table, family, states, protocol=IPPROTO_MPTCP)
+        except SourceRefused:
+            break  # the mptcp_diag module is absent: there is nothing to see through it
+    table.mptcp.update(range(first, len(table)))
+
+
+def _repeated(table: SocketTable) -> set[int]:
+    """Return the rows of full sockets that the dump reports for the second time.
+
+    A dump resumes at (bucket, index in bucket), so rows can repeat while the table changes.  Only
+    full sockets are checked: there are few, and a repeated TIME_WAIT is one in 264,000.
+    """
+    seen: set[int] = set()
+    repeated: set[int] = set()
+    full = table.timer.tobytes().translate(_IS_FULL)
+    for index in compress(range(len(table)), full):
+        cookie = table.cookie[index]
+        if cookie in seen and index not in table.mptcp:
+            repeated.add(index)
+        seen.add(cookie)
+    return repeated
+
+
+def _needs_ages(table: SocketTable) -> bool:
+    return any(
+        table.timer[index] != TIMER_TIME_WAIT and index not in table.mptcp
+        for index in table.rows_in(*_HALF_CLOSED)
+    )
+
+
+def _read_ages(channel: _Channel) -> dict[int, TcpInfo]:
+    """Return the ages (tcp_info) of the sockets that wait half closed, by cookie."""
+    ages: dict[int, TcpInfo] = {}
+    states = inet_diag.state_bits(*_HALF_CLOSED)
+    for family in (AF_INET, AF_INET6):
+        try:
+            ages.update(channel.dump(SocketTable(), family, states, info=True).tcp_info)
+        except SourceRefused:
+            break
+    return ages
+
+
+def _read_auto_bound(channel: _Channel) -> frozenset[int] | None:
+    """Return the cookies of the listeners whose port the kernel chose.  LISTEN alone is cheap."""
+    table = SocketTable()
+    states = inet_diag.state_bits(State.LISTEN)
+    try:
+        channel.dump(table, AF_INET, states, auto_bound_only=True)
+        channel.dump(table, AF_INET6, states, auto_bound_only=True)
+    except SourceRefused:
+        return None
+    return frozenset(table.cookie)

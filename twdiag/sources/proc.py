@@ -1,0 +1,211 @@
+"""Read sockets, counters and sysctls from /proc: the fallback for sockets, the source for the rest.
+
+Parsers take text and are pure; an error quotes file, line number and line.  Formats:
+Documentation/networking/proc_net_tcp.rst, net/ipv4/proc.c, and get_tcp4_sock() and
+get_timewait4_sock() in net/ipv4/tcp_ipv4.c.
+"""
+
+from __future__ import annotations
+
+import os
+import struct
+import sys
+from typing import TYPE_CHECKING, Final
+
+from twdiag.errors import SourceError, SourceRefused
+from twdiag.model import Gap
+from twdiag.sources.seen import Seen
+from twdiag.table import SocketTable
+from twdiag.tcp import State
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+_USER_HZ: Final = os.sysconf("SC_CLK_TCK")
+_LITTLE: Final = sys.byteorder == "little"
+
+
+def read_text(path: str) -> str | None:
+    """Return a file of /proc as text, None where it is absent or may not be read."""
+    try:
+        with open(path, "rb") as file:
+            return file.read().decode("utf-8", "replace")
+    except OSError:
+        return None
+
+
+def read_proc(root: str = "/proc/net") -> Seen:
+    """Return the sockets of /proc/net/tcp and tcp6.
+
+    They have timers, queues and inodes, but no ages, cookies, IPV6_V6ONLY or bind mode, and no
+    bound, unconnected sockets.  Raises SourceRefused where /proc/net/tcp cannot be read.
+    """
+    table = SocketTable()
+    for name, required in (("tcp", True), ("tcp6", False)):
+        path = f"{root}/{name}"
+        text = read_text(path)
+        if text is not None:
+            parse_tcp(text, table, path)
+        elif required:
+            raise SourceRefused(f"{path} cannot be read", "mount /proc, or run on Linux")
+    how = "let twdiag use netlink (--source netlink tells why it cannot)"
+    return Seen(
+        table,
+        gaps=[
+            Gap("tcp-info", "/proc/net/tcp does not show how long a socket waits", how),
+            Gap("bind-mode", "/proc/net/tcp does not show who chose a listener's port", how),
+            Gap(
+                "bound", "/proc/net/tcp does not show bound, unconnected sockets", how, partial=True
+            ),
+            Gap("backlog", "/proc/net/tcp does not show a listener's backlog", how),
+        ],
+    )
+
+
+def parse_tcp(text: str, table: SocketTable, path: str = "/proc/net/tcp") -> None:
+    """Append the rows of /proc/net/tcp or tcp6 to a table.
+
+    Raises SourceError, quoting the line, where a row is malformed.
+    """
+    for number, line in enumerate(text.splitlines()[1:], start=2):
+        if not line.strip():
+            continue
+        try:
+            _add_row(line.split(), table)
+        except (ValueError, IndexError) as error:
+            raise SourceError(f"{path}, line {number}: malformed row {line[:120]!r}") from error
+
+
+def _add_row(fields: list[str], table: SocketTable) -> None:
+    local, local_port = _endpoint(fields[1], table)
+    remote, remote_port = _endpoint(fields[2], table)
+    state = int(fields[3], 16)
+    send_q, recv_q = (int(part, 16) for part in fields[4].split(":"))
+    timer, when = (int(part, 16) for part in fields[5].split(":"))
+    retrans, uid, inode = int(fields[6], 16), int(fields[7]), int(fields[9])
+    state = State.SYN_RECV if state == 12 else State(state)
+    if state is State.LISTEN:
+        send_q = 0  # the backlog is not in this file; the accept queue is in recv_q
+    table.state.append(state)
+    table.timer.append(timer & 0xFF)
+    table.retrans.append(min(retrans, 255))
+    table.expires.append(min(when * 1000 // _USER_HZ, 0xFFFFFFFF) if timer else 0)
+    table.src.append(local)
+    table.sport.append(local_port)
+    table.dst.append(remote)
+    table.dport.append(remote_port)
+    table.recv_q.append(recv_q & 0xFFFFFFFF)
+    table.send_q.append(send_q & 0xFFFFFFFF)
+    table.uid.append(uid & 0xFFFFFFFF)
+    table.inode.append(inode & 0xFFFFFFFF)
+    table.cookie.append(0)
+
+
+def _endpoint(field: str, table: SocketTable) -> tuple[int, int]:
+    """Return (address number, port) of a field such as 0100007F:1F90.
+
+    The address is printed as native 32-bit words of the network-order bytes.
+    """
+    digits, _, port = field.partition(":")
+    if len(digits) not in (8, 32):
+        raise ValueError(field)
+    words = [int(digits[at : at + 8], 16) for at in range(0, len(digits), 8)]
+    raw = struct.pack(f"={len(words)}I", *words)
+    number = int(port, 16)
+    if number > 0xFFFF:
+        raise ValueError(field)
+    return table.addresses.of_bytes(raw), number
+
+
+def parse_sockstat(text: str) -> dict[str, int]:
+    """Return {"TCP.tw": 12, ...} of /proc/net/sockstat; words that are not pairs are left out."""
+    values: dict[str, int] = {}
+    for line in text.splitlines():
+        name, _, rest = line.partition(":")
+        words = rest.split()
+        for key, value in zip(words[::2], words[1::2], strict=False):
+            if value.lstrip("-").isdigit():
+                values[f"{name.strip()}.{key}"] = int(value)
+    return values
+
+
+def parse_counters(text: str, path: str = "/proc/net/netstat") -> dict[str, int]:
+    """Return {"TcpExt.TW": 5, ...} of /proc/net/netstat or snmp.
+
+    Lines come in pairs, names above values.  A pair of unequal length (some vendor kernels) gives
+    the values up to the shorter; raises SourceError where a name line has no value line.
+    """
+    values: dict[str, int] = {}
+    lines = [line for line in text.splitlines() if line.strip()]
+    if len(lines) % 2:
+        raise SourceError(f"{path}, line {len(lines)}: a line of names without values")
+    for number, (names, numbers) in enumerate(zip(lines[::2], lines[1::2], strict=True)):
+        group, _, keys = names.partition(":")
+        other, _, counts = numbers.partition(":")
+        if group != other:
+            raise SourceError(
+                f"{path}, line {2 * number + 2}: {other[:40]!r} follows {group[:40]!r}"
+            )
+        for key, count in zip(keys.split(), counts.split(), strict=False):
+            if count.lstrip("-").isdigit():
+                values[f"{group}.{key}"] = int(count)
+    return values
+
+
+def read_counters(root: str = "/proc/net") -> tuple[dict[str, int], dict[str, int], list[Gap]]:
+    """Return (counters, sockstat, gaps) of this namespace."""
+    counters: dict[str, int] = {}
+    gaps: list[Gap] = []
+    for name in ("netstat", "snmp"):
+        text = read_text(f"{root}/{name}")
+        try:
+            if text is None:
+                raise SourceError(f"{root}/{name} cannot be read")
+            counters.update(parse_counters(text, f"{root}/{name}"))
+        except SourceError as error:
+            gaps.append(Gap(name, error.what, "mount /proc and allow reading it"))
+    text = read_text(f"{root}/sockstat")
+    sockstat = parse_sockstat(text) if text is not None else {}
+    if "TCP.tw" not in sockstat:
+        why = f"{root}/sockstat cannot be read" if text is None else "sockstat has no TCP line"
+        gaps.append(Gap("sockstat", why, "mount /proc and allow reading it"))
+    return counters, sockstat, gaps
+
+
+SYSCTLS: Final = (
+    "net.ipv4.ip_local_port_range",
+    "net.ipv4.ip_local_reserved_ports",
+    "net.ipv4.tcp_ehash_entries",
+    "net.ipv4.tcp_fin_timeout",
+    "net.ipv4.tcp_max_orphans",
+    "net.ipv4.tcp_max_tw_buckets",
+    "net.ipv4.tcp_rfc1337",
+    "net.ipv4.tcp_timestamps",
+    "net.ipv4.tcp_tw_recycle",
+    "net.ipv4.tcp_tw_reuse",
+    "net.ipv4.tcp_tw_reuse_delay",
+    "net.core.somaxconn",
+)
+_OPTIONAL_SYSCTLS: Final = frozenset(
+    {
+        "net.ipv4.tcp_ehash_entries",  # Linux 6.1
+        "net.ipv4.tcp_max_orphans",  # not shown in a child namespace on some kernels
+        "net.ipv4.tcp_tw_recycle",  # gone since 4.12
+        "net.ipv4.tcp_tw_reuse_delay",  # Linux 6.14
+    }
+)
+
+
+def read_sysctls(
+    names: Iterable[str] = SYSCTLS, root: str = "/proc/sys"
+) -> tuple[dict[str, str], list[Gap]]:
+    """Return the sysctls that can be read, and a gap for each that should be there and is not."""
+    values: dict[str, str] = {}
+    gaps: list[Gap] = []
+    for name in names:
+        text = read_text(f"{root}/{name.replace('.', '/')}")
+        if text is not None:
+            values[name] = " ".join(text.split())
+        elif name not in _OPTIONAL_SYSCTLS:
+            gaps.append(Gap(name, f"the sysctl {name} cannot be read", "mount /proc/sys"))
+    return values, gaps

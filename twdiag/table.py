@@ -1,0 +1,250 @@
+"""The socket table: every socket of a namespace in columns, so that 600,000 rows stay cheap.
+
+A row is one socket.  A column is an `array`, filled by C-speed copies and grouped by C-speed
+iteration; a `Socket` tuple is made only for the few rows that are shown.
+"""
+
+from __future__ import annotations
+
+import socket as _socket
+import struct
+import sys
+from array import array
+from itertools import compress
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+from twdiag.tcp import State
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+BOUND: Final = 13
+"""Bound but neither listening nor connected: the kernel's TCP_BOUND_INACTIVE pseudo-state.
+
+sock_diag selects such sockets by this state bit and reports them in state CLOSE (Linux 6.8).
+"""
+
+# Values of idiag_timer (net/ipv4/inet_diag.c) and of the `tr` field of /proc/net/tcp.
+TIMER_NONE: Final = 0
+TIMER_RETRANSMIT: Final = 1
+TIMER_KEEPALIVE: Final = 2
+TIMER_TIME_WAIT: Final = 3
+TIMER_ZERO_WINDOW: Final = 4
+
+_FIRST_IPV6: Final = 1 << 32
+_MAPPED_PREFIX: Final = bytes(10) + b"\xff\xff"
+_LINK_LOCAL: Final = 0xFE80
+
+
+class Socket(NamedTuple):
+    """One row, readable.  Addresses are plain text, v4-mapped ones folded to IPv4.
+
+    `expires` is the milliseconds until the timer fires; `recv_q` and `send_q` are bytes, except in
+    LISTEN, where they are the accept queue and its backlog.
+    """
+
+    state: State
+    local_address: str
+    local_port: int
+    remote_address: str
+    remote_port: int
+    timer: int = TIMER_NONE
+    expires: int = 0
+    retrans: int = 0
+    recv_q: int = 0
+    send_q: int = 0
+    uid: int = 0
+    inode: int = 0
+    cookie: int = 0
+
+
+class Addresses:
+    """Numbers for addresses: an IPv4 address is its own number, an IPv6 one is numbered as seen.
+
+    Numbers below 2**32 are IPv4 addresses in host order, so that ranges are plain comparisons.
+    A link-local address keeps its interface, since it means nothing without it.
+    """
+
+    def __init__(self) -> None:
+        self._ids: dict[tuple[bytes, int], int] = {}
+        self._texts: list[str] = []
+
+    def of_bytes(self, raw: bytes, interface: int = 0) -> int:
+        """Return the number of a 4-byte or 16-byte address in network order."""
+        if len(raw) == 4:
+            return int.from_bytes(raw, "big")
+        if raw.startswith(_MAPPED_PREFIX):
+            return int.from_bytes(raw[12:], "big")
+        scope = interface if (raw[0] << 8 | raw[1]) & 0xFFC0 == _LINK_LOCAL else 0
+        number = self._ids.get((raw, scope))
+        if number is None:
+            number = _FIRST_IPV6 + len(self._texts)
+            self._ids[raw, scope] = number
+            text = _socket.inet_ntop(_socket.AF_INET6, raw)
+            self._texts.append(f"{text}%{scope}" if scope else text)
+        return number
+
+    def of_text(self, text: str) -> int:
+        """Return the number of an address in text form; ValueError where it is none."""
+        plain, _, scope = text.partition("%")
+        try:
+            if ":" not in plain:
+                return self.of_bytes(_socket.inet_pton(_socket.AF_INET, plain))
+            raw = _socket.inet_pton(_socket.AF_INET6, plain)
+        except OSError as error:
+            raise ValueError(f"not an IP address: {text!r}") from error
+        return self.of_bytes(raw, int(scope) if scope.isdigit() else 0)
+
+    def text(self, number: int) -> str:
+        """Return the plain text of an address number."""
+        if number < _FIRST_IPV6:
+            return _socket.inet_ntoa(struct.pack("!I", number))
+        return self._texts[number - _FIRST_IPV6]
+
+
+def is_ipv6(number: int) -> bool:
+    """Return whether an address number stands for an IPv6 address (v4-mapped ones do not)."""
+    return number >= _FIRST_IPV6
+
+
+class SocketTable:
+    """Sockets in columns.
+
+    Columns, one entry a row: `state` (kernel number), `timer` (TIMER_*), `retrans`, `expires` (ms),
+    `src`/`dst` (address numbers), `sport`/`dport` (host order), `recv_q`/`send_q`, `uid`, `inode`,
+    `cookie`.  `bound` holds the rows of bound, unconnected sockets; `v6only` the listeners that
+    take no IPv4.  A source that cannot fill a column records a gap and leaves zeros.
+    """
+
+    __slots__ = (
+        "addresses",
+        "bound",
+        "cookie",
+        "dport",
+        "dst",
+        "expires",
+        "inode",
+        "mptcp",
+        "recv_q",
+        "retrans",
+        "send_q",
+        "sport",
+        "src",
+        "state",
+        "timer",
+        "uid",
+        "v6only",
+    )
+
+    def __init__(self) -> None:
+        self.addresses = Addresses()
+        self.state = array("B")
+        self.timer = array("B")
+        self.retrans = array("B")
+        self.expires = array("I")
+        self.src = array("Q")
+        self.dst = array("Q")
+        self.sport = array("H")
+        self.dport = array("H")
+        self.recv_q = array("I")
+        self.send_q = array("I")
+        self.uid = array("I")
+        self.inode = array("I")
+        self.cookie = array("Q")
+        self.bound: set[int] = set()
+        self.v6only: set[int] = set()
+        self.mptcp: set[int] = set()
+
+    def __len__(self) -> int:
+        return len(self.state)
+
+    def add(self, row: Socket) -> int:
+        """Append one readable socket and return its row number."""
+        self.state.append(row.state)
+        self.timer.append(row.timer)
+        self.retrans.append(min(row.retrans, 255))
+        self.expires.append(min(row.expires, 0xFFFFFFFF))
+        self.src.append(self.addresses.of_text(row.local_address))
+        self.dst.append(self.addresses.of_text(row.remote_address))
+        self.sport.append(row.local_port)
+        self.dport.append(row.remote_port)
+        self.recv_q.append(min(row.recv_q, 0xFFFFFFFF))
+        self.send_q.append(min(row.send_q, 0xFFFFFFFF))
+        self.uid.append(row.uid)
+        self.inode.append(row.inode)
+        self.cookie.append(row.cookie)
+        return len(self.state) - 1
+
+    @classmethod
+    def of(cls, rows: Iterable[Socket]) -> SocketTable:
+        """Return a table of readable sockets."""
+        table = cls()
+        for row in rows:
+            table.add(row)
+        return table
+
+    def row(self, index: int) -> Socket:
+        """Return one row as a readable socket."""
+        return Socket(
+            State(self.state[index]),
+            self.addresses.text(self.src[index]),
+            self.sport[index],
+            self.addresses.text(self.dst[index]),
+            self.dport[index],
+            self.timer[index],
+            self.expires[index],
+            self.retrans[index],
+            self.recv_q[index],
+            self.send_q[index],
+            self.uid[index],
+            self.inode[index],
+            self.cookie[index],
+        )
+
+    def __iter__(self) -> Iterator[Socket]:
+        return map(self.row, range(len(self)))
+
+    def mask(self, *states: State) -> bytes:
+        """Return one byte a row: 1 where its state is one of these, else 0.  C speed."""
+        wanted = bytes(1 if number in states else 0 for number in range(256))
+        return self.state.tobytes().translate(wanted)
+
+    def rows_in(self, *states: State) -> list[int]:
+        """Return the numbers of the rows in these states, ascending.  C speed."""
+        return list(compress(range(len(self)), self.mask(*states)))
+
+    def count_states(self) -> dict[State, int]:
+        """Return how many sockets are in each state that occurs, bound ones left out."""
+        raw = self.state.tobytes()
+        counts = {state: raw.count(state) for state in State}
+        counts[State.CLOSE] -= len(self.bound)
+        return {state: count for state, count in counts.items() if count}
+
+    def drop(self, rows: set[int]) -> None:
+        """Remove rows (the few that a dump under load reports twice)."""
+        if not rows:
+            return
+        keep = bytearray(b"\x01") * len(self)
+        for index in rows:
+            keep[index] = 0
+        moved = {old: new for new, old in enumerate(compress(range(len(self)), keep))}
+        for name in ("state", "timer", "retrans", "expires", "src", "dst", "sport", "dport"):
+            self._compress(name, keep)
+        for name in ("recv_q", "send_q", "uid", "inode", "cookie"):
+            self._compress(name, keep)
+        self.bound = {moved[i] for i in self.bound if i in moved}
+        self.v6only = {moved[i] for i in self.v6only if i in moved}
+        self.mptcp = {moved[i] for i in self.mptcp if i in moved}
+
+    def _compress(self, name: str, keep: bytearray) -> None:
+        column: array[int] = getattr(self, name)
+        setattr(self, name, array(column.typecode, compress(column, keep)))
+
+
+def widen(words: memoryview | array[int]) -> array[int]:
+    """Return 32-bit words as a 64-bit column without making an object per row."""
+    count = len(words)
+    raw = bytearray(8 * count)
+    with memoryview(raw).cast("I") as halves:
+        halves[1 if sys.byteorder == "big" else 0 :: 2] = memoryview(words)
+    return array("Q", bytes(raw))

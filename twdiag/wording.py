@@ -1,0 +1,50 @@
+"""Numbers as they stand in sentences: counts, rates, shares and durations."""
+
+from __future__ import annotations
+
+import math
+
+
+def count(number: int, one: str, many: str = "") -> str:
+    """Return "1 socket" or "27,104 sockets"."""
+    return f"{number:,} {one if number == 1 else many or one + 's'}"
+
+
+def rate(per_second: float) -> str:
+    """Return "470/s", "5.7/s" or "0.4/s"."""
+    return f"{per_second:,.0f}/s" if per_second >= 10 else f"{per_second:.1f}/s"
+
+
+def share(ratio: float) -> str:
+    """Return a ratio as "96 %", never rounded up to 100 % before it is reached."""
+    percent = 100 * ratio
+    return f"{math.floor(percent) if percent >= 1 else round(percent, 1):g} %"
+
+
+def duration(seconds: float) -> str:
+    """Return "9 s", "4 min", "3.5 h" or "2.1 days"."""
+    if seconds < 120:
+        return f"{seconds:.0f} s"
+    if seconds < 7200:
+        return f"{seconds / 60:.0f} min"
+    if seconds < 172_800:
+        return f"{seconds / 3600:.1f} h"
+    return f"{seconds / 86_400:.1f} days"
+
+
+def between(low: float | None, high: float | None) -> str:
+    """Return an age as far as its bounds are known: "12 s to 40 s", "at least 12 s"."""
+    if low is None and high is None:
+        return "of unknown age"
+    if low is None:
+        return f"at most {duration(high or 0.0)} old"
+    if high is None:
+        return f"at least {duration(low)} old"
+    if duration(low) == duration(high):
+        return f"{duration(low)} old"
+    return f"{duration(low)} to {duration(high)} old"
+
+
+def endpoint(address: str, port: int) -> str:
+    """Return "10.0.0.5:5432" or "[2001:db8::1]:5432"."""
+    return f"[{address}]:{port}" if ":" in address else f"{address}:{port}"
