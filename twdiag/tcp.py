@@ -655,7 +655,7 @@ PHASES: Final[dict[State, Phase]] = {
             "this end closed first and the close is complete; the ports are held so that a lost "
             "last ACK can be repeated and old segments cannot reach a new connection",
             Actor.LOCAL_TIMER,
-            "nothing: the timer runs out by itself",
+            "the timer runs out by itself",
             f"{TIME_WAIT_SECONDS} s, compiled into Linux; no sysctl shortens it",
             _RFC + "3.6.1",
         ),

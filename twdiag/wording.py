@@ -48,3 +48,21 @@ def between(low: float | None, high: float | None) -> str:
 def endpoint(address: str, port: int) -> str:
     """Return "10.0.0.5:5432" or "[2001:db8::1]:5432"."""
     return f"[{address}]:{port}" if ":" in address else f"{address}:{port}"
+
+
+def visible(text: str) -> str:
+    """Return text from outside with everything that could act on a terminal made visible.
+
+    Control characters (C0, C1, DEL), line separators and bidirectional controls become escapes
+    such as \\x1b, and undecodable bytes (surrogates) too, so that the result is one inert line.
+    """
+    if text.isascii() and text.isprintable():
+        return text
+    return "".join(c if c.isprintable() or c == "\u00a0" else _escape(c) for c in text)
+
+
+def _escape(character: str) -> str:
+    number = ord(character)
+    if number < 0x100:
+        return f"\\x{number:02x}"
+    return f"\\u{number:04x}" if number < 0x10000 else f"\\U{number:08x}"

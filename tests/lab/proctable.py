@@ -12,13 +12,19 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from twdiag.lab import Stage
 
-STATES = dict(
-    enumerate(
-        "ESTABLISHED SYN_SENT SYN_RECV FIN_WAIT1 FIN_WAIT2 TIME_WAIT CLOSE CLOSE_WAIT LAST_ACK "
-        "LISTEN CLOSING".split(),
-        start=1,
-    )
-)
+STATES = {
+    1: "ESTABLISHED",
+    2: "SYN_SENT",
+    3: "SYN_RECV",
+    4: "FIN_WAIT1",
+    5: "FIN_WAIT2",
+    6: "TIME_WAIT",
+    7: "CLOSE",
+    8: "CLOSE_WAIT",
+    9: "LAST_ACK",
+    10: "LISTEN",
+    11: "CLOSING",
+}
 USER_HZ = 100  # the unit of every time in /proc/net/tcp
 
 
@@ -79,7 +85,7 @@ def look(stage: Stage) -> Seen:
     return Seen(
         tuple(_parse("tcp") + _parse("tcp6")),
         _counters(),
-        tuple(_process(actor.pid) for actor in stage.actors),
+        tuple(_process(a.pid) for a in stage.actors if Path(f"/proc/{a.pid}").exists()),
         stage.notes,
         moment,
     )

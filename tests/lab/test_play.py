@@ -10,6 +10,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
+import pyroute2  # noqa: F401  (nobody may not be able to read the interpreter's library)
 import pytest
 
 from twdiag import lab
@@ -127,8 +128,12 @@ def test_an_error_of_an_actor_is_raised() -> None:
     def build(stage: Stage) -> None:
         Program(stage, "server").do(listen, "192.0.2.1")
 
-    with pytest.raises(lab.LabError, match="'server' failed: .*assign requested address"):
+    with pytest.raises(
+        lab.LabError, match=r"'server' failed: .*assign requested address"
+    ) as caught:
         lab.play(scenario(build), look)
+    assert "listener.bind" in str(caught.value.__cause__)
+    assert not caught.value.next_step
     assert no_children()
 
 

@@ -165,25 +165,33 @@ def _arrow(arrow: Arrow, lane: int, *, dotted: bool) -> str:
     late = arrow.fate is Fate.LATE
     stroke = "·" if dotted or late else "─"
     text = f" {arrow.text}, late " if late else f" {arrow.text} "
-    head = {Fate.LOST: "X lost", Fate.DELAYED: "··· delayed"}.get(arrow.fate, "►")
+    head = {Fate.LOST: "X lost", Fate.DELAYED: "·· delayed"}.get(arrow.fate, "►")
     before = max(2, (lane - 1 - len(text)) // 2)
     after = max(1, lane - len(head) - before - len(text))
     if head != "►":
-        before, after = max(2, before // 2), 2
+        before, after = max(2, before // 2), 1 if len(text) > lane // 2 else 2
     parts = [stroke * before, text, stroke * after, head]
     if arrow.sender is Side.LEFT:
         return "".join(parts).ljust(lane)
-    parts[-1] = {"►": "◄", "X lost": "lost X", "··· delayed": "delayed ···"}[head]
+    parts[-1] = {"►": "◄", "X lost": "lost X", "·· delayed": "delayed ··"}[head]
     return "".join(reversed(parts)).rjust(lane)
 
 
 def _crossing(crossing: Crossing, lane: int, *, dotted: bool) -> list[str]:
-    """Return three lines: both segments leave, pass each other in the middle, and arrive."""
+    """Return three lines: both segments leave, pass each other in the middle, and arrive.
+
+    Words that are too long for their half get a line of their own above.
+    """
     stroke = "·" if dotted else "─"
     half = (lane - 3) // 2
     rest = lane - 3 - half
     left, right = f" {crossing.left} ", f" {crossing.right} "
+    above = []
+    if max(len(left), len(right)) > half - 4:
+        above = [f"{left:{lane}}", f"{right:>{lane}}"]
+        left = right = ""
     return [
+        *above,
         f"{left:{stroke}^{half}}\\ /{right:{stroke}^{rest}}",
         f"{'':{half}} X {'':{rest}}",
         f"◄{stroke * (half - 1)}/ \\{stroke * (rest - 1)}►",

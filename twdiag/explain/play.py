@@ -11,10 +11,11 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Final
 
 from twdiag.diagram import Arrow, Chart, Crossing, Fate, Note, Pause, Row, Side
+from twdiag.explain.story import TAKES_A_NUMBER, IllegalStep, Move, Packet, Step
 from twdiag.tcp import Event, Segment, State, transition
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from twdiag.explain.story import Scenario
 
 WINDOW: Final = 65535
 """The receive window of both ends: what a header without window scaling can say."""
@@ -22,63 +23,6 @@ WINDOW: Final = 65535
 _SENDS_DATA: Final = (State.ESTABLISHED, State.CLOSE_WAIT)
 _TAKES_DATA: Final = (State.ESTABLISHED, State.FIN_WAIT1, State.FIN_WAIT2)
 _AWAITS_ACK_OF_FIN: Final = (State.FIN_WAIT1, State.CLOSING, State.LAST_ACK)
-
-
-class IllegalStep(ValueError):
-    """A story does something that TCP does not allow."""
-
-
-@dataclass(frozen=True, slots=True)
-class Packet:
-    """A segment on the wire; `number` counts the segments of the story from 1."""
-
-    number: int
-    sender: Side
-    segment: Segment
-    seq: int
-    ack: int | None
-    length: int = 0
-    remark: str = ""
-
-    @property
-    def end(self) -> int:
-        """The sequence number after this segment: SYN and FIN take one each."""
-        return self.seq + self.length + (self.segment in _TAKES_A_NUMBER)
-
-    def __str__(self) -> str:
-        words = [f"{self.number}  {self.segment.value} seq={self.seq}"]
-        if self.ack is not None:
-            words.append(f"ack={self.ack}")
-        if self.length:
-            words.append(f"len={self.length}")
-        if self.remark:
-            words.append(self.remark)
-        return " ".join(words)
-
-
-_TAKES_A_NUMBER: Final = (Segment.SYN, Segment.SYN_ACK, Segment.FIN)
-
-
-@dataclass(frozen=True, slots=True)
-class Move:
-    """A transition that one end made in a step."""
-
-    side: Side
-    before: State
-    event: Event
-    after: State
-
-
-@dataclass(frozen=True, slots=True)
-class Step:
-    """One step of a story: what is drawn, the moves made, the states after it, and why."""
-
-    what: Arrow | Crossing | Note | Pause
-    moves: tuple[Move, ...]
-    packets: tuple[Packet, ...]
-    left: State | None
-    right: State | None
-    why: str = ""
 
 
 @dataclass(slots=True)
@@ -96,25 +40,11 @@ class _End:
     ahead: dict[int, int] = field(default_factory=dict)
 
 
-@dataclass(frozen=True)
-class Scenario:
-    """A story with its two ends: `story` plays it, `lesson` says what to take away."""
-
-    name: str
-    title: str
-    summary: str
-    left: str
-    right: str
-    story: Callable[[Play], None]
-    lesson: str
-    see: tuple[str, ...] = ()
-    cites: tuple[str, ...] = ()
-
-    def play(self) -> Play:
-        """Play the story from its beginning."""
-        play = Play(self.left, self.right)
-        self.story(play)
-        return play
+def perform(scenario: Scenario) -> Play:
+    """Play a scenario from its beginning to its end."""
+    play = Play(scenario.left, scenario.right)
+    scenario.story(play)
+    return play
 
 
 class Play:
@@ -170,9 +100,9 @@ class Play:
             raise IllegalStep(f"{event.value}: a segment is sent, use call()")
         self._step(Note(says, side), why)
 
-    def wait(self, says: str, side: Side, event: Event, why: str = "") -> None:
-        """Let time pass until a timer of one end runs out."""
-        if self._move(side, event) is not None:
+    def wait(self, says: str, event: Event, *sides: Side, why: str = "") -> None:
+        """Let time pass until a timer runs out, at one end or at both."""
+        if any(self._move(side, event) is not None for side in sides):
             raise IllegalStep(f"{event.value}: a segment is sent")
         self._step(Pause(says), why)
 
@@ -333,7 +263,8 @@ class Play:
         if end.state is None:
             return None
         if packet.segment is Segment.RST:
-            return self._receive_rst(packet, side)
+            self._receive_rst(packet, side)
+            return None
         event = self._event(packet, side)
         if event is None:
             return self._receive_data(packet, side)
@@ -346,7 +277,7 @@ class Play:
         if packet.ack is not None:
             end.acknowledged = max(end.acknowledged, packet.ack)
         # A challenge ACK says what its sender expects; the SYN it answers counts for nothing.
-        if packet.segment in _TAKES_A_NUMBER and before is not State.LAST_ACK:
+        if packet.segment in TAKES_A_NUMBER and before is not State.LAST_ACK:
             if end.received is not None and packet.seq > end.received:
                 raise IllegalStep(f"{packet} arrives before what it follows")
             end.received = max(end.received or 0, packet.end)
@@ -383,14 +314,13 @@ class Play:
         return None
 
     def _receive_rst(self, packet: Packet, side: Side) -> None:
-        """Let a RST end a connection, where its number fits; a closed end ignores it."""
+        """Let a RST end a connection; a closed end ignores it, and so does one it does not fit."""
         end = self._ends[side]
         if end.state is State.CLOSE:
             return
         fits = packet.ack == end.next if end.state is State.SYN_SENT else packet.seq == end.received
-        if not fits:
-            raise IllegalStep(f"{packet} does not fit")
-        self._move(side, Event.RECEIVE_RST)
+        if fits:
+            self._move(side, Event.RECEIVE_RST)
 
     def _receive_data(self, packet: Packet, side: Side) -> Packet | None:
         """Let an end have data or an ACK that changes no state, and return its ACK of the data."""

@@ -18,6 +18,9 @@ MAIN_ADDRESS: Final = "10.77.0.1"
 PEER_ADDRESS: Final = "10.77.0.2"
 
 _CABLE: Final = "cable"
+# Any number that the other end will not get.  Two ends of the same index look like a device that
+# stands alone, whose carrier the kernel reports up to a second late (net/core/link_watch.c).
+_CABLE_INDEX: Final = 1077
 _PREFIX_LENGTH: Final = 24
 _CARRIER_DEADLINE: Final = 5.0
 
@@ -91,7 +94,7 @@ def _plug_in(address: str, *, other_end: int | None = None) -> None:
     with IPRoute() as route:
         if other_end is not None:
             far = {"ifname": _CABLE, "net_ns_fd": other_end}
-            route.link("add", ifname=_CABLE, kind="veth", peer=far)
+            route.link("add", ifname=_CABLE, kind="veth", index=_CABLE_INDEX, peer=far)
         (index,) = route.link_lookup(ifname=_CABLE)
         route.addr("add", index=index, address=address, prefixlen=_PREFIX_LENGTH)
         route.link("set", index=index, state="up")

@@ -69,8 +69,6 @@ class Play(Generic[T]):
         succeeded, value, text = self._outcome
         if succeeded:
             return cast("T", value)
-        if isinstance(value, LabError):
-            raise value
         raise cast("BaseException", value) from _RemoteTraceback(text)
 
     def close(self) -> None:
@@ -191,7 +189,8 @@ def _perform(
     except _Stopped:
         raise
     except BaseException as error:
-        return False, error, traceback.format_exc()
+        trace = error.trace if isinstance(error, LabError) else ""
+        return False, error, trace or traceback.format_exc()
 
 
 def _pickled(outcome: tuple[bool, object, str]) -> bytes:
@@ -201,7 +200,7 @@ def _pickled(outcome: tuple[bool, object, str]) -> bytes:
         pickle.loads(message)
     except Exception as error:
         _, value, text = outcome
-        problem = LabError(f"{type(value).__name__} cannot be handed back: {error}\n{text}")
+        problem = LabError(f"{type(value).__name__} cannot be handed back: {error}")
         return pickle.dumps((False, problem, text))
     return message
 

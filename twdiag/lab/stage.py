@@ -31,7 +31,9 @@ _FAREWELL: Final = 2.0
 
 
 class LabError(TwdiagError):
-    """A scenario did not come about."""
+    """A scenario did not come about; `trace` is the traceback of the actor that failed."""
+
+    trace: str = ""
 
 
 class Line:
@@ -183,8 +185,10 @@ def _act(line: Line, name: str, work: Callable[..., None], *args: object) -> Non
     try:
         work(line, *args)
     except Exception as error:
+        problem = LabError(f"the process {name!r} failed: {error}")
+        problem.trace = traceback.format_exc()
         with contextlib.suppress(LabError):
-            line.say(LabError(f"the process {name!r} failed: {error}", traceback.format_exc()))
+            line.say(problem)
 
 
 def _forget_parent(end: socket.socket, namespace: int | None) -> socket.socket:

@@ -80,7 +80,7 @@ def _severity(holder: Holder, limits: Limits) -> Severity:
 
 def _finding(snapshot: Snapshot, holder: Holder, severity: Severity) -> Finding:
     number, fds = len(holder.sockets), _fd_share(holder)
-    headroom = f", {share(fds)} of its descriptor limit" if fds is not None else ""
+    headroom = f", {share(fds)} of its descriptor limit" if fds and fds >= 0.1 else ""
     new = holder.new()
     growth = f", {new} of them new since the first sample" if new else ""
     owners = (holder.owner,) if holder.owner else ()

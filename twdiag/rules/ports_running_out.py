@@ -212,8 +212,7 @@ def _advice(snapshot: Snapshot, use: Use) -> tuple[Advice, ...]:
     advice = [
         Advice(
             "Reuse connections instead of opening one per request",
-            f"pool or keep alive towards {endpoint(subject.address, subject.port)}; let the server "
-            "close first only if it is not this host",
+            f"a pool or keep-alive towards {endpoint(subject.address, subject.port)}",
             "idle connections cost a descriptor and some memory at each end",
             f"ss -tan dst {subject.address} dport = :{subject.port} | wc -l falls within 60 s",
         )

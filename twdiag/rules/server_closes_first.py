@@ -90,9 +90,9 @@ def _summary(subject: ListenerSubject, server: Server, filled: float | None) -> 
         parts.append(count(server.time_wait.total, "TIME_WAIT"))
     if waits:
         parts.append(f"{count(waits, 'socket')} in FIN_WAIT")
-    text = (
-        f"{name} closes first: {' and '.join(parts)}, {rate(server.time_wait.mean)} in the minute"
-    )
+    text = f"{name} closes first: {' and '.join(parts)}"
+    if server.time_wait.total:
+        text += f", {rate(server.time_wait.mean)} in the minute"
     return f"{text}; that is {share(filled)} of the TIME_WAIT table" if filled else text
 
 

@@ -5,11 +5,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from twdiag.diagram import Side
-from twdiag.explain.play import Scenario
+from twdiag.explain.story import Scenario
 from twdiag.tcp import TIME_WAIT_SECONDS, Event
 
 if TYPE_CHECKING:
-    from twdiag.explain.play import Packet, Play
+    from twdiag.explain.play import Play
+    from twdiag.explain.story import Packet
 
 _CLIENT, _SERVER = Side.LEFT, Side.RIGHT
 
@@ -46,13 +47,13 @@ def last_fin(play: Play) -> Packet:
     )
 
 
-def expire(play: Play, side: Side = _CLIENT) -> None:
-    """Let the 60 s of TIME_WAIT pass."""
+def expire(play: Play, *sides: Side) -> None:
+    """Let the 60 s of TIME_WAIT pass, at the client unless another end is named."""
     play.wait(
         f"{TIME_WAIT_SECONDS} s",
-        side,
         Event.TIME_WAIT_EXPIRES,
-        "The ports are free again for the same pair of addresses.",
+        *(sides or (_CLIENT,)),
+        why="The ports are free again for the same pair of addresses.",
     )
 
 
@@ -123,14 +124,13 @@ def _simultaneous_close(play: Play) -> None:
     first, second = play.cross(
         left,
         right,
-        "Each end expected the ACK of its FIN and got a FIN instead. Each acknowledges it and waits "
-        "on, in CLOSING.",
+        "Each end expected the ACK of its FIN and got a FIN instead. Each acknowledges it and "
+        "waits on, in CLOSING.",
     )
     play.finish_crossing(
         first, second, "The ACKs cross too. Both ends were active closers: both keep a TIME_WAIT."
     )
-    expire(play)
-    expire(play, _SERVER)
+    expire(play, _CLIENT, _SERVER)
 
 
 CLOSING: Final = (

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from twdiag.diagram import Side
-from twdiag.explain.play import Scenario
+from twdiag.explain.story import Scenario
 from twdiag.tcp import Event
 
 if TYPE_CHECKING:

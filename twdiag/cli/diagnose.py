@@ -1,0 +1,120 @@
+"""`twdiag diagnose`: the report."""
+
+from __future__ import annotations
+
+import enum
+import sys
+from dataclasses import dataclass
+from typing import Annotated, Final
+
+import typer
+
+from twdiag.cli.options import (
+    BriefOption,
+    Color,
+    ColorOption,
+    FullOption,
+    IgnoreOption,
+    IntervalOption,
+    JsonOption,
+    LimitOption,
+    PortOption,
+    ProcessOption,
+    SelectOption,
+    Source,
+    SourceOption,
+)
+
+EPILOG: Final = """\b
+Examples:
+  twdiag diagnose                        the report
+  twdiag diagnose --brief                one line per finding
+  twdiag diagnose --interval 10          two samples: growth of CLOSE_WAIT, new overflows
+  twdiag diagnose --port 8080 --full     everything about one port
+  twdiag diagnose --json | jq '.findings[].rule'
+Exit status: 0 if it could look (whatever it found), 3 if it could not; see `twdiag check` for
+exit codes that tell the state.
+"""
+
+
+class Format(str, enum.Enum):
+    """The formats of a report."""
+
+    TEXT = "text"
+    JSON = "json"
+
+
+@dataclass(frozen=True)
+class Request:
+    """What the user asked for, as `diagnose` needs it."""
+
+    source: str = "auto"
+    format: str = "text"
+    detail: tuple[bool, bool] = (False, False)
+    color: str = "auto"
+    interval: float = 0.0
+    ports: tuple[int, ...] = ()
+    processes: tuple[str, ...] = ()
+    select: tuple[str, ...] = ()
+    ignore: tuple[str, ...] = ()
+    limits: tuple[str, ...] = ()
+
+
+def diagnose(
+    port: PortOption = None,
+    process: ProcessOption = None,
+    interval: IntervalOption = 0.0,
+    json: JsonOption = False,
+    format: Annotated[Format, typer.Option("--format", help="How to write it.")] = Format.TEXT,
+    brief: BriefOption = False,
+    full: FullOption = False,
+    select: SelectOption = None,
+    ignore: IgnoreOption = None,
+    limit: LimitOption = None,
+    source: SourceOption = Source.AUTO,
+    color: ColorOption = Color.AUTO,
+) -> None:
+    """Look at this host and report what the closing side of TCP does to it."""
+    run(
+        Request(
+            source.value,
+            "json" if json else format.value,
+            (brief, full),
+            color.value,
+            interval,
+            tuple(port or ()),
+            tuple(process or ()),
+            tuple(select or ()),
+            tuple(ignore or ()),
+            tuple(limit or ()),
+        )
+    )
+
+
+def run(request: Request) -> None:
+    """Look and write the report to stdout."""
+    from twdiag import rules
+    from twdiag.cli import terminal
+    from twdiag.cli.look import Question, look
+    from twdiag.limits import Limits, parse_limit_flags
+
+    terminal.make_output_safe()
+    detail = terminal.detail_of(*request.detail)
+    report = look(
+        Question(
+            request.source,
+            Limits().replaced(parse_limit_flags(request.limits), "--limit"),
+            rules.select(request.select, request.ignore),
+            request.interval,
+            request.ports,
+            request.processes,
+        )
+    )
+    if request.format == "json":
+        from twdiag.render.json import render_json
+
+        render_json(report, sys.stdout)
+        return
+    from twdiag.render.text import render_text
+
+    render_text(report, sys.stdout, terminal.look_of(sys.stdout, request.color, detail))

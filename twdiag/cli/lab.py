@@ -1,0 +1,109 @@
+"""`twdiag lab`: make a problem with real sockets in a private namespace, and diagnose it."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING, Annotated, Final
+
+import typer
+
+from twdiag.cli.options import BriefOption, Color, ColorOption, FullOption, JsonOption
+
+if TYPE_CHECKING:
+    from twdiag.lab import Scenario, Stage
+    from twdiag.model import Report
+
+_EPILOG: Final = """\b
+Examples:
+  twdiag lab list
+  twdiag lab run close-wait-leak
+  twdiag lab run ports-running-out --json
+"""
+
+app = typer.Typer(
+    rich_markup_mode=None,
+    no_args_is_help=True,
+    epilog=_EPILOG,
+    help="Reproduce each finding with real sockets in a private network namespace.",
+)
+
+
+@app.command("list", rich_help_panel=None)
+def list_scenarios() -> None:
+    """List the scenarios and what each of them should show."""
+    from twdiag.lab import SCENARIOS
+
+    width = max(len(scenario.name) for scenario in SCENARIOS)
+    for scenario in SCENARIOS:
+        typer.echo(f"{scenario.name:{width}}  {scenario.summary}")
+
+
+def _complete_scenario(incomplete: str) -> list[tuple[str, str]]:
+    from twdiag.lab import SCENARIOS
+
+    return [(s.name, s.summary) for s in SCENARIOS if s.name.startswith(incomplete)]
+
+
+@app.command("run", epilog=_EPILOG)
+def run_scenario(
+    scenario: Annotated[
+        str, typer.Argument(help="A name of `twdiag lab list`.", autocompletion=_complete_scenario)
+    ],
+    json: JsonOption = False,
+    brief: BriefOption = False,
+    full: FullOption = False,
+    color: ColorOption = Color.AUTO,
+) -> None:
+    """Run a scenario and diagnose it. Nothing of this host is changed or counted."""
+    from twdiag.cli import terminal
+    from twdiag.lab import play
+
+    terminal.make_output_safe()
+    detail = terminal.detail_of(brief, full)
+    chosen = _find(scenario)
+    if sys.stderr.isatty():
+        _announce(chosen)
+    report = play(chosen, observe)
+    if json:
+        from twdiag.render.json import render_json
+
+        render_json(report, sys.stdout)
+        return
+    from twdiag.render.text import render_text, write_lines
+
+    look = terminal.look_of(sys.stdout, color.value, detail)
+    if not brief:
+        write_lines(_story(chosen, look.width), sys.stdout, look)
+    render_text(report, sys.stdout, look)
+
+
+def observe(stage: Stage) -> Report:
+    """Diagnose the namespace that this process is in."""
+    from twdiag.cli.look import Question, look
+
+    return look(Question())
+
+
+def _find(name: str) -> Scenario:
+    from twdiag.errors import UsageError
+    from twdiag.lab import SCENARIOS, find
+    from twdiag.limits import nearest
+
+    scenario = find(name)
+    if scenario is None:
+        near = nearest(name, [s.name for s in SCENARIOS])
+        raise UsageError(f"there is no scenario {name!r}{near}", "list them: twdiag lab list")
+    return scenario
+
+
+def _announce(scenario: Scenario) -> None:
+    wait = f", {scenario.settle:.0f} s for its sockets to age" if scenario.settle >= 1 else ""
+    print(f"Making real sockets in a private network namespace{wait} ...", file=sys.stderr)
+
+
+def _story(scenario: Scenario, width: int | None) -> list[tuple[str, str]]:
+    import textwrap
+
+    text = " ".join(scenario.teaches.split())
+    lines = textwrap.wrap(text, width, break_on_hyphens=False) if width else [text]
+    return [(f"Scenario {scenario.name}", "bold"), *((line, "") for line in lines), ("", "")]

@@ -1,0 +1,68 @@
+"""What the terminal can show: its width, colours and characters, by the usual conventions."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+from typing import TYPE_CHECKING
+
+from twdiag.errors import UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from typing import TextIO
+
+    from twdiag.render.text import Detail, Look
+
+_WIDEST = 100
+"""Longer lines are hard to read; a wide terminal does not widen the report beyond this."""
+
+
+def detail_of(brief: bool, full: bool) -> Detail:
+    """Return the detail that --brief or --full asks for."""
+    from twdiag.render.text import Detail
+
+    if brief and full:
+        raise UsageError("--brief and --full exclude each other", "use one of them")
+    return Detail.BRIEF if brief else Detail.FULL if full else Detail.NORMAL
+
+
+def look_of(
+    out: TextIO, color: str, detail: Detail, environ: Mapping[str, str] = os.environ
+) -> Look:
+    """Return how to write to a stream: wrapped on a terminal, never wrapped or cut in a pipe."""
+    from twdiag.render.text import Look
+
+    on_terminal = out.isatty()
+    width = min(shutil.get_terminal_size().columns, _WIDEST) if on_terminal else None
+    return Look(width, wants_color(on_terminal, color, environ), can_encode(out), detail)
+
+
+def wants_color(on_terminal: bool, color: str, environ: Mapping[str, str]) -> bool:
+    """Return whether to use colours: the option, then NO_COLOR, FORCE_COLOR, TERM, the terminal."""
+    if color != "auto":
+        return color == "always"
+    if environ.get("NO_COLOR"):
+        return False
+    if environ.get("FORCE_COLOR"):
+        return True
+    return on_terminal and environ.get("TERM") != "dumb"
+
+
+def can_encode(out: TextIO) -> bool:
+    """Return whether a stream can take box-drawing characters."""
+    encoding = getattr(out, "encoding", None) or "ascii"
+    try:
+        "─│◄►·▁█".encode(encoding)
+    except (UnicodeEncodeError, LookupError):
+        return False
+    return True
+
+
+def make_output_safe() -> None:
+    """Let stdout and stderr escape what they cannot encode rather than fail."""
+    for stream in (sys.stdout, sys.stderr):
+        reconfigure = getattr(stream, "reconfigure", None)
+        if reconfigure is not None:
+            reconfigure(errors="backslashreplace")

@@ -1,0 +1,1 @@
+"""A Report in, characters out: one module for each format."""

@@ -1,0 +1,104 @@
+"""Write a report as JSON, schema "twdiag/1": by hand, never a dump of the internals."""
+
+from __future__ import annotations
+
+import json
+from datetime import datetime, timezone
+from typing import TYPE_CHECKING, Any, Final
+
+from twdiag.model import (
+    AddressSubject,
+    DestinationSubject,
+    HostSubject,
+    ListenerSubject,
+    PortSubject,
+    ProcessSubject,
+)
+
+if TYPE_CHECKING:
+    from typing import TextIO
+
+    from twdiag.model import Finding, Owner, Report, Subject
+
+SCHEMA: Final = "twdiag/1"
+
+
+def render_json(report: Report, out: TextIO) -> None:
+    """Write the report as indented ASCII JSON with a newline at the end."""
+    json.dump(to_json(report), out, indent=2, ensure_ascii=True, allow_nan=False)
+    out.write("\n")
+
+
+def to_json(report: Report) -> dict[str, Any]:
+    """Return the report as plain values."""
+    return {
+        "schema": SCHEMA,
+        "version": report.version,
+        "taken_at": timestamp(report.taken_at),
+        "host": {"name": report.host.name, "kernel": report.host.kernel},
+        "source": report.source,
+        "netns": report.netns,
+        "status": report.status.label,
+        "states": {state.name: number for state, number in report.states.items()},
+        "closes_per_second_history": None if report.closes is None else list(report.closes),
+        "facts": dict(report.facts),
+        "findings": [_finding(finding) for finding in report.findings],
+        "skipped": [
+            {"rule": skip.rule, "reason": skip.reason, "how": skip.how} for skip in report.skipped
+        ],
+        "gaps": [{"what": gap.what, "why": gap.why, "how": gap.how} for gap in report.gaps],
+    }
+
+
+def timestamp(seconds: float) -> str:
+    """Return a UNIX time as "2026-01-02T03:04:05.678Z"."""
+    moment = datetime.fromtimestamp(seconds, tz=timezone.utc)
+    return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def _finding(finding: Finding) -> dict[str, Any]:
+    place = finding.place
+    return {
+        "rule": finding.rule,
+        "severity": finding.severity.label,
+        "confidence": finding.confidence.value,
+        "netns": finding.netns,
+        "summary": finding.summary,
+        "subject": _subject(finding.subject),
+        "evidence": dict(finding.evidence),
+        "handshake": None
+        if place is None
+        else {
+            "role": place.role.value,
+            "state": place.state.name,
+            "step": place.step,
+            "next": place.next,
+        },
+        "why": finding.why,
+        "advice": [
+            {"do": a.do, "how": a.how, "cost": a.cost, "verify": a.verify} for a in finding.advice
+        ],
+        "do_not": list(finding.do_not),
+    }
+
+
+def _subject(subject: Subject) -> dict[str, Any]:
+    base: dict[str, Any] = {"kind": subject.kind}
+    if isinstance(subject, ListenerSubject):
+        processes = [_process(owner) for owner in subject.processes]
+        return base | {"address": subject.address, "port": subject.port, "processes": processes}
+    if isinstance(subject, DestinationSubject):
+        ends = {"source": subject.source, "address": subject.address, "port": subject.port}
+        return base | ends
+    if isinstance(subject, ProcessSubject):
+        return base | {"pid": subject.pid, "name": subject.name, "user": subject.user}
+    if isinstance(subject, PortSubject):
+        return base | {"port": subject.port}
+    if isinstance(subject, AddressSubject):
+        return base | {"address": subject.address}
+    assert isinstance(subject, HostSubject)
+    return base
+
+
+def _process(owner: Owner) -> dict[str, Any]:
+    return {"pid": owner.pid, "name": owner.name, "user": owner.user}
