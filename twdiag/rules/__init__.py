@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from twdiag import __version__
+from twdiag.columns import both
 from twdiag.errors import UsageError
-from twdiag.flows import both
 from twdiag.limits import nearest
 from twdiag.model import Report, Skip
 from twdiag.rules import (

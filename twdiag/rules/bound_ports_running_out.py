@@ -22,7 +22,6 @@ What not to do:
 from __future__ import annotations
 
 from collections import defaultdict
-from itertools import compress
 from typing import TYPE_CHECKING
 
 from twdiag.model import (
@@ -52,10 +51,8 @@ def _ports_by_source(snapshot: Snapshot) -> dict[int, set[int]]:
     """Return the distinct local ports in use on each source address, bound sockets included."""
     table, flows = snapshot.sockets, snapshot.flows
     ports: dict[int, set[int]] = defaultdict(set)
-    client = flows.client_side
-    pairs = zip(compress(table.src, client), compress(table.sport, client), strict=True)
-    for source, port in set(pairs):
-        ports[source].add(port)
+    for address, port in flows.client_endpoints():
+        ports[address].add(port)
     for row in table.bound:
         if table.sport[row] in flows.budget:
             ports[table.src[row]].add(table.sport[row])

@@ -22,6 +22,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from twdiag.columns import both
 from twdiag.model import Advice, Confidence, Finding, HostSubject, Place, Rule, Severity
 from twdiag.rules import manual
 from twdiag.tcp import State
@@ -69,8 +70,7 @@ def _tw_reuse(snapshot: Snapshot, many: bool) -> Iterator[tuple[str, str, str]]:
         remedy = f"{_PREFIX}tcp_timestamps=1"
         yield name, "it has no effect without TCP timestamps, which are off", remedy
         return
-    clients = snapshot.flows.client_side
-    if many and not any(map(int.__and__, clients, snapshot.flows.time_wait)):
+    if many and 1 not in both(snapshot.flows.client_side, snapshot.flows.time_wait):
         why = "every TIME_WAIT here was made by a server, and it serves outgoing connections only"
         yield name, why, f"{name}=2"
 

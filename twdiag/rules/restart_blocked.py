@@ -21,9 +21,9 @@ What not to do:
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from itertools import compress
 from typing import TYPE_CHECKING
 
+from twdiag.columns import looked_up, positions, without
 from twdiag.model import Advice, Confidence, Finding, Place, PortSubject, Rule, Severity
 from twdiag.rules import manual
 from twdiag.tcp import State
@@ -46,14 +46,14 @@ def _left_over(snapshot: Snapshot) -> dict[int, list[int]]:
     connection from a fixed port (NFS) has one remote end and the remote port of its service.
     """
     table, flows = snapshot.sockets, snapshot.flows
-    live = table.mask(State.LISTEN, State.CLOSE)
-    groups: dict[int, list[int]] = defaultdict(list)
-    skip = bytes(1 if number in flows.budget or number == 0 else 0 for number in range(1 << 16))
-    outside = bytes(map(skip.__getitem__, table.sport))
-    wanted = bytes(
-        not (a or b or c) for a, b, c in zip(outside, live, flows.server_side, strict=True)
+    budget = flows.budget
+    fixed = bytes([0]) + bytes(
+        0 if budget.low <= port <= budget.high else 1 for port in range(1, 1 << 16)
     )
-    for row in compress(range(len(table)), wanted):
+    outside = looked_up(fixed, table.sport)
+    left = without(without(outside, flows.server_side), table.mask(State.LISTEN, State.CLOSE))
+    groups: dict[int, list[int]] = defaultdict(list)
+    for row in positions(left):
         groups[table.sport[row]].append(row)
     return groups
 

@@ -24,8 +24,6 @@ _ORDER: Final = (
 )
 """The states in the order in which a connection lives through them."""
 
-_NETSTAT: Final = {State.CLOSING: "CLOSING", State.SYN_RECV: "SYN_RECV"}
-
 _NOTES: Final = {
     State.LISTEN: """
         A listener is not a connection and never becomes one: each SYN makes a new entry, each
@@ -158,7 +156,7 @@ _NOTES: Final = {
         A descriptor may be left all the same: after a RST the connection is gone and the
         application still holds the socket, which is then seen in /proc/PID/fd only.
 
-        $ ss -tan state closed  # bound, not connected: shown since Linux 6.8
+        $ ls -l /proc/PID/fd | grep -c socket:  # sockets that a process holds, closed ones too
         """,
 }
 

@@ -1,0 +1,76 @@
+"""Work on whole columns at C speed: masks (one byte a row), and keys packed out of several columns.
+
+A host in trouble has 600,000 rows, and a tuple per row costs more than everything else: counting
+tuples of three took 0.2 us a row, counting packed integers takes 0.06.
+"""
+
+from __future__ import annotations
+
+import sys
+from array import array
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+_LITTLE: Final = sys.byteorder == "little"
+
+
+def both(one: bytes, other: bytes) -> bytes:
+    """Return the mask of rows that are in both masks, by one large integer."""
+    number = int.from_bytes(one, "little") & int.from_bytes(other, "little")
+    return number.to_bytes(len(one), "little")
+
+
+def without(one: bytes, other: bytes) -> bytes:
+    """Return the mask of rows that are in the first mask and not in the second."""
+    number = int.from_bytes(one, "little")
+    return (number & ~int.from_bytes(other, "little")).to_bytes(len(one), "little")
+
+
+def positions(mask: bytes) -> Iterator[int]:
+    """Yield the rows of a mask, ascending; nearly free where they are few."""
+    at = mask.find(1)
+    while at >= 0:
+        yield at
+        at = mask.find(1, at + 1)
+
+
+def looked_up(table: bytes, column: Iterable[int]) -> bytes:
+    """Return one byte a row: the table's entry for the column's value."""
+    return bytes(map(table.__getitem__, column))
+
+
+def low_halves(column: array[int]) -> array[int]:
+    """Return the low 16 bits of a 32-bit column."""
+    with memoryview(column).cast("B").cast("H") as halves:
+        return array("H", halves[0 if _LITTLE else 1 :: 2].tobytes())
+
+
+def low_words(column: array[int]) -> array[int]:
+    """Return the low 32 bits of a 64-bit column."""
+    with memoryview(column).cast("B").cast("I") as words:
+        return array("I", words[0 if _LITTLE else 1 :: 2].tobytes())
+
+
+def packed(word: array[int] | None, high: array[int] | None, low: array[int] | None) -> array[int]:
+    """Return 64-bit keys: `word` (32 bits) << 32 | `high` (16) << 16 | `low` (16); None is zero."""
+    count = next(len(column) for column in (word, high, low) if column is not None)
+    raw = bytearray(8 * count)
+    view = memoryview(raw)
+    halves, words = view.cast("H"), view.cast("I")
+    if word is not None:
+        words[1 if _LITTLE else 0 :: 2] = memoryview(word)
+    if high is not None:
+        halves[1 if _LITTLE else 2 :: 4] = memoryview(high)
+    if low is not None:
+        halves[0 if _LITTLE else 3 :: 4] = memoryview(low)
+    return array("Q", bytes(raw))
+
+
+def paired(high: bytes, low: bytes) -> array[int]:
+    """Return 16-bit keys out of two byte columns: `high` << 8 | `low`."""
+    raw = bytearray(2 * len(high))
+    raw[1 if _LITTLE else 0 :: 2] = high
+    raw[0 if _LITTLE else 1 :: 2] = low
+    return array("H", bytes(raw))

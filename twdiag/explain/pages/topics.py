@@ -1,0 +1,616 @@
+"""The topics: how the close works, why TIME_WAIT exists, what runs out, and what to do about it."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from twdiag.diagram import close_chart, state_diagram
+from twdiag.explain.page import Drawing, Kind, Page, prose
+
+_CLOSE: Final = Drawing(lambda ascii, width: close_chart(ascii=ascii, width=width))
+_MACHINE: Final = Drawing(lambda ascii, width: state_diagram(ascii=ascii, width=width))
+
+
+def _topic(
+    name: str,
+    title: str,
+    summary: str,
+    text: str,
+    *,
+    see: tuple[str, ...],
+    cites: tuple[str, ...],
+    drawing: Drawing | None = None,
+) -> Page:
+    body = (drawing, *prose(text)) if drawing else prose(text)
+    return Page(name, Kind.TOPIC, title, summary, body, see, cites)
+
+
+PAGES: Final = (
+    _topic(
+        "states",
+        "The 11 states and how one leads to the next",
+        "The whole state machine in one drawing.",
+        """
+        Left: what the active closer goes through. Right: the passive closer. Middle: what only
+        happens when both close at once, and TIME_WAIT. On each arrow stands what causes it and,
+        after the slash, which segment is sent.
+
+        The kernel, netstat, ss and the RFC spell the names differently (TIME_WAIT, TIME-WAIT;
+        ESTABLISHED, ESTAB; SYN_RECV, SYN-RECV, SYN-RECEIVED). FIN_WAIT alone is no state: there are
+        FIN_WAIT1 (the FIN is not yet acknowledged) and FIN_WAIT2 (it is).
+        """,
+        drawing=_MACHINE,
+        see=("four-way-close", "three-way-open", "active-and-passive-closer"),
+        cites=("RFC 9293 section 3.3.2 and figure 5", "include/net/tcp_states.h"),
+    ),
+    _topic(
+        "active-and-passive-closer",
+        "Active closer and passive closer",
+        "Who closes first has the FIN_WAITs and TIME_WAIT, whether client or server.",
+        """
+        The active closer is the end whose application closes first. It goes through FIN_WAIT1,
+        FIN_WAIT2 and TIME_WAIT. The other end is the passive closer: CLOSE_WAIT, LAST_ACK, and it
+        is gone. Being client or server has nothing to do with it: an HTTP server that answers with
+        "Connection: close", or whose keep-alive time is over, is the active closer.
+
+        So a TIME_WAIT says who closed first: there is one for each connection, at that end. Only a
+        simultaneous close leaves one at each end.
+
+        On a server look at the local port of its TIME_WAITs: if it is the port of a listener, this
+        server closes first. If the remote port is a service, it is a client here that closes first.
+
+        A process that is stopped or killed closes all its sockets: a stopped server becomes the
+        active closer of its idle connections.
+        """,
+        drawing=_CLOSE,
+        see=("who-should-close", "server-closes-first", "connection-churn", "TIME_WAIT"),
+        cites=(
+            "RFC 9293 section 3.6",
+            "measured on Linux 6.18: 3 server-first and 2 client-first closes on loopback gave "
+            "just these 5 rows",
+            "measured on Linux 6.18: SIGKILL of an idle server makes it the active closer",
+        ),
+    ),
+    _topic(
+        "why-four-segments",
+        "Why the close takes four segments (and sometimes three)",
+        "Two streams, each ended by its sender and confirmed by its receiver.",
+        """
+        A connection is two independent streams of bytes. Each must be ended by the end that sends
+        it, because only that end knows when it has sent everything: FIN. And each FIN must be
+        acknowledged, because a FIN can be lost: without the ACK its sender would not know whether
+        the other end still waits for data that will never come. FIN, ACK, FIN, ACK.
+
+        The two in the middle come from the same end, but not at the same time: its kernel
+        acknowledges at once, while its application may still have work to do or data to send. If it
+        has nothing left, both travel in one segment, and the close has three.
+
+        The open can always join the two (SYN,ACK), because a server has nothing to say before its
+        own SYN.
+
+        Without a FIN neither end could tell "finished" from "slow": it would have to wait for ever,
+        or guess and lose data. That is what the close is for.
+        """,
+        drawing=_CLOSE,
+        see=("four-way-close", "three-segment-close", "why-the-last-ack", "half-close"),
+        cites=("RFC 9293 section 3.6", "RFC 9293 section 3.6.1 (half-closed)"),
+    ),
+    _topic(
+        "why-the-last-ack",
+        "Why the last ACK is needed, and what if it is lost",
+        "The passive closer must learn that its FIN, and so all its data, arrived.",
+        """
+        The passive closer's FIN ends its data. If it were lost, the active closer would go on
+        waiting in FIN_WAIT2 for data that does not come. So the passive closer keeps the FIN, and
+        sends it again, until the ACK comes: that is LAST_ACK.
+
+        The last ACK itself is acknowledged by nothing (that would never end). So its sender stays
+        around for a while, in case the FIN comes again: that is TIME_WAIT. It sends the ACK
+        at the beginning of TIME_WAIT, at once, and again whenever the FIN comes again.
+        """,
+        see=("last-ack-lost", "LAST_ACK", "TIME_WAIT", "final-ack-after-2msl"),
+        cites=("RFC 9293 section 3.6", "RFC 9293 section 3.10.7.4"),
+    ),
+    _topic(
+        "why-the-first-fin-carries-ack",
+        "Why the first FIN carries an ACK",
+        "Every segment after the first SYN does; it is not a sign of half-close.",
+        """
+        In a capture the first segment of a close is FIN,ACK. Some notes say that the ACK is there
+        because of half-close, as if it meant "I still listen". It is simpler: the ACK bit is set in
+        every segment of an open connection, with the number of the next byte expected. A receiver
+        drops segments without it. Only the very first SYN (and some RSTs) come without.
+
+        What is true: the ack number in that FIN tells the other end how far it was received, as in
+        any segment; and after its FIN the active closer does go on receiving and acknowledging
+        (half-close). Only it would do so just the same if the FIN had no use for the number.
+        """,
+        see=("flags", "half-close", "four-way-close"),
+        cites=(
+            "RFC 9293 section 3.1 (ACK bit), section 3.10.7.4 (fifth: if the ACK bit is off, drop)",
+            "RFC 9293 section 3.10.4 (CLOSE)",
+        ),
+    ),
+    _topic(
+        "why-time-wait",
+        "Why TIME_WAIT exists: two reasons",
+        "To repeat the last ACK, and to let old segments die before the ports are used again.",
+        """
+        - The last ACK may be lost. Then the peer sends its FIN again, and somebody must answer it.
+          With TIME_WAIT the answer is an ACK, and the peer ends in good order; without, it is a
+          RST, and the peer ends with an error.
+
+        - Old segments may still be on their way. If a new connection with the same two addresses
+          and ports began at once, such a segment could be taken for one of its own. TIME_WAIT keeps
+          the ports out of use until the network has forgotten the old segments.
+
+        Neither reason is to receive data that comes late. A close completes only when every byte
+        has arrived, because the FIN has the number after the last byte. What comes in TIME_WAIT is
+        a copy, and is thrown away.
+
+        It is the active closer that waits, because it sends the last ACK.
+
+        Other protections exist beside it: initial sequence numbers that grow, and TCP timestamps,
+        by which a receiver refuses old segments (PAWS). They make it safe to reuse a TIME_WAIT
+        early, which is what tcp_tw_reuse and RFC 6191 do.
+        """,
+        see=(
+            "last-ack-lost",
+            "last-ack-lost-without-time-wait",
+            "old-segment",
+            "old-segment-without-time-wait",
+            "late-data-in-time-wait",
+            "how-long-is-time-wait",
+        ),
+        cites=(
+            "RFC 9293 section 3.6.1",
+            "RFC 1337",
+            "RFC 6191",
+            "RFC 7323 section 5 (PAWS)",
+        ),
+    ),
+    _topic(
+        "how-long-is-time-wait",
+        "How long is TIME_WAIT? 2MSL, 30 s, 60 s, 2 min, 4 min, 240 s",
+        "On Linux 60 s, compiled in; the other numbers are MSLs and other systems.",
+        """
+        MSL, the maximum segment lifetime, is how long a segment can be in the network at most. It
+        is a time, with delays in queues reckoned in, and a careful guess; the TTL (hop limit) in
+        the IP header counts routers, not seconds. TIME_WAIT should last two of them: one for the
+        last ACK to reach the peer or die, one for the peer's FIN to come back.
+
+        = 2 minutes: the MSL that RFC 793 chose and RFC 9293 keeps ("an engineering choice"). So
+        2MSL is 4 minutes, which is the 240 s of many notes. RFC 1122 repeats 2MSL without a number.
+
+        = 30 s: the MSL of Berkeley-derived systems. So 2MSL is 60 s there.
+
+        = 1 to 4 minutes: 2MSL for an MSL between 30 s and 2 minutes, as older books write.
+
+        = 60 s: TIME_WAIT on Linux: TCP_TIMEWAIT_LEN in include/net/tcp.h, compiled in. Linux has no
+        MSL of its own to set; calling it "an MSL of 30 s" is only arithmetic. No sysctl
+        changes it; tcp_fin_timeout, also 60 by default, is another thing.
+
+        On Linux the timer is coarse: 60 to 62 s are seen (at 250 timer ticks a second), and sockets
+        die in batches. A FIN, data or an ACK of the peer that comes meanwhile starts it anew.
+
+        $ ss -tano state time-wait  # no timer above 60 s, ever
+        """,
+        see=("TIME_WAIT", "tcp-fin-timeout-shortens-time-wait", "time-wait-lasts-240-seconds"),
+        cites=(
+            "RFC 793 section 3.3, RFC 9293 section 3.4.2 (MSL is 2 minutes)",
+            "RFC 1122 section 4.2.2.13 (TIME-WAIT: 2 x MSL)",
+            "TCP_TIMEWAIT_LEN in include/net/tcp.h",
+            "measured on Linux 6.18: 40 lifetimes, 60.002 to 62.000 s",
+            "measured on Linux 6.18: 60 s with tcp_fin_timeout 5 and with 120",
+        ),
+    ),
+    _topic(
+        "half-close",
+        "Half-close: done sending, still listening",
+        "shutdown(SHUT_WR) ends one stream and keeps the other open.",
+        """
+        A client that has sent its request faces a question: until when must the server read? If the
+        client keeps both directions open, the server waits for more. If it closes both, the answer
+        is lost. Half-close is the way out: the client ends its own stream (FIN) and keeps reading.
+        The server reads end of file, knows that the request is complete, sends its answer, and
+        closes. The client in FIN_WAIT2 receives it, the server in CLOSE_WAIT sends it.
+
+        Instead of a FIN an application could mark the end in the data, with a length or a special
+        byte. A special byte can occur in binary data too; a FIN cannot be mistaken. Protocols that
+        send lengths (HTTP) do not need half-close, and many applications do not expect it.
+
+        TCP allows half-close in any close: between segments 2 and 3 every connection is
+        half-closed. Usually that lasts a moment; if it lasts, look at who is slow (CLOSE_WAIT).
+
+        $ ss -tano state fin-wait-2  # no timer and an inode: half-closed by shutdown()
+        """,
+        see=("half-close-with-data", "FIN_WAIT2", "CLOSE_WAIT", "graceful-and-abrupt"),
+        cites=("RFC 9293 section 3.6.1", "shutdown(2)"),
+    ),
+    _topic(
+        "graceful-and-abrupt",
+        "Graceful and abrupt release: FIN and RST",
+        "FIN: all data arrives and both ends agree. RST: it is over, now, and data may be lost.",
+        """
+        A graceful release is the 4-way close: each end says FIN when it is done, and each FIN is
+        acknowledged. An abrupt release is one segment, RST: the receiver drops the connection and
+        its application gets ECONNRESET. Nothing acknowledges a RST, there is no TIME_WAIT, and
+        what was under way is lost.
+
+        A RST is sent when:
+
+        - a segment that is no RST arrives for a connection that does not exist (also a SYN to a
+          port where nobody listens: connect() fails with ECONNREFUSED)
+
+        - an application aborts: SO_LINGER with 0 s
+
+        - an application closes with unread data in its receive buffer
+
+        - data arrives after close(): nobody is left to read it
+
+        - a listener is closed while connections wait to be accepted
+
+        - keepalive or the retries are exhausted, so the other end is given up
+
+        - an ACK arrives in SYN_SENT for something never sent (an old connection at the peer)
+
+        Middleboxes send RSTs too. Some notes name segments with a bad header as a cause; Linux
+        drops a segment with a wrong checksum without a word.
+
+        $ nstat -az TcpOutRsts TcpEstabResets  # RSTs sent; connections that were reset
+        $ nstat -az TcpExtTCPAbortOnClose TcpExtTCPAbortOnData  # unread data; SO_LINGER 0
+        """,
+        see=("abrupt-close", "close-with-unread-data", "four-way-close", "linger-zero-is-the-cure"),
+        cites=(
+            "RFC 9293 section 3.5.2 and 3.5.3 (reset generation and processing)",
+            "RFC 9293 section 3.10.5 (ABORT)",
+            "measured on Linux 6.18: which counter moves for which RST",
+        ),
+    ),
+    _topic(
+        "flags",
+        "The TCP flags, from NS to FIN",
+        "Eight control bits, and a ninth with a history.",
+        """
+        The header has a control bit for each; a segment can have several.
+
+        = NS (now AE): the ninth bit, in front of the others. NS (ECN nonce, RFC 3540) should reveal
+        hosts that hide congestion marks; it was never deployed and is historic (RFC 8311). The bit
+        is used again as AE by Accurate ECN (RFC 9768).
+
+        = CWR, congestion window reduced: the sender has slowed down because of an ECE.
+
+        = ECE, ECN echo: a router marked congestion on the way to me. In a SYN it says: I can do
+        ECN.
+
+        = URG, urgent: the urgent pointer counts. Nearly unused; new applications should not.
+
+        = ACK, acknowledgment: the ack number counts: I have everything before it. Set in every
+        segment after the first SYN.
+
+        = PSH, push: give the data to the application now; more is not under way at once.
+
+        = RST, reset: the connection is over or does not exist (graceful-and-abrupt).
+
+        = SYN, synchronize: my sequence numbers begin here. Takes one number.
+
+        = FIN, finish: I have nothing more to send. Takes one number, so it can be acknowledged.
+
+        Captures write them as letters: tcpdump [S], [S.], [.], [P.], [F.], [R] (the dot is ACK);
+        W and E are CWR and ECE, e is AE.
+        """,
+        see=("why-the-first-fin-carries-ack", "three-way-open", "graceful-and-abrupt"),
+        cites=(
+            "RFC 9293 section 3.1 and section 6 (registry of the bits)",
+            "RFC 3168 (ECE, CWR)",
+            "RFC 3540, RFC 8311 section 3 (NS, historic), RFC 9768 (AE)",
+            "RFC 6093 (URG)",
+        ),
+    ),
+    _topic(
+        "who-should-close",
+        "Why a server should not be the active closer, and when that is harmless",
+        "Memory and a busy table at the server, ports at the client: know which one you save.",
+        """
+        The end that closes first keeps the TIME_WAIT. What that costs depends on which end it is.
+
+        At a server: about 256 bytes for 60 s each. No port is used up (the server's port is the
+        same in all of them), no descriptor, no process. Clients are not held up: a new SYN from the
+        same port is let in (syn-meets-time-wait). Two things remain: a restart without SO_REUSEADDR
+        fails with EADDRINUSE, and the table (net.ipv4.tcp_max_tw_buckets) can fill at some
+        thousands of closes a second.
+
+        At a client: one local port towards that destination for 60 s each. 28,232 ports by default:
+        above 470 new connections a second to one address and port, connect() fails with
+        EADDRNOTAVAIL. So for a busy client or proxy it is better that the server closes first:
+        300 connections went through one client port in 0.02 s that way.
+
+        "A server must never close first" is too strong, then. The rule is: let it not be the busy
+        client side whose ports run out, set SO_REUSEADDR, and do not open and close a connection
+        for every request. In this order:
+
+        - Keep connections open and reuse them: keep-alive, connection pools. This removes the
+          closes, and with them TIME_WAIT and the handshakes.
+
+        - Let the end close first that can bear the TIME_WAIT. Behind a proxy, give the server a
+          longer idle time than its clients, so that the clients close first.
+
+        - Set SO_REUSEADDR on listeners.
+
+        - Do nothing, if it is only that the number looks large.
+
+        $ twdiag diagnose  # which listener closes first, which client churns, which ports run out
+        """,
+        see=("server-closes-first", "connection-churn", "ephemeral-ports", "restart-blocked"),
+        cites=(
+            "measured on Linux 6.18: 300 connections through one client port in 0.02 s, server first",
+            "measured on Linux 6.18: exactly 28,232 connections, then EADDRNOTAVAIL",
+            "net/ipv4/inet_timewait_sock.c",
+        ),
+    ),
+    _topic(
+        "ephemeral-ports",
+        "Ephemeral ports and the budget",
+        "28,232 ports for each source, destination and destination port, not for the whole host.",
+        """
+        connect() without bind() takes a free local port from net.ipv4.ip_local_port_range, by
+        default 32768 to 60999: 28,232 ports. "Free" means: not in use towards the same destination
+        address and port from the same source address. So the budget is per destination; another
+        destination has a budget of its own. The 28,233rd connection fails with EADDRNOTAVAIL.
+
+        TIME_WAIT and every other state count as used. Closed by the client at a steady rate, ports
+        are held for 60 s: 28,232 / 60 = about 470 new connections a second, for one destination.
+        When the server closes first, the client's ports are free at once.
+
+        What makes the budget smaller: ip_local_reserved_ports, listeners inside the range, and
+        sockets that call bind(address, 0) before connect(): these take their port for all
+        destinations at once, unless IP_BIND_ADDRESS_NO_PORT is set.
+
+        Before it ends it gets slow: connect() took 14 us while less than half of the ports to the
+        destination were used, 1.7 ms above, and 4 ms to fail.
+
+        What to do, best first:
+
+        - reuse connections (pool, keep-alive); for nginx: `keepalive` in the upstream block
+
+        - more destinations (addresses or ports), or more source addresses with
+          IP_BIND_ADDRESS_NO_PORT
+
+        - a wider range, with the listening ports in it reserved
+
+        - net.ipv4.tcp_tw_reuse=1, which needs TCP timestamps at both ends: reuse after 1 s
+
+        $ sysctl net.ipv4.ip_local_port_range net.ipv4.ip_local_reserved_ports
+        $ ss -tanH state time-wait | awk '{print $4}' | sort | uniq -c | sort -n  # per destination
+        $ twdiag diagnose  # used, budget, and when it will be full
+        """,
+        see=("ports-running-out", "bound-ports-running-out", "sysctls", "connection-churn"),
+        cites=(
+            "net/ipv4/inet_hashtables.c, __inet_hash_connect()",
+            "measured on Linux 6.18: 28,232 connections; 13-14 us, 1.7 ms, 4 ms",
+            "ip(7): IP_BIND_ADDRESS_NO_PORT (Linux 4.2)",
+        ),
+    ),
+    _topic(
+        "recv-q",
+        "CLOSE_WAIT and what Recv-Q says",
+        "0: drained, not closed; 1: only the FIN is unread; more: data is unread.",
+        """
+        Recv-Q counts what the application has not read; the FIN counts as one byte. So in
+        CLOSE_WAIT it tells where the application stands:
+
+        = 0: everything was read, the FIN too, and the socket is not closed. The usual leak. (Not a
+        strict proof that recv() returned 0: the FIN can be taken with the last data.)
+
+        = 1: all data was read, the end of file was not. The application has not looked since: an
+        idle pooled connection, or a forgotten one. poll() and MSG_PEEK leave it at 1.
+
+        = 25 or 32: a TLS alert (24 bytes in TLS 1.3, 31 in TLS 1.2) and the FIN: an idle TLS
+        connection that the server ended.
+
+        = more: Recv-Q - 1 bytes of data are unread: the reader is stuck, or not interested.
+
+        Without an inode (and without an owner) the connection was never accepted: the application
+        does not call accept(). The listener's Recv-Q counts such connections.
+
+        Closing with Recv-Q 0 or 1 sends FIN, with more it sends RST.
+
+        The age: a CLOSE_WAIT is at least as old as the last ACK it received and at most as old as
+        the last data (ss -i: lastack, lastrcv).
+
+        $ ss -tanpi state close-wait  # as root: owner, Recv-Q, lastrcv and lastack in ms
+        """,
+        see=(
+            "CLOSE_WAIT",
+            "close-wait-leak",
+            "close-wait-unread",
+            "close-wait-idle-pool",
+            "close-wait-never-accepted",
+        ),
+        cites=(
+            "tcp_diag_get_info() in net/ipv4/tcp_diag.c: rcv_nxt - copied_seq",
+            "measured on Linux 6.18: Recv-Q 0, 1, 51, 101; FIN at 1, RST above 1",
+            "measured on Linux 6.18: last_ack_recv 19,796 ms for a true age of 19,799 ms",
+        ),
+    ),
+    _topic(
+        "fin-wait2-and-tcp-fin-timeout",
+        "FIN_WAIT2 and what tcp_fin_timeout really does",
+        "It limits FIN_WAIT2 after close(), and nothing else.",
+        """
+        net.ipv4.tcp_fin_timeout (60 s) is how long the kernel keeps a FIN_WAIT2 that no application
+        holds any more. When it runs out the socket is forgotten, without TIME_WAIT, and a late FIN
+        of the peer is answered with RST.
+
+        It does not touch: TIME_WAIT (always 60 s), FIN_WAIT1, or a FIN_WAIT2 that an application
+        holds after shutdown().
+
+        Setting it above 60 does not do what it seems: the kernel splits the wait in two parts of
+        T - 60 s. 61 gives 2 s in all; 65 gives 10 s; 120 gives 120 s.
+
+        When the peer's FIN comes in time, a TIME_WAIT with a fresh 60 s follows: up to 120 s in
+        all.
+
+        TCP_LINGER2 sets the time for one socket.
+
+        $ sysctl net.ipv4.tcp_fin_timeout
+        $ ss -tano state fin-wait-2  # timer:(timewait,...) is what is left of it
+        """,
+        see=("FIN_WAIT2", "peer-never-closes", "tcp-fin-timeout-shortens-time-wait"),
+        cites=(
+            "RFC 1122 section 4.2.2.13",
+            "measured on Linux 6.18: 5 -> 5.25 s, 61 -> 2.06 s, 65 -> 10.34 s",
+            "measured on Linux 6.18: TIME_WAIT 60 s with tcp_fin_timeout 5 and 120",
+            "__tcp_close() and tcp_rcv_state_process() in net/ipv4",
+        ),
+    ),
+    _topic(
+        "orphans",
+        "Orphans: sockets that no process holds any more",
+        "After close() the kernel finishes the handshake alone, within limits.",
+        """
+        close() returns at once; the kernel sends the FIN and waits for the ACKs. Until then the
+        socket is an orphan: no owner, no inode, in FIN_WAIT1, LAST_ACK or CLOSING.
+
+        Nothing answers: 8 retries, about 108 s, and it is dropped (net.ipv4.tcp_orphan_retries=0
+        means 8; with 1 it took 1.7 s). TCPAbortOnTimeout counts it.
+
+        The peer's window is zero: the data before the FIN cannot go. ss shows timer:(persist,...).
+
+        FIN_WAIT2 after close() and TIME_WAIT are no orphans in this sense: they are kept in the
+        small structures that sockstat counts as "tw".
+
+        net.ipv4.tcp_max_orphans limits them for the whole host; above it sockets are reset, and the
+        kernel logs "too many orphaned sockets".
+
+        $ ss -s  # orphaned
+        $ cat /proc/net/sockstat  # "orphan" is for the whole host, "tw" for this namespace
+        $ nstat -az TcpExtTCPAbortOnTimeout TcpExtTCPAbortOnMemory
+        """,
+        see=("FIN_WAIT1", "LAST_ACK", "fin-unanswered", "peer-vanished"),
+        cites=(
+            "measured on Linux 6.18: 108.0 s and 8 retries; 1.68 s with tcp_orphan_retries=1",
+            "tcp_orphan_retries() in net/ipv4/tcp_timer.c",
+        ),
+    ),
+    _topic(
+        "nat-and-conntrack",
+        "TIME_WAIT, NAT and conntrack: another table with other times",
+        "A router or firewall keeps its own states; ss does not show them.",
+        """
+        A NAT router or a stateful firewall follows each connection in a table of its own
+        (conntrack). Its states have the same names as TCP's and mean other things: after the first
+        FIN it says CLOSE_WAIT, whichever end sent it. Its times differ too: time_wait 120 s,
+        close_wait 60 s, fin_wait 120 s, established 5 days.
+
+        What goes wrong there, while ss looks fine:
+
+        - The table is full: new connections time out, the kernel logs "nf_conntrack: table full".
+
+        - The source ports of a NAT address are used up towards one destination: SYNs are dropped,
+          insert_failed counts them, connect() times out. Entries in conntrack's TIME_WAIT give way
+          to new ones; live ones do not.
+
+        - A firewall forgot an idle connection and drops its segments: both ends look ESTABLISHED
+          until one of them sends.
+
+        And why tcp_tw_recycle was removed: it compared the timestamps of all connections of one
+        address, and behind a NAT many hosts share an address: their SYNs were dropped at random.
+
+        $ sysctl net.netfilter.nf_conntrack_count net.netfilter.nf_conntrack_max
+        $ cat /proc/net/stat/nf_conntrack  # insert_failed, drop: hexadecimal, a line for each CPU
+        """,
+        see=("conntrack-filling", "tcp-tw-recycle", "ephemeral-ports"),
+        cites=(
+            "measured on Linux 6.18: conntrack defaults; CLOSE_WAIT after the first FIN",
+            "measured on Linux 6.18: SNAT pool of 10 ports, insert_failed +1 for each dropped SYN",
+            "Linux 4.12, commit 4396e46187ca (tcp_tw_recycle removed)",
+        ),
+    ),
+    _topic(
+        "sysctls",
+        "Every sysctl that people touch: what it does and what it does not",
+        "Most of them do not do what they are set for.",
+        """
+        = net.ipv4.tcp_fin_timeout (60): limits FIN_WAIT2 after close(). Does not shorten TIME_WAIT.
+        Above 60 it shortens the wait to 2 x (T - 60) s.
+
+        = net.ipv4.tcp_tw_reuse (2): an outgoing connect() may take a port in TIME_WAIT after 1 s,
+        if both ends have TCP timestamps. 1: everywhere; 2: loopback only (default since 4.19); 0:
+        never. Does nothing for a server's TIME_WAITs.
+
+        = net.ipv4.tcp_tw_reuse_delay (1000 ms, Linux 6.14): how old a TIME_WAIT must be for that.
+
+        = net.ipv4.tcp_tw_recycle: removed in Linux 4.12. It broke clients behind NAT.
+
+        = net.ipv4.tcp_max_tw_buckets (by memory, often 131072 or 262144): above it sockets close
+        without TIME_WAIT. Lowering it does not cure, it removes the protection. It bounds memory:
+        about 256 bytes each.
+
+        = net.ipv4.tcp_timestamps (1): needed for tcp_tw_reuse and PAWS. Leave it on.
+
+        = net.ipv4.ip_local_port_range (32768 60999): the ports for outgoing connections, per
+        destination. Does not limit what a server accepts. Widening it over listening ports without
+        reserving them lets connect() take a service's port.
+
+        = net.ipv4.ip_local_reserved_ports: ports that connect() and bind(0) leave alone.
+
+        = net.ipv4.tcp_orphan_retries (0, which means 8): retries of a FIN after close().
+
+        = net.ipv4.tcp_max_orphans: how many sockets may wait so; above it they are reset.
+
+        = net.ipv4.tcp_rfc1337 (0): 1 ignores a RST that would end a TIME_WAIT.
+
+        = net.ipv4.tcp_keepalive_time (7200 s): only for sockets with SO_KEEPALIVE. Finds vanished
+        peers. It does not make an application close its CLOSE_WAIT.
+
+        = net.ipv4.tcp_syn_retries (6), tcp_synack_retries (5): the open; 6 is about 127 s.
+
+        = net.core.somaxconn (4096), net.ipv4.tcp_max_syn_backlog: the accept queue of a listener
+        and its half-open connections. Nothing to do with closing.
+
+        = for CLOSE_WAIT: there is none.
+
+        They are per network namespace, except tcp_max_orphans: look inside the container.
+
+        $ sysctl -a --pattern 'tcp_(fin|tw|max_tw|orphan|max_orph|rfc1337|timestamps)'
+        $ twdiag explain misleading-sysctl
+        """,
+        see=("misleading-sysctl", "myths", "ephemeral-ports", "fin-wait2-and-tcp-fin-timeout"),
+        cites=(
+            "Documentation/networking/ip-sysctl.rst",
+            "measured on Linux 6.18: each of the statements on TIME_WAIT, FIN_WAIT2 and ports",
+            "Linux 4.12 (tcp_tw_recycle), 4.19 (tcp_tw_reuse=2), 6.14 (tcp_tw_reuse_delay)",
+        ),
+    ),
+    _topic(
+        "counters",
+        "The counters that tell what happened",
+        "States show now; counters show since boot. Take two samples.",
+        """
+        = TcpExtTW: TIME_WAITs (and FIN_WAIT2 after close) made: closes done by this side first.
+
+        = TcpExtTWRecycled: TIME_WAITs reused by an outgoing connect().
+
+        = TcpExtTWKilled: despite its name, closes with a time of at most 4 s, not kills.
+
+        = TcpExtTCPTimeWaitOverflow: closed without TIME_WAIT because the table was full.
+
+        = TcpExtTCPAbortOnClose: closed with unread data (RST). TCPAbortOnData: SO_LINGER 0 and kin.
+        TCPAbortOnTimeout: keepalive or an orphan's retries ran out.
+
+        = TcpExtListenOverflows, ListenDrops: the accept queue was full.
+
+        = TcpCurrEstab: ESTABLISHED and CLOSE_WAIT together.
+
+        = TcpActiveOpens, TcpPassiveOpens: connections opened by this host, and to it.
+
+        = sockstat tw, inuse: of this namespace; orphan, alloc, mem: of the whole host.
+
+        $ nstat -az | grep -E 'TW|TCPAbort|TimeWait|Listen|Opens'
+        $ cat /proc/net/sockstat
+        """,
+        see=("TIME_WAIT", "orphans", "graceful-and-abrupt"),
+        cites=("measured on Linux 6.18: which counter moves at which event",),
+    ),
+)
