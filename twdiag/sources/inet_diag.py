@@ -27,6 +27,7 @@ IPPROTO_TCP: Final = 6
 IPPROTO_MPTCP: Final = 262
 
 SOCK_DIAG_BY_FAMILY: Final = 20
+TCPDIAG_GETSOCK: Final = 18
 NLMSG_ERROR: Final = 2
 NLMSG_DONE: Final = 3
 NLM_F_REQUEST: Final = 0x1
@@ -54,6 +55,7 @@ _ATTR: Final = struct.Struct("=HH")
 _TCP_INFO_AGES: Final = struct.Struct("=44x4I")
 _LITTLE: Final = sys.byteorder == "little"
 _KNOWN_STATES: Final = frozenset(range(1, 14))
+_MAX_ERRNO: Final = 4095  # include/linux/err.h
 _STATE_OF: Final = bytes({12: State.SYN_RECV, BOUND: State.CLOSE}.get(n, n) for n in range(256))
 _MAPPED_WORD: Final = struct.pack("!I", 0xFFFF)
 
@@ -61,6 +63,23 @@ _MAPPED_WORD: Final = struct.pack("!I", 0xFFFF)
 def state_bits(*states: State) -> int:
     """Return the idiag_states mask of some states."""
     return sum(1 << state for state in states)
+
+
+def encode_both_families(
+    states: int = ALL_STATES, *, info: bool = False, auto_bound_only: bool = False, seq: int = 1
+) -> bytes:
+    """Return a dump request in the first form of the protocol (struct inet_diag_req).
+
+    The kernel answers it for IPv4 and IPv6 in one walk of its table, where the second form takes a
+    walk for each family: at 560,000 TIME_WAITs 0.21 s instead of 0.21 + 0.10 s.
+    """
+    attributes = _attribute(_REQ_BYTECODE, _BC_AUTO_ONLY) if auto_bound_only else b""
+    body = struct.pack(
+        "=BBBB48xII", AF_INET, 0, 0, _EXT_INFO if info else 0, states & 0xFFFFFFFF, 0
+    )
+    length = _HEADER.size + len(body) + len(attributes)
+    flags = NLM_F_REQUEST | NLM_F_DUMP
+    return _HEADER.pack(length, TCPDIAG_GETSOCK, flags, seq, 0) + body + attributes
 
 
 def encode_request(
@@ -133,9 +152,11 @@ class Dump:
             return int(aligned)  # a late answer to an earlier request
         if flags & NLM_F_DUMP_INTR:
             self.interrupted = True
-        if kind == SOCK_DIAG_BY_FAMILY:
+        if kind in (SOCK_DIAG_BY_FAMILY, TCPDIAG_GETSOCK):
             return self._rows(data, position, length)
         if kind in (NLMSG_DONE, NLMSG_ERROR):
+            if kind == NLMSG_ERROR and length < _HEADER.size + _ERRNO.size:
+                raise SourceError(f"an error message at byte {position} is cut")
             self._end(data[position + _HEADER.size : position + length])
         return int(aligned)
 
@@ -144,8 +165,9 @@ class Dump:
         number = -_ERRNO.unpack_from(payload)[0] if len(payload) >= _ERRNO.size else 0
         if number > 0:
             name = errno.errorcode.get(number, str(number))
+            known = os.strerror(number) if number <= _MAX_ERRNO else "unknown error"
             raise SourceRefused(
-                f"the kernel refuses the socket dump: {os.strerror(number)} ({name})",
+                f"the kernel refuses the socket dump: {known} ({name})",
                 "load the tcp_diag module (modprobe tcp_diag) or use --source proc",
             )
 
@@ -170,11 +192,14 @@ class Dump:
         """Append `count` rows of one family and `length` bytes each to the columns."""
         table = self.table
         first = len(table)
+        if block[16] not in (AF_INET, AF_INET6):
+            raise SourceError(f"a socket row has the unknown address family {block[16]}")
         states = block[17::length]
-        if not set(states) <= _KNOWN_STATES:
+        if not _KNOWN_STATES.issuperset(states):
             raise SourceError(f"a socket row has the unknown state {max(states)}")
         # A request socket is its own pseudo-state (12, NEW_SYN_RECV) to the kernel only.
-        table.state.frombytes(states.translate(_STATE_OF))
+        states = states.translate(_STATE_OF)
+        table.state.frombytes(states)
         table.timer.frombytes(block[18::length])
         table.retrans.frombytes(block[19::length])
         halves, words, step = memoryview(block).cast("H"), memoryview(block).cast("I"), length // 4
@@ -198,8 +223,6 @@ class Dump:
             table.src.extend(widen(_host_order("I", words[6::step])))
             table.dst.extend(widen(_host_order("I", words[10::step])))
             return
-        if block[16] != AF_INET6:
-            raise SourceError(f"a socket row has the unknown address family {block[16]}")
         for column, word in ((table.src, 6), (table.dst, 10)):
             if _all_mapped(words, word, step, count):
                 column.extend(widen(_host_order("I", words[word + 3 :: step])))
@@ -226,7 +249,7 @@ class Dump:
 
 
 def _run_length(data: memoryview, length: int) -> int:
-    """Return how many rows of the same length, type and flags follow each other at the start.
+    """Return how many rows of the same length, type, flags and dump follow each other at the start.
 
     A dump mixes row lengths (TIME_WAIT 96 bytes, full sockets 124 and more), so a datagram is a few
     runs.  The heads of a run are compared as one strided copy; a mismatch is found by bisection.
@@ -234,11 +257,10 @@ def _run_length(data: memoryview, length: int) -> int:
     count = len(data) // length
     words = data[: count * length].cast("I")
     step = length // 4
-    lengths, kinds = words[0::step].tobytes(), words[1::step].tobytes()
+    heads = [words[at::step].tobytes() for at in range(3)]
 
     def alike(rows: int) -> bool:
-        size = 4 * rows
-        return lengths[:size] == lengths[:4] * rows and kinds[:size] == kinds[:4] * rows
+        return all(head.startswith(head[:4] * rows) for head in heads)
 
     if alike(count):
         return count

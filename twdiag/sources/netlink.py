@@ -67,6 +67,7 @@ class _Channel:
         self._socket.settimeout(_QUIET_SECONDS)
         self._buffer = bytearray(_BUFFER)
         self._seq = 0
+        self._one_walk = True
 
     def __enter__(self) -> _Channel:
         return self
@@ -82,23 +83,31 @@ class _Channel:
     def dump(
         self,
         table: SocketTable,
-        family: int,
+        family: int | None,
         states: int = ALL_STATES,
         *,
         info: bool = False,
         auto_bound_only: bool = False,
         protocol: int = inet_diag.IPPROTO_TCP,
     ) -> Dump:
-        """Append one dump to a table and return it, with what else it said."""
+        """Append one dump to a table and return it, with what else it said.
+
+        Family None is IPv4 and IPv6 in one walk.
+        """
         self._seq += 1
-        request = inet_diag.encode_request(
-            family,
-            states,
-            info=info,
-            auto_bound_only=auto_bound_only,
-            protocol=protocol,
-            seq=self._seq,
-        )
+        if family is None:
+            request = inet_diag.encode_both_families(
+                states, info=info, auto_bound_only=auto_bound_only, seq=self._seq
+            )
+        else:
+            request = inet_diag.encode_request(
+                family,
+                states,
+                info=info,
+                auto_bound_only=auto_bound_only,
+                protocol=protocol,
+                seq=self._seq,
+            )
         dump = Dump(table, self._seq, info=info)
         view = memoryview(self._buffer)
         try:
@@ -121,14 +130,41 @@ class _Channel:
             ) from error
         return dump
 
+    def dump_both(
+        self,
+        table: SocketTable,
+        states: int = ALL_STATES,
+        *,
+        info: bool = False,
+        auto_bound_only: bool = False,
+    ) -> list[Dump]:
+        """Append the sockets of both families: one walk of the kernel's table, else one for each.
+
+        A kernel without IPv6 refuses its dump, and has no such sockets.
+        """
+        if self._one_walk:
+            try:
+                both = self.dump(table, None, states, info=info, auto_bound_only=auto_bound_only)
+                return [both]
+            except SourceRefused:
+                self._one_walk = False
+        dumps = [self.dump(table, AF_INET, states, info=info, auto_bound_only=auto_bound_only)]
+        try:
+            dumps.append(
+                self.dump(table, AF_INET6, states, info=info, auto_bound_only=auto_bound_only)
+            )
+        except SourceRefused:
+            if os.path.exists("/proc/net/if_inet6"):
+                raise
+        return dumps
+
 
 def _read_table(channel: _Channel) -> tuple[SocketTable, list[Gap]]:
     """Return all TCP sockets of both families; a dump that lost rows is taken again."""
     for attempt in range(_TRIES):
         table = SocketTable()
         try:
-            interrupted = channel.dump(table, AF_INET).interrupted
-            interrupted |= _dump_ipv6(channel, table)
+            interrupted = any(dump.interrupted for dump in channel.dump_both(table))
         except Interrupted:
             if attempt == _TRIES - 1:
                 raise
@@ -137,15 +173,6 @@ def _read_table(channel: _Channel) -> tuple[SocketTable, list[Gap]]:
             return table, []
     why = "the socket table changed during each dump, so some rows may be missing"
     return table, [Gap("sockets", why, "run again when the host is calmer", partial=True)]
-
-
-def _dump_ipv6(channel: _Channel, table: SocketTable) -> bool:
-    try:
-        return channel.dump(table, AF_INET6).interrupted
-    except SourceRefused:
-        if os.path.exists("/proc/net/if_inet6"):
-            raise
-        return False  # a kernel without IPv6 has no IPv6 sockets
 
 
 def _mptcp_sockets() -> bool:
@@ -197,13 +224,10 @@ def _needs_ages(table: SocketTable) -> bool:
 
 def _read_ages(channel: _Channel) -> dict[int, TcpInfo]:
     """Return the ages (tcp_info) of the sockets that wait half closed, by cookie."""
-    ages: dict[int, TcpInfo] = {}
     states = inet_diag.state_bits(*_HALF_CLOSED)
-    for family in (AF_INET, AF_INET6):
-        try:
-            ages.update(channel.dump(SocketTable(), family, states, info=True).tcp_info)
-        except SourceRefused:
-            break
+    ages: dict[int, TcpInfo] = {}
+    for dump in channel.dump_both(SocketTable(), states, info=True):
+        ages.update(dump.tcp_info)
     return ages
 
 
@@ -212,8 +236,7 @@ def _read_auto_bound(channel: _Channel) -> frozenset[int] | None:
     table = SocketTable()
     states = inet_diag.state_bits(State.LISTEN)
     try:
-        channel.dump(table, AF_INET, states, auto_bound_only=True)
-        channel.dump(table, AF_INET6, states, auto_bound_only=True)
+        channel.dump_both(table, states, auto_bound_only=True)
     except SourceRefused:
         return None
     return frozenset(table.cookie)

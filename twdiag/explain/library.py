@@ -1,0 +1,75 @@
+"""All pages, found by any spelling of their names."""
+
+from __future__ import annotations
+
+import difflib
+from typing import TYPE_CHECKING
+
+from twdiag.errors import UsageError
+from twdiag.explain.page import Kind, Page
+from twdiag.explain.pages import myths, scenarios, states, topics
+from twdiag.explain.pages.rules import rule_page, software_page
+from twdiag.tcp import State, parse_state
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from twdiag.model import Rule
+    from twdiag.software import Software
+
+_NEAR = 3
+"""How many suggestions an unknown word gets."""
+
+
+class Library:
+    """The pages that `explain` can show; rules and software come from the caller."""
+
+    def __init__(self, rules: Iterable[Rule] = (), software: Iterable[Software] = ()) -> None:
+        self.pages: tuple[Page, ...] = (
+            *states.PAGES,
+            *scenarios.PAGES,
+            *topics.PAGES,
+            *myths.PAGES,
+            *(rule_page(rule) for rule in rules),
+            *(software_page(program) for program in software),
+        )
+        self._by_name = {_normal(page.name): page for page in self.pages}
+
+    def find(self, words: str) -> Page:
+        """Return the page that words name: a state in any spelling, or a name with or without -.
+
+        Raises UsageError with the nearest names where there is none.
+        """
+        page = self._by_name.get(_normal(words))
+        if page is not None:
+            return page
+        state = parse_state(words)
+        if state is not None:
+            return self._by_name[_normal(name_of(state))]
+        near = self.near(words)
+        what = f"there is no explanation of {words!r}"
+        if near:
+            raise UsageError(what, "near: " + ", ".join(near) + "; all: twdiag explain")
+        raise UsageError(what, "see the index: twdiag explain")
+
+    def near(self, words: str) -> list[str]:
+        """Return the names that are most like these words, those that contain them first."""
+        wanted = _normal(words)
+        inside = [
+            page.name for name, page in self._by_name.items() if len(wanted) > 2 and wanted in name
+        ]
+        like = difflib.get_close_matches(wanted, self._by_name, n=_NEAR, cutoff=0.6)
+        names = inside + [self._by_name[name].name for name in like]
+        return list(dict.fromkeys(names))[:_NEAR]
+
+
+def name_of(state: State) -> str:
+    """Return the name of a state's page."""
+    return next(
+        page.name for page in states.PAGES if page.kind is Kind.STATE and page.name_is(state)
+    )
+
+
+def _normal(name: str) -> str:
+    """Return a name without case, blanks, `-` and `_`."""
+    return "".join(c for c in name.casefold() if c.isalnum())
