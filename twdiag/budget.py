@@ -74,20 +74,29 @@ class PortBudget:
 def parse_range(text: str) -> tuple[int, int] | None:
     """Return (low, high) of "32768 60999", None where the text is no such range."""
     words = text.split()
-    if len(words) != 2 or not all(word.isdigit() for word in words):
+    if len(words) != 2:
         return None
-    low, high = int(words[0]), int(words[1])
-    return (low, high) if 0 < low <= high <= 0xFFFF else None
+    low, high = _port(words[0]), _port(words[1])
+    return (low, high) if low and high and low <= high else None
 
 
 def parse_ports(text: str) -> list[tuple[int, int]]:
     """Return [(first, last), ...] of "8080,9000-9010"; parts that make no sense are left out."""
     ranges = []
     for part in text.replace(",", " ").split():
-        first, _, last = part.partition("-")
-        if first.isdigit() and (last or first).isdigit():
-            ranges.append((int(first), int(last or first)))
+        word, _, last_word = part.partition("-")
+        first, last = _port(word), _port(last_word or word)
+        if first is not None and last is not None:
+            ranges.append((first, last))
     return ranges
+
+
+def _port(word: str) -> int | None:
+    """Return a port number, None where the word is none; digits of other scripts are none."""
+    if not (word.isascii() and word.isdigit() and len(word) <= 5):
+        return None
+    number = int(word)
+    return number if number <= 0xFFFF else None
 
 
 def seconds_until_full(

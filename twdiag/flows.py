@@ -11,7 +11,7 @@ from array import array
 from collections import Counter
 from dataclasses import dataclass
 from functools import cached_property
-from itertools import compress, repeat
+from itertools import compress, islice, repeat
 from typing import TYPE_CHECKING, Final
 
 from twdiag.budget import PortBudget
@@ -48,10 +48,16 @@ _SECOND_OF: Final = (
     + bytes((1 << 16) - 1 - 1000 * TIME_WAIT_SECONDS)
 )
 _NO_SECOND: Final = 255
+_USABLE, _LISTENING, _FIXED = 1, 2, 4
+_HAS_BIT: Final = {
+    bit: bytes(1 if number & bit else 0 for number in range(256))
+    for bit in (_USABLE, _LISTENING, _FIXED)
+}
 _MOST_DESTINATIONS: Final = 250
 """How many destinations are looked at in detail: the largest; a byte numbers them."""
 _FEW_SOCKETS: Final = 64
 _MANY_ROWS: Final = 200_000
+_SAMPLE: Final = 8_192
 _BUCKETS: Final = 65_521  # a prime below 2**16, so that every part of a key counts
 
 RECENT_SECONDS: Final = 10
@@ -173,11 +179,10 @@ class Flows:
         place = {address: number for number, address in enumerate(addresses)}
         if len(addresses) == 1:
             return addresses, array("H", bytes(2 * len(self.table)))
+        if len(addresses) <= 256:
+            return addresses, paired(bytes(len(self.table)), looked_up(place, self.table.src))
         # A host has far fewer than 65,536 local addresses; what is beyond shares the last place.
-        last = 0xFFFF
-        return addresses, array(
-            "H", [min(place[address], last) for address in self.table.src]
-        ) if len(addresses) > last else array("H", map(place.__getitem__, self.table.src))
+        return addresses, array("H", [min(place[address], 0xFFFF) for address in self.table.src])
 
     @cached_property
     def _local_keys(self) -> array[int]:
@@ -186,11 +191,35 @@ class Flows:
         return low_words(raw)
 
     @cached_property
+    def _port_kinds(self) -> bytes:
+        """For each row what its local port is: bits _USABLE, _LISTENING, _FIXED; one look-up."""
+        budget = self.budget
+        kinds = bytearray(budget.usable_mask)
+        for port in range(1, 1 << 16):
+            if not budget.low <= port <= budget.high:
+                kinds[port] = _FIXED
+        for port in self._ports:
+            kinds[port] |= _LISTENING
+        return looked_up(bytes(kinds), self.table.sport)
+
+    @property
+    def fixed_ports(self) -> bytes:
+        """The mask of rows whose local port is outside of ip_local_port_range."""
+        return self._port_kinds.translate(_HAS_BIT[_FIXED])
+
+    @cached_property
+    def _listening(self) -> bytes:
+        return self._port_kinds.translate(_HAS_BIT[_LISTENING])
+
+    @cached_property
+    def _listening_keys(self) -> set[int]:
+        return set(_chosen(self._local_keys, self._listening)) if 1 in self._listening else set()
+
+    @cached_property
     def _listener_of(self) -> dict[int, Listener]:
         """The listener of each local endpoint (by its number) that has one."""
         addresses, found = self._sources[0], {}
-        hit = _marked(self.table.sport, self._ports)
-        for key in set(compress(self._local_keys, hit)) if 1 in hit else ():
+        for key in self._listening_keys:
             listener = self.find_listener(addresses[key >> 16], key & 0xFFFF)
             if listener is not None:
                 found[key] = listener
@@ -199,19 +228,26 @@ class Flows:
     @cached_property
     def server_side(self) -> bytes:
         """The mask of rows whose local address and port belong to a listener."""
-        hit = _marked(self.table.sport, self._ports)
         own = set(self._listener_of)
-        if own == set(compress(self._local_keys, hit)):
-            return hit
+        if own == self._listening_keys:
+            return self._listening
         # Some row has the port of a listener but an address that the listener does not take: an
         # outgoing connection that happens to use the same number.
         return bytes(map(own.__contains__, self._local_keys))
 
     @cached_property
     def client_side(self) -> bytes:
-        """The mask of rows on a port that connect() may hand out: connections made by this host."""
-        usable = looked_up(self.budget.usable_mask, self.table.sport)
-        return without(usable, self.server_side)
+        """The mask of rows on a port that connect() may hand out: connections made by this host.
+
+        An MPTCP connection is left out: its subflows are rows of their own and hold the ports.
+        """
+        client = without(self._port_kinds.translate(_HAS_BIT[_USABLE]), self.server_side)
+        if not self.table.mptcp:
+            return client
+        mask = bytearray(client)
+        for row in self.table.mptcp:
+            mask[row] = 0
+        return bytes(mask)
 
     def client_endpoints(self) -> set[Endpoint]:
         """Return the distinct local (address number, port) of the connections made by this host."""
@@ -221,11 +257,10 @@ class Flows:
 
     def find_listener(self, address: int, port: int) -> Listener | None:
         """Return the listener that a local address and port belong to, the most specific first."""
-        exact = self.listeners.get((address, port))
-        if exact is not None:
-            return exact
-        for listener in self.listeners.values():
-            if listener.port == port and listener.takes(address):
+        anywhere = self.table.addresses.of_bytes(bytes(16))
+        for candidate in (address, 0, anywhere):
+            listener = self.listeners.get((candidate, port))
+            if listener is not None and listener.takes(address):
                 return listener
         return None
 
@@ -289,7 +324,8 @@ class Flows:
     def _connections(self) -> tuple[Counter[int], int]:
         mask, keys = self.client_side, self._remote_keys
         rows = mask.count(1)
-        if rows <= _MANY_ROWS:
+        sample = list(islice(_chosen(keys, mask), _SAMPLE))
+        if rows <= _MANY_ROWS or 4 * len(set(sample)) < len(sample):
             return Counter(_chosen(keys, mask)), 0
         # A destination with many sockets makes its bucket of (address, port) large; the rest of
         # the rows need no key of their own.
@@ -345,14 +381,19 @@ class Flows:
                 details[keys[value >> 8]][1][value & 0xFF] += count
         return details
 
+    @cached_property
+    def _live(self) -> bytes:
+        table = self.table
+        live = table.mask(State.ESTABLISHED, State.SYN_SENT, State.CLOSE_WAIT, State.FIN_WAIT2)
+        return both(live, self.client_side)
+
     def live_inodes(self, destination: Destination, most: int = 8) -> list[int]:
         """Return the inodes of a few live sockets to a destination.
 
         A TIME_WAIT has no owner any more; who holds its live siblings most likely made it.
         """
         table, found = self.table, []
-        live = table.mask(State.ESTABLISHED, State.SYN_SENT, State.CLOSE_WAIT, State.FIN_WAIT2)
-        for row in positions(both(live, self.client_side)):
+        for row in positions(self._live):
             ends = (table.src[row], table.dst[row], table.dport[row])
             if ends == (destination.source, destination.address, destination.port):
                 if table.inode[row]:

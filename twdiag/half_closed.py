@@ -56,9 +56,10 @@ class Holder:
 
     @property
     def age_min(self) -> float | None:
-        """The least age of any of them."""
-        known = [w.age_min for w in self.sockets if w.age_min is not None]
-        return min(known) if known else None
+        """The least age of any of them, None where one has no lower bound."""
+        bounds = [w.age_min for w in self.sockets]
+        known = [bound for bound in bounds if bound is not None]
+        return min(known) if known and len(known) == len(bounds) else None
 
     @property
     def age_max(self) -> float | None:
@@ -124,9 +125,9 @@ def identity(snapshot: Snapshot, row: int) -> Identity:
 
 
 def earlier_waits(snapshot: Snapshot, state: State) -> set[Identity] | None:
-    """Return the sockets that were in a state in the earlier sample, None without one."""
+    """Return the sockets that were in a state in the earlier sample, None if it did not see."""
     earlier = snapshot.earlier
-    if earlier is None:
+    if earlier is None or "sockets" in earlier.missing:
         return None
     return {identity(earlier, row) for row in earlier.sockets.rows_in(state)}
 

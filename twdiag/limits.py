@@ -126,7 +126,7 @@ def _check(name: str, raw: object, origin: str) -> float:
         if isinstance(raw, bool) or not isinstance(raw, (int, float, str)):
             raise ValueError
         value = float(raw)
-    except ValueError:
+    except (ValueError, OverflowError):
         raise UsageError(
             f"{origin}: {name} needs a number, not {raw!r}", f"its default is {limit.default:g}"
         ) from None

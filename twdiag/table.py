@@ -32,6 +32,21 @@ TIMER_KEEPALIVE: Final = 2
 TIMER_TIME_WAIT: Final = 3
 TIMER_ZERO_WINDOW: Final = 4
 
+_COLUMNS: Final = (
+    "state",
+    "timer",
+    "retrans",
+    "expires",
+    "src",
+    "dst",
+    "sport",
+    "dport",
+    "recv_q",
+    "send_q",
+    "uid",
+    "inode",
+    "cookie",
+)
 _FIRST_IPV6: Final = 1 << 32
 _MAPPED_PREFIX: Final = bytes(10) + b"\xff\xff"
 _LINK_LOCAL: Final = 0xFE80
@@ -160,21 +175,29 @@ class SocketTable:
         return len(self.state)
 
     def add(self, row: Socket) -> int:
-        """Append one readable socket and return its row number."""
-        self.state.append(row.state)
-        self.timer.append(row.timer)
-        self.retrans.append(min(row.retrans, 255))
-        self.expires.append(min(row.expires, 0xFFFFFFFF))
-        self.src.append(self.addresses.of_text(row.local_address))
-        self.dst.append(self.addresses.of_text(row.remote_address))
-        self.sport.append(row.local_port)
-        self.dport.append(row.remote_port)
-        self.recv_q.append(min(row.recv_q, 0xFFFFFFFF))
-        self.send_q.append(min(row.send_q, 0xFFFFFFFF))
-        self.uid.append(row.uid)
-        self.inode.append(row.inode)
-        self.cookie.append(row.cookie)
-        return len(self.state) - 1
+        """Append one readable socket and return its row number.
+
+        Raises ValueError, and leaves the table as it was, where a value fits no column.
+        """
+        index = len(self)
+        try:
+            self.state.append(row.state)
+            self.timer.append(row.timer)
+            self.retrans.append(min(row.retrans, 255))
+            self.expires.append(min(row.expires, 0xFFFFFFFF))
+            self.src.append(self.addresses.of_text(row.local_address))
+            self.dst.append(self.addresses.of_text(row.remote_address))
+            self.sport.append(row.local_port)
+            self.dport.append(row.remote_port)
+            self.recv_q.append(min(row.recv_q, 0xFFFFFFFF))
+            self.send_q.append(min(row.send_q, 0xFFFFFFFF))
+            self.uid.append(row.uid)
+            self.inode.append(row.inode)
+            self.cookie.append(row.cookie)
+        except (ValueError, OverflowError) as error:
+            self.cut(index)
+            raise ValueError(f"not a socket: {row}") from error
+        return index
 
     @classmethod
     def of(cls, rows: Iterable[Socket]) -> SocketTable:
@@ -229,13 +252,19 @@ class SocketTable:
         for index in rows:
             keep[index] = 0
         moved = {old: new for new, old in enumerate(compress(range(len(self)), keep))}
-        for name in ("state", "timer", "retrans", "expires", "src", "dst", "sport", "dport"):
-            self._compress(name, keep)
-        for name in ("recv_q", "send_q", "uid", "inode", "cookie"):
+        for name in _COLUMNS:
             self._compress(name, keep)
         self.bound = {moved[i] for i in self.bound if i in moved}
         self.v6only = {moved[i] for i in self.v6only if i in moved}
         self.mptcp = {moved[i] for i in self.mptcp if i in moved}
+
+    def cut(self, length: int) -> None:
+        """Keep so many rows and remove the later ones."""
+        for name in _COLUMNS:
+            column: array[int] = getattr(self, name)
+            del column[length:]
+        for rows in (self.bound, self.v6only, self.mptcp):
+            rows.difference_update([row for row in rows if row >= length])
 
     def _compress(self, name: str, keep: bytearray) -> None:
         column: array[int] = getattr(self, name)

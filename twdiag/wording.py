@@ -17,7 +17,7 @@ def rate(per_second: float) -> str:
 
 def share(ratio: float) -> str:
     """Return a ratio as "96 %", never rounded up to 100 % before it is reached."""
-    percent = 100 * ratio
+    percent = round(100 * ratio, 9)  # 100 * 0.29 is 28.999999999999996
     return f"{math.floor(percent) if percent >= 1 else round(percent, 1):g} %"
 
 

@@ -24,6 +24,10 @@ _GROUPS: Final = {
 }
 
 
+_SAID: Final = (Kind.SCENARIO, Kind.TOPIC)
+"""The kinds whose names need a line on what the page says."""
+
+
 @dataclass(frozen=True, slots=True)
 class Line:
     """One line as it is printed; `style` names what it is: title, heading, command, drawing ..."""
@@ -73,6 +77,10 @@ def set_index(pages: Iterable[Page], *, ascii: bool, width: int = MAX_WIDTH) -> 
         if not group:
             continue
         lines += [Line(""), Line(heading, "heading")]
+        if kind not in _SAID:
+            names = "   ".join(page.name for page in group)
+            lines += _wrapped(names, width, "  ", "  ", "entry")
+            continue
         column = max(len(page.name) for page in group) + 4
         for page in group:
             head = f"  {page.name:{column - 2}}"
@@ -86,6 +94,9 @@ def _set(block: Block, ascii: bool, width: int) -> list[Line]:
         return _wrapped(block.text, width, style="heading")
     if isinstance(block, Text):
         return _wrapped(block.text, width, "  ", "  ")
+    if isinstance(block, Item) and block.text.startswith("https://"):
+        # A broken address is no address: it gets a line of its own, whatever its length.
+        return [Line(f"  {block.mark}"), Line(block.text)]
     if isinstance(block, Item):
         head = f"  {block.mark} "
         return _wrapped(block.text, width, head, " " * len(head))

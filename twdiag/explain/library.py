@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import difflib
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from twdiag.diagram import label
 from twdiag.errors import UsageError
-from twdiag.explain.page import Kind, Page
 from twdiag.explain.pages import myths, scenarios, states, topics
 from twdiag.explain.pages.rules import rule_page, software_page
-from twdiag.tcp import State, parse_state
+from twdiag.tcp import parse_state
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from twdiag.explain.page import Page
     from twdiag.model import Rule
     from twdiag.software import Software
 
@@ -25,13 +27,17 @@ class Library:
     """The pages that `explain` can show; rules and software come from the caller."""
 
     def __init__(self, rules: Iterable[Rule] = (), software: Iterable[Software] = ()) -> None:
-        self.pages: tuple[Page, ...] = (
+        pages: tuple[Page, ...] = (
             *states.PAGES,
             *scenarios.PAGES,
             *topics.PAGES,
             *myths.PAGES,
             *(rule_page(rule) for rule in rules),
             *(software_page(program) for program in software),
+        )
+        names = {page.name for page in pages}
+        self.pages = tuple(
+            replace(page, see=tuple(name for name in page.see if name in names)) for page in pages
         )
         self._by_name = {_normal(page.name): page for page in self.pages}
 
@@ -45,7 +51,7 @@ class Library:
             return page
         state = parse_state(words)
         if state is not None:
-            return self._by_name[_normal(name_of(state))]
+            return self._by_name[_normal(label(state))]
         near = self.near(words)
         what = f"there is no explanation of {words!r}"
         if near:
@@ -53,21 +59,14 @@ class Library:
         raise UsageError(what, "see the index: twdiag explain")
 
     def near(self, words: str) -> list[str]:
-        """Return the names that are most like these words, those that contain them first."""
+        """Return the names that are most like these words, the likest first."""
         wanted = _normal(words)
         inside = [
             page.name for name, page in self._by_name.items() if len(wanted) > 2 and wanted in name
         ]
         like = difflib.get_close_matches(wanted, self._by_name, n=_NEAR, cutoff=0.6)
-        names = inside + [self._by_name[name].name for name in like]
+        names = [self._by_name[name].name for name in like] + inside
         return list(dict.fromkeys(names))[:_NEAR]
-
-
-def name_of(state: State) -> str:
-    """Return the name of a state's page."""
-    return next(
-        page.name for page in states.PAGES if page.kind is Kind.STATE and page.name_is(state)
-    )
 
 
 def _normal(name: str) -> str:

@@ -48,13 +48,16 @@ def perform(scenario: Scenario) -> Play:
 
 
 class Play:
-    """A stage with two ends, on which a story is played; `steps` is what happened so far."""
+    """A stage with two ends, on which a story is played; `steps` is what happened so far.
+
+    `first` is the state of both ends before the first step.
+    """
 
     def __init__(self, left: str, right: str) -> None:
         self.names = {Side.LEFT: left, Side.RIGHT: right}
         self.steps: list[Step] = []
         self._ends = {side: _End(State.CLOSE, 0, 0) for side in Side}
-        self._first: tuple[State | None, State | None] = (State.CLOSE, State.CLOSE)
+        self.first: tuple[State | None, State | None] = (State.CLOSE, State.CLOSE)
         self._moves: list[Move] = []
         self._sent = 0
         self._under_way: dict[int, Packet] = {}
@@ -81,7 +84,7 @@ class Play:
     def _remember_start(self) -> None:
         if self.steps:
             raise IllegalStep("the stage is set before the first step")
-        self._first = self.states
+        self.first = self.states
 
     # What applications and timers do.
 
@@ -211,7 +214,7 @@ class Play:
 
     def chart(self, upto: int | None = None) -> Chart:
         """Return the drawing of the first steps, by default of all."""
-        rows = [Row(Note(""), *self._first)]
+        rows = [Row(Note(""), *self.first)]
         rows += [Row(step.what, step.left, step.right) for step in self.steps[:upto]]
         return Chart(self.names[Side.LEFT], self.names[Side.RIGHT], tuple(rows))
 

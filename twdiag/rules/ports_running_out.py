@@ -26,106 +26,37 @@ What not to do:
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from twdiag.budget import DEFAULT_REUSE_DELAY_MS, seconds_until_full
-from twdiag.flows import is_loopback
 from twdiag.model import Advice, Confidence, Finding, Place, Rule, Severity
+from twdiag.port_use import TW_REUSE, WORTH_A_LOOK, uses
 from twdiag.rules import manual
 from twdiag.rules.subjects import client_owners, destination_subject, software_advice
-from twdiag.tcp import TIME_WAIT_SECONDS, State
+from twdiag.tcp import State
 from twdiag.wording import count, duration, endpoint, rate
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from twdiag.budget import PortBudget
-    from twdiag.flows import Destination
     from twdiag.limits import Limits
     from twdiag.model import Snapshot, Value
+    from twdiag.port_use import Use
 
 NAME = "ports-running-out"
 MANUAL = __doc__ or ""
 RANGE = "net.ipv4.ip_local_port_range"
-_REUSE = "net.ipv4.tcp_tw_reuse"
-
-
-@dataclass(frozen=True, slots=True)
-class Use:
-    """The port use of one destination; `reusable` TIME_WAITs do not stand in connect()'s way."""
-
-    destination: Destination
-    ports: int
-    used: int
-    reusable: int
-    recent: float
-    hold_seconds: float
-    projected: int
-    seconds_to_exhaustion: float | None
-
-    @property
-    def used_ratio(self) -> float:
-        """Used ports, the reusable ones too, as a share of the budget."""
-        return self.used / self.ports if self.ports else 1.0
-
-    @property
-    def taken_ratio(self) -> float:
-        """Ports that connect() cannot get, as a share of the budget."""
-        return (self.used - self.reusable) / self.ports if self.ports else 1.0
-
-
-def uses(snapshot: Snapshot, limits: Limits) -> list[Use]:
-    """Return the use of each destination that could matter, the largest first."""
-    budget = snapshot.flows.budget
-    # A destination fills from its present rate only if a good part of the ports is already used:
-    # ten seconds of the sustained rate, at least.  So one in twenty of the ports is worth a look.
-    least = max(1, int(min(limits["ports-notice"], 0.05) * budget.ports))
-    delay = snapshot.sysctl("net.ipv4.tcp_tw_reuse_delay") or DEFAULT_REUSE_DELAY_MS
-    return [
-        _use(snapshot, destination, budget, delay)
-        for destination in snapshot.flows.destinations(least, delay)
-    ]
-
-
-def reuse_applies(snapshot: Snapshot, destination: Destination) -> bool:
-    """Return whether tcp_tw_reuse lets connect() reuse this destination's TIME_WAITs.
-
-    0 never, 1 with timestamps, 2 (the default since 4.19) the same on loopback only.
-    """
-    if snapshot.sysctl("net.ipv4.tcp_timestamps") == 0:
-        return False
-    mode = snapshot.sysctl(_REUSE)
-    return mode == 1 or (mode == 2 and is_loopback(snapshot.sockets, destination.address))
-
-
-def _use(snapshot: Snapshot, destination: Destination, budget: PortBudget, delay: int) -> Use:
-    waiting = destination.time_wait
-    reusable = waiting.total - destination.young if reuse_applies(snapshot, destination) else 0
-    hold = delay / 1000 if reuse_applies(snapshot, destination) else float(TIME_WAIT_SECONDS)
-    held = destination.sockets - waiting.total
-    return Use(
-        destination,
-        budget.ports,
-        destination.sockets,
-        reusable,
-        waiting.recent,
-        hold,
-        held + round(waiting.recent * hold),
-        seconds_until_full(waiting.seconds, held, waiting.recent, budget.ports, hold),
-    )
 
 
 def inodes(snapshot: Snapshot, limits: Limits) -> Iterator[int]:
     """Yield inodes of live sockets to the destinations concerned."""
-    for use in uses(snapshot, limits):
+    for use in uses(snapshot, min(limits["ports-notice"], WORTH_A_LOOK)):
         if _severity(use, limits) is not Severity.OK:
             yield from snapshot.flows.live_inodes(use.destination)
 
 
 def check(snapshot: Snapshot, limits: Limits) -> Iterator[Finding]:
     """Yield one finding for each destination that nears its budget."""
-    for use in uses(snapshot, limits):
+    for use in uses(snapshot, min(limits["ports-notice"], WORTH_A_LOOK)):
         severity = _severity(use, limits)
         if severity is not Severity.OK:
             yield _finding(snapshot, use, severity)
@@ -200,7 +131,7 @@ def _evidence(snapshot: Snapshot, use: Use, lower_bound: bool) -> dict[str, Valu
         "range_high": budget.high,
         "reserved_ports": len(budget.reserved),
         "blocked_ports": len(budget.blocked),
-        "tcp_tw_reuse": snapshot.sysctl(_REUSE),
+        "tcp_tw_reuse": snapshot.sysctl(TW_REUSE),
         "likely_processes": [owner.name for owner in client_owners(snapshot, destination)],
         "sustained_limit_per_second": round(use.ports / use.hold_seconds, 1),
     }
@@ -225,11 +156,11 @@ def _advice(snapshot: Snapshot, use: Use) -> tuple[Advice, ...]:
                 "reserve the ports of listeners inside it (ip_local_reserved_ports)",
             )
         )
-    if not use.reusable and snapshot.sysctl(_REUSE) != 1 and use.destination.time_wait.total:
+    if not use.reusable and snapshot.sysctl(TW_REUSE) != 1 and use.destination.time_wait.total:
         advice.append(
             Advice(
                 "As a stopgap, let connect() reuse TIME_WAITs older than a second",
-                f"sysctl -w {_REUSE}=1 (needs net.ipv4.tcp_timestamps=1 at both ends)",
+                f"sysctl -w {TW_REUSE}=1 (needs net.ipv4.tcp_timestamps=1 at both ends)",
                 "safe with timestamps; it treats the symptom",
                 "nstat -az TcpExtTWRecycled grows",
             )

@@ -23,7 +23,7 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from typing import TYPE_CHECKING
 
-from twdiag.columns import looked_up, positions, without
+from twdiag.columns import positions, without
 from twdiag.model import Advice, Confidence, Finding, Place, PortSubject, Rule, Severity
 from twdiag.rules import manual
 from twdiag.tcp import State
@@ -46,12 +46,8 @@ def _left_over(snapshot: Snapshot) -> dict[int, list[int]]:
     connection from a fixed port (NFS) has one remote end and the remote port of its service.
     """
     table, flows = snapshot.sockets, snapshot.flows
-    budget = flows.budget
-    fixed = bytes([0]) + bytes(
-        0 if budget.low <= port <= budget.high else 1 for port in range(1, 1 << 16)
-    )
-    outside = looked_up(fixed, table.sport)
-    left = without(without(outside, flows.server_side), table.mask(State.LISTEN, State.CLOSE))
+    unserved = without(flows.fixed_ports, flows.server_side)
+    left = without(unserved, table.mask(State.LISTEN, State.CLOSE))
     groups: dict[int, list[int]] = defaultdict(list)
     for row in positions(left):
         groups[table.sport[row]].append(row)

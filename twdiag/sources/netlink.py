@@ -9,7 +9,7 @@ from itertools import compress
 from typing import TYPE_CHECKING, Final
 
 from twdiag.errors import SourceError, SourceRefused
-from twdiag.model import Gap, TcpInfo
+from twdiag.model import Gap
 from twdiag.sources import inet_diag
 from twdiag.sources.inet_diag import AF_INET, AF_INET6, ALL_STATES, IPPROTO_MPTCP, Dump
 from twdiag.sources.proc import read_text
@@ -44,11 +44,11 @@ def read_netlink() -> Seen:
         table, gaps = _read_table(channel)
         seen = Seen(table, gaps=gaps)
         if _mptcp_sockets():
-            _add_mptcp(channel, table)
+            _add_mptcp(channel, seen)
         table.drop(_repeated(table))
         if _needs_ages(table):
-            seen.tcp_info = _read_ages(channel)
-        seen.auto_bound = _read_auto_bound(channel)
+            _read_ages(channel, seen)
+        _read_auto_bound(channel, seen)
         return seen
 
 
@@ -56,15 +56,7 @@ class _Channel:
     """A netlink socket that takes one dump after the other."""
 
     def __init__(self) -> None:
-        try:
-            self._socket = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, _NETLINK_SOCK_DIAG)
-        except OSError as error:
-            raise SourceRefused(
-                f"a netlink socket is refused: {error.strerror}",
-                "allow AF_NETLINK (systemd: RestrictAddressFamilies=AF_NETLINK) or use "
-                "--source proc",
-            ) from error
-        self._socket.settimeout(_QUIET_SECONDS)
+        self._socket = _open()
         self._buffer = bytearray(_BUFFER)
         self._seq = 0
         self._one_walk = True
@@ -92,8 +84,28 @@ class _Channel:
     ) -> Dump:
         """Append one dump to a table and return it, with what else it said.
 
-        Family None is IPv4 and IPv6 in one walk.
+        Family None is IPv4 and IPv6 in one walk.  A dump that lost rows is taken again.
         """
+        first = len(table)
+        for _ in range(_TRIES - 1):
+            try:
+                return self._dump_once(table, family, states, info, auto_bound_only, protocol)
+            except Interrupted:
+                table.cut(first)
+                # The kernel takes no second dump (EBUSY) on a socket whose first is unfinished.
+                self._socket.close()
+                self._socket = _open()
+        return self._dump_once(table, family, states, info, auto_bound_only, protocol)
+
+    def _dump_once(
+        self,
+        table: SocketTable,
+        family: int | None,
+        states: int,
+        info: bool,
+        auto_bound_only: bool,
+        protocol: int,
+    ) -> Dump:
         self._seq += 1
         if family is None:
             request = inet_diag.encode_both_families(
@@ -159,17 +171,23 @@ class _Channel:
         return dumps
 
 
+def _open() -> socket.socket:
+    try:
+        opened = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, _NETLINK_SOCK_DIAG)
+    except OSError as error:
+        raise SourceRefused(
+            f"a netlink socket is refused: {error.strerror}",
+            "allow AF_NETLINK (systemd: RestrictAddressFamilies=AF_NETLINK) or use --source proc",
+        ) from error
+    opened.settimeout(_QUIET_SECONDS)
+    return opened
+
+
 def _read_table(channel: _Channel) -> tuple[SocketTable, list[Gap]]:
-    """Return all TCP sockets of both families; a dump that lost rows is taken again."""
-    for attempt in range(_TRIES):
+    """Return all TCP sockets of both families; an inconsistent dump is taken again."""
+    for _ in range(_TRIES):
         table = SocketTable()
-        try:
-            interrupted = any(dump.interrupted for dump in channel.dump_both(table))
-        except Interrupted:
-            if attempt == _TRIES - 1:
-                raise
-            continue
-        if not interrupted:
+        if not any(dump.interrupted for dump in channel.dump_both(table)):
             return table, []
     why = "the socket table changed during each dump, so some rows may be missing"
     return table, [Gap("sockets", why, "run again when the host is calmer", partial=True)]
@@ -182,19 +200,21 @@ def _mptcp_sockets() -> bool:
     return any(len(f) > 2 and f[2].isdigit() and int(f[2]) > 0 for f in fields)
 
 
-def _add_mptcp(channel: _Channel, table: SocketTable) -> None:
+def _add_mptcp(channel: _Channel, seen: Seen) -> None:
     """Append the closing MPTCP connections.
 
     Their subflows stay ESTABLISHED in the TCP dump while the connection waits in CLOSE_WAIT, so a
     leak would be invisible there.
     """
-    first = len(table)
-    states = inet_diag.state_bits(State.CLOSE_WAIT, State.FIN_WAIT2)
-    for family in (AF_INET, AF_INET6):
-        try:
+    table, first = seen.table, len(seen.table)
+    states = inet_diag.state_bits(*_HALF_CLOSED)
+    try:
+        for family in (AF_INET, AF_INET6):
             channel.dump(table, family, states, protocol=IPPROTO_MPTCP)
-        except SourceRefused:
-            break  # the mptcp_diag module is absent: there is nothing to see through it
+    except SourceError as error:
+        why = f"closing MPTCP connections are not visible: {error.what}"
+        how = "load the mptcp_diag module (modprobe mptcp_diag)"
+        seen.gaps.append(Gap("mptcp", why, how, partial=True))
     table.mptcp.update(range(first, len(table)))
 
 
@@ -222,21 +242,23 @@ def _needs_ages(table: SocketTable) -> bool:
     )
 
 
-def _read_ages(channel: _Channel) -> dict[int, TcpInfo]:
-    """Return the ages (tcp_info) of the sockets that wait half closed, by cookie."""
+def _read_ages(channel: _Channel, seen: Seen) -> None:
+    """Add the ages (tcp_info) of the sockets that wait half closed, by cookie."""
     states = inet_diag.state_bits(*_HALF_CLOSED)
-    ages: dict[int, TcpInfo] = {}
-    for dump in channel.dump_both(SocketTable(), states, info=True):
-        ages.update(dump.tcp_info)
-    return ages
-
-
-def _read_auto_bound(channel: _Channel) -> frozenset[int] | None:
-    """Return the cookies of the listeners whose port the kernel chose.  LISTEN alone is cheap."""
-    table = SocketTable()
-    states = inet_diag.state_bits(State.LISTEN)
     try:
-        channel.dump_both(table, states, auto_bound_only=True)
-    except SourceRefused:
-        return None
-    return frozenset(table.cookie)
+        for dump in channel.dump_both(SocketTable(), states, info=True):
+            seen.tcp_info.update(dump.tcp_info)
+    except SourceError as error:
+        why = f"how long sockets wait is not visible: {error.what}"
+        seen.gaps.append(Gap("tcp-info", why, error.next_step))
+
+
+def _read_auto_bound(channel: _Channel, seen: Seen) -> None:
+    """Add the cookies of the listeners whose port the kernel chose.  LISTEN alone is cheap."""
+    table = SocketTable()
+    try:
+        channel.dump_both(table, inet_diag.state_bits(State.LISTEN), auto_bound_only=True)
+        seen.auto_bound = frozenset(table.cookie)
+    except SourceError as error:
+        why = f"who chose a listener's port is not visible: {error.what}"
+        seen.gaps.append(Gap("bind-mode", why, error.next_step))

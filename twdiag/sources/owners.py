@@ -97,4 +97,6 @@ def _gaps(missing: int, denied: int) -> list[Gap]:
         how = "run as root, or with the capabilities CAP_SYS_PTRACE and CAP_DAC_READ_SEARCH"
         return [Gap("owners", why, how, partial=True)]
     why = f"no process visible from here holds {sockets} (another PID namespace, or in transit)"
-    return [Gap("owners", why, "run on the host rather than in a container", partial=True)]
+    # With hidepid the processes of other users are not even listed.
+    how = "run on the host rather than in a container" + (", as root" if os.geteuid() else "")
+    return [Gap("owners", why, how, partial=True)]

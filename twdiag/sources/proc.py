@@ -8,21 +8,30 @@ get_timewait4_sock() in net/ipv4/tcp_ipv4.c.
 from __future__ import annotations
 
 import os
+import re
 import struct
-import sys
 from typing import TYPE_CHECKING, Final
 
 from twdiag.errors import SourceError, SourceRefused
 from twdiag.model import Gap
 from twdiag.sources.seen import Seen
-from twdiag.table import SocketTable
+from twdiag.table import TIMER_KEEPALIVE, TIMER_ZERO_WINDOW, SocketTable
 from twdiag.tcp import State
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
 _USER_HZ: Final = os.sysconf("SC_CLK_TCK")
-_LITTLE: Final = sys.byteorder == "little"
+_ENDPOINT: Final = r"([0-9A-Fa-f]{8}|[0-9A-Fa-f]{32}):([0-9A-Fa-f]{4})"
+# sl, local and remote end, state, tx:rx queue, timer:when, retransmits, uid, probes, inode
+_ROW: Final = re.compile(
+    rf"\s*\d+:\s+{_ENDPOINT}\s+{_ENDPOINT}\s+([0-9A-Fa-f]{{2}})"
+    r"\s+([0-9A-Fa-f]{8}):([0-9A-Fa-f]{8})\s+([0-9A-Fa-f]{2}):([0-9A-Fa-f]{8,16})"
+    r"\s+([0-9A-Fa-f]{8})\s+(\d{1,10})\s+(\d{1,10})\s+(\d{1,20})(?:\s|$)",
+    re.ASCII,
+)
+_STATES: Final = {f"{state:02X}": state for state in State} | {"0C": State.SYN_RECV}
+_INTEGER: Final = re.compile(r"-?\d{1,20}", re.ASCII)
 
 
 def read_text(path: str) -> str | None:
@@ -65,56 +74,48 @@ def read_proc(root: str = "/proc/net") -> Seen:
 def parse_tcp(text: str, table: SocketTable, path: str = "/proc/net/tcp") -> None:
     """Append the rows of /proc/net/tcp or tcp6 to a table.
 
-    Raises SourceError, quoting the line, where a row is malformed.
+    Raises SourceError, quoting the line, where a row is malformed or the head line is missing.
     """
-    for number, line in enumerate(text.splitlines()[1:], start=2):
+    lines = text.splitlines()
+    if not lines or "local_address" not in lines[0]:
+        head = lines[0][:120] if lines else ""
+        raise SourceError(f"{path}, line 1: {head!r} is not the head of a socket table")
+    for number, line in enumerate(lines[1:], start=2):
         if not line.strip():
             continue
-        try:
-            _add_row(line.split(), table)
-        except (ValueError, IndexError) as error:
-            raise SourceError(f"{path}, line {number}: malformed row {line[:120]!r}") from error
+        match = _ROW.match(line)
+        state = _STATES.get(match[5].upper()) if match else None
+        if match is None or state is None:
+            raise SourceError(f"{path}, line {number}: malformed row {line[:120]!r}")
+        _add_row(state, match.groups(), table)
 
 
-def _add_row(fields: list[str], table: SocketTable) -> None:
-    local, local_port = _endpoint(fields[1], table)
-    remote, remote_port = _endpoint(fields[2], table)
-    state = int(fields[3], 16)
-    send_q, recv_q = (int(part, 16) for part in fields[4].split(":"))
-    timer, when = (int(part, 16) for part in fields[5].split(":"))
-    retrans, uid, inode = int(fields[6], 16), int(fields[7]), int(fields[9])
-    state = State.SYN_RECV if state == 12 else State(state)
+def _add_row(state: State, fields: tuple[str, ...], table: SocketTable) -> None:
+    local, local_port, remote, remote_port, _, *numbers, uid, probes, inode = fields
+    send_q, recv_q, timer, when, retrans = (int(number, 16) for number in numbers)
     if state is State.LISTEN:
         send_q = 0  # the backlog is not in this file; the accept queue is in recv_q
+    if timer in (TIMER_KEEPALIVE, TIMER_ZERO_WINDOW):
+        retrans = int(probes)  # as sock_diag has it
     table.state.append(state)
-    table.timer.append(timer & 0xFF)
+    table.timer.append(timer)
     table.retrans.append(min(retrans, 255))
     table.expires.append(min(when * 1000 // _USER_HZ, 0xFFFFFFFF) if timer else 0)
-    table.src.append(local)
-    table.sport.append(local_port)
-    table.dst.append(remote)
-    table.dport.append(remote_port)
-    table.recv_q.append(recv_q & 0xFFFFFFFF)
-    table.send_q.append(send_q & 0xFFFFFFFF)
-    table.uid.append(uid & 0xFFFFFFFF)
-    table.inode.append(inode & 0xFFFFFFFF)
+    table.src.append(_address(local, table))
+    table.sport.append(int(local_port, 16))
+    table.dst.append(_address(remote, table))
+    table.dport.append(int(remote_port, 16))
+    table.recv_q.append(recv_q)
+    table.send_q.append(send_q)
+    table.uid.append(int(uid) & 0xFFFFFFFF)
+    table.inode.append(int(inode) & 0xFFFFFFFF)
     table.cookie.append(0)
 
 
-def _endpoint(field: str, table: SocketTable) -> tuple[int, int]:
-    """Return (address number, port) of a field such as 0100007F:1F90.
-
-    The address is printed as native 32-bit words of the network-order bytes.
-    """
-    digits, _, port = field.partition(":")
-    if len(digits) not in (8, 32):
-        raise ValueError(field)
+def _address(digits: str, table: SocketTable) -> int:
+    """Return the number of an address such as 0100007F: native words of network-order bytes."""
     words = [int(digits[at : at + 8], 16) for at in range(0, len(digits), 8)]
-    raw = struct.pack(f"={len(words)}I", *words)
-    number = int(port, 16)
-    if number > 0xFFFF:
-        raise ValueError(field)
-    return table.addresses.of_bytes(raw), number
+    return table.addresses.of_bytes(struct.pack(f"={len(words)}I", *words))
 
 
 def parse_sockstat(text: str) -> dict[str, int]:
@@ -124,7 +125,7 @@ def parse_sockstat(text: str) -> dict[str, int]:
         name, _, rest = line.partition(":")
         words = rest.split()
         for key, value in zip(words[::2], words[1::2], strict=False):
-            if value.lstrip("-").isdigit():
+            if _INTEGER.fullmatch(value):
                 values[f"{name.strip()}.{key}"] = int(value)
     return values
 
@@ -132,23 +133,27 @@ def parse_sockstat(text: str) -> dict[str, int]:
 def parse_counters(text: str, path: str = "/proc/net/netstat") -> dict[str, int]:
     """Return {"TcpExt.TW": 5, ...} of /proc/net/netstat or snmp.
 
-    Lines come in pairs, names above values.  A pair of unequal length (some vendor kernels) gives
-    the values up to the shorter; raises SourceError where a name line has no value line.
+    Lines come in pairs, names above values.  Raises SourceError where a name line has no value line
+    or where a pair is of unequal length: nobody knows then which value belongs to which name.
     """
     values: dict[str, int] = {}
-    lines = [line for line in text.splitlines() if line.strip()]
+    lines = [line for line in enumerate(text.splitlines(), start=1) if line[1].strip()]
     if len(lines) % 2:
-        raise SourceError(f"{path}, line {len(lines)}: a line of names without values")
-    for number, (names, numbers) in enumerate(zip(lines[::2], lines[1::2], strict=True)):
-        group, _, keys = names.partition(":")
-        other, _, counts = numbers.partition(":")
-        if group != other:
-            raise SourceError(
-                f"{path}, line {2 * number + 2}: {other[:40]!r} follows {group[:40]!r}"
-            )
-        for key, count in zip(keys.split(), counts.split(), strict=False):
-            if count.lstrip("-").isdigit():
-                values[f"{group}.{key}"] = int(count)
+        number, line = lines[-1]
+        raise SourceError(f"{path}, line {number}: names without values {line[:40]!r}")
+    for (_, names), (number, counts) in zip(lines[::2], lines[1::2], strict=True):
+        group, *keys = names.split()
+        other, *counted = counts.split()
+        if group != other or not group.endswith(":"):
+            raise SourceError(f"{path}, line {number}: {other[:40]!r} follows {group[:40]!r}")
+        group = group[:-1]
+        if len(keys) != len(counted):
+            what = f"{len(counted)} values for {len(keys)} names of {group[:40]!r}"
+            raise SourceError(f"{path}, line {number}: {what}")
+        for key, count in zip(keys, counted, strict=True):
+            if not _INTEGER.fullmatch(count):
+                raise SourceError(f"{path}, line {number}: {key[:40]} is {count[:40]!r}")
+            values[f"{group}.{key}"] = int(count)
     return values
 
 

@@ -34,7 +34,7 @@ MYTHS: Final = (
         """,
         """
         $ sysctl net.ipv4.tcp_fin_timeout
-        $ ss -tano state time-wait  # fresh ones show timer:(timewait,59sec,0), whatever it is set to
+        $ ss -tano state time-wait  # fresh ones show timer:(timewait,59sec,0) at any setting
         """,
         see=("how-long-is-time-wait", "fin-wait2-and-tcp-fin-timeout", "misleading-sysctl"),
         cites=(
@@ -74,7 +74,7 @@ MYTHS: Final = (
         """
         $ sysctl net.ipv4.tcp_tw_reuse net.ipv4.tcp_timestamps
         $ nstat -az TcpExtTWRecycled  # reuses so far, all by outgoing connections
-        $ ss -tanH state time-wait | awk '{print $3}' | sort | uniq -c | sort -n | tail
+        $ ss -tanH state time-wait | awk '{print $3}' | sort | uniq -c | sort -n
         """,
         see=("syn-meets-time-wait", "ephemeral-ports", "who-should-close", "misleading-sysctl"),
         cites=(
@@ -197,7 +197,7 @@ MYTHS: Final = (
         they must show something.
         """,
         """
-        $ ss -tanH state time-wait | awk '{print $3}' | sort | uniq -c | sort -n | tail
+        $ ss -tanH state time-wait | awk '{print $3}' | sort | uniq -c | sort -n
         $ ss -ltn  # is one of those local ports listening? Then this server closes first
         """,
         see=("active-and-passive-closer", "server-closes-first", "connection-churn"),
@@ -292,7 +292,7 @@ MYTHS: Final = (
         memory.
         """,
         """
-        $ ss -tanH state established | awk '{print $4}' | sort | uniq -c | sort -n | tail
+        $ ss -tanH state established | awk '{print $4}' | sort | uniq -c | sort -n
         $ twdiag diagnose  # used and budget for each destination
         """,
         see=("ephemeral-ports", "ports-running-out"),

@@ -6,7 +6,7 @@ import inspect
 import re
 from typing import TYPE_CHECKING, Final
 
-from twdiag.explain.page import Block, Heading, Item, Kind, Page, Term, prose
+from twdiag.explain.page import Block, Heading, Item, Kind, Page, prose
 
 if TYPE_CHECKING:
     from twdiag.model import Rule
@@ -21,8 +21,8 @@ def rule_page(rule: Rule) -> Page:
     summary, _, rest = manual.partition("\n\n")
     summary = " ".join(summary.split())
     body = prose(_HEADING.sub(r"## \1", rest))
-    see = ("diagnose", *_SEE[rule.name]) if rule.name in _SEE else ()
-    return Page(rule.name, Kind.RULE, f"{rule.name}: {summary}", summary, body, see[1:])
+    see = _SEE.get(rule.name, ())
+    return Page(rule.name, Kind.RULE, f"{rule.name}: {summary}", summary, body, see)
 
 
 _SEE: Final = {
@@ -80,5 +80,5 @@ def _statement(statement: Statement) -> list[Block]:
         ("cost", statement.cost),
         ("source", statement.source),
     )
-    blocks += [Term(f"  {name}: {text}", "") for name, text in details if text]
+    blocks += [Item(text, f"  {name}:") for name, text in details if text]
     return blocks

@@ -6,7 +6,7 @@ from functools import partial
 from typing import Final
 
 from twdiag.diagram import close_chart, label, state_diagram
-from twdiag.explain.page import Block, Drawing, Heading, Item, Kind, Page, Term, Text, prose
+from twdiag.explain.page import Block, Drawing, Heading, Item, Kind, Page, Text, prose
 from twdiag.tcp import PHASES, State, Transition, transitions_from, transitions_into
 
 _ORDER: Final = (
@@ -200,12 +200,15 @@ def _facts(state: State) -> tuple[Block, ...]:
     phase = PHASES[state]
     step = f", after segment {phase.step} of the close" if phase.step else ""
     return (
-        Term("Means", phase.meaning),
-        Term("Role", phase.role.value + step),
-        Term("Waits for", f"{phase.waits_for.value}: {phase.next}"),
-        Term("Ends", phase.ends),
-        Term("Spelled", _names(state)),
+        _fact("Role", phase.role.value + step),
+        _fact("Waits for", f"{phase.waits_for.value}: {phase.next}"),
+        _fact("Ends", phase.ends),
+        _fact("Spelled", _names(state)),
     )
+
+
+def _fact(name: str, text: str) -> Item:
+    return Item(text, f"{name:10}")
 
 
 def _way(move: Transition, *, into: bool) -> Item:
@@ -236,7 +239,9 @@ def state_page(state: State) -> Page:
     )
     cites = (phase.section, *_MEASURED.get(state, ()))
     name = label(state) if state is State.CLOSE else state.name
-    return Page(name, Kind.STATE, f"{name}: {phase.meaning}", phase.meaning, body, _SEE[state], cites)
+    return Page(
+        name, Kind.STATE, f"{name}: {phase.meaning}", phase.meaning, body, _SEE[state], cites
+    )
 
 
 def _chart(state: State, ascii: bool, width: int) -> list[str]:

@@ -343,7 +343,7 @@ PAGES: Final = (
         """,
         see=("server-closes-first", "connection-churn", "ephemeral-ports", "restart-blocked"),
         cites=(
-            "measured on Linux 6.18: 300 connections through one client port in 0.02 s, server first",
+            "measured on Linux 6.18: 300 connections through one port in 0.02 s, server first",
             "measured on Linux 6.18: exactly 28,232 connections, then EADDRNOTAVAIL",
             "net/ipv4/inet_timewait_sock.c",
         ),
@@ -573,7 +573,7 @@ PAGES: Final = (
 
         They are per network namespace, except tcp_max_orphans: look inside the container.
 
-        $ sysctl -a --pattern 'tcp_(fin|tw|max_tw|orphan|max_orph|rfc1337|timestamps)'
+        $ sysctl -a --pattern 'tcp_(fin|tw|max_tw|orphan|rfc1337|timestamps)'
         $ twdiag explain misleading-sysctl
         """,
         see=("misleading-sysctl", "myths", "ephemeral-ports", "fin-wait2-and-tcp-fin-timeout"),

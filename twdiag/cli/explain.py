@@ -1,0 +1,193 @@
+"""`twdiag explain`: states, scenarios, topics, myths and rules, drawn and told."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import subprocess
+import sys
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated, Final
+
+import typer
+
+from twdiag.cli.options import Color, ColorOption
+
+if TYPE_CHECKING:
+    from twdiag.explain.layout import Line
+    from twdiag.explain.library import Library
+    from twdiag.explain.page import Block, Page
+
+EPILOG: Final = """\b
+Examples:
+  twdiag explain                         the index
+  twdiag explain TIME-WAIT               a state, in any spelling
+  twdiag explain CLOSE_WAIT --live       with this host's own numbers
+  twdiag explain ports-running-out       the manual of a rule
+  twdiag explain last-ack-lost --step    a scenario, one key at a time
+  twdiag explain --json                  the handshake model for a program
+"""
+
+
+@dataclass(frozen=True)
+class _Look:
+    """How to write: plain characters or not, colours or not, through a pager or not."""
+
+    ascii: bool
+    color: bool
+    pager: bool
+
+
+def explain(
+    words: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="[WORD]", help="A state, scenario, topic, myth, rule or program."),
+    ] = None,
+    live: Annotated[
+        bool, typer.Option("--live", help="Add this host's own numbers (states and rules).")
+    ] = False,
+    step: Annotated[
+        bool, typer.Option("--step", help="Walk through a scenario, one key at a time.")
+    ] = False,
+    json: Annotated[
+        bool, typer.Option("--json", help="Write JSON, schema twdiag-explain/1.")
+    ] = False,
+    pager: Annotated[
+        bool, typer.Option("--pager/--no-pager", help="Page long texts on a terminal.")
+    ] = True,
+    ascii: Annotated[
+        bool, typer.Option("--ascii", help="Draw with ASCII characters only.")
+    ] = False,
+    color: ColorOption = Color.AUTO,
+) -> None:
+    """Explain a state, a scenario, a topic, a myth or a rule by the TCP handshake."""
+    from twdiag.cli import terminal
+    from twdiag.explain.library import Library
+    from twdiag.rules import RULES
+    from twdiag.software import all_software
+
+    terminal.make_output_safe()
+    library = Library(RULES, all_software())
+    page = library.find(" ".join(words)) if words else None
+    look = _Look(
+        ascii or not terminal.can_encode(sys.stdout),
+        terminal.wants_color(sys.stdout.isatty(), color.value, os.environ),
+        pager and sys.stdout.isatty(),
+    )
+    if step:
+        _walk(page, look)
+        return
+    now = _now(page) if live else ()
+    if json:
+        _write_json(library, page, now)
+    else:
+        _write(_set(library, page, now, look), look)
+
+
+def _set(library: Library, page: Page | None, now: tuple[Block, ...], look: _Look) -> list[Line]:
+    """Return the lines of the index or of a page, this host's numbers at its end."""
+    from dataclasses import replace
+
+    from twdiag.explain.layout import set_index, set_page
+
+    if page is None:
+        return set_index(library.pages, ascii=look.ascii)
+    return set_page(replace(page, body=(*page.body, *now)), ascii=look.ascii)
+
+
+def _now(page: Page | None) -> tuple[Block, ...]:
+    """Return what this host shows of the page's state or rule."""
+    from twdiag.errors import UsageError
+    from twdiag.explain.page import Kind
+
+    if page is None or page.kind not in (Kind.STATE, Kind.RULE):
+        raise UsageError("--live is for states and rules", "try: twdiag explain TIME_WAIT --live")
+    return _state_now(page.name) if page.kind is Kind.STATE else _rule_now(page.name)
+
+
+def _state_now(name: str) -> tuple[Block, ...]:
+    from twdiag import sources
+    from twdiag.explain.live import example, state_now
+    from twdiag.tcp import parse_state
+
+    state = parse_state(name)
+    assert state is not None
+    snapshot = sources.collect()
+    row = example(state, snapshot)
+    if row is not None and row.inode:
+        snapshot = sources.add_owners(snapshot, {row.inode})
+    return state_now(state, snapshot)
+
+
+def _rule_now(name: str) -> tuple[Block, ...]:
+    from twdiag import rules
+    from twdiag.cli.look import Question, sample
+    from twdiag.explain.live import rule_now
+
+    question = Question(rules=rules.select([name]))
+    snapshot = sample(question)
+    return rule_now(rules.analyze(snapshot, question.limits, question.rules), snapshot)
+
+
+def _write_json(library: Library, page: Page | None, now: tuple[Block, ...]) -> None:
+    import json
+
+    from twdiag.explain.as_json import index_as_json, page_as_json
+
+    value = index_as_json(library.pages) if page is None else page_as_json(page, now)
+    sys.stdout.write(json.dumps(value, indent=1, ensure_ascii=False) + "\n")
+
+
+def _write(lines: list[Line], look: _Look) -> None:
+    """Print lines, through the pager where that is wanted and there is one."""
+    from twdiag.explain.screen import coloured, plain
+
+    text = coloured(lines) if look.color else plain(lines)
+    if not (look.pager and _page(text)):
+        sys.stdout.write(text)
+
+
+def _page(text: str) -> bool:
+    """Show a text in $PAGER or less, and return whether that worked."""
+    # F: not for what fits on the screen; I: search in any case; R: colours; X: leave it there.
+    environment = {"LESS": "FIRX", **os.environ}
+    command = shlex.split(os.environ.get("PAGER") or "less")
+    try:
+        pager = subprocess.Popen(
+            command, stdin=subprocess.PIPE, env=environment, encoding="utf-8", errors="replace"
+        )
+    except (OSError, ValueError):
+        return False
+    try:
+        pager.communicate(text)
+    except BrokenPipeError:
+        pager.wait()
+    except KeyboardInterrupt:
+        # The pager got it too, and decides for itself whether to end.
+        pager.wait()
+    return True
+
+
+def _walk(page: Page | None, look: _Look) -> None:
+    """Walk through the scenario of a page on the terminal."""
+    from twdiag.errors import UsageError
+    from twdiag.explain import walk
+    from twdiag.explain.pages.scenarios import find_scenario
+    from twdiag.explain.screen import write
+
+    scenario = find_scenario(page.name) if page else None
+    if scenario is None:
+        raise UsageError("--step is for scenarios", "try: twdiag explain last-ack-lost --step")
+    if not (sys.stdin.isatty() and sys.stdout.isatty()):
+        raise UsageError(
+            "--step needs a terminal to read keys from",
+            f"without one: twdiag explain {scenario.name}",
+        )
+
+    def show(lines: list[Line]) -> None:
+        walk.clear(sys.stdout)
+        write(lines, sys.stdout, color=look.color)
+        sys.stdout.flush()
+
+    with walk.keyboard(sys.stdin.fileno()) as read_key:
+        walk.walk(scenario, show, read_key, ascii=look.ascii)

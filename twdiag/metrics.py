@@ -1,0 +1,305 @@
+"""The numbers that a check measures, each with its unit, bounds and meaning; None is unseen."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+from twdiag.errors import UsageError
+from twdiag.half_closed import Kind, close_waits
+from twdiag.limits import nearest
+from twdiag.port_use import WORTH_A_LOOK, uses
+from twdiag.ranges import Range, parse_range
+from twdiag.tcp import State
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
+
+    from twdiag.limits import Limits
+    from twdiag.model import Snapshot
+    from twdiag.port_use import Use
+
+Values = Mapping[str, float | None]
+"""What was measured, by the name of the metric; None was not seen."""
+
+_TABLE_SIZE: Final = "net.ipv4.tcp_max_tw_buckets"
+_MOST_ORPHANS: Final = "net.ipv4.tcp_max_orphans"
+_PORT_RANGE: Final = "net.ipv4.ip_local_port_range"
+
+
+class Metric(NamedTuple):
+    """One number.
+
+    `unit` is Nagios's: "%", "s", "c" (a counter) or "" (a plain number).  `limits` names the limits
+    of the rule that judges the number anyway.  `compares` tells that it needs an earlier sample,
+    `owners` that it needs the owners of the sockets in CLOSE_WAIT.
+    """
+
+    name: str
+    unit: str
+    meaning: str
+    read: Callable[[Snapshot], float | None]
+    most: float | None = None
+    limits: tuple[str, str] | None = None
+    compares: bool = False
+    owners: bool = False
+
+
+def _in_state(state: State) -> Metric:
+    def read(snapshot: Snapshot) -> float | None:
+        return snapshot.sockets.count_states().get(state, 0)
+
+    return Metric(state.name.lower(), "", f"sockets in {state.name}", read)
+
+
+def _total(snapshot: Snapshot) -> float:
+    return sum(snapshot.sockets.count_states().values())
+
+
+def _percent(part: float | None, whole: float | None) -> float | None:
+    return None if part is None or not whole else 100 * part / whole
+
+
+def _table(snapshot: Snapshot) -> float | None:
+    return _percent(snapshot.sockstat.get("TCP.tw"), snapshot.sysctl(_TABLE_SIZE))
+
+
+def _orphans(snapshot: Snapshot) -> float | None:
+    return _percent(snapshot.sockstat.get("TCP.orphan"), snapshot.sysctl(_MOST_ORPHANS))
+
+
+def _closes(snapshot: Snapshot) -> float | None:
+    return None if "timers" in snapshot.missing else snapshot.flows.closes.mean
+
+
+def _recent_closes(snapshot: Snapshot) -> float | None:
+    return None if "timers" in snapshot.missing else snapshot.flows.closes.recent
+
+
+def busiest(snapshot: Snapshot, most: int = 1) -> list[Use]:
+    """Return the port use of the busiest destinations; empty where the range was not seen."""
+    if _PORT_RANGE not in snapshot.sysctls:
+        return []
+    return (uses(snapshot) or uses(snapshot, 0.0))[:most]
+
+
+def _ports_used(snapshot: Snapshot) -> float | None:
+    if _PORT_RANGE not in snapshot.sysctls:
+        return None
+    used = max(snapshot.flows.connections.values(), default=0)
+    return _percent(used, snapshot.flows.budget.ports) if used else 0.0
+
+
+def _ports_taken(snapshot: Snapshot) -> float | None:
+    """The worst of the destinations with a part of their ports used that is worth a look."""
+    if _PORT_RANGE not in snapshot.sysctls or "timers" in snapshot.missing:
+        return None
+    found = uses(snapshot, WORTH_A_LOOK) or uses(snapshot, 0.0)
+    return max((100 * use.taken_ratio for use in found), default=0.0)
+
+
+def _oldest(snapshot: Snapshot) -> float | None:
+    waiting = close_waits(snapshot)
+    ages = [w.age_min for w in waiting if w.age_min is not None]
+    return max(ages) if ages else None if waiting else 0.0
+
+
+def _new_close_waits(snapshot: Snapshot) -> float | None:
+    flags = [w.new for w in close_waits(snapshot)]
+    if snapshot.earlier is None or None in flags:
+        return None
+    return sum(1 for new in flags if new)
+
+
+def held_inodes(snapshot: Snapshot) -> Iterator[int]:
+    """Yield the inodes of the CLOSE_WAITs that a process holds."""
+    for waiting in close_waits(snapshot):
+        if waiting.kind is not Kind.NEVER_ACCEPTED and snapshot.sockets.inode[waiting.row]:
+            yield snapshot.sockets.inode[waiting.row]
+
+
+def _fds(snapshot: Snapshot) -> float | None:
+    """The fullest process that holds a CLOSE_WAIT; unseen if any of the holders was not seen."""
+    if "inodes" in snapshot.missing:
+        return None
+    shares = [0.0]
+    for inode in held_inodes(snapshot):
+        for owner in snapshot.owners.get(inode, ()) or (None,):
+            share = _percent(owner.fds, owner.fd_limit) if owner else None
+            if share is None:
+                return None
+            shares.append(share)
+    return max(shares)
+
+
+def _accept_queue(snapshot: Snapshot) -> float | None:
+    if {"queues", "backlog"} & snapshot.missing:
+        return None
+    table = snapshot.sockets
+    # The kernel takes backlog + 1 connections: sk_acceptq_is_full() in include/net/sock.h.
+    shares = (table.recv_q[r] / (table.send_q[r] + 1) for r in table.rows_in(State.LISTEN))
+    return 100 * max(shares, default=0.0)
+
+
+def _counter(name: str, counter: str, meaning: str) -> tuple[Metric, Metric]:
+    def read(snapshot: Snapshot) -> float | None:
+        return snapshot.counters.get(counter)
+
+    def grown(snapshot: Snapshot) -> float | None:
+        return snapshot.grown(counter)
+
+    return (
+        Metric(f"{name}_total", "c", f"{meaning} since boot ({counter})", read),
+        Metric(f"new_{name}", "", f"{meaning} since the last run", grown, compares=True),
+    )
+
+
+_LOST, _NEW_LOST = _counter(
+    "time_wait_overflows",
+    "TcpExt.TCPTimeWaitOverflow",
+    "sockets closed without TIME_WAIT, its table being full",
+)
+_DROPPED, _NEW_DROPPED = _counter(
+    "listen_overflows",
+    "TcpExt.ListenOverflows",
+    "connections dropped at a full accept queue",
+)
+
+METRICS: Final[tuple[Metric, ...]] = (
+    _in_state(State.TIME_WAIT),
+    _in_state(State.CLOSE_WAIT),
+    _in_state(State.ESTABLISHED),
+    Metric(
+        "ports_used_ratio", "%", "local ports in use to the busiest destination", _ports_used, 100
+    ),
+    Metric(
+        "ports_taken_ratio",
+        "%",
+        "local ports to one destination that connect() cannot get (TIME_WAIT that tcp_tw_reuse "
+        "frees left out)",
+        _ports_taken,
+        100,
+        ("ports-warning", "ports-critical"),
+    ),
+    Metric(
+        "time_wait_table_ratio",
+        "%",
+        "TIME_WAIT of tcp_max_tw_buckets",
+        _table,
+        100,
+        ("time-wait-table-warning", "time-wait-table-critical"),
+    ),
+    Metric("closes_per_second", "", "closes into TIME_WAIT a second, last minute", _closes),
+    Metric(
+        "recent_closes_per_second", "", "the same over the last ten seconds, median", _recent_closes
+    ),
+    Metric("close_wait_age", "s", "least age of the oldest CLOSE_WAIT", _oldest),
+    Metric(
+        "fd_ratio",
+        "%",
+        "open descriptors of the fullest process that holds a CLOSE_WAIT",
+        _fds,
+        100,
+        ("fds-warning", "fds-critical"),
+        owners=True,
+    ),
+    Metric("accept_queue_ratio", "%", "the fullest accept queue (100: full)", _accept_queue),
+    Metric(
+        "orphans_ratio",
+        "%",
+        "orphaned sockets of tcp_max_orphans, host-wide",
+        _orphans,
+        None,
+        ("orphans-warning", "orphans-critical"),
+    ),
+    *map(
+        _in_state,
+        (
+            State.FIN_WAIT1,
+            State.FIN_WAIT2,
+            State.CLOSING,
+            State.LAST_ACK,
+            State.SYN_SENT,
+            State.SYN_RECV,
+            State.LISTEN,
+        ),
+    ),
+    Metric("total", "", "sockets in any state", _total),
+    _LOST,
+    _DROPPED,
+    Metric(
+        "new_close_wait",
+        "",
+        "sockets in CLOSE_WAIT that were not at the last run",
+        _new_close_waits,
+        compares=True,
+    ),
+    _NEW_LOST,
+    _NEW_DROPPED,
+)
+"""Every metric, in the order of the perfdata; the names never change."""
+
+_BY_NAME: Final = {metric.name: metric for metric in METRICS}
+
+
+def measure(snapshot: Snapshot) -> Values:
+    """Return the value of every metric."""
+    if "sockets" in snapshot.missing:
+        return dict.fromkeys(_BY_NAME)
+    return {metric.name: metric.read(snapshot) for metric in METRICS}
+
+
+def find(name: str, origin: str) -> Metric:
+    """Return the metric of a name; raises UsageError, naming the origin, where there is none."""
+    metric = _BY_NAME.get(name.strip().lower().replace("-", "_"))
+    if metric is None:
+        raise UsageError(
+            f"{origin}: there is no metric {name.strip()!r}{nearest(name, _BY_NAME)}",
+            "list them with: twdiag check --list-metrics",
+        )
+    return metric
+
+
+def parse_threshold(name: str, text: str, origin: str) -> tuple[Metric, Range]:
+    """Return a metric and the range of its good (or, after @, bad) values.
+
+    Percentages may carry their sign.  One up to 1 must: 0.8 for 80 % is too likely a mistake.
+    """
+    metric = find(name, origin)
+    signed = metric.unit == "%" and "%" in text
+    try:
+        found = parse_range(text.replace("%", "") if signed else text)
+    except UsageError as error:
+        raise UsageError(f"{origin}: {metric.name}: {error.what}", error.next_step) from error
+    for bound in (found.start, found.end):
+        if metric.unit == "%" and not signed and 0 < abs(bound) <= 1:
+            raise UsageError(
+                f"{origin}: {metric.name} is in percent, and {text!r} may mean 1 % or 100 %",
+                f"write {100 * bound:g} or {bound:g}%",
+            )
+    return metric, found
+
+
+def parse_threshold_flags(flags: Iterable[str], option: str) -> dict[str, Range]:
+    """Return {"metric": range} of METRIC=RANGE words; UsageError where a word is not one."""
+    ranges: dict[str, Range] = {}
+    for flag in flags:
+        name, equals, text = flag.partition("=")
+        if not equals or not name.strip() or not text.strip():
+            raise UsageError(
+                f"{option} needs METRIC=RANGE, not {flag!r}",
+                f"for example {option} time_wait=20000",
+            )
+        metric, found = parse_threshold(name, text, option)
+        ranges[metric.name] = found
+    return ranges
+
+
+def default_ranges(limits: Limits) -> tuple[dict[str, Range], dict[str, Range]]:
+    """Return the (warning, critical) ranges that the limits of the rules amount to."""
+    warning, critical = {}, {}
+    for metric in METRICS:
+        if metric.limits is not None:
+            warning[metric.name] = Range(0, round(100 * limits[metric.limits[0]], 6))
+            critical[metric.name] = Range(0, round(100 * limits[metric.limits[1]], 6))
+    return warning, critical

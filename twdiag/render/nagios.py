@@ -1,0 +1,185 @@
+"""Write the answer of a check as the Monitoring Plugins guidelines want it.
+
+One status line below 80 characters, perfdata after `|`, more lines on request.  Text from outside
+is made inert: Nagios hands it to shells, mail and web pages.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from twdiag.metrics import METRICS
+from twdiag.model import DestinationSubject
+from twdiag.ranges import number
+from twdiag.wording import count, duration, endpoint
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from typing import TextIO
+
+    from twdiag.metrics import Metric
+    from twdiag.model import Finding
+    from twdiag.verdict import Answer, Problem
+
+WIDTH: Final = 79
+"""The guidelines want the line below 80 characters, for pagers and SMS."""
+
+# `|` begins perfdata; the others act in shells, in printf "%b" or in a web page.  A plugin's reader
+# undoes no escapes, so they are replaced instead.
+_UNSAFE: Final = frozenset("|`$<>&\\")
+_MOST_LINES: Final = 50
+
+
+def render_nagios(answer: Answer, out: TextIO, verbosity: int = 0) -> None:
+    """Write the status line with its perfdata, then as many lines as the verbosity asks for."""
+    data = perfdata(answer)
+    out.write(status_line(answer) + (f" | {data}" if data else "") + "\n")
+    for line in long_output(answer, verbosity):
+        out.write(line + "\n")
+
+
+def status_line(answer: Answer) -> str:
+    """Return the line that leads to the worst problem, or says that there is none."""
+    head = f"TWDIAG {answer.status.name} - "
+    if not answer.problems:
+        return head + _all_well(answer, WIDTH - len(head))
+    others = len(answer.problems) - 1
+    more = f" (+{others:,} more)" if others else ""
+    return head + headline(answer.problems[0], WIDTH - len(head) - len(more)) + more
+
+
+def headline(problem: Problem, width: int) -> str:
+    """Return a problem in so many characters: whole clauses if possible, else cut at a word."""
+    if problem.finding is None:
+        return shorten(inert(problem.text), width)
+    texts = [inert(text) for text in (*_direct(problem.finding), problem.text)]
+    return next((text for text in texts if len(text) <= width), shorten(texts[0], width))
+
+
+def _direct(finding: Finding) -> Iterator[str]:
+    """Yield shorter ways to say what a finding says, the best first."""
+    subject, evidence = finding.subject, finding.evidence
+    used, ports = evidence.get("used"), evidence.get("ports")
+    if isinstance(subject, DestinationSubject) and isinstance(used, int) and isinstance(ports, int):
+        where = endpoint(subject.address, subject.port)
+        left = evidence.get("seconds_to_exhaustion")
+        full = f", full in {duration(left)}" if isinstance(left, float) and left else ""
+        if used >= ports and not evidence.get("reusable"):
+            full = ", connect() fails"
+        yield f"{where} {used:,} of {ports:,} ports used{full}"
+        yield f"{used:,} of {ports:,} ports used{full}: {where}"
+
+
+def shorten(text: str, width: int) -> str:
+    """Return text cut to a width: at the end of a clause where a good part is kept."""
+    if len(text) <= width:
+        return text
+    ends = (text.rfind(mark, 0, width + 1) for mark in ("; ", ", ", ": ", " ("))
+    end = max((at for at in ends if _closed(text[:at])), default=-1)
+    if end >= width // 2:
+        return text[:end]
+    cut = text[: width - 3]
+    word = cut.rfind(" ")
+    return cut[: word if word >= width // 2 else None].rstrip(" ,;:") + "..."
+
+
+def _closed(text: str) -> bool:
+    return text.count("(") == text.count(")")
+
+
+def inert(text: str) -> str:
+    """Return text as one line without anything that could act on its reader."""
+    return "".join("?" if c in _UNSAFE or not c.isprintable() else c for c in text)
+
+
+def _all_well(answer: Answer, width: int) -> str:
+    """Return the numbers of a host without a problem, the least important left out if too long."""
+    values, parts = answer.values, []
+    for priority, name, words in (
+        (0, "time_wait", "TIME_WAIT"),
+        (0, "close_wait", "CLOSE_WAIT"),
+        (3, "ports_used_ratio", "% of ports used"),
+    ):
+        value = values.get(name)
+        if value is not None:
+            parts.append((priority, f"{int(value):,} {words}"))
+    skipped = len(answer.report.skipped) if answer.report else 0
+    if skipped:
+        parts.append((1, f"{count(skipped, 'rule')} could not look"))
+    if answer.notices:
+        parts.append((2, count(len(answer.notices), "notice")))
+    while len(", ".join(text for _, text in parts)) > width:
+        parts.remove(max(parts))
+    return ", ".join(text for _, text in parts) or "nothing wrong"
+
+
+def long_output(answer: Answer, verbosity: int) -> Iterator[str]:
+    """Yield the lines after the first.
+
+    Without verbosity only what the first line had to cut of a refusal.  1: the findings; 2: with
+    advice and with what was not seen.
+    """
+    first = answer.problems[0] if answer.problems else None
+    if first is not None and answer.report is None:
+        if len(first.text) > len(headline(first, WIDTH - len("TWDIAG UNKNOWN - "))):
+            yield inert(first.text)
+        if first.next_step:
+            yield inert(first.next_step)
+    if verbosity < 1:
+        return
+    lines = [*_problem_lines(answer, verbosity), *_notice_lines(answer, verbosity)]
+    yield from lines[: _MOST_LINES * verbosity]
+    if len(lines) > _MOST_LINES * verbosity:
+        yield f"... and {len(lines) - _MOST_LINES * verbosity:,} lines more: twdiag diagnose"
+    yield from (f"NOTE: {inert(note)}" for note in answer.notes)
+    if answer.report is not None:
+        for skip in answer.report.skipped:
+            how = f" ({skip.how})" if verbosity > 1 and skip.how else ""
+            yield inert(f"NOT JUDGED: {skip.rule}: {skip.reason}{how}")
+
+
+def _problem_lines(answer: Answer, verbosity: int) -> Iterator[str]:
+    if answer.report is None:
+        return
+    for problem in answer.problems:
+        rule = f"{problem.finding.rule}: " if problem.finding else ""
+        yield inert(f"{problem.status.name}: {rule}{problem.text}")
+        if problem.finding and verbosity > 1:
+            yield from _advice(problem.finding)
+        elif problem.next_step and verbosity > 1:
+            yield f"  do: {inert(problem.next_step)}"
+
+
+def _notice_lines(answer: Answer, verbosity: int) -> Iterator[str]:
+    for finding in answer.notices:
+        yield inert(f"{finding.severity.name}: {finding.rule}: {finding.summary}")
+        if verbosity > 1:
+            yield from _advice(finding)
+
+
+def _advice(finding: Finding) -> Iterator[str]:
+    for advice in finding.advice:
+        how = f": {advice.how}" if advice.how else ""
+        yield inert(f"  do: {advice.do}{how}")
+    yield f"  more: twdiag explain {finding.rule}"
+
+
+def perfdata(answer: Answer) -> str:
+    """Return 'label'=value;warn;crit;min;max of every metric; U for what was not seen.
+
+    The series are always the same for the same options: what compares two runs is there only with
+    --state.
+    """
+    if answer.report is None:
+        return ""
+    return " ".join(_series(m, answer) for m in METRICS if answer.compared or not m.compares)
+
+
+def _series(metric: Metric, answer: Answer) -> str:
+    value = answer.values.get(metric.name)
+    if value is None:
+        return f"{metric.name}=U"
+    warning, critical = (r.get(metric.name, "") for r in answer.shown)
+    most = "" if metric.most is None else number(metric.most)
+    text = number(round(value, 2))
+    return f"{metric.name}={text}{metric.unit};{warning};{critical};0;{most}".rstrip(";")
