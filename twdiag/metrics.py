@@ -17,7 +17,6 @@ if TYPE_CHECKING:
 
     from twdiag.limits import Limits
     from twdiag.model import Snapshot
-    from twdiag.port_use import Use
 
 Values = Mapping[str, float | None]
 """What was measured, by the name of the metric; None was not seen."""
@@ -76,11 +75,26 @@ def _recent_closes(snapshot: Snapshot) -> float | None:
     return None if "timers" in snapshot.missing else snapshot.flows.closes.recent
 
 
-def busiest(snapshot: Snapshot, most: int = 1) -> list[Use]:
-    """Return the port use of the busiest destinations; empty where the range was not seen."""
-    if _PORT_RANGE not in snapshot.sysctls:
-        return []
-    return (uses(snapshot) or uses(snapshot, 0.0))[:most]
+class PortShare(NamedTuple):
+    """The use of the local ports towards one destination; `taken_ratio` is a share of 1."""
+
+    source: str
+    address: str
+    port: int
+    used: int
+    taken_ratio: float
+
+
+def busiest(snapshot: Snapshot, most: int) -> tuple[PortShare, ...]:
+    """Return the port use of the busiest destinations; none where the range was not seen."""
+    if _PORT_RANGE not in snapshot.sysctls or "timers" in snapshot.missing:
+        return ()
+    text = snapshot.sockets.addresses.text
+    return tuple(
+        PortShare(text(d.source), text(d.address), d.port, use.used, use.taken_ratio)
+        for use in uses(snapshot, 0.0)[:most]
+        for d in (use.destination,)
+    )
 
 
 def _ports_used(snapshot: Snapshot) -> float | None:

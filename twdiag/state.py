@@ -54,7 +54,7 @@ class Process(NamedTuple):
 
 
 class Memory(NamedTuple):
-    """What was remembered.  `rows` is None where there were too many sockets to remember.
+    """What was remembered.  `table` is None where there were too many sockets to remember.
 
     `data` is the same as JSON values; `status` the last status that was told.
     """
@@ -62,7 +62,7 @@ class Memory(NamedTuple):
     moment: Moment
     source: str
     counters: Mapping[str, int]
-    rows: tuple[Socket, ...] | None
+    table: SocketTable | None
     processes: tuple[Process, ...]
     status: str
     data: Mapping[str, Any]
@@ -124,7 +124,7 @@ def _memory(data: dict[str, Any]) -> Memory:
         Moment(_text(data["boot"]), _real(data["uptime"]), _real(data["wall"]), _n(data["netns"])),
         _text(data["source"]),
         {_text(name): _n(value) for name, value in data["counters"].items()},
-        None if rows is None else tuple(_socket(row) for row in rows[:MOST_ROWS]),
+        None if rows is None else SocketTable.of(_socket(row) for row in rows[:MOST_ROWS]),
         tuple(_remembered_process(entry) for entry in data["processes"][:MOST_OWNERS]),
         data["status"],
         data,
@@ -171,6 +171,8 @@ def _real(value: object) -> float:
 
 def why_not_comparable(memory: Memory, now: Moment) -> str:
     """Return why the remembered sample cannot be compared with one taken now, "" where it can."""
+    if not memory.moment.boot:
+        return "the last run could not look"
     if memory.moment.boot != now.boot:
         return "the host was started again since the last run"
     if memory.moment.netns != now.netns:
@@ -198,14 +200,14 @@ def earlier_sample(
     another process is not compared.  Sockets are only compared if the same source read both: not
     every source shows what tells a socket from a later one with the same ends.
     """
-    comparable = memory.rows is not None and memory.source == snapshot.source
+    table = memory.table if memory.source == snapshot.source else None
     gap = Gap("sockets", "the last run did not remember comparable sockets", "")
     owners = tuple(p.owner for p in memory.processes if alive.get(p.owner.pid) == p.started)
     return Snapshot(
         taken_at=snapshot.taken_at - (now.uptime - memory.moment.uptime),
         host=Host(snapshot.host.name, snapshot.host.kernel),
         source=memory.source,
-        sockets=SocketTable.of(memory.rows or ()) if comparable else SocketTable(),
+        sockets=SocketTable() if table is None else table,
         netns=snapshot.netns,
         # A counter below what was remembered is another one: of a module loaded again, say.
         counters={
@@ -215,5 +217,5 @@ def earlier_sample(
         },
         # What was remembered is who held descriptors, not which of them.
         owners={0: owners},
-        gaps=() if comparable else (gap,),
+        gaps=(gap,) if table is None else (),
     )

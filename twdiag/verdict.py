@@ -12,9 +12,8 @@ from twdiag.model import Severity
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Mapping
 
-    from twdiag.metrics import Metric, Values
+    from twdiag.metrics import Metric, PortShare, Values
     from twdiag.model import Finding, Report
-    from twdiag.port_use import Use
     from twdiag.ranges import Range
 
 
@@ -59,8 +58,8 @@ class Answer(NamedTuple):
 
     `problems` are the reasons for the status, the worst first; `notices` the findings that do not
     count.  `report` is None where nothing could be seen.  `shown` has the ranges that belong into
-    the perfdata: those asked for, else what the limits amount to.  `uses` are the busiest
-    destinations.
+    the perfdata: those asked for, else what the limits amount to.  `busiest` are the destinations
+    with the most ports in use.  `compared` tells that runs are compared (--state).
     """
 
     problems: tuple[Problem, ...]
@@ -68,7 +67,7 @@ class Answer(NamedTuple):
     report: Report | None = None
     values: Values = _NOTHING
     shown: Ranges = Ranges()
-    uses: tuple[Use, ...] = ()
+    busiest: tuple[PortShare, ...] = ()
     notes: tuple[str, ...] = ()
     compared: bool = False
     source: str = "auto"

@@ -9,13 +9,14 @@ from typing import Annotated, Final
 import typer
 
 from twdiag import __version__
-from twdiag.cli import diagnose, lab
+from twdiag.cli import check, diagnose, lab
 from twdiag.errors import TwdiagError
 
 _EPILOG: Final = """\b
 Examples:
   twdiag                                 what is wrong on this host?
   twdiag diagnose --json | jq .status    the same for a program
+  twdiag check                           one line and an exit code for cron and Nagios
   twdiag lab run close-wait-leak         make a leak in a private namespace and diagnose it
 """
 
@@ -53,12 +54,15 @@ def _root(
 
 
 app.command("diagnose", epilog=diagnose.EPILOG)(diagnose.diagnose)
+app.command("check", epilog=check.EPILOG, add_help_option=False)(check.check)
 app.add_typer(lab.app, name="lab")
 
 
 def main(arguments: list[str] | None = None) -> None:
     """Run the command line and exit; whatever goes wrong is said in one sentence."""
     words = sys.argv[1:] if arguments is None else arguments
+    if arguments is None and os.path.basename(sys.argv[0]) == "check_twdiag":
+        words = ["check", *words]  # a link of this name in a folder of plugins
     sys.exit(run(words))
 
 
@@ -66,27 +70,34 @@ def run(words: list[str]) -> int:
     """Run the command line on these words and return the exit code."""
     from typer._click.exceptions import ClickException
 
+    plugin = _is_check(words)
+    refuse = fail_as_plugin if plugin else fail
     try:
         code = app(words, prog_name="twdiag", standalone_mode=False)
         sys.stdout.flush()
         return int(code or 0)
     except TwdiagError as error:
-        return fail(error.what, error.next_step, error.exit_code)
+        return refuse(error.what, error.next_step, error.exit_code)
     except ClickException as error:
-        return fail(error.format_message(), "see: twdiag --help", 3)
+        return refuse(error.format_message(), f"see: twdiag {'check ' if plugin else ''}--help", 3)
     except typer.Abort:
         return 130
     except BrokenPipeError:
         # Whoever read our output has seen enough; python would complain while flushing at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
+        return 3 if plugin else 0
     except KeyboardInterrupt:
         return 130
     except Exception as error:
         if os.environ.get("TWDIAG_DEBUG"):
             raise
         what = f"internal error: {type(error).__name__}: {error}"
-        return fail(what, "please report it with the output of TWDIAG_DEBUG=1 twdiag ...", 3)
+        return refuse(what, "please report it with the output of TWDIAG_DEBUG=1 twdiag ...", 3)
+
+
+def _is_check(words: list[str]) -> bool:
+    """Return whether these words mean `check`, whose refusals a monitoring system reads."""
+    return next((word for word in words if not word.startswith("-")), "") == "check"
 
 
 def fail(what: str, next_step: str, code: int) -> int:
@@ -97,3 +108,12 @@ def fail(what: str, next_step: str, code: int) -> int:
     if next_step:
         print(f"        {visible(next_step)}", file=sys.stderr)
     return code
+
+
+def fail_as_plugin(what: str, next_step: str, code: int) -> int:
+    """Say on stdout what went wrong, as a plugin has to, and return 3 for UNKNOWN."""
+    from twdiag.render.nagios import render_nagios
+    from twdiag.verdict import unknown
+
+    render_nagios(unknown(what, next_step), sys.stdout)
+    return 3

@@ -19,9 +19,9 @@ from twdiag.model import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
-    from twdiag.model import Report, Rule, Snapshot, Subject
+    from twdiag.model import Finding, Report, Rule, Snapshot, Subject
 
 
 @dataclass(frozen=True)
@@ -47,11 +47,23 @@ def look(question: Question) -> Report:
 
 def sample(question: Question, earlier: Snapshot | None = None) -> Snapshot:
     """Return one snapshot with the owners that the rules would name."""
-    snapshot = sources.collect(question.source)
+    return complete(sources.collect(question.source), question, earlier)
+
+
+def complete(
+    snapshot: Snapshot,
+    question: Question,
+    earlier: Snapshot | None = None,
+    also: Iterable[int] = (),
+) -> Snapshot:
+    """Return a snapshot with its earlier one and with the owners that the rules would name.
+
+    `also` are the inodes whose owners are needed for something else.
+    """
     if earlier is not None:
         snapshot = dataclasses.replace(snapshot, earlier=earlier)
     wanted = rules.inodes_wanted(snapshot, question.limits, question.rules)
-    return sources.add_owners(snapshot, wanted)
+    return sources.add_owners(snapshot, wanted.union(also))
 
 
 def filtered(report: Report, question: Question) -> Report:
@@ -61,16 +73,19 @@ def filtered(report: Report, question: Question) -> Report:
     findings = tuple(
         finding
         for finding in report.findings
-        if (not question.ports or _ports(finding.subject) & set(question.ports))
+        if (not question.ports or _ports(finding) & set(question.ports))
         and (not question.processes or _concerns(finding.subject, question.processes))
     )
     return dataclasses.replace(report, findings=findings)
 
 
-def _ports(subject: Subject) -> set[int]:
+def _ports(finding: Finding) -> set[int]:
+    """Return the ports that a finding is about: of its subject, or of its sockets' services."""
+    subject, services = finding.subject, finding.evidence.get("service_ports")
+    ports = {int(port) for port in services} if isinstance(services, list) else set()
     if isinstance(subject, (ListenerSubject, DestinationSubject, PortSubject)):
-        return {subject.port}
-    return set()
+        ports.add(subject.port)
+    return ports
 
 
 def _concerns(subject: Subject, processes: Sequence[str]) -> bool:

@@ -40,6 +40,10 @@ LimitOption = Annotated[
     list[str] | None,
     typer.Option("--limit", metavar="NAME=VALUE", help="Set one threshold (repeat)."),
 ]
+ConfigOption = Annotated[
+    str | None,
+    typer.Option("--config", metavar="FILE", help="Read settings from this TOML file too."),
+]
 PortOption = Annotated[
     list[int] | None,
     typer.Option(

@@ -102,7 +102,7 @@ def sequence_chart(chart: Chart, *, ascii: bool = False, width: int = MAX_WIDTH)
     after = len(_HERE_RIGHT) if Side.RIGHT in marks else 0
     margin = before + _LONGEST_STATE + 2
     lane = min(width, MAX_WIDTH) - margin - after - _LONGEST_STATE - 6
-    lines = [_heading(chart, margin + 1, lane)]
+    lines = [_heading(chart, margin + 1, lane, min(width, MAX_WIDTH))]
     shown: tuple[State | None, State | None] | None = None
     for row in chart.rows:
         *first, last = _lane(row, lane)
@@ -131,12 +131,13 @@ def _state(row: Row, side: Side, changed: bool) -> str:
     return f"{name}?" if sent else name if changed else ""
 
 
-def _heading(chart: Chart, left_post: int, lane: int) -> str:
+def _heading(chart: Chart, left_post: int, lane: int, width: int) -> str:
     """Return the line with both names, each centred over its lifeline where there is room."""
     left = max(1, left_post - len(chart.left) // 2)
     right_post = left_post + lane + 1
     right = right_post - len(chart.right) // 2
-    right = max(left + len(chart.left) + 2, min(right, MAX_WIDTH - len(chart.right)))
+    right = min(right, width - len(chart.right))
+    left = max(1, min(left, right - len(chart.left) - 2))
     return f"{'':{left}}{chart.left:{right - left}}{chart.right}"
 
 

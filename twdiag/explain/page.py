@@ -93,7 +93,7 @@ def prose(text: str) -> tuple[Block, ...]:
     for part in inspect.cleandoc(text).split("\n\n"):
         lines: list[str] = []
         for line in part.splitlines():
-            if line.startswith(("## ", "- ", "= ", "$ ")):
+            if line.startswith(("## ", "- ", "= ", "$ ")) or (lines and lines[0][:3] == "## "):
                 _flush(lines, blocks)
             lines.append(line.strip())
         _flush(lines, blocks)

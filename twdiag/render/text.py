@@ -58,7 +58,17 @@ _LABELS: Final = {
     "overflows_since_boot": "overflows since boot",
 }
 _ONLY_IN_FULL: Final = frozenset(
-    {"uid", "fd_ratio", "limit", "taken_ratio", "range_low", "range_high", "top_clients", "sysctl"}
+    {
+        "uid",
+        "fd_ratio",
+        "close_wait_fd_ratio",
+        "limit",
+        "taken_ratio",
+        "range_low",
+        "range_high",
+        "top_clients",
+        "sysctl",
+    }
 )
 
 
@@ -195,7 +205,7 @@ class _Writer:
         words = [
             f"{_LABELS.get(key, key.replace('_', ' '))} {text}"
             for key, text in ((k, _value(k, v)) for k, v in finding.evidence.items())
-            if text and (self.look.detail is Detail.FULL or key not in _ONLY_IN_FULL)
+            if text and (self.look.detail is Detail.FULL or _matters(key, text))
         ]
         if self.look.detail is not Detail.FULL:
             words = words[:_SEEN_IN_NORMAL]
@@ -288,6 +298,11 @@ class _Writer:
         )
         for line in lines or [before]:
             yield line, style
+
+
+def _matters(key: str, text: str) -> bool:
+    """Return whether a piece of evidence is worth its room in the shorter report."""
+    return key not in _ONLY_IN_FULL and not (key == "projected" and text == "0")
 
 
 def _do_not(text: str) -> str:

@@ -112,15 +112,15 @@ def analyze(snapshot: Snapshot, limits: Limits, rules: Iterable[Rule] = RULES) -
 
 
 def _unseen_need(rule: Rule, snapshot: Snapshot) -> Gap | None:
-    """Return the gap that keeps a rule from looking; "a|b" is met by either."""
+    """Return the gap that keeps a rule from looking; "x|earlier" is met by two samples too."""
     gaps = {gap.what: gap for gap in snapshot.gaps if not gap.partial}
     for need in rule.needs:
-        alternatives = need.split("|")
-        if "earlier" in alternatives and snapshot.earlier is not None:
+        name, _, alternative = need.partition("|")
+        earlier = snapshot.earlier
+        if alternative == "earlier" and earlier and "sockets" not in earlier.missing:
             continue
-        blocking = [gaps[name] for name in alternatives if name in gaps]
-        if len(blocking) == len([name for name in alternatives if name != "earlier"]):
-            return blocking[0]
+        if name in gaps:
+            return gaps[name]
     return None
 
 

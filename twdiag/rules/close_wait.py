@@ -47,9 +47,18 @@ def common_evidence(snapshot: Snapshot, holder: Holder) -> dict[str, Value]:
         "fd_limit": limit,
         "fd_ratio": round(fds / limit, 4) if fds is not None and limit else None,
         "uid": holder.uid,
+        "service_ports": service_ports(snapshot, holder),
         "peers": [name for name, _ in peers(snapshot, holder)],
         "peer_sockets": [number for _, number in peers(snapshot, holder)],
     }
+
+
+def service_ports(snapshot: Snapshot, holder: Holder) -> list[int]:
+    """Return the ports of the services that a holder's sockets belong to."""
+    table = snapshot.sockets
+    return sorted({table.sport[w.row] if w.server else table.dport[w.row] for w in holder.sockets})[
+        :20
+    ]
 
 
 def peers(snapshot: Snapshot, holder: Holder, most: int = 3) -> list[tuple[str, int]]:

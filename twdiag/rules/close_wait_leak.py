@@ -91,7 +91,8 @@ def _finding(snapshot: Snapshot, holder: Holder, severity: Severity) -> Finding:
         f"{holder_name(holder)} holds {count(number, 'CLOSE_WAIT')} it never closed, "
         f"{between(holder.age_min, holder.age_max)}{headroom}{growth}",
         holder_subject(holder),
-        common_evidence(snapshot, holder) | {"recv_q": 0},
+        common_evidence(snapshot, holder)
+        | {"recv_q": 0, "close_wait_fd_ratio": None if fds is None else round(fds, 4)},
         manual.why(MANUAL),
         (
             Advice(

@@ -70,7 +70,7 @@ def check(snapshot: Snapshot, limits: Limits) -> Iterator[Finding]:
             "projected": round(closes.recent * 60),
         },
         manual.why(MANUAL),
-        _advice(size, closes.recent),
+        _advice(snapshot, size, closes.recent),
         manual.do_not(MANUAL),
         Place.of(State.TIME_WAIT),
         snapshot.netns,
@@ -100,9 +100,11 @@ def _summary(
     return text
 
 
-def _advice(size: int, recent: float) -> tuple[Advice, ...]:
-    # 64 s: the kernel's timer wheel keeps a TIME_WAIT up to 2 s (HZ=250) to 4 s (HZ=1000) longer.
-    wanted = max(2 * size, int(recent * 64 * 1.5) // 1000 * 1000)
+def _advice(snapshot: Snapshot, size: int, recent: float) -> tuple[Advice, ...]:
+    # The default is half of the connection hash table.  64 s: the kernel's timer wheel keeps a
+    # TIME_WAIT up to 2 s (HZ=250) to 4 s (HZ=1000) longer than its 60 s.
+    default = abs(snapshot.sysctl("net.ipv4.tcp_ehash_entries") or 0) // 2
+    wanted = max(2 * size, default, int(recent * 64 * 1.5) // 1000 * 1000)
     return (
         Advice(
             "Give the table room",

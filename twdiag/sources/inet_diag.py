@@ -271,26 +271,25 @@ class Dump:
 
 
 def _run_length(data: memoryview, length: int) -> int:
-    """Return how many rows of the same length, type and flags follow each other at the start.
+    """Return how many rows of the same length, type, flags and dump follow each other at the start.
 
     A dump mixes row lengths (TIME_WAIT 96 bytes, full sockets 124 and more), so a datagram is a few
     runs.  Short runs are walked; the heads of a long one are compared as one strided copy, and a
     mismatch is found by bisection.
     """
     count = len(data) // length
-    head = data[:8]
+    head = data[:12]
     for known in range(1, min(count, _SHORT_RUN)):
-        if data[known * length : known * length + 8] != head:
+        if data[known * length : known * length + 12] != head:
             return known
     if count <= _SHORT_RUN:
         return count
     words = data[: count * length].cast("I")
     step = length // 4
-    lengths, kinds = words[0::step].tobytes(), words[1::step].tobytes()
+    heads = [words[at::step].tobytes() for at in range(3)]
 
     def alike(rows: int) -> bool:
-        size = 4 * rows
-        return lengths[:size] == lengths[:4] * rows and kinds[:size] == kinds[:4] * rows
+        return all(column.startswith(column[:4] * rows) for column in heads)
 
     if alike(count):
         return count

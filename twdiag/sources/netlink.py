@@ -92,10 +92,13 @@ class _Channel:
                 return self._dump_once(table, family, states, info, auto_bound_only, protocol)
             except Interrupted:
                 table.cut(first)
-                # The kernel takes no second dump (EBUSY) on a socket whose first is unfinished.
-                self._socket.close()
-                self._socket = _open()
+                self._reopen()
         return self._dump_once(table, family, states, info, auto_bound_only, protocol)
+
+    def _reopen(self) -> None:
+        """Take a new socket: the kernel refuses another dump (EBUSY) while one is unfinished."""
+        self._socket.close()
+        self._socket = _open()
 
     def _dump_once(
         self,
@@ -154,12 +157,15 @@ class _Channel:
 
         A kernel without IPv6 refuses its dump, and has no such sockets.
         """
+        first = len(table)
         if self._one_walk:
             try:
                 both = self.dump(table, None, states, info=info, auto_bound_only=auto_bound_only)
                 return [both]
             except SourceRefused:
                 self._one_walk = False
+                table.cut(first)
+                self._reopen()
         dumps = [self.dump(table, AF_INET, states, info=info, auto_bound_only=auto_bound_only)]
         try:
             dumps.append(
@@ -197,7 +203,7 @@ def _mptcp_sockets() -> bool:
     """Return whether this namespace holds MPTCP sockets at all, which is cheap to know."""
     lines = (read_text("/proc/net/protocols") or "").splitlines()
     fields = [line.split() for line in lines if line.startswith("MPTCP")]
-    return any(len(f) > 2 and f[2].isdigit() and int(f[2]) > 0 for f in fields)
+    return any(len(f) > 2 and f[2].isdecimal() and int(f[2]) > 0 for f in fields)
 
 
 def _add_mptcp(channel: _Channel, seen: Seen) -> None:

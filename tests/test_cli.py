@@ -1,0 +1,313 @@
+"""The command line as its users meet it: pipes, terminals, typos, refusals."""
+
+from __future__ import annotations
+
+import json
+import os
+import pty
+import re
+import signal
+import subprocess
+import sys
+import time
+from io import StringIO
+from typing import TYPE_CHECKING
+
+import pytest
+
+from twdiag import __version__, cli, lab, rules
+from twdiag.model import Severity
+from twdiag.render.json import to_json
+from twdiag.render.text import Detail, Look, render_text, sparkline
+
+if TYPE_CHECKING:
+    from tests.conftest import Played
+
+TWDIAG = [sys.executable, "-m", "twdiag"]
+ESCAPES = re.compile(r"\x1b\[[0-9;]*m")
+
+
+def twdiag(*words: str, **environ: str) -> subprocess.CompletedProcess[str]:
+    """Run a command in a pipe and return what came out."""
+    return subprocess.run(
+        [*TWDIAG, *words],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+        env=os.environ | {"PYTHONUTF8": "1"} | environ,
+    )
+
+
+def on_terminal(*words: str, columns: int = 80, **environ: str) -> tuple[str, int]:
+    """Run a command on a pseudo-terminal and return (everything it wrote, exit code)."""
+    pid, fd = pty.fork()
+    if pid == 0:
+        os.environ.update({"COLUMNS": str(columns), "TERM": "xterm", "PYTHONUTF8": "1"} | environ)
+        os.execv(sys.executable, [*TWDIAG, *words])
+    written = b""
+    while True:
+        try:
+            piece = os.read(fd, 65536)
+        except OSError:
+            break
+        if not piece:
+            break
+        written += piece
+    _, status = os.waitpid(pid, 0)
+    os.close(fd)
+    return written.decode().replace("\r\n", "\n"), os.waitstatus_to_exitcode(status)
+
+
+def text_of(play: Played, **changes: object) -> str:
+    """Return the text report of a scenario."""
+    out = StringIO()
+    render_text(play.report, out, Look(**changes))  # type: ignore[arg-type]
+    return out.getvalue()
+
+
+def test_no_command_is_diagnose() -> None:
+    alone, named = twdiag(), twdiag("diagnose")
+    assert alone.returncode == named.returncode == 0
+    assert alone.stdout.splitlines()[0].startswith(f"twdiag {__version__}: ")
+    assert "States" in alone.stdout
+    assert alone.stderr == ""
+
+
+def test_json_is_schema_one_and_nothing_else() -> None:
+    done = twdiag("diagnose", "--json")
+    report = json.loads(done.stdout)
+    assert report["schema"] == "twdiag/1"
+    assert done.stdout.isascii()
+    wanted = {"schema", "version", "taken_at", "host", "source", "status", "states"}
+    assert wanted | {"findings", "skipped", "gaps"} <= set(report)
+    assert json.loads(twdiag("diagnose", "--format", "json").stdout)["schema"] == "twdiag/1"
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("diagnos",), "Did you mean 'diagnose'"),
+        (("diagnose", "--jsn"), "--jsn"),
+        (("diagnose", "--select", "close-wait-leek"), "did you mean 'close-wait-leak'"),
+        (("diagnose", "--limit", "ports-warning=2"), "between 0 and 1"),
+        (("diagnose", "--limit", "port-warning=0.5"), "did you mean 'ports-warning'"),
+        (("diagnose", "--limit", "ports-warning"), "NAME=VALUE"),
+        (("diagnose", "--port", "99999"), "99999"),
+        (("diagnose", "--source", "magic"), "magic"),
+        (("diagnose", "--brief", "--full"), "exclude each other"),
+        (("lab", "run", "close-wait-leek"), "did you mean 'close-wait-leak'"),
+    ],
+)
+def test_a_mistake_is_one_sentence_and_a_next_step(words: tuple[str, ...], said: str) -> None:
+    done = twdiag(*words)
+    assert done.returncode == 3
+    assert done.stdout == ""
+    assert said in done.stderr
+    assert len(done.stderr.splitlines()) == 2
+    assert "Traceback" not in done.stderr
+
+
+def test_help_and_version() -> None:
+    assert twdiag("--version").stdout == twdiag("-V").stdout == f"twdiag {__version__}\n"
+    for words in ((), ("diagnose",), ("lab",), ("lab", "run")):
+        shown = twdiag(*words, "-h")
+        assert shown.returncode == 0
+        assert "Examples:" in shown.stdout
+        assert max(map(len, shown.stdout.splitlines())) <= 100
+
+
+def test_a_reader_that_leaves_early_is_no_error() -> None:
+    done = subprocess.run(
+        f"{sys.executable} -m twdiag diagnose --json | head -c 1; echo ${{PIPESTATUS[0]}}",
+        shell=True,
+        executable="/bin/bash",
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=True,
+    )
+    assert done.stderr == ""
+
+
+def test_ctrl_c_ends_with_130_and_no_traceback() -> None:
+    child = subprocess.Popen(
+        [*TWDIAG, "diagnose", "--interval", "60"], stderr=subprocess.PIPE, text=True
+    )
+    deadline = time.monotonic() + 20
+    while "time.sleep" not in _stack_hint(child.pid) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    child.send_signal(signal.SIGINT)
+    _, said = child.communicate(timeout=20)
+    assert child.returncode == 130
+    assert "Traceback" not in said
+
+
+def _stack_hint(pid: int) -> str:
+    """Return "time.sleep" once the process sleeps on the clock (its wait channel says so)."""
+    try:
+        with open(f"/proc/{pid}/wchan") as file:
+            return "time.sleep" if "nanosleep" in file.read() else ""
+    except OSError:
+        return ""
+
+
+def test_an_internal_error_is_a_sentence_too(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def broken(*_: object) -> None:
+        raise ZeroDivisionError("oops")
+
+    monkeypatch.setattr(rules, "analyze", broken)
+    monkeypatch.delenv("TWDIAG_DEBUG", raising=False)
+    assert cli.run(["diagnose"]) == 3
+    said = capsys.readouterr().err
+    assert "internal error: ZeroDivisionError: oops" in said
+    assert "Traceback" not in said
+
+
+def test_a_terminal_gets_colours_and_its_width_and_a_pipe_neither() -> None:
+    shown, code = on_terminal("diagnose", columns=60)
+    assert code == 0
+    assert ESCAPES.search(shown)
+    assert max(len(ESCAPES.sub("", line)) for line in shown.splitlines()) <= 60
+    assert not ESCAPES.search(twdiag("diagnose").stdout)
+
+
+@pytest.mark.parametrize(
+    ("words", "environ", "colours"),
+    [
+        ((), {"NO_COLOR": "1"}, False),
+        ((), {"TERM": "dumb"}, False),
+        (("--color", "never"), {}, False),
+        (("--color", "always"), {"NO_COLOR": "1"}, True),
+    ],
+)
+def test_the_usual_ways_to_turn_colours_off_work(
+    words: tuple[str, ...], environ: dict[str, str], colours: bool
+) -> None:
+    shown, _ = on_terminal("diagnose", *words, **environ)
+    assert bool(ESCAPES.search(shown)) is colours
+
+
+def test_force_color_colours_a_pipe() -> None:
+    assert ESCAPES.search(twdiag("diagnose", FORCE_COLOR="1").stdout)
+
+
+def test_without_utf8_the_report_is_ascii() -> None:
+    done = subprocess.run(
+        [*TWDIAG, "lab", "run", "server-closes-first", "--full"],
+        capture_output=True,
+        timeout=60,
+        check=True,
+        env=os.environ | {"PYTHONIOENCODING": "ascii", "PYTHONUTF8": "0", "LC_ALL": "C"},
+    )
+    assert done.stdout.isascii()
+    assert b"you are here" in done.stdout
+
+
+@pytest.mark.parametrize("scenario", lab.SCENARIOS, ids=lambda s: s.name)
+def test_each_report_fits_80_columns_and_is_whole_in_a_pipe(
+    scenario: lab.Scenario, played: dict[str, Played]
+) -> None:
+    play = played[scenario.name]
+    for detail in Detail:
+        narrow = text_of(play, width=80, detail=detail)
+        assert max(map(len, narrow.splitlines())) <= 80
+        wide = text_of(play, width=None, detail=detail)
+        for finding in play.report.findings:
+            assert finding.rule in narrow
+            if scenario.name != "hostile-name":
+                assert finding.summary in wide
+
+
+def test_the_verdict_comes_first_and_the_worst_finding_next(played: dict[str, Played]) -> None:
+    lines = text_of(played["bucket-overflow"]).splitlines()
+    assert lines[1] == "CRITICAL: 1 critical, 1 warning, 1 notice"
+    assert lines[3].startswith("CRITICAL time-wait-table-filling: 20 of 20")
+
+
+def test_a_healthy_host_gets_a_short_answer_with_numbers(played: dict[str, Played]) -> None:
+    lines = text_of(played["busy-keep-alive"]).splitlines()
+    assert lines[1].startswith("OK: nothing wrong. ")
+    assert "in CLOSE_WAIT" in lines[1]
+    assert "of 28,232 ports" in lines[1]
+    assert len(lines) < 12
+
+
+def test_the_place_in_the_handshake_is_drawn_once(played: dict[str, Played]) -> None:
+    text = text_of(played["fd-limit"])
+    assert text.count("you are here") == 1
+    assert text.count("Where") == 2
+
+
+def test_brief_is_one_line_per_finding(played: dict[str, Played]) -> None:
+    play = played["bucket-overflow"]
+    lines = text_of(play, detail=Detail.BRIEF).splitlines()
+    assert len(lines) == 1 + len(play.report.findings)
+
+
+@pytest.mark.parametrize("color", [False, True])
+def test_a_hostile_process_name_is_inert_in_every_text(
+    played: dict[str, Played], color: bool
+) -> None:
+    text = text_of(played["hostile-name"], color=color, width=80, detail=Detail.FULL)
+    plain = ESCAPES.sub("", text)
+    assert "\x1b" not in plain
+    assert r"\x1b[31m[red]|" in plain.replace("\n", "").replace(" ", "")
+    encoded = json.dumps(to_json(played["hostile-name"].report))
+    assert "\\u001b[31m[red]|\\nx" in encoded
+    assert "\x1b" not in encoded
+
+
+def test_json_names_subject_evidence_and_place(played: dict[str, Played]) -> None:
+    report = to_json(played["close-wait-leak"].report)
+    finding = report["findings"][0]
+    assert finding["subject"]["kind"] == "process"
+    assert finding["subject"]["name"] == "leaky"
+    assert finding["evidence"]["close_wait"] == 5
+    assert finding["handshake"]["role"] == "passive closer"
+    assert finding["handshake"]["state"] == "CLOSE_WAIT"
+    assert finding["advice"][0]["do"]
+    assert report["status"] == "notice"
+    assert report["states"]["CLOSE_WAIT"] == 5
+
+
+def test_filters_by_port_and_process() -> None:
+    from tests.test_rules import LISTEN_8080, aged, close_wait, held, snapshot_of
+    from twdiag.cli.look import Question, filtered
+    from twdiag.limits import Limits
+
+    snapshot = snapshot_of(
+        LISTEN_8080, *close_wait(9), tcp_info=aged(9, 60), owners=held(9, 20, 1024)
+    )
+    report = rules.analyze(snapshot, Limits())
+    for question, kept in (
+        (Question(processes=("java",)), 1),
+        (Question(processes=("812",)), 1),
+        (Question(processes=("node",)), 0),
+        (Question(ports=(8080,)), 1),
+        (Question(ports=(9,)), 0),
+    ):
+        assert len(filtered(report, question).findings) == kept
+    assert report.status is Severity.NOTICE
+
+
+def test_a_sparkline_tells_zero_from_little() -> None:
+    assert sparkline([0, 1, 1000]) == "·▁█"
+    assert sparkline([0, 1, 1000], unicode=False) == ".:@"
+    assert sparkline([]) == ""
+
+
+def test_lab_list_names_every_scenario() -> None:
+    shown = twdiag("lab", "list").stdout
+    for scenario in lab.SCENARIOS:
+        assert re.search(rf"^{scenario.name} ", shown, re.MULTILINE)
+
+
+def test_lab_run_tells_the_story_and_the_report() -> None:
+    done = twdiag("lab", "run", "server-closes-first")
+    assert done.returncode == 0
+    assert done.stdout.startswith("Scenario server-closes-first\n")
+    assert "23 TIME_WAITs" in done.stdout
+    assert json.loads(twdiag("lab", "run", "idle", "--json").stdout)["status"] == "ok"

@@ -1,0 +1,274 @@
+"""What one socket row costs in bytecode instructions, calls and bytes: a guard without a clock.
+
+The dumps are made up, byte for byte as the kernel sends them, so that the sizes and shapes of hosts
+in trouble need neither root nor a minute.
+"""
+
+from __future__ import annotations
+
+import gc
+import struct
+import sys
+import tracemalloc
+from array import array
+from collections import Counter
+from dataclasses import dataclass
+from itertools import repeat
+from typing import TYPE_CHECKING, Any, Final
+
+import pytest
+
+from twdiag import rules
+from twdiag.limits import Limits
+from twdiag.model import Host, Snapshot
+from twdiag.sources.inet_diag import AF_INET, AF_INET6, NLMSG_DONE, SOCK_DIAG_BY_FAMILY, Dump
+from twdiag.table import TIMER_TIME_WAIT, SocketTable
+from twdiag.tcp import State
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+SERVICE: Final = 8080
+PORTS: Final = range(32768, 61000)
+SYSCTLS: Final = {
+    "net.ipv4.ip_local_port_range": f"{PORTS.start}\t{PORTS.stop - 1}",
+    "net.ipv4.ip_local_reserved_ports": "",
+    "net.ipv4.tcp_max_tw_buckets": "1048576",
+    "net.ipv4.tcp_tw_reuse": "2",
+    "net.ipv4.tcp_timestamps": "1",
+}
+
+# A TIME_WAIT as root sees it: the netlink header, struct inet_diag_msg (uapi/linux/inet_diag.h) and
+# the attribute INET_DIAG_MARK.  The fields between the four bytes and the mark are filled in later.
+ROW: Final = struct.Struct("=IHHII BBBB 68x HHI")
+WORDS: Final = ROW.size // 4
+DONE: Final = struct.Struct("=IHHIIi")
+MARK: Final = 15
+ROWS_IN_DATAGRAM: Final = 32768 // ROW.size
+SPORT, DPORT = 10, 11  # in half-words
+SRC, DST, COOKIE, EXPIRES = 6, 10, 15, 17  # in words
+
+MOST_INSTRUCTIONS: Final = 4.0
+"""Bytecode instructions that one row more may cost.
+
+Work per datagram, spread over its 341 rows, takes about 2.  One comprehension over the rows takes 5
+and more, one Python function called per row 20.
+"""
+MOST_CALLS: Final = 0.1
+"""Python functions called or resumed per row: 34 in a datagram.  One per row would be 1."""
+MOST_BYTES: Final = 150
+"""Bytes per row at the peak.  The columns hold 51; 600,000 rows and the interpreter fit in 120 MB.
+"""
+MOST_BYTES_NEW_IPV6: Final = 400
+"""The same where every row brings an IPv6 address not seen before, which has to be kept."""
+MOST_MEGABYTES: Final = 90
+"""What any number of rows may take up to where the bounds per row reach it."""
+
+
+@dataclass(frozen=True)
+class Shape:
+    """What the rows look like: who closed, which family, how many remote addresses (None: all)."""
+
+    role: str
+    family: str
+    remotes: int | None
+
+    def __str__(self) -> str:
+        return f"{self.role}-{self.family}-{self.remotes or 'distinct'}"
+
+
+SHAPES: Final = [
+    Shape(role, family, remotes)
+    for role in ("server", "client", "mixed")
+    for family in ("ipv4", "mapped", "ipv6")
+    for remotes in (1, 1000, None)
+]
+
+
+def datagrams(shape: Shape, rows: int) -> Iterator[bytes]:
+    """Yield the dump of a host with one listener and so many TIME_WAITs."""
+    yield encode(shape, State.LISTEN, [0], [SERVICE], [0], [0], [0])
+    for first in range(0, rows, ROWS_IN_DATAGRAM):
+        numbers = range(first, min(first + ROWS_IN_DATAGRAM, rows))
+        ports = [PORTS[at % len(PORTS)] for at in numbers]
+        remotes = [2 + (at if shape.remotes is None else at % shape.remotes) for at in numbers]
+        here = list(repeat(1, len(numbers)))
+        served = {"server": 1, "client": 0}.get(shape.role)
+        sports, dports = list(ports), list(ports)
+        for index, at in enumerate(numbers):
+            if served if served is not None else at % 2:
+                sports[index] = SERVICE
+            else:
+                dports[index] = 443
+        yield encode(shape, State.TIME_WAIT, here, sports, remotes, dports, numbers)
+    yield DONE.pack(DONE.size, NLMSG_DONE, 2, 1, 0, 0)
+
+
+def encode(
+    shape: Shape,
+    state: State,
+    src: Iterable[int],
+    sport: Iterable[int],
+    dst: Iterable[int],
+    dport: Iterable[int],
+    numbers: Iterable[int],
+) -> bytes:
+    """Return one datagram; address 0 is the wildcard, n is the n-th of 2**24 hosts."""
+    numbers = list(numbers)
+    family = AF_INET if shape.family == "ipv4" else AF_INET6
+    timer = TIMER_TIME_WAIT if state == State.TIME_WAIT else 0
+    head = (ROW.size, SOCK_DIAG_BY_FAMILY, 2, 1, 0, family, state, timer, 0)
+    raw = bytearray(ROW.pack(*head, 8, MARK, 0) * len(numbers))
+    halves, words = memoryview(raw).cast("H"), memoryview(raw).cast("I")
+    halves[SPORT :: 2 * WORDS] = in_network_order("H", sport)
+    halves[DPORT :: 2 * WORDS] = in_network_order("H", dport)
+    for word, addresses in ((SRC, list(src)), (DST, list(dst))):
+        if not any(addresses):
+            continue
+        last = word if shape.family == "ipv4" else word + 3
+        words[last::WORDS] = in_network_order("I", (10 << 24 | n for n in addresses))
+        if shape.family == "mapped":
+            words[word + 2 :: WORDS] = in_network_order("I", [0xFFFF] * len(addresses))
+        if shape.family == "ipv6":
+            words[word::WORDS] = in_network_order("I", [0x20010DB8] * len(addresses))
+    words[COOKIE::WORDS] = array("I", (n + 1 for n in numbers))
+    if timer:
+        words[EXPIRES::WORDS] = array("I", (60000 - n % 60000 for n in numbers))
+    return bytes(raw)
+
+
+def in_network_order(typecode: str, values: Iterable[int]) -> array[int]:
+    column = array(typecode, values)
+    if sys.byteorder == "little":
+        column.byteswap()
+    return column
+
+
+def diagnose(dump: Iterable[bytes]) -> Snapshot:
+    """Decode a dump, group its rows and run every rule over them."""
+    decoder = Dump(SocketTable())
+    for datagram in dump:
+        decoder.feed(datagram)
+    assert decoder.done
+    snapshot = Snapshot(0.0, Host("host", "6.18"), "netlink", decoder.table, sysctls=SYSCTLS)
+    rules.inodes_wanted(snapshot, Limits())
+    rules.analyze(snapshot, Limits())
+    return snapshot
+
+
+@pytest.fixture(scope="module", autouse=True)
+def warm() -> None:
+    """Let imports and caches be filled before anything is counted."""
+    diagnose(datagrams(SHAPES[0], 10))
+
+
+def instructions(shape: Shape, rows: int) -> Counter[str]:
+    """Return the bytecode instructions that a diagnosis takes, by the function that runs them."""
+    executed: Counter[str] = Counter()
+
+    def trace(frame: Any, event: str, argument: object) -> Any:
+        frame.f_trace_opcodes, frame.f_trace_lines = True, False
+        name = f"{frame.f_globals.get('__name__')}.{frame.f_code.co_name}"
+
+        def count(frame: object, event: str, argument: object) -> Any:
+            executed[name] += event == "opcode"
+            return count
+
+        return count
+
+    dump = list(datagrams(shape, rows))
+    before = sys.gettrace()
+    # Python 3.12 reports instructions only if some frame asked for them before settrace().
+    sys._getframe().f_trace_opcodes = True
+    sys.settrace(trace)
+    try:
+        diagnose(dump)
+    finally:
+        sys.settrace(before)
+    assert executed
+    return executed
+
+
+def calls(shape: Shape, rows: int) -> Counter[str]:
+    """Return the Python functions that a diagnosis calls or resumes, by name."""
+    called: Counter[str] = Counter()
+
+    def profile(frame: Any, event: str, argument: object) -> None:
+        if event == "call":
+            called[f"{frame.f_globals.get('__name__')}.{frame.f_code.co_name}"] += 1
+
+    dump = list(datagrams(shape, rows))
+    before = sys.getprofile()
+    sys.setprofile(profile)
+    try:
+        diagnose(dump)
+    finally:
+        sys.setprofile(before)
+    return called
+
+
+def peak(shape: Shape, rows: int) -> int:
+    """Return the most bytes that a diagnosis holds at a time."""
+    gc.collect()
+    tracemalloc.start()
+    try:
+        diagnose(datagrams(shape, rows))
+        return tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+
+
+# Counted from `few` to `many`, so that what a host of any size costs drops out.  Both lie above
+# the number of local ports, up to which a row may still be a port not seen before.
+FEW, MANY = 40_000, 60_000
+
+
+def per_row(few: Counter[str], many: Counter[str], rows: int = MANY - FEW) -> dict[str, float]:
+    """Return what one row more costs, by function, the most expensive first."""
+    growth = Counter({name: count - few[name] for name, count in many.items()})
+    return {name: round(count / rows, 3) for name, count in growth.most_common() if count > 0}
+
+
+@pytest.mark.parametrize("shape", SHAPES, ids=str)
+def test_a_row_costs_few_instructions(shape: Shape) -> None:
+    cost = per_row(instructions(shape, FEW), instructions(shape, MANY))
+    assert sum(cost.values()) < MOST_INSTRUCTIONS, cost
+
+
+@pytest.mark.parametrize("shape", SHAPES, ids=str)
+def test_a_row_calls_no_function(shape: Shape) -> None:
+    cost = per_row(calls(shape, FEW), calls(shape, MANY))
+    assert sum(cost.values()) < MOST_CALLS, cost
+
+
+@pytest.mark.parametrize("shape", SHAPES, ids=str)
+def test_the_cost_of_a_row_does_not_grow(shape: Shape) -> None:
+    """Rows become no dearer with their number; 1.3 leaves room for sorting."""
+    few, more, many = (instructions(shape, n) for n in (FEW, 2 * FEW, 4 * FEW))
+    first = (more.total() - few.total()) / FEW
+    later = (many.total() - more.total()) / (2 * FEW)
+    assert later <= max(1.3 * first, 1.0), per_row(more, many, 2 * FEW)
+
+
+@pytest.mark.parametrize("shape", [s for s in SHAPES if s.remotes], ids=str)
+def test_a_row_takes_few_bytes(shape: Shape) -> None:
+    assert (peak(shape, MANY) - peak(shape, FEW)) / (MANY - FEW) < MOST_BYTES
+
+
+@pytest.mark.parametrize("rows", [150_000, 600_000])
+@pytest.mark.parametrize("shape", [s for s in SHAPES if not s.remotes], ids=str)
+def test_any_number_of_addresses_fits_in_memory(shape: Shape, rows: int) -> None:
+    most = MOST_BYTES_NEW_IPV6 if shape.family == "ipv6" else MOST_BYTES
+    assert peak(shape, rows) < max(MOST_MEGABYTES * 1_000_000, most * rows)
+
+
+def test_the_dump_made_up_here_is_read_as_meant() -> None:
+    for shape in SHAPES:
+        snapshot = diagnose(datagrams(shape, 1000))
+        states = snapshot.sockets.count_states()
+        assert states == {State.LISTEN: 1, State.TIME_WAIT: 1000}
+        served = snapshot.flows.servers
+        expected = {"server": 1000, "client": 0, "mixed": 500}[shape.role]
+        assert sum(server.sockets for server in served) == expected
+        made = sum(snapshot.flows.connections.values())
+        assert made == 1000 - expected

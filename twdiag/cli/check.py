@@ -1,0 +1,285 @@
+"""`twdiag check`: one line and an exit code, for cron, Nagios and its kin, and Prometheus."""
+
+from __future__ import annotations
+
+import enum
+import io
+import sys
+import time
+from typing import TYPE_CHECKING, Annotated, Final
+
+import typer
+
+from twdiag import __version__
+from twdiag.cli.options import (
+    ConfigOption,
+    IgnoreOption,
+    LimitOption,
+    PortOption,
+    ProcessOption,
+    SelectOption,
+    Source,
+    SourceOption,
+)
+
+if TYPE_CHECKING:
+    from twdiag.cli.examine import Outcome, Request
+    from twdiag.verdict import Answer
+
+EPILOG: Final = """\b
+Examples:
+  twdiag check                                   one line for Nagios, Icinga, NRPE, Checkmk
+  twdiag check --state /var/lib/twdiag/state     judge growth between two runs too
+  twdiag check -w time_wait=20000 -c close_wait_age=~:3600
+  twdiag check --quiet --state FILE --notify-on change                    for cron
+  twdiag check --format prometheus --output /var/lib/node_exporter/twdiag.prom
+  twdiag check --print-config icinga2            a ready snippet for this installation
+Exit status: 0 OK, 1 WARNING, 2 CRITICAL, 3 UNKNOWN: it could not look, or was asked for something
+that makes no sense.  As the guidelines for plugins want it, --help and --version end with 3 too.
+Metrics and their ranges count the whole host; --port and --process choose among the findings.
+"""
+
+
+class Format(str, enum.Enum):
+    """The formats of an answer."""
+
+    TEXT = "text"
+    JSON = "json"
+    PROMETHEUS = "prometheus"
+
+
+class NotifyOn(str, enum.Enum):
+    """When to say anything at all."""
+
+    ALWAYS = "always"
+    PROBLEM = "problem"
+    CHANGE = "change"
+
+
+class WarnOn(str, enum.Enum):
+    """The least severity that makes a WARNING."""
+
+    NOTICE = "notice"
+    WARNING = "warning"
+
+
+class Snippet(str, enum.Enum):
+    """The configurations that can be printed."""
+
+    NAGIOS = "nagios"
+    NRPE = "nrpe"
+    ICINGA2 = "icinga2"
+    CRON = "cron"
+    SYSTEMD_TIMER = "systemd-timer"
+    PROMETHEUS_RULES = "prometheus-rules"
+
+
+def _help(context: typer.Context, asked: bool) -> None:
+    if asked:
+        typer.echo(context.get_help())
+        raise typer.Exit(3)
+
+
+def _version(asked: bool) -> None:
+    if asked:
+        typer.echo(f"twdiag {__version__}")
+        raise typer.Exit(3)
+
+
+def check(
+    warning: Annotated[
+        list[str] | None,
+        typer.Option("--warning", "-w", metavar="METRIC=RANGE", help="Warn outside it (repeat)."),
+    ] = None,
+    critical: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--critical", "-c", metavar="METRIC=RANGE", help="Critical outside it (repeat)."
+        ),
+    ] = None,
+    state: Annotated[
+        str | None,
+        typer.Option("--state", metavar="FILE", help="Remember this run for the next, in FILE."),
+    ] = None,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Say nothing on OK.")] = False,
+    notify_on: Annotated[
+        NotifyOn | None,
+        typer.Option("--notify-on", help="When to say anything; change needs --state."),
+    ] = None,
+    format: Annotated[Format, typer.Option("--format", help="How to write it.")] = Format.TEXT,
+    output: Annotated[
+        str | None,
+        typer.Option("--output", metavar="FILE", help="Write to FILE, replaced as a whole."),
+    ] = None,
+    port: PortOption = None,
+    process: ProcessOption = None,
+    select: SelectOption = None,
+    ignore: IgnoreOption = None,
+    limit: LimitOption = None,
+    config: ConfigOption = None,
+    warn_on: Annotated[
+        WarnOn, typer.Option("--warn-on", help="The least severity that makes a WARNING.")
+    ] = WarnOn.WARNING,
+    exit_zero: Annotated[
+        bool, typer.Option("--exit-zero", help="Exit 0 for WARNING and CRITICAL too.")
+    ] = False,
+    timeout: Annotated[
+        float,
+        typer.Option("--timeout", "-t", metavar="S", min=0.1, max=3600, help="UNKNOWN after S."),
+    ] = 10.0,
+    source: SourceOption = Source.AUTO,
+    verbose: Annotated[
+        int, typer.Option("--verbose", "-v", count=True, help="Findings too; -vv advice too.")
+    ] = 0,
+    list_metrics: Annotated[
+        bool, typer.Option("--list-metrics", help="List the metrics for -w and -c.")
+    ] = False,
+    show_limits: Annotated[
+        bool, typer.Option("--show-limits", help="Show all limits and where they come from.")
+    ] = False,
+    print_config: Annotated[
+        Snippet | None, typer.Option("--print-config", help="Print a configuration to copy.")
+    ] = None,
+    version: Annotated[
+        bool,
+        typer.Option("--version", "-V", help="Show the version.", callback=_version, is_eager=True),
+    ] = False,
+    help: Annotated[
+        bool, typer.Option("--help", "-h", help="Show this.", callback=_help, is_eager=True)
+    ] = False,
+) -> None:
+    """Check this host: one status line with perfdata, and an exit code that tells the state."""
+    from twdiag.cli.examine import Request
+
+    request = Request(
+        source.value,
+        format.value,
+        output,
+        verbose,
+        timeout,
+        config,
+        state,
+        notify_on.value if notify_on else "problem" if quiet else "always",
+        warn_on.value,
+        exit_zero,
+        tuple(warning or ()),
+        tuple(critical or ()),
+        tuple(limit or ()),
+        tuple(select or ()),
+        tuple(ignore or ()),
+        tuple(port or ()),
+        tuple(process or ()),
+    )
+    if list_metrics or show_limits or print_config is not None:
+        _inform(request, list_metrics, print_config)
+        return
+    raise typer.Exit(run(request))
+
+
+def _inform(request: Request, list_metrics: bool, print_config: Snippet | None) -> None:
+    """Print what was asked for instead of a check."""
+    if print_config is not None:
+        from twdiag.cli.snippets import snippet
+
+        typer.echo(snippet(print_config.value), nl=False)
+        return
+    from twdiag.cli import listing
+    from twdiag.cli.examine import plan
+
+    planned = plan(request)
+    if list_metrics:
+        listing.list_metrics(planned, sys.stdout)
+    else:
+        listing.show_limits(planned, sys.stdout)
+
+
+def run(request: Request) -> int:
+    """Check, speak, and return the exit code."""
+    from twdiag.cli import terminal
+    from twdiag.cli.deadline import Deadline, TimeIsUp
+    from twdiag.cli.examine import Outcome, examine
+    from twdiag.verdict import unknown
+
+    begin = time.monotonic()
+    terminal.make_output_safe()
+    limit = f"no answer within {request.timeout:g} s"
+    with Deadline(request.timeout, f"TWDIAG UNKNOWN - {limit}\n") as deadline:
+        try:
+            outcome = _sensible(request) or examine(request, deadline)
+            deadline.stop()
+        except TimeIsUp:  # between two steps that tell it themselves
+            outcome = Outcome(unknown(limit, source=request.source))
+        answer = _speak(request, outcome, time.monotonic() - begin)
+        sys.stdout.flush()
+    return 0 if request.exit_zero and answer.status < 3 else int(answer.status)
+
+
+def _sensible(request: Request) -> Outcome | None:
+    """Return the refusal of options that contradict each other, None where they do not."""
+    from twdiag.cli.examine import Outcome
+    from twdiag.verdict import unknown
+
+    if request.notify_on == "change" and request.state is None:
+        return Outcome(unknown("--notify-on change needs --state FILE to know the last status"))
+    return None
+
+
+def _speak(request: Request, outcome: Outcome, seconds: float) -> Answer:
+    """Write the answer to stdout or to the file asked for; return it as it came out."""
+    answer = outcome.answer
+    if request.output is None:
+        if _has_to_speak(request, outcome):
+            sys.stdout.write(_written(request, answer, seconds))
+        return answer
+    refusal = _write_file(request.output, _written(request, answer, seconds))
+    if refusal is not None:
+        answer = refusal
+    if refusal is not None or answer.report is None:
+        from twdiag.render.nagios import render_nagios
+
+        render_nagios(answer, sys.stdout)
+    return answer
+
+
+def _has_to_speak(request: Request, outcome: Outcome) -> bool:
+    status = outcome.answer.status.name
+    if request.notify_on == "change":
+        return status != (outcome.last_status or "OK")
+    return request.notify_on == "always" or status != "OK"
+
+
+def _written(request: Request, answer: Answer, seconds: float) -> str:
+    """Return the answer in the format asked for."""
+    out = io.StringIO()
+    if request.format == "prometheus":
+        from twdiag.render.prometheus import render_prometheus
+
+        render_prometheus(answer, out, time.time(), seconds)
+    elif request.format == "json":
+        from twdiag.render.checkjson import render_check_json
+
+        render_check_json(answer, out)
+    else:
+        from twdiag.render.nagios import render_nagios
+
+        # Who hears of it only now wants to know what it is about.
+        least = 0 if request.notify_on == "always" else 1
+        render_nagios(answer, out, max(request.verbosity, least))
+    return out.getvalue()
+
+
+def _write_file(path: str, text: str) -> Answer | None:
+    """Replace the output file; return the answer that tells why it could not be done."""
+    from twdiag.cli import files
+    from twdiag.errors import UsageError
+    from twdiag.verdict import unknown
+
+    try:
+        files.check_replaceable(path, "the output file")
+        # Whoever collects it runs as another user.
+        files.replace(path, text.encode("utf-8", "backslashreplace"), 0o644)
+    except UsageError as error:
+        return unknown(error.what, error.next_step)
+    except OSError as error:
+        return unknown(f"the output file {path} cannot be written: {error.strerror}")
+    return None

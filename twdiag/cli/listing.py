@@ -1,0 +1,72 @@
+"""The tables of `check --list-metrics` and `check --show-limits`, plain and one row a line."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from twdiag.limits import LIMITS
+from twdiag.metrics import METRICS, default_ranges
+from twdiag.wording import visible
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+    from typing import TextIO
+
+    from twdiag.cli.examine import Plan
+
+
+def list_metrics(planned: Plan, out: TextIO) -> None:
+    """Write every metric with its unit, the ranges that apply without -w and -c, and its meaning."""
+    warning, critical = default_ranges(planned.settings.limits)
+    rows = [
+        (
+            metric.name,
+            {"c": "count", "": "number"}.get(metric.unit, metric.unit),
+            str(warning.get(metric.name, "-")),
+            str(critical.get(metric.name, "-")),
+            metric.meaning + ("; needs --state" if metric.compares else ""),
+        )
+        for metric in METRICS
+    ]
+    _table(("METRIC", "UNIT", "WARNING", "CRITICAL", "MEANING"), rows, out)
+    out.write(
+        "\nWARNING and CRITICAL are what the limits of the rules amount to (--show-limits);\n"
+        "-w and -c add ranges of their own.  % may be written: -w ports_used_ratio=80%\n"
+    )
+
+
+def show_limits(planned: Plan, out: TextIO) -> None:
+    """Write every limit and range in force and where it comes from, and what files were read."""
+    limits = planned.settings.limits
+    rows = [
+        (limit.name, f"{limits[limit.name]:g}", limit.unit, limits.origin(limit.name))
+        for limit in LIMITS
+    ]
+    _table(("LIMIT", "VALUE", "UNIT", "FROM"), rows, out)
+    ranges = [
+        (f"{level} {name}", str(found), "range", _origin(planned, level, name))
+        for level, asked in zip(("warning", "critical"), planned.ranges, strict=True)
+        for name, found in asked.items()
+    ]
+    if ranges:
+        out.write("\n")
+        _table(("METRIC", "VALUE", "UNIT", "FROM"), ranges, out)
+    out.write("\n")
+    _table(("FILE", "STATE"), planned.settings.files, out)
+
+
+def _origin(planned: Plan, level: str, name: str) -> str:
+    settings = planned.settings
+    before = settings.warning if level == "warning" else settings.critical
+    asked = planned.ranges.warning if level == "warning" else planned.ranges.critical
+    if before.get(name) is asked[name]:
+        return settings.origins[level, name]
+    return f"--{level}"
+
+
+def _table(head: Sequence[str], rows: Iterable[Sequence[str]], out: TextIO) -> None:
+    lines = [head, *([visible(cell) for cell in row] for row in rows)]
+    widths = [max(len(line[n]) for line in lines) for n in range(len(head))]
+    for line in lines:
+        cells = (f"{cell:{width}}" for cell, width in zip(line, widths, strict=True))
+        out.write("  ".join(cells).rstrip() + "\n")
