@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from array import array
 from collections import Counter
-from dataclasses import dataclass
 from functools import cached_property
 from itertools import compress, islice, repeat
 from typing import TYPE_CHECKING, Final
@@ -25,16 +24,14 @@ from twdiag.columns import (
     positions,
     without,
 )
+from twdiag.groups import Destination, Endpoint, History, Listener, Server, history_of, listeners_of
 from twdiag.table import TIMER_TIME_WAIT, is_ipv6
 from twdiag.tcp import TIME_WAIT_SECONDS, State
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Iterable, Mapping
 
     from twdiag.table import SocketTable
-
-Endpoint = tuple[int, int]
-"""(address number, port)"""
 
 Tuple3 = tuple[int, int, int]
 """(source address number, destination address number, destination port)"""
@@ -60,94 +57,13 @@ _MANY_ROWS: Final = 200_000
 _SAMPLE: Final = 8_192
 _BUCKETS: Final = 65_521  # a prime below 2**16, so that every part of a key counts
 
-RECENT_SECONDS: Final = 10
-"""The window of a "recent" rate: long enough to outlast a burst, short against the 60 s."""
-
-
-@dataclass(frozen=True, slots=True)
-class Listener:
-    """A listening address and port; SO_REUSEPORT copies are folded into one.
-
-    `rows` are its LISTEN rows; `any_ipv4` and `any_ipv6` tell which families a wildcard takes.
-    """
-
-    address: int
-    port: int
-    rows: tuple[int, ...]
-    any_ipv4: bool = False
-    any_ipv6: bool = False
-
-    def takes(self, address: int) -> bool:
-        """Return whether connections to a local address of this port belong to the listener."""
-        if address == self.address:
-            return True
-        return self.any_ipv6 if is_ipv6(address) else self.any_ipv4
-
-
-@dataclass(frozen=True, slots=True)
-class History:
-    """When the TIME_WAITs of a group began: `seconds` has 60 counts, newest last.
-
-    `total` also counts those past their 60 s that the kernel has not removed yet.
-    """
-
-    seconds: tuple[int, ...]
-    total: int
-
-    @property
-    def mean(self) -> float:
-        """Closes per second over the minute."""
-        return sum(self.seconds) / TIME_WAIT_SECONDS
-
-    @property
-    def recent(self) -> float:
-        """The sustained closing rate: the median of the last ten seconds, so no single burst."""
-        return _median(self.seconds[-RECENT_SECONDS:])
-
-    @property
-    def before(self) -> float:
-        """The mean closing rate of the fifty seconds before those ten."""
-        return sum(self.seconds[:-RECENT_SECONDS]) / (TIME_WAIT_SECONDS - RECENT_SECONDS)
-
-
-@dataclass(frozen=True, slots=True)
-class Server:
-    """What the closing side of a listener looks like: this host's server closed these first."""
-
-    listener: Listener
-    time_wait: History
-    fin_wait1: int
-    fin_wait2: int
-
-    @property
-    def sockets(self) -> int:
-        """All sockets that the server closed first and that are still there."""
-        return self.time_wait.total + self.fin_wait1 + self.fin_wait2
-
-
-@dataclass(frozen=True, slots=True)
-class Destination:
-    """The sockets of this host's clients to one (source, destination, port)."""
-
-    source: int
-    address: int
-    port: int
-    states: Mapping[State, int]
-    time_wait: History
-    young: int
-
-    @property
-    def sockets(self) -> int:
-        """All sockets on the tuple; each holds one local port."""
-        return sum(self.states.values())
-
 
 class Flows:
     """The groups of one table."""
 
     def __init__(self, table: SocketTable, sysctls: Mapping[str, str]) -> None:
         self.table = table
-        self.listeners = _listeners(table)
+        self.listeners = listeners_of(table)
         self._ports = {port for _, port in self.listeners}
         blocked = self._ports | {table.sport[row] for row in table.bound}
         self.budget = PortBudget.of(sysctls, blocked)
@@ -170,7 +86,7 @@ class Flows:
     @cached_property
     def closes(self) -> History:
         """When every TIME_WAIT of the namespace began."""
-        return _history({n: self._second.count(n) for n in range(_DYING + 1)})
+        return history_of({n: self._second.count(n) for n in range(_DYING + 1)})
 
     @cached_property
     def _sources(self) -> tuple[list[int], array[int]]:
@@ -284,7 +200,7 @@ class Flows:
         servers = [
             Server(
                 self.listeners[endpoint],
-                _history(seconds.get(endpoint, {})),
+                history_of(seconds.get(endpoint, {})),
                 number[State.FIN_WAIT1],
                 number[State.FIN_WAIT2],
             )
@@ -357,7 +273,7 @@ class Flows:
         for key in chosen:
             states, seconds = details[key]
             young = sum(count for second, count in seconds.items() if second < young_seconds)
-            found.append(Destination(*self._tuple3(key), states, _history(seconds), young))
+            found.append(Destination(*self._tuple3(key), states, history_of(seconds), young))
         return sorted(found, key=lambda d: (-d.sockets, d.source, d.address, d.port))
 
     @cached_property
@@ -414,34 +330,6 @@ def _marked(column: array[int], wanted: Iterable[int]) -> bytes:
     for port in wanted:
         flags[port] = 1
     return looked_up(bytes(flags), column)
-
-
-def _history(seconds: Mapping[int, int]) -> History:
-    newest_last = range(TIME_WAIT_SECONDS - 1, -1, -1)
-    return History(tuple(seconds.get(n, 0) for n in newest_last), sum(seconds.values()))
-
-
-def _median(values: Sequence[int]) -> float:
-    ordered = sorted(values)
-    middle = len(ordered) // 2
-    if len(ordered) % 2:
-        return float(ordered[middle])
-    return (ordered[middle - 1] + ordered[middle]) / 2
-
-
-def _listeners(table: SocketTable) -> dict[Endpoint, Listener]:
-    """Return the listeners by (address number, port), SO_REUSEPORT copies folded into one."""
-    rows: dict[Endpoint, list[int]] = {}
-    for row in table.rows_in(State.LISTEN):
-        rows.setdefault((table.src[row], table.sport[row]), []).append(row)
-    ipv6_any = table.addresses.of_bytes(bytes(16))
-    found = {}
-    for (address, port), copies in rows.items():
-        dual = address == ipv6_any and any(row not in table.v6only for row in copies)
-        found[address, port] = Listener(
-            address, port, tuple(copies), address == 0 or dual, address == ipv6_any
-        )
-    return found
 
 
 def is_loopback(table: SocketTable, address: int) -> bool:

@@ -163,8 +163,8 @@ def _counter(name: str, counter: str, meaning: str) -> tuple[Metric, Metric]:
         return snapshot.grown(counter)
 
     return (
-        Metric(f"{name}_total", "c", f"{meaning} since boot ({counter})", read),
-        Metric(f"new_{name}", "", f"{meaning} since the last run", grown, compares=True),
+        Metric(f"{name}_total", "c", f"since boot: {meaning} ({counter})", read),
+        Metric(f"new_{name}", "", f"since the last run: {meaning}", grown, compares=True),
     )
 
 
@@ -217,7 +217,7 @@ METRICS: Final[tuple[Metric, ...]] = (
         ("fds-warning", "fds-critical"),
         owners=True,
     ),
-    Metric("accept_queue_ratio", "%", "the fullest accept queue (100: full)", _accept_queue),
+    Metric("accept_queue_ratio", "%", "how full the fullest accept queue is", _accept_queue),
     Metric(
         "orphans_ratio",
         "%",

@@ -11,7 +11,7 @@ from twdiag.tcp import TIME_WAIT_SECONDS
 
 if TYPE_CHECKING:
     from twdiag.budget import PortBudget
-    from twdiag.flows import Destination
+    from twdiag.groups import Destination
     from twdiag.model import Snapshot
 
 TW_REUSE: Final = "net.ipv4.tcp_tw_reuse"

@@ -121,7 +121,7 @@ def check(
         WarnOn, typer.Option("--warn-on", help="The least severity that makes a WARNING.")
     ] = WarnOn.WARNING,
     exit_zero: Annotated[
-        bool, typer.Option("--exit-zero", help="Exit 0 for WARNING and CRITICAL too.")
+        bool, typer.Option("--exit-zero", help="Exit 0 on WARNING and CRITICAL too, not on UNKNOWN.")
     ] = False,
     timeout: Annotated[
         float,
@@ -227,6 +227,8 @@ def _sensible(request: Request) -> Outcome | None:
 def _speak(request: Request, outcome: Outcome, seconds: float) -> Answer:
     """Write the answer to stdout or to the file asked for; return it as it came out."""
     answer = outcome.answer
+    if request.notify_on == "change" and outcome.last_status is not None:
+        answer = answer._replace(notes=(*answer.notes, f"before, it was {outcome.last_status}"))
     if request.output is None:
         if _has_to_speak(request, outcome):
             sys.stdout.write(_written(request, answer, seconds))
@@ -259,12 +261,14 @@ def _written(request: Request, answer: Answer, seconds: float) -> str:
         from twdiag.render.checkjson import render_check_json
 
         render_check_json(answer, out)
-    else:
+    elif request.notify_on == "always":
         from twdiag.render.nagios import render_nagios
 
-        # Who hears of it only now wants to know what it is about.
-        least = 0 if request.notify_on == "always" else 1
-        render_nagios(answer, out, max(request.verbosity, least))
+        render_nagios(answer, out, request.verbosity)
+    else:
+        from twdiag.render.nagios import render_mail
+
+        render_mail(answer, out, max(request.verbosity, 1))
     return out.getvalue()
 
 

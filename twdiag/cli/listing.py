@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 def list_metrics(planned: Plan, out: TextIO) -> None:
-    """Write every metric with its unit, the ranges that apply without -w and -c, and its meaning."""
+    """Write every metric with its unit, the ranges that apply anyway, and its meaning."""
     warning, critical = default_ranges(planned.settings.limits)
     rows = [
         (

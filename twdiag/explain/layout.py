@@ -96,7 +96,8 @@ def _set(block: Block, ascii: bool, width: int) -> list[Line]:
         return _wrapped(block.text, width, "  ", "  ")
     if isinstance(block, Item) and block.text.startswith("https://"):
         # A broken address is no address: it gets a line of its own, whatever its length.
-        return [Line(f"  {block.mark}"), Line(block.text)]
+        indent = " " * max(0, min(6, width - len(block.text)))
+        return [Line(f"  {block.mark}"), Line(indent + block.text)]
     if isinstance(block, Item):
         head = f"  {block.mark} "
         return _wrapped(block.text, width, head, " " * len(head))

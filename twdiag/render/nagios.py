@@ -38,6 +38,12 @@ def render_nagios(answer: Answer, out: TextIO, verbosity: int = 0) -> None:
         out.write(line + "\n")
 
 
+def render_mail(answer: Answer, out: TextIO, verbosity: int) -> None:
+    """Write the same for a person whom cron mails: without perfdata."""
+    for line in (status_line(answer), *long_output(answer, verbosity)):
+        out.write(line + "\n")
+
+
 def status_line(answer: Answer) -> str:
     """Return the line that leads to the worst problem, or says that there is none."""
     head = f"TWDIAG {answer.status.name} - "

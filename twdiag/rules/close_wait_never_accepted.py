@@ -35,7 +35,7 @@ from twdiag.wording import between, count
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from twdiag.flows import Listener
+    from twdiag.groups import Listener
     from twdiag.half_closed import Waiting
     from twdiag.limits import Limits
     from twdiag.model import Snapshot

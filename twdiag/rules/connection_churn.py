@@ -32,7 +32,7 @@ from twdiag.wording import count, endpoint, rate
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from twdiag.flows import Destination
+    from twdiag.groups import Destination
     from twdiag.limits import Limits
     from twdiag.model import Snapshot
 

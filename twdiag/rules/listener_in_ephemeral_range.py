@@ -29,7 +29,7 @@ from twdiag.tcp import State
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from twdiag.flows import Listener
+    from twdiag.groups import Listener
     from twdiag.limits import Limits
     from twdiag.model import Snapshot
 

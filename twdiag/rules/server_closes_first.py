@@ -42,7 +42,7 @@ from twdiag.wording import count, rate, share
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-    from twdiag.flows import Server
+    from twdiag.groups import Server
     from twdiag.limits import Limits
     from twdiag.model import ListenerSubject, Owner, Snapshot, Value
 

@@ -10,7 +10,7 @@ from twdiag.wording import endpoint
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-    from twdiag.flows import Destination, Listener
+    from twdiag.groups import Destination, Listener
     from twdiag.half_closed import Holder
     from twdiag.model import Advice, Owner, Snapshot
 

@@ -47,13 +47,14 @@ def read_pyroute2() -> Seen:
 
 def _add(table: SocketTable, message: Any) -> None:
     state = message["idiag_state"]
-    family_any = "::" if message["idiag_family"] == AF_INET6 else "0.0.0.0"
+    # The interface, without which a link-local address means nothing; others leave it out.
+    scope = f"%{message['idiag_if']}" if message["idiag_family"] == AF_INET6 else ""
     number = State.SYN_RECV if state == 12 else State.CLOSE if state == BOUND else State(state)
     row = Socket(
         number,
-        message["idiag_src"] or family_any,
+        message["idiag_src"] + scope,
         message["idiag_sport"],
-        message["idiag_dst"] or family_any,
+        message["idiag_dst"] + scope,
         message["idiag_dport"],
         message["idiag_timer"],
         message["idiag_expires"],

@@ -297,7 +297,7 @@ PAGES: Final = (
         = FIN, finish: I have nothing more to send. Takes one number, so it can be acknowledged.
 
         Captures write them as letters: tcpdump [S], [S.], [.], [P.], [F.], [R] (the dot is ACK);
-        W and E are CWR and ECE, e is AE.
+        W and E are CWR and ECE.
         """,
         see=("why-the-first-fin-carries-ack", "three-way-open", "graceful-and-abrupt"),
         cites=(
@@ -371,7 +371,7 @@ PAGES: Final = (
 
         What to do, best first:
 
-        - reuse connections (pool, keep-alive); for nginx: `keepalive` in the upstream block
+        - reuse connections (pool, keep-alive): see the page of the program, such as nginx
 
         - more destinations (addresses or ports), or more source addresses with
           IP_BIND_ADDRESS_NO_PORT
@@ -533,7 +533,7 @@ PAGES: Final = (
         "Most of them do not do what they are set for.",
         """
         = net.ipv4.tcp_fin_timeout (60): limits FIN_WAIT2 after close(). Does not shorten TIME_WAIT.
-        Above 60 it shortens the wait to 2 x (T - 60) s.
+        Above 60 the wait is 2 x (T - 60) s: 61 gives 2 s.
 
         = net.ipv4.tcp_tw_reuse (2): an outgoing connect() may take a port in TIME_WAIT after 1 s,
         if both ends have TCP timestamps. 1: everywhere; 2: loopback only (default since 4.19); 0:

@@ -1,0 +1,473 @@
+"""Every concept of the five seed notes, the page that covers it, and words that must stand there.
+
+Note 1: why TIME_WAIT is needed.  Note 2: the 4-way handshake with drawings.  Note 3: the 3-way and
+4-way handshakes, a learning diary.  Note 4: TIME-WAIT in the 4-way handshake.  Note 5: the 4-way
+handshake, flags, half-close.  Where a note is wrong, the page must say what is true (marked WRONG).
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+
+class Concept(NamedTuple):
+    """A concept: the notes that have it, what it is, its page, and what must stand there."""
+
+    notes: tuple[int, ...]
+    what: str
+    page: str
+    pattern: str
+
+
+CONCEPTS = (
+    # The close, step by step.
+    Concept(
+        (1, 2, 3, 4, 5),
+        "the close is for releasing a connection reliably",
+        "why-four-segments",
+        r"finished.*slow.*That is what the close is for",
+    ),
+    Concept(
+        (1,),
+        "active closer: the end that closes first",
+        "active-and-passive-closer",
+        r"active closer is the end whose application closes first",
+    ),
+    Concept(
+        (1,),
+        "passive closer: the other end",
+        "active-and-passive-closer",
+        r"passive closer: CLOSE_WAIT, LAST_ACK",
+    ),
+    Concept(
+        (1, 2, 3),
+        "WRONG: the client is the one who closes first",
+        "only-clients-have-time-wait",
+        r"Whoever closes first has it",
+    ),
+    Concept((1, 5), "the ACK flag", "flags", r"ACK, acknowledgment the ack number counts"),
+    Concept((1, 5), "the FIN flag", "flags", r"FIN, finish I have nothing more to send"),
+    Concept(
+        (1, 2, 3, 4, 5),
+        "step 1: the active closer sends FIN",
+        "four-way-close",
+        r"1  FIN,ACK seq=1001",
+    ),
+    Concept((1, 2, 5), "step 1: it enters FIN_WAIT1", "four-way-close", r"FIN_WAIT1 \| close\(\)"),
+    Concept(
+        (1, 2, 3, 4, 5),
+        "step 2: the passive closer's ACK",
+        "four-way-close",
+        r"FIN_WAIT2 \|<-+ 2  ACK",
+    ),
+    Concept(
+        (1,),
+        "step 2: the application is told (end of file)",
+        "four-way-close",
+        r"application now reads end of file",
+    ),
+    Concept((1, 2, 3, 5), "step 2: it enters CLOSE_WAIT", "four-way-close", r">\| CLOSE_WAIT"),
+    Concept(
+        (1, 2, 5),
+        "the ACK brings the active closer to FIN_WAIT2",
+        "FIN_WAIT2",
+        r"<- FIN_WAIT1: the ACK of the FIN arrives",
+    ),
+    Concept(
+        (3,),
+        "WRONG: a state named FIN_WAIT",
+        "states",
+        r"FIN_WAIT alone is no state",
+    ),
+    Concept(
+        (2, 5),
+        "the ACK confirms; it does not release at once: CLOSE_WAIT prepares",
+        "four-way-close",
+        r"stays in CLOSE_WAIT: no timer does it instead",
+    ),
+    Concept(
+        (2,), "after step 2 the connection is half-closed", "four-way-close", r"is half-closed"
+    ),
+    Concept(
+        (1, 2, 3, 4, 5),
+        "step 3: the passive closer's FIN when its application is done",
+        "four-way-close",
+        r"Whatever the server had to finish is finished",
+    ),
+    Concept((1, 2, 5), "step 3: it enters LAST_ACK", "four-way-close", r"close\(\) \| LAST_ACK"),
+    Concept(
+        (1, 2, 3, 4, 5),
+        "step 4: the active closer acknowledges",
+        "four-way-close",
+        r"4  ACK seq=1002 ack=5002",
+    ),
+    Concept((1, 2, 3, 4, 5), "step 4: it enters TIME_WAIT", "four-way-close", r"TIME_WAIT \|<-+ 3"),
+    Concept(
+        (1, 2, 5), "the ACK ends the passive closer", "LAST_ACK", r"-> CLOSED: the ACK of the FIN"
+    ),
+    Concept(
+        (1, 2, 3, 5),
+        "TIME_WAIT ends after 2MSL in CLOSED",
+        "TIME_WAIT",
+        r"-> CLOSED: the 2MSL timer runs out",
+    ),
+    Concept(
+        (2,),
+        "what an application finishes between steps 2 and 3: data in CLOSE_WAIT",
+        "half-close-with-data",
+        r"CLOSE_WAIT may send",
+    ),
+    Concept(
+        (2,),
+        "sequence numbers: FIN seq=x is acknowledged with x+1",
+        "four-way-close",
+        r"FIN takes one sequence number",
+    ),
+    Concept((2,), "the state diagram of the close", "states", r"FIN_WAIT1.*CLOSING.*CLOSE_WAIT"),
+    Concept(
+        (3, 4),
+        "the difference between CLOSE_WAIT and TIME_WAIT",
+        "CLOSE_WAIT",
+        r"This application has not called close",
+    ),
+    Concept(
+        (3, 4),
+        "the difference between TIME_WAIT and CLOSE_WAIT, other side",
+        "TIME_WAIT",
+        r"The close is complete and the application is done",
+    ),
+    # Why four.
+    Concept(
+        (2, 5),
+        "four segments because both directions close independently",
+        "why-four-segments",
+        r"two independent streams",
+    ),
+    Concept(
+        (5,),
+        "the server may still be sending when the client is done",
+        "why-four-segments",
+        r"its application may still have work to do or data to send",
+    ),
+    Concept(
+        (3,),
+        "without a clear end the other end would wait for ever",
+        "why-four-segments",
+        r"it would have to wait for ever, or guess and lose data",
+    ),
+    Concept(
+        (3,),
+        "the close makes sure that no data is lost",
+        "four-way-close",
+        r"So no data is lost in a close",
+    ),
+    Concept(
+        (2,),
+        "FIN means: no more data from me",
+        "why-four-segments",
+        r"it has sent everything: FIN",
+    ),
+    Concept(
+        (3,),
+        "why the last ACK: a lost FIN would leave the other end waiting",
+        "why-the-last-ack",
+        r"would go on waiting in FIN_WAIT2 for data that does not come",
+    ),
+    Concept(
+        (3,),
+        "the sender of a FIN must know that it arrived",
+        "fin-lost",
+        r"is acknowledged, and is resent",
+    ),
+    # TIME_WAIT.
+    Concept(
+        (1, 2, 3, 4, 5),
+        "reason 1: the last ACK may be lost, the FIN is sent again",
+        "last-ack-lost",
+        r"5  FIN,ACK seq=5001 ack=1002 resent",
+    ),
+    Concept(
+        (2,),
+        "in TIME_WAIT the ACK can be sent again",
+        "last-ack-lost",
+        r"6  ACK seq=1002 ack=5002 -+>\| CLOSED",
+    ),
+    Concept(
+        (2, 5),
+        "the passive closer stays in LAST_ACK and tries again",
+        "LAST_ACK",
+        r"its FIN is not acknowledged",
+    ),
+    Concept(
+        (1, 4),
+        "WRONG: without TIME_WAIT the FIN is resent for ever and loads the network",
+        "fin-is-resent-for-ever",
+        r"answers the first resent FIN with RST.*not endless traffic",
+    ),
+    Concept(
+        (1, 4),
+        "what really happens without TIME_WAIT: RST and an error",
+        "last-ack-lost-without-time-wait",
+        r"RST seq=1002.*ends there, with an error",
+    ),
+    Concept(
+        (1, 2, 3, 4, 5),
+        "reason 2: segments that are late",
+        "why-time-wait",
+        r"Old segments may still be on their way",
+    ),
+    Concept(
+        (1, 3, 4, 5),
+        "WRONG: TIME_WAIT keeps late data from being lost",
+        "data-is-lost-without-time-wait",
+        r"No data is lost",
+    ),
+    Concept(
+        (3, 4),
+        "late data (a resent segment) that comes in TIME_WAIT",
+        "late-data-in-time-wait",
+        r"The old copy comes in TIME_WAIT. It is thrown away",
+    ),
+    Concept(
+        (4,),
+        "WRONG: a request answered after the close breaks TCP's reliability",
+        "data-is-lost-without-time-wait",
+        r"stays in FIN_WAIT2, the peer sends the bytes again",
+    ),
+    Concept(
+        (2, 5),
+        "an old segment mixed into a new connection",
+        "old-segment-without-time-wait",
+        r"100 of a connection that is long over",
+    ),
+    Concept(
+        (5,),
+        "by accident the sequence number fits",
+        "old-segment-without-time-wait",
+        r"lies in the window of the new connection",
+    ),
+    Concept(
+        (5,),
+        "a new SYN meets LAST_ACK",
+        "syn-meets-last-ack",
+        r"5  SYN seq=90000",
+    ),
+    Concept(
+        (5,),
+        "WRONG: LAST_ACK answers with RST and the new connection fails",
+        "last-ack-answers-rst",
+        r"challenge ACK.*SYN is sent again and succeeds",
+    ),
+    Concept(
+        (5,),
+        "TIME_WAIT must last a certain time",
+        "why-time-wait",
+        r"until the network has forgotten the old segments",
+    ),
+    Concept(
+        (1,),
+        "servers can have TIME_WAIT too",
+        "only-clients-have-time-wait",
+        r"Many servers do",
+    ),
+    Concept(
+        (4,),
+        "delay, reordering and loss make the network uncertain",
+        "old-segment",
+        r"two times the longest life of a segment",
+    ),
+    Concept(
+        (5,),
+        "WRONG: the final ACK is sent after the wait",
+        "final-ack-after-2msl",
+        r"It sends it at once, at the beginning of TIME_WAIT",
+    ),
+    # How long.
+    Concept((1, 2, 5), "2MSL", "how-long-is-time-wait", r"TIME_WAIT should last two of them"),
+    Concept(
+        (2, 5),
+        "MSL: the longest life of a segment",
+        "how-long-is-time-wait",
+        r"MSL, the maximum segment lifetime",
+    ),
+    Concept(
+        (2,),
+        "MSL is not the TTL",
+        "how-long-is-time-wait",
+        r"the TTL \(hop limit\) in the IP header counts routers, not seconds",
+    ),
+    Concept((2,), "Linux: 60 s", "how-long-is-time-wait", r"TIME_WAIT on Linux: TCP_TIMEWAIT_LEN"),
+    Concept(
+        (2,),
+        "WRONG: Linux has an MSL of 30 s",
+        "how-long-is-time-wait",
+        r'calling it "an MSL of 30 s" is only arithmetic',
+    ),
+    Concept(
+        (2, 3),
+        "WRONG: 60 to 240 s; 240 s by default",
+        "time-wait-lasts-240-seconds",
+        r"On Linux 60 s, on every Linux. 240 s is 2MSL",
+    ),
+    Concept(
+        (5,),
+        "1 to 4 minutes",
+        "how-long-is-time-wait",
+        r"1 to 4 minutes 2MSL for an MSL between 30 s and 2 minutes",
+    ),
+    Concept(
+        (5,),
+        "WRONG: RFC 1122 recommends an MSL of 2 minutes",
+        "how-long-is-time-wait",
+        r"MSL that RFC 793 chose.*RFC 1122 repeats 2MSL without a number",
+    ),
+    Concept(
+        (5,),
+        "Berkeley: 30 s",
+        "how-long-is-time-wait",
+        r"30 s the MSL of Berkeley-derived systems",
+    ),
+    # Half-close.
+    Concept(
+        (1,),
+        "why the first FIN carries an ACK",
+        "why-the-first-fin-carries-ack",
+        r"the ACK bit is set in every segment of an open connection",
+    ),
+    Concept(
+        (1,),
+        "WRONG: because of half-close",
+        "fin-carries-ack-because-of-half-close",
+        r"Every segment after the first SYN carries an ACK",
+    ),
+    Concept(
+        (1,),
+        "half-close: closing, but still listening",
+        "half-close-with-data",
+        r"I am done talking, but I still listen",
+    ),
+    Concept(
+        (1,),
+        "the ack number tells how far the other end was received",
+        "why-the-first-fin-carries-ack",
+        r"tells the other end how far it was received",
+    ),
+    Concept(
+        (5,),
+        "until when must a receiver read? The two bad answers",
+        "half-close",
+        r"until when must the server read\?.*the server waits for more.*the answer is lost",
+    ),
+    Concept(
+        (5,),
+        "a stream goes in one direction; a connection has two",
+        "why-four-segments",
+        r"A connection is two independent streams",
+    ),
+    Concept(
+        (5,),
+        "half-close ends the own output after the last data",
+        "half-close",
+        r"the client ends its own stream \(FIN\) and keeps reading",
+    ),
+    Concept(
+        (5,),
+        "a special byte as end mark fails in binary data",
+        "half-close",
+        r"A special byte can occur in binary data too",
+    ),
+    Concept((5,), "half-close is not obligatory", "half-close", r"\(HTTP\) do not need half-close"),
+    # Flags.
+    Concept(
+        (5,), "nine flag bits", "flags", r"NS \(now AE\) the ninth bit, in front of the others"
+    ),
+    Concept((5,), "NS", "flags", r"NS \(ECN nonce, RFC 3540\)"),
+    Concept((5,), "CWR", "flags", r"CWR, congestion window reduced"),
+    Concept((5,), "ECE", "flags", r"ECE, ECN echo a router marked congestion"),
+    Concept((5,), "URG", "flags", r"URG, urgent the urgent pointer counts"),
+    Concept((5,), "PSH", "flags", r"PSH, push give the data to the application now"),
+    Concept((5,), "RST", "flags", r"RST, reset the connection is over"),
+    Concept((5,), "SYN", "flags", r"SYN, synchronize my sequence numbers begin here"),
+    # Abrupt and graceful.
+    Concept(
+        (5,),
+        "graceful release",
+        "graceful-and-abrupt",
+        r"A graceful release is the 4-way close",
+    ),
+    Concept(
+        (5,),
+        "abrupt release: RST when there is no time for four segments",
+        "graceful-and-abrupt",
+        r"An abrupt release is one segment, RST",
+    ),
+    Concept(
+        (5,),
+        "RST: a segment for a connection that does not exist",
+        "graceful-and-abrupt",
+        r"arrives for a connection that does not exist",
+    ),
+    Concept(
+        (5,),
+        "RST: a bad header",
+        "graceful-and-abrupt",
+        r"Some notes name segments with a bad header",
+    ),
+    Concept(
+        (5,),
+        "RST: an implementation wants to end a connection",
+        "graceful-and-abrupt",
+        r"an application aborts: SO_LINGER with 0 s",
+    ),
+    Concept(
+        (5,),
+        "RST: the remote host does not answer any more",
+        "graceful-and-abrupt",
+        r"keepalive or the retries are exhausted",
+    ),
+    # Open.
+    Concept(
+        (3,), "step 1 of the open: SYN, SYN_SENT", "three-way-open", r"SYN_SENT \| connect\(\)"
+    ),
+    Concept(
+        (3,),
+        "step 2 of the open: SYN+ACK, SYN_RECEIVED",
+        "three-way-open",
+        r"1  SYN seq=1000 -+>\| SYN_RECV",
+    ),
+    Concept(
+        (3,),
+        "step 3 of the open: ACK, ESTABLISHED",
+        "three-way-open",
+        r"3  ACK seq=1001 ack=5001 -+>\| ESTABLISHED",
+    ),
+    Concept(
+        (3,),
+        "why an open: both ends are ready to send",
+        "three-way-open",
+        r"both ends are ready to send and to receive",
+    ),
+    Concept((3,), "the name SYN_RECEIVED", "SYN_RECV", r"SYN-RECEIVED \(RFC 9293\)"),
+    # Development.
+    Concept(
+        (2,),
+        "WRONG: a server must never be the active closer",
+        "who-should-close",
+        r'"A server must never close first" is too strong',
+    ),
+    Concept(
+        (2,),
+        "because of TIME_WAIT bind() fails at restart",
+        "bind-fails-after-restart",
+        r"restart: bind\(\) -> EADDRINUSE",
+    ),
+    Concept(
+        (2,),
+        "remedy 1: let the client close first",
+        "who-should-close",
+        r"so that the clients close first",
+    ),
+    Concept((2,), "remedy 2: connection pooling", "who-should-close", r"connection pools"),
+    Concept((5,), "solving CLOSE_WAIT", "close-wait-for-ever", r"Find the process and the code"),
+    Concept((1,), "the final analysis of CLOSE_WAIT", "close-wait-times-out", r"no sysctl ends it"),
+)

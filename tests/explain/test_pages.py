@@ -1,0 +1,294 @@
+"""The pages: complete, linked, cited, and whole at 80 columns in every kind of output."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+
+import pytest
+
+from tests.explain.concepts import CONCEPTS, Concept
+from twdiag.errors import UsageError
+from twdiag.explain.layout import set_index, set_page
+from twdiag.explain.library import Library
+from twdiag.explain.page import Command, Drawing, Heading, Item, Kind, Page, Term, Text, prose
+from twdiag.explain.screen import coloured, plain
+from twdiag.rules import RULES
+from twdiag.software import all_software
+from twdiag.tcp import State
+
+LIBRARY = Library(RULES, all_software())
+PAGES = pytest.mark.parametrize("page", LIBRARY.pages, ids=lambda page: page.name)
+MYTHS = pytest.mark.parametrize(
+    "page", [p for p in LIBRARY.pages if p.kind is Kind.MYTH], ids=lambda page: page.name
+)
+_ANSI = re.compile(r"\x1b\[[0-9;]*m")
+
+
+def _words(page: Page) -> str:
+    """Return a page's text in ASCII on one line."""
+    return re.sub(r"\s+", " ", plain(set_page(page, ascii=True)))
+
+
+def _flat(page: Page) -> str:
+    """Return a page's text with the runs of blanks of its drawings kept."""
+    return plain(set_page(page, ascii=True))
+
+
+@pytest.mark.parametrize(
+    "concept", CONCEPTS, ids=lambda c: f"{''.join(map(str, c.notes))}-{c.what[:40]}"
+)
+def test_every_concept_of_the_notes_is_explained(concept: Concept) -> None:
+    page = LIBRARY.find(concept.page)
+    found = re.search(concept.pattern, _words(page)) or re.search(
+        concept.pattern, _flat(page), re.DOTALL
+    )
+    assert found, f"{concept.page} says nothing of: {concept.what}"
+
+
+def test_every_note_is_in_the_table() -> None:
+    assert {note for concept in CONCEPTS for note in concept.notes} == {1, 2, 3, 4, 5}
+    assert len(CONCEPTS) == len({(c.notes, c.what) for c in CONCEPTS})
+
+
+def test_there_is_a_page_for_all_that_was_asked_for() -> None:
+    names = {page.name for page in LIBRARY.pages}
+    topics = """active-and-passive-closer why-four-segments why-the-first-fin-carries-ack
+        why-time-wait how-long-is-time-wait half-close graceful-and-abrupt flags who-should-close
+        ephemeral-ports recv-q fin-wait2-and-tcp-fin-timeout orphans nat-and-conntrack sysctls
+        myths"""
+    myths = """tcp-fin-timeout-shortens-time-wait tcp-tw-recycle tcp-tw-reuse-on-a-server
+        time-wait-uses-descriptors lower-tcp-max-tw-buckets data-is-lost-without-time-wait
+        final-ack-after-2msl"""
+    assert {*topics.split(), *myths.split()} <= names
+    assert {rule.name for rule in RULES} <= names
+    assert sum(page.kind is Kind.STATE for page in LIBRARY.pages) == len(State) == 11
+
+
+def test_names_are_kebab_case_and_unique() -> None:
+    names = [page.name for page in LIBRARY.pages]
+    assert len(names) == len({re.sub(r"\W|_", "", name.lower()) for name in names})
+    for page in LIBRARY.pages:
+        if page.kind is not Kind.STATE:
+            assert re.fullmatch(r"[a-z0-9]+(-[a-z0-9]+)*", page.name)
+
+
+@PAGES
+def test_every_page_can_be_reached_from_the_index(page: Page) -> None:
+    index = plain(set_index(LIBRARY.pages, ascii=True))
+    assert page.name in index.split()
+
+
+@PAGES
+def test_links_lead_to_pages(page: Page) -> None:
+    names = {other.name for other in LIBRARY.pages} | {"conntrack-filling"}
+    everything = {p.name: p for p in Library(RULES, all_software()).pages}
+    assert set(everything[page.name].see) <= names
+    assert page.name not in page.see
+
+
+def test_no_written_link_is_dropped_but_for_rules_to_come() -> None:
+    from twdiag.explain.pages import myths, scenarios, states, topics
+
+    names = {page.name for page in LIBRARY.pages} | {"conntrack-filling"}
+    for page in (*states.PAGES, *scenarios.PAGES, *topics.PAGES, *myths.PAGES):
+        assert set(page.see) <= names, page.name
+        assert page.see, page.name
+        assert page.cites, page.name
+
+
+@PAGES
+@pytest.mark.parametrize("ascii", [False, True], ids=["unicode", "ascii"])
+def test_it_fits_80_columns(page: Page, ascii: bool) -> None:
+    for line in set_page(page, ascii=ascii):
+        # An address that is broken is none.
+        assert len(line.text) <= 80 or line.text.startswith("https://"), line.text
+        assert line.text == line.text.rstrip()
+        if ascii:
+            assert line.text.isascii()
+
+
+@PAGES
+def test_colours_change_no_character(page: Page) -> None:
+    lines = set_page(page, ascii=False)
+    painted = coloured(lines)
+    assert _ANSI.sub("", painted) == plain(lines)
+    assert painted != plain(lines)
+
+
+@PAGES
+def test_no_word_is_cut(page: Page) -> None:
+    text = _words(page).split()
+    for block in page.body:
+        parts = {
+            Text: lambda b: b.text,
+            Heading: lambda b: b.text,
+            Item: lambda b: b.text,
+            Term: lambda b: f"{b.term} {b.text}",
+            Command: lambda b: f"{b.command} {b.shows}",
+        }.get(type(block))
+        if parts is None:
+            assert isinstance(block, Drawing)
+            continue
+        words = parts(block).encode("ascii", "replace").decode().split()
+        joined = " ".join(text)
+        assert " ".join(words) in joined
+
+
+@PAGES
+def test_the_page_speaks_ascii_and_has_no_markup_left(page: Page) -> None:
+    if page.kind in (Kind.RULE, Kind.SOFTWARE):
+        pytest.skip("written elsewhere")
+    assert _words(page).isascii()
+    for block in page.body:
+        if isinstance(block, Text):
+            assert not block.text.startswith(("## ", "= ", "$ ", "- "))
+
+
+@MYTHS
+def test_a_myth_has_its_evidence_and_how_to_see_it(page: Page) -> None:
+    headings = [block.text for block in page.body if isinstance(block, Heading)]
+    assert headings == ["Often said", "True", "See it on this host"]
+    assert any(isinstance(block, Command) for block in page.body)
+    assert any(
+        re.match(r"RFC \d+|measured on Linux|Linux \d|[\w/_]+\(\) in|TCP_TIMEWAIT_LEN|net/", cite)
+        for cite in page.cites
+    )
+
+
+def test_the_list_of_myths_names_every_myth() -> None:
+    listed = _words(LIBRARY.find("myths"))
+    for page in LIBRARY.pages:
+        if page.kind is Kind.MYTH:
+            assert f"{page.name}: " in listed
+
+
+COMMANDS = [
+    (page.name, block.command)
+    for page in LIBRARY.pages
+    for block in page.body
+    if isinstance(block, Command)
+]
+
+
+@pytest.mark.parametrize(("page", "command"), COMMANDS, ids=lambda value: value[:40])
+def test_commands_are_shell_and_use_what_a_host_has(page: str, command: str) -> None:
+    assert subprocess.run(["sh", "-n", "-c", command], check=False).returncode == 0, page
+    words = command.removeprefix("sudo ").split()
+    known = {"ss", "sysctl", "nstat", "cat", "twdiag", "grep", "ls", "tcpdump"}
+    assert words[0] in known, page
+    if words[0] == "twdiag":
+        assert words[1] in {"diagnose", "explain"}
+        if words[1] == "explain":
+            LIBRARY.find(words[2])
+
+
+@pytest.mark.parametrize(("page", "command"), COMMANDS, ids=lambda value: value[:40])
+def test_counters_in_commands_exist_in_this_kernel(page: str, command: str) -> None:
+    words = command.split("|")[0].split()
+    if words[0] != "nstat":
+        pytest.skip("no counters")
+    known = set()
+    for name in ("netstat", "snmp"):
+        with open(f"/proc/net/{name}", encoding="ascii") as file:
+            lines = file.read().splitlines()
+        for head in lines[::2]:
+            prefix, *counters = head.split()
+            known |= {prefix.removesuffix(":") + counter for counter in counters}
+    # Linux 6.12 and 6.18 have them all; older kernels may lack some.
+    assert {word for word in words[1:] if not word.startswith("-")} <= known, page
+
+
+# Finding pages.
+
+
+@pytest.mark.parametrize(
+    ("words", "name"),
+    [
+        ("TIME-WAIT", "TIME_WAIT"),
+        ("time_wait", "TIME_WAIT"),
+        ("time wait", "TIME_WAIT"),
+        ("ESTAB", "ESTABLISHED"),
+        ("SYN-RECEIVED", "SYN_RECV"),
+        ("fin-wait-1", "FIN_WAIT1"),
+        ("close", "CLOSED"),
+        ("CLOSED", "CLOSED"),
+        ("Last Ack Lost", "last-ack-lost"),
+        ("last_ack_lost", "last-ack-lost"),
+        ("ports-running-out", "ports-running-out"),
+        ("Recv-Q", "recv-q"),
+        ("NGINX", "nginx"),
+    ],
+)
+def test_names_are_found_in_every_spelling(words: str, name: str) -> None:
+    assert LIBRARY.find(words).name == name
+
+
+@pytest.mark.parametrize(
+    ("words", "near"),
+    [
+        ("TIME_WAITT", "TIME_WAIT"),
+        ("clsoe-wait", "CLOSE_WAIT"),
+        ("halfclose-data", "half-close"),
+        ("reuse", "tcp-tw-reuse-on-a-server"),
+        ("simultaneous", "simultaneous-close"),
+        ("port-running-out", "ports-running-out"),
+    ],
+)
+def test_unknown_words_get_the_nearest_names(words: str, near: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        LIBRARY.find(words)
+    assert words in caught.value.what
+    assert near in caught.value.next_step
+
+
+def test_nonsense_gets_the_index() -> None:
+    with pytest.raises(UsageError) as caught:
+        LIBRARY.find("xyzzy")
+    assert caught.value.next_step == "see the index: twdiag explain"
+    assert caught.value.exit_code == 3
+
+
+def test_the_index_fits() -> None:
+    for ascii in (False, True):
+        assert all(len(line.text) <= 80 for line in set_index(LIBRARY.pages, ascii=ascii))
+
+
+# The markup.
+
+
+def test_prose_is_parsed() -> None:
+    assert prose(
+        """
+        One
+        paragraph.
+
+        ## A heading
+        Text under it.
+
+        = a word: what it
+        means: this
+
+        - a point
+          of two lines
+        - another
+        $ ss -tan  # shows
+        it all
+        """
+    ) == (
+        Text("One paragraph."),
+        Heading("A heading"),
+        Text("Text under it."),
+        Term("a word", "what it means: this"),
+        Item("a point of two lines"),
+        Item("another"),
+        Command("ss -tan", "shows it all"),
+    )
+
+
+def test_a_rules_manual_becomes_a_page_with_its_headings() -> None:
+    for rule in RULES:
+        page = LIBRARY.find(rule.name)
+        headings = [block.text for block in page.body if isinstance(block, Heading)]
+        assert headings == ["What it means", "Why it matters", "What to do", "What not to do"]
+        assert " ".join(rule.manual.split()).startswith(page.summary)

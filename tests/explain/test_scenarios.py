@@ -1,0 +1,251 @@
+"""Every drawn scenario is replayed through the model, and every state in its drawing compared."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.explain.reading import histories, segments
+from twdiag.diagram import Side, sequence_chart
+from twdiag.explain.play import Play, perform
+from twdiag.explain.scenarios import SCENARIOS
+from twdiag.explain.story import IllegalStep, Scenario
+from twdiag.tcp import Event, Segment, State, transition
+
+ALL = pytest.mark.parametrize("scenario", SCENARIOS, ids=lambda scenario: scenario.name)
+
+# What the issue asks to be drawn, and the state at both ends when it is over.
+ENDS = {
+    "three-way-open": ("ESTABLISHED", "ESTABLISHED"),
+    "four-way-close": ("CLOSE", "CLOSE"),
+    "half-close-with-data": ("CLOSE", "CLOSE"),
+    "three-segment-close": ("CLOSE", "CLOSE"),
+    "simultaneous-close": ("CLOSE", "CLOSE"),
+    "last-ack-lost": ("CLOSE", "CLOSE"),
+    "last-ack-lost-without-time-wait": ("CLOSE", "CLOSE"),
+    "old-segment": ("CLOSE", "CLOSE"),
+    "late-data-in-time-wait": ("CLOSE", "CLOSE"),
+    "old-segment-without-time-wait": ("ESTABLISHED", "ESTABLISHED"),
+    "fin-lost": ("CLOSE", "CLOSE"),
+    "peer-vanished": ("CLOSE", None),
+    "close-wait-for-ever": ("CLOSE", "CLOSE"),
+    "syn-meets-last-ack": ("ESTABLISHED", "ESTABLISHED"),
+    "syn-meets-time-wait": ("ESTABLISHED", "ESTABLISHED"),
+    "bind-fails-after-restart": ("CLOSE", "LISTEN"),
+    "abrupt-close": ("CLOSE", "CLOSE"),
+    "close-with-unread-data": ("CLOSE", "CLOSE"),
+}
+
+
+def _changes(states: list[State | None]) -> list[State | None]:
+    """Return the states without immediate repetitions."""
+    return [s for i, s in enumerate(states) if i == 0 or s is not states[i - 1]]
+
+
+def _replayed(play: Play) -> list[tuple[State | None, State | None]]:
+    """Replay the moves of a play through tcp.transition alone; return the states after each."""
+    now = {Side.LEFT: play.first[0], Side.RIGHT: play.first[1]}
+    trail = [(now[Side.LEFT], now[Side.RIGHT])]
+    for step in play.steps:
+        for move in step.moves:
+            assert now[move.side] is move.before
+            known = transition(move.before, move.event)
+            assert known is not None
+            assert known.linux
+            now[move.side] = known.after
+        if not step.moves and (step.left, step.right) != trail[-1]:
+            # The only change without an event of TCP: an end is switched off.
+            assert [
+                a for a, b in zip((step.left, step.right), trail[-1], strict=True) if a != b
+            ] == [None]
+            now = {Side.LEFT: step.left, Side.RIGHT: step.right}
+        trail.append((now[Side.LEFT], now[Side.RIGHT]))
+    return trail
+
+
+def test_all_that_was_asked_for_is_there() -> None:
+    assert [scenario.name for scenario in SCENARIOS] == list(ENDS)
+
+
+@ALL
+@pytest.mark.parametrize("ascii", [False, True], ids=["unicode", "ascii"])
+def test_the_drawing_shows_the_states_that_the_model_reaches(
+    scenario: Scenario, ascii: bool
+) -> None:
+    play = perform(scenario)
+    trail = _replayed(play)
+    for upto in range(len(play.steps) + 1):
+        left, right = histories(sequence_chart(play.chart(upto), ascii=ascii))
+        assert left == _changes([states[0] for states in trail[: upto + 1]])
+        assert right == _changes([states[1] for states in trail[: upto + 1]])
+
+
+@ALL
+def test_it_ends_as_it_should(scenario: Scenario) -> None:
+    last = perform(scenario).steps[-1]
+    names = tuple(None if s is None else s.name for s in (last.left, last.right))
+    assert names == ENDS[scenario.name]
+
+
+@ALL
+def test_every_segment_sent_is_drawn_with_its_numbers(scenario: Scenario) -> None:
+    play = perform(scenario)
+    drawn = segments(sequence_chart(play.chart()))
+    sent = [packet for step in play.steps for packet in step.packets]
+    assert [
+        (int(d["number"]), d["flags"], int(d["seq"]), int(d["ack"]) if d["ack"] else None)
+        for d in drawn
+    ] == [(p.number, p.segment.value, p.seq, p.ack) for p in sent]
+
+
+@ALL
+def test_acknowledgments_name_the_end_of_something_sent(scenario: Scenario) -> None:
+    ends: dict[Side, set[int]] = {side: set() for side in Side}
+    for step in perform(scenario).steps:
+        for packet in step.packets:
+            other = ends[packet.sender.other]
+            # 1001 and 5001 are where the stages begin; 901 answers a SYN with 900.
+            if packet.ack is not None:
+                assert packet.ack in other | {1001, 5001}, packet
+            ends[packet.sender].add(packet.end)
+
+
+@ALL
+def test_segments_are_numbered_from_one_without_a_gap(scenario: Scenario) -> None:
+    numbers = {p.number for step in perform(scenario).steps for p in step.packets}
+    assert numbers == set(range(1, len(numbers) + 1))
+
+
+@ALL
+def test_state_changes_send_what_the_model_says(scenario: Scenario) -> None:
+    """Every FIN, SYN and RST that is drawn was sent by a transition (or is sent again)."""
+    play = perform(scenario)
+    sent = {Segment.SYN: 0, Segment.SYN_ACK: 0, Segment.FIN: 0, Segment.RST: 0}
+    for step in play.steps:
+        for move in step.moves:
+            known = transition(move.before, move.event)
+            assert known is not None
+            if known.sends in sent:
+                sent[known.sends] += 1
+    drawn = dict.fromkeys(sent, 0)
+    numbers = set()
+    for packet in (p for step in play.steps for p in step.packets):
+        if packet.segment in drawn and packet.number not in numbers and not packet.remark:
+            drawn[packet.segment] += 1
+        numbers.add(packet.number)
+    assert drawn == sent
+
+
+@ALL
+def test_reasons_are_given(scenario: Scenario) -> None:
+    steps = perform(scenario).steps
+    assert sum(bool(step.why) for step in steps) >= len(steps) * 2 // 3
+    assert len(scenario.lesson) > 200
+    assert scenario.cites
+
+
+def _told(name: str) -> list[tuple[str, str]]:
+    """Return (state left, state right) after each step of a scenario."""
+    scenario = next(s for s in SCENARIOS if s.name == name)
+    return [
+        (s.left.name if s.left else "-", s.right.name if s.right else "-")
+        for s in perform(scenario).steps
+    ]
+
+
+def test_the_last_ack_is_repeated_only_with_time_wait() -> None:
+    with_it = _told("last-ack-lost")
+    assert with_it[-2:] == [("TIME_WAIT", "CLOSE"), ("CLOSE", "CLOSE")]
+    scenario = next(s for s in SCENARIOS if s.name == "last-ack-lost-without-time-wait")
+    last = perform(scenario).steps[-1]
+    assert [p.segment for p in last.packets] == [Segment.RST]
+    assert last.moves[-1].before is State.LAST_ACK
+
+
+def test_the_simultaneous_close_leaves_two_time_waits() -> None:
+    told = _told("simultaneous-close")
+    assert ("CLOSING", "CLOSING") in told
+    assert ("TIME_WAIT", "TIME_WAIT") in told
+
+
+def test_the_half_closed_end_receives_in_fin_wait2() -> None:
+    scenario = next(s for s in SCENARIOS if s.name == "half-close-with-data")
+    data = [s for s in perform(scenario).steps for p in s.packets if p.length]
+    assert [(s.left, s.right) for s in data] == [(State.FIN_WAIT2, State.CLOSE_WAIT)]
+
+
+def test_a_syn_in_last_ack_is_answered_with_a_challenge_ack_and_the_client_resets() -> None:
+    scenario = next(s for s in SCENARIOS if s.name == "syn-meets-last-ack")
+    sent = [p for s in perform(scenario).steps for p in s.packets]
+    at = next(i for i, p in enumerate(sent) if p.segment is Segment.SYN)
+    assert [(p.sender, p.segment) for p in sent[at : at + 4]] == [
+        (Side.LEFT, Segment.SYN),
+        (Side.RIGHT, Segment.ACK),
+        (Side.LEFT, Segment.RST),
+        (Side.LEFT, Segment.SYN),
+    ]
+
+
+# The player refuses what TCP does not allow.
+
+
+def _open() -> Play:
+    play = Play("left", "right")
+    play.established(left=1001, right=5001)
+    return play
+
+
+def test_an_illegal_event_is_refused() -> None:
+    with pytest.raises(IllegalStep):
+        _open().happen(Side.LEFT, Event.TIME_WAIT_EXPIRES, "too early")
+
+
+def test_data_after_the_own_fin_is_refused() -> None:
+    play = _open()
+    play.call(Side.LEFT, Event.CLOSE, "close()")
+    with pytest.raises(IllegalStep):
+        play.write(Side.LEFT, 100)
+
+
+def test_a_segment_cannot_arrive_twice() -> None:
+    play = _open()
+    fin = play.call(Side.LEFT, Event.CLOSE, "close()")
+    play.arrive(fin)
+    with pytest.raises(IllegalStep):
+        play.arrive(fin)
+
+
+def test_what_was_acknowledged_is_not_sent_again() -> None:
+    play = _open()
+    fin = play.call(Side.LEFT, Event.CLOSE, "close()")
+    play.arrive(play.answer(fin))
+    with pytest.raises(IllegalStep):
+        play.resend(fin)
+
+
+def test_an_old_syn_does_not_reopen_a_time_wait() -> None:
+    play = _open()
+    fin = play.call(Side.RIGHT, Event.CLOSE, "close()")
+    play.arrive(play.answer(fin))
+    fin = play.call(Side.LEFT, Event.CLOSE, "close()")
+    play.arrive(play.answer(fin))
+    play.renew(Side.LEFT, initial=500)
+    syn = play.call(Side.LEFT, Event.ACTIVE_OPEN, "connect()")
+    with pytest.raises(IllegalStep, match="TIME_WAIT stays"):
+        play.arrive(syn)
+
+
+def test_an_ack_of_what_was_never_sent_is_refused() -> None:
+    play = _open()
+    data = play.write(Side.LEFT, 100)
+    ack = play.answer(data)
+    play.lose(ack)
+    other = _open()
+    with pytest.raises(IllegalStep):
+        other.arrive(ack)
+
+
+def test_what_linux_does_not_do_is_not_played() -> None:
+    play = Play("left", "right")
+    play.listening(Side.RIGHT, initial=1)
+    with pytest.raises(IllegalStep):
+        play.call(Side.RIGHT, Event.SEND, "send()")

@@ -1,0 +1,1 @@
+"""Tests of the readers of sockets, counters, sysctls and owners."""
