@@ -111,9 +111,8 @@ class Flows:
         """For each row what its local port is: bits _USABLE, _LISTENING, _FIXED; one look-up."""
         budget = self.budget
         kinds = bytearray(budget.usable_mask)
-        for port in range(1, 1 << 16):
-            if not budget.low <= port <= budget.high:
-                kinds[port] = _FIXED
+        kinds[1 : budget.low] = bytes([_FIXED]) * (budget.low - 1)
+        kinds[budget.high + 1 :] = bytes([_FIXED]) * (0xFFFF - budget.high)
         for port in self._ports:
             kinds[port] |= _LISTENING
         return looked_up(bytes(kinds), self.table.sport)

@@ -19,7 +19,7 @@ from typer.testing import CliRunner
 
 from twdiag.cli.explain import explain
 from twdiag.errors import UsageError
-from twdiag.explain.pages.scenarios import find_scenario
+from twdiag.explain.pages.scenarios import find_scenario, played
 from twdiag.explain.scenarios import SCENARIOS
 from twdiag.explain.walk import frame, walk
 from twdiag.tcp import TRANSITIONS, State, transition
@@ -232,7 +232,7 @@ def test_keys_go_forward_back_and_out() -> None:
 
 def test_a_frame_shows_the_chart_so_far_with_its_reason_and_fits_the_terminal() -> None:
     for scenario in SCENARIOS:
-        for at in range(8):
+        for at in range(len(played(scenario).steps) + 1):
             lines = frame(scenario, at, ascii=True, height=24)
             assert len(lines) < 24
             assert all(len(line.text) <= 80 for line in lines)
@@ -290,16 +290,16 @@ class _Terminal:
 def test_the_terminal_is_restored(last: bytes, status: int) -> None:
     terminal = _Terminal("four-way-close", "--step")
     before = terminal.modes()
-    terminal.wait_for("0/8")
+    terminal.wait_for("0/7")
     during = terminal.modes()
     assert isinstance(during[3], int)
     assert not during[3] & termios.ICANON
     terminal.press(b" ")
-    terminal.wait_for("1/8")
+    terminal.wait_for("1/7")
     terminal.press(b"\x1b[C")
-    terminal.wait_for("2/8")
+    terminal.wait_for("2/7")
     terminal.press(b"b")
-    terminal.wait_for("1/8")
+    terminal.wait_for("1/7")
     after = None
     os.write(terminal.fd, last)
     end = time.monotonic() + 10

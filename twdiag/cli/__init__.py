@@ -9,7 +9,7 @@ from typing import Annotated, Final
 import typer
 
 from twdiag import __version__
-from twdiag.cli import check, diagnose, lab
+from twdiag.cli import check, diagnose, explain, lab
 from twdiag.errors import TwdiagError
 
 _EPILOG: Final = """\b
@@ -17,6 +17,7 @@ Examples:
   twdiag                                 what is wrong on this host?
   twdiag diagnose --json | jq .status    the same for a program
   twdiag check                           one line and an exit code for cron and Nagios
+  twdiag explain CLOSE_WAIT              what a state, a finding or a myth is about
   twdiag lab run close-wait-leak         make a leak in a private namespace and diagnose it
 """
 
@@ -55,6 +56,7 @@ def _root(
 
 app.command("diagnose", epilog=diagnose.EPILOG)(diagnose.diagnose)
 app.command("check", epilog=check.EPILOG, add_help_option=False)(check.check)
+app.command("explain", epilog=explain.EPILOG)(explain.explain)
 app.add_typer(lab.app, name="lab")
 
 

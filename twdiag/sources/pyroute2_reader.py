@@ -7,6 +7,7 @@ from typing import Any
 from twdiag.errors import SourceRefused
 from twdiag.model import Gap
 from twdiag.sources.inet_diag import AF_INET, AF_INET6, ALL_STATES
+from twdiag.sources.proc import read_text
 from twdiag.sources.seen import Seen
 from twdiag.table import BOUND, Socket, SocketTable
 from twdiag.tcp import State
@@ -15,8 +16,8 @@ from twdiag.tcp import State
 def read_pyroute2() -> Seen:
     """Return what DiagSocket shows.
 
-    It returns an empty tuple where the kernel refuses a dump, so nothing at all in both families is
-    taken for a refusal unless /proc agrees that there are no sockets: raises SourceRefused.
+    It returns an empty tuple where the kernel refuses a dump, so no socket of a family is taken for
+    a refusal unless /proc agrees that there is none: raises SourceRefused.
     """
     from pyroute2 import DiagSocket
 
@@ -24,17 +25,19 @@ def read_pyroute2() -> Seen:
     try:
         with DiagSocket() as diag:
             diag.bind()
-            for family in (AF_INET, AF_INET6):
-                for message in diag.get_sock_stats(family=family, states=ALL_STATES):
+            for family, path in ((AF_INET, "/proc/net/tcp"), (AF_INET6, "/proc/net/tcp6")):
+                messages = diag.get_sock_stats(family=family, states=ALL_STATES)
+                if not messages and _has_rows(path):
+                    raise SourceRefused(
+                        f"the kernel refuses pyroute2's socket dump: it shows none of {path}",
+                        "use --source proc",
+                    )
+                for message in messages:
                     _add(table, message)
     except OSError as error:
         raise SourceRefused(
             f"pyroute2 cannot open a netlink socket: {error.strerror}", "use --source proc"
         ) from error
-    if not len(table) and _proc_has_sockets():
-        raise SourceRefused(
-            "the kernel refuses pyroute2's socket dump (it came back empty)", "use --source proc"
-        )
     how = "use --source netlink"
     return Seen(
         table,
@@ -72,7 +75,5 @@ def _add(table: SocketTable, message: Any) -> None:
         table.v6only.add(index)
 
 
-def _proc_has_sockets() -> bool:
-    from twdiag.sources.proc import read_proc
-
-    return len(read_proc().table) > 0
+def _has_rows(path: str) -> bool:
+    return len((read_text(path) or "").splitlines()) > 1
