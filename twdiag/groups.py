@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from twdiag.table import is_ipv6
 from twdiag.tcp import TIME_WAIT_SECONDS, State
@@ -20,8 +19,7 @@ RECENT_SECONDS: Final = 10
 """The window of a "recent" rate: long enough to outlast a burst, short against the 60 s."""
 
 
-@dataclass(frozen=True, slots=True)
-class Listener:
+class Listener(NamedTuple):
     """A listening address and port; SO_REUSEPORT copies are folded into one.
 
     `rows` are its LISTEN rows; `any_ipv4` and `any_ipv6` tell which families a wildcard takes.
@@ -40,8 +38,7 @@ class Listener:
         return self.any_ipv6 if is_ipv6(address) else self.any_ipv4
 
 
-@dataclass(frozen=True, slots=True)
-class History:
+class History(NamedTuple):
     """When the TIME_WAITs of a group began: `seconds` has 60 counts, newest last.
 
     `total` also counts those past their 60 s that the kernel has not removed yet.
@@ -66,8 +63,7 @@ class History:
         return sum(self.seconds[:-RECENT_SECONDS]) / (TIME_WAIT_SECONDS - RECENT_SECONDS)
 
 
-@dataclass(frozen=True, slots=True)
-class Server:
+class Server(NamedTuple):
     """What the closing side of a listener looks like: this host's server closed these first."""
 
     listener: Listener
@@ -81,8 +77,7 @@ class Server:
         return self.time_wait.total + self.fin_wait1 + self.fin_wait2
 
 
-@dataclass(frozen=True, slots=True)
-class Destination:
+class Destination(NamedTuple):
     """The sockets of this host's clients to one (source, destination, port)."""
 
     source: int

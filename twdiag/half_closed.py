@@ -8,8 +8,7 @@ last_data_recv is an upper bound.
 from __future__ import annotations
 
 import enum
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from twdiag.table import TIMER_KEEPALIVE
 from twdiag.tcp import State
@@ -34,8 +33,7 @@ class Kind(enum.Enum):
     IDLE_POOL = "idle in a client's pool"
 
 
-@dataclass(frozen=True, slots=True)
-class Waiting:
+class Waiting(NamedTuple):
     """One half-closed socket; its age lies between the bounds (s), None where there is none."""
 
     row: int
@@ -46,8 +44,7 @@ class Waiting:
     new: bool | None
 
 
-@dataclass(frozen=True, slots=True)
-class Holder:
+class Holder(NamedTuple):
     """The process that holds some half-closed sockets; `owner` is None where it was not seen."""
 
     owner: Owner | None

@@ -5,7 +5,7 @@ from __future__ import annotations
 import enum
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, ClassVar, NamedTuple
 
 from twdiag.flows import Flows
 from twdiag.tcp import PHASES, Role, State
@@ -44,8 +44,7 @@ class Confidence(enum.Enum):
     INFERRED = "inferred"
 
 
-@dataclass(frozen=True, slots=True)
-class Gap:
+class Gap(NamedTuple):
     """Something that was not seen, which is not the same as zero.
 
     `what` is a stable key that rules name in `needs` ("sockets", "owners", "sockstat", "netstat",
@@ -60,8 +59,7 @@ class Gap:
     partial: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Owner:
+class Owner(NamedTuple):
     """A process that holds sockets.
 
     `fds` is its number of open descriptors and `fd_limit` its soft RLIMIT_NOFILE, None where /proc
@@ -75,8 +73,7 @@ class Owner:
     fd_limit: int | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class TcpInfo:
+class TcpInfo(NamedTuple):
     """The ages of one full socket from struct tcp_info (include/uapi/linux/tcp.h), milliseconds."""
 
     last_data_sent: int
@@ -84,8 +81,7 @@ class TcpInfo:
     last_ack_recv: int
 
 
-@dataclass(frozen=True, slots=True)
-class Host:
+class Host(NamedTuple):
     """Which host a snapshot is of."""
 
     name: str
@@ -218,8 +214,7 @@ Value = int | float | str | bool | None | list[int] | list[float] | list[str]
 """What a piece of evidence can be: a number, a word, or a list of one of them; None is unseen."""
 
 
-@dataclass(frozen=True, slots=True)
-class Advice:
+class Advice(NamedTuple):
     """One thing to do: what, how exactly, what it costs and how to see that it worked."""
 
     do: str
@@ -228,8 +223,7 @@ class Advice:
     verify: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class Place:
+class Place(NamedTuple):
     """Where in the handshake a finding stands; `step` counts the close's segments from 1."""
 
     state: State
@@ -265,8 +259,7 @@ class Finding:
     netns: str = HOST_NETNS
 
 
-@dataclass(frozen=True, slots=True)
-class Skip:
+class Skip(NamedTuple):
     """A rule that could not look, with the reason and what would let it look."""
 
     rule: str

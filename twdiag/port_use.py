@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from twdiag.budget import DEFAULT_REUSE_DELAY_MS, seconds_until_full
 from twdiag.flows import is_loopback
@@ -22,8 +21,7 @@ _REUSE_DELAY: Final = "net.ipv4.tcp_tw_reuse_delay"
 WORTH_A_LOOK: Final = 0.05
 
 
-@dataclass(frozen=True, slots=True)
-class Use:
+class Use(NamedTuple):
     """The port use of one destination; `reusable` TIME_WAITs do not stand in connect()'s way."""
 
     destination: Destination

@@ -10,8 +10,7 @@ Sources: RFC 9293 section 3.3.2 (figure 5, the state machine), 3.5 (opening), 3.
 from __future__ import annotations
 
 import enum
-from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
 TIME_WAIT_SECONDS: Final = 60
 """How long Linux keeps a TIME_WAIT: TCP_TIMEWAIT_LEN in include/net/tcp.h, compiled in."""
@@ -138,8 +137,7 @@ class Segment(enum.Enum):
     RST = "RST"
 
 
-@dataclass(frozen=True, slots=True)
-class Transition:
+class Transition(NamedTuple):
     """One arrow of the state diagram.
 
     `sends` is the segment that the transition puts on the wire (None: none); `role` is the part in
@@ -534,8 +532,7 @@ def transitions_into(state: State) -> tuple[Transition, ...]:
     return tuple(t for t in TRANSITIONS if t.after is state)
 
 
-@dataclass(frozen=True, slots=True)
-class Phase:
+class Phase(NamedTuple):
     """What it means that a socket is in a state.
 
     `step` is the number of the close segment (1 FIN, 2 its ACK, 3 the other FIN, 4 the last ACK)
@@ -673,8 +670,7 @@ PHASES: Final[dict[State, Phase]] = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class CloseStep:
+class CloseStep(NamedTuple):
     """One segment of the ordinary close, and the state of both ends after it has arrived.
 
     `sender` is the role of the end that sends it; `cause` is what made it go out.

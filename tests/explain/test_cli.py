@@ -25,8 +25,6 @@ from twdiag.explain.walk import frame, walk
 from twdiag.tcp import TRANSITIONS, State, transition
 
 if TYPE_CHECKING:
-    from click.testing import Result
-
     from twdiag.explain.layout import Line
 
 APP = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
@@ -39,7 +37,7 @@ from twdiag.errors import TwdiagError
 app = typer.Typer(add_completion=False)
 app.command()(explain)
 try:
-    app(sys.argv[1:], standalone_mode=False)
+    sys.exit(app(sys.argv[1:], standalone_mode=False) or 0)
 except TwdiagError as error:
     print(error.what, error.next_step, sep="; ")
     sys.exit(3)
@@ -48,33 +46,34 @@ except KeyboardInterrupt:
 """
 
 
-def _run(*words: str) -> Result:
+def _run(*words: str) -> str:
+    """Return what the command writes to stdout; what it raises comes through."""
     result = CliRunner().invoke(APP, list(words))
     if result.exception is not None and not isinstance(result.exception, SystemExit):
         raise result.exception
-    return result
+    return result.stdout
 
 
 def test_the_index_in_a_pipe_is_plain_text() -> None:
-    out = _run().stdout
+    out = _run()
     assert "\x1b" not in out
     for word in ("TIME_WAIT", "last-ack-lost", "half-close", "ports-running-out", "nginx"):
         assert word in out.split()
 
 
 def test_a_page_in_a_pipe() -> None:
-    out = _run("TIME-WAIT").stdout
+    out = _run("TIME-WAIT")
     assert out.startswith("TIME_WAIT: ")
     assert "you are here ══► TIME_WAIT" in out
     assert "\x1b" not in out
 
 
 def test_words_apart_are_one_name() -> None:
-    assert _run("last", "ack", "lost").stdout == _run("last-ack-lost").stdout
+    assert _run("last", "ack", "lost") == _run("last-ack-lost")
 
 
 def test_ascii_on_demand() -> None:
-    out = _run("states", "--ascii").stdout
+    out = _run("states", "--ascii")
     assert out.isascii()
     assert "| FIN_WAIT2" in re.sub(" +", " ", out)
 
@@ -92,8 +91,8 @@ def test_ascii_where_stdout_cannot_do_more(encoding: str) -> None:
 
 
 def test_colours_on_demand_only() -> None:
-    assert "\x1b[" in _run("TIME_WAIT", "--color", "always").stdout
-    assert "\x1b[" not in _run("TIME_WAIT", "--color", "never").stdout
+    assert "\x1b[" in _run("TIME_WAIT", "--color", "always")
+    assert "\x1b[" not in _run("TIME_WAIT", "--color", "never")
 
 
 def test_an_unknown_word_is_a_usage_error_with_the_nearest_names() -> None:
@@ -109,9 +108,9 @@ def test_live_is_for_states_and_rules(words: tuple[str, ...]) -> None:
 
 
 def test_live_states_and_rules_look_at_this_host() -> None:
-    assert "On this host now" in _run("ESTABLISHED", "--live").stdout
-    assert "On this host now" in _run("close-wait-leak", "--live").stdout
-    assert "On this host now" not in _run("ESTABLISHED").stdout
+    assert "On this host now" in _run("ESTABLISHED", "--live")
+    assert "On this host now" in _run("close-wait-leak", "--live")
+    assert "On this host now" not in _run("ESTABLISHED")
 
 
 def test_step_needs_a_terminal_and_a_scenario() -> None:
@@ -146,7 +145,7 @@ def test_importing_the_command_is_cheap() -> None:
 
 
 def test_the_index_as_json_has_the_model() -> None:
-    value = json.loads(_run("--json").stdout)
+    value = json.loads(_run("--json"))
     assert value["schema"] == "twdiag-explain/1"
     assert {page["kind"] for page in value["pages"]} == {
         "state",
@@ -169,7 +168,7 @@ def test_the_index_as_json_has_the_model() -> None:
 
 
 def test_a_state_as_json() -> None:
-    value = json.loads(_run("close-wait", "--json").stdout)
+    value = json.loads(_run("close-wait", "--json"))
     assert value["page"]["name"] == "CLOSE_WAIT"
     assert value["state"]["role"] == "passive closer"
     assert value["state"]["step"] == 2
@@ -180,14 +179,14 @@ def test_a_state_as_json() -> None:
 
 
 def test_live_as_json() -> None:
-    value = json.loads(_run("close-wait", "--live", "--json").stdout)
+    value = json.loads(_run("close-wait", "--live", "--json"))
     assert value["now"][0]["text"].startswith("On this host now")
 
 
 @pytest.mark.parametrize("scenario", SCENARIOS, ids=lambda scenario: scenario.name)
 def test_a_scenario_as_json_can_be_replayed(scenario: object) -> None:
     name = scenario.name  # type: ignore[attr-defined]
-    value = json.loads(_run(name, "--json").stdout)["scenario"]
+    value = json.loads(_run(name, "--json"))["scenario"]
     now = dict(value["start"])
     for step in value["steps"]:
         for move in step["moves"]:
@@ -236,11 +235,12 @@ def test_a_frame_shows_the_chart_so_far_with_its_reason_and_fits_the_terminal() 
             lines = frame(scenario, at, ascii=True, height=24)
             assert len(lines) < 24
             assert all(len(line.text) <= 80 for line in lines)
-    scenario = find_scenario("four-way-close")
-    assert scenario is not None
-    text = "\n".join(line.text for line in frame(scenario, 2, ascii=False, height=24))
+    ordinary = find_scenario("four-way-close")
+    assert ordinary is not None
+    text = "\n".join(line.text for line in frame(ordinary, 2, ascii=False, height=24))
     assert "1  FIN,ACK" in text
     assert "2  ACK" not in text
+    assert "now client: FIN_WAIT1, server: CLOSE_WAIT" in text
     assert "recv() returns 0" in " ".join(text.split())
 
 

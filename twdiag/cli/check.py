@@ -121,7 +121,8 @@ def check(
         WarnOn, typer.Option("--warn-on", help="The least severity that makes a WARNING.")
     ] = WarnOn.WARNING,
     exit_zero: Annotated[
-        bool, typer.Option("--exit-zero", help="Exit 0 on WARNING and CRITICAL too, not on UNKNOWN.")
+        bool,
+        typer.Option("--exit-zero", help="Exit 0 on WARNING and CRITICAL too, not on UNKNOWN."),
     ] = False,
     timeout: Annotated[
         float,

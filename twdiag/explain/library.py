@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from twdiag.diagram import label
 from twdiag.errors import UsageError
-from twdiag.explain.pages import myths, scenarios, states, topics
+from twdiag.explain.pages import host, myths, protocol, scenarios, states
 from twdiag.explain.pages.rules import rule_page, software_page
 from twdiag.tcp import parse_state
 
@@ -30,7 +30,8 @@ class Library:
         pages: tuple[Page, ...] = (
             *states.PAGES,
             *scenarios.PAGES,
-            *topics.PAGES,
+            *protocol.PAGES,
+            *host.PAGES,
             *myths.PAGES,
             *(rule_page(rule) for rule in rules),
             *(software_page(program) for program in software),

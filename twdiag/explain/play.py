@@ -212,6 +212,12 @@ class Play:
         """The state of both ends now."""
         return self._ends[Side.LEFT].state, self._ends[Side.RIGHT].state
 
+    def states_after(self, steps: int) -> tuple[State | None, State | None]:
+        """Return the state of both ends after so many steps."""
+        if not steps:
+            return self.first
+        return self.steps[steps - 1].left, self.steps[steps - 1].right
+
     def chart(self, upto: int | None = None) -> Chart:
         """Return the drawing of the first steps, by default of all."""
         rows = [Row(Note(""), *self.first)]

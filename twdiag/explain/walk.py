@@ -7,7 +7,7 @@ import os
 import shutil
 from typing import TYPE_CHECKING, Final
 
-from twdiag.diagram import sequence_chart, to_ascii
+from twdiag.diagram import label, sequence_chart, to_ascii
 from twdiag.explain.layout import Line, set_blocks
 from twdiag.explain.page import Text
 from twdiag.explain.pages.scenarios import played, step_title
@@ -33,11 +33,14 @@ def frame(scenario: Scenario, at: int, *, ascii: bool, height: int) -> list[Line
     else:
         words = scenario.summary
     head = [Line(scenario.title, "title"), Line("")]
-    tail = [Line(""), *set_blocks([Text(words)]), Line("")]
+    ends = zip((scenario.left, scenario.right), play.states_after(at), strict=True)
+    now = ", ".join(f"{name.partition(' (')[0]}: {label(state)}" for name, state in ends)
+    tail = [Line(""), *set_blocks([Text(words)]), Line(""), Line(f"  now {now}", "term")]
     last = "the end" if at == len(play.steps) else "any key: next"
     tail.append(Line(f"  {at}/{len(play.steps)}  {last}, b: back, q: quit", "heading"))
     names, *rows = sequence_chart(play.chart(at), ascii=ascii)
-    room = max(3, height - len(head) - len(tail) - 1)
+    # One line for the names, and one for the cursor.
+    room = max(3, height - len(head) - len(tail) - 2)
     chart = [Line(row, "drawing") for row in (names, *rows[-room:])]
     lines = [*head, *chart, *tail]
     return [Line(to_ascii(line.text), line.style) for line in lines] if ascii else lines
