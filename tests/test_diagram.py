@@ -273,6 +273,8 @@ def test_every_arrow_of_the_state_diagram_joins_the_states_of_its_transition() -
             if head not in "►◄▼":
                 continue
             ahead = {"►": (x + 1, y), "◄": (x - 1, y), "▼": (x, y)}[head]
+            touched = line[x - 1] + line[x + 1] if head == "▼" else line[ahead[0]]
+            assert touched in ("──", "│", "├", "┤"), (x, y)
             came, at = (x, y), _neighbours(x, y, head)[0]
             while True:
                 cx, cy = at

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 
 from twdiag import tcp
@@ -108,6 +110,11 @@ def test_every_arrow_of_figure_5_is_in_the_model(row: Row) -> None:
 
 def test_the_model_has_no_other_transitions_than_the_tables() -> None:
     assert sorted(map(_row, TRANSITIONS)) == sorted(_table(FIGURE_5) + _table(TEXT))
+
+
+def test_every_transition_says_where_it_is_specified() -> None:
+    for move in TRANSITIONS:
+        assert re.match(r"RFC \d+ section \d", move.section), move
 
 
 def test_no_state_has_two_transitions_for_one_event() -> None:

@@ -19,8 +19,14 @@ _PIECE: Final = 16_384
 
 
 def both(one: bytes, other: bytes) -> bytes:
-    """Return the mask of rows that are in both masks, by one large integer."""
+    """Return the bits that are in both of two columns of bytes, by one large integer."""
     number = int.from_bytes(one, "little") & int.from_bytes(other, "little")
+    return number.to_bytes(len(one), "little")
+
+
+def either(one: bytes, other: bytes) -> bytes:
+    """Return the bits that are in either of two columns of bytes."""
+    number = int.from_bytes(one, "little") | int.from_bytes(other, "little")
     return number.to_bytes(len(one), "little")
 
 

@@ -111,6 +111,11 @@ class Addresses:
             raise ValueError(f"not an IP address: {text!r}") from error
         return self.of_bytes(raw, int(scope) if scope.isdigit() else 0)
 
+    @property
+    def ipv6_count(self) -> int:
+        """How many IPv6 addresses have a number; the numbers follow each other."""
+        return len(self._texts)
+
     def text(self, number: int) -> str:
         """Return the plain text of an address number."""
         if number < _FIRST_IPV6:

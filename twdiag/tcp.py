@@ -359,7 +359,8 @@ TRANSITIONS: Final[tuple[Transition, ...]] = (
         State.CLOSE,
         _ACTIVE,
         "RFC 1337 section 3",
-        "TIME-WAIT assassination; net.ipv4.tcp_rfc1337=1 ignores the RST",
+        "TIME-WAIT assassination, by a RST of exactly the expected sequence number; "
+        "net.ipv4.tcp_rfc1337=1 ignores it",
     ),
     # The passive closer.
     Transition(

@@ -333,6 +333,16 @@ def test_it_is_paged_on_a_terminal_only() -> None:
     assert "PAGED" not in done.stdout
 
 
+def test_a_dumb_terminal_gets_ascii_and_no_pager() -> None:
+    terminal = _Terminal("TIME_WAIT", PAGER="sed s/^/PAGED:/", TERM="dumb")
+    terminal.wait_for("Rests on")
+    assert terminal.text.isascii()
+    assert "you are here ==> TIME_WAIT" in terminal.text
+    assert "PAGED" not in terminal.text
+    assert "\x1b" not in terminal.text
+    terminal.end()
+
+
 def test_a_pager_that_is_not_there_does_no_harm() -> None:
     terminal = _Terminal("TIME_WAIT", PAGER="/nonexistent/pager")
     terminal.wait_for("Rests on")

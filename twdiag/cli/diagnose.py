@@ -5,7 +5,7 @@ from __future__ import annotations
 import enum
 import sys
 from dataclasses import dataclass
-from typing import Annotated, Final
+from typing import Annotated, Final, NoReturn
 
 import typer
 
@@ -13,6 +13,7 @@ from twdiag.cli.options import (
     BriefOption,
     Color,
     ColorOption,
+    ConfigOption,
     FullOption,
     IgnoreOption,
     IntervalOption,
@@ -42,6 +43,8 @@ class Format(str, enum.Enum):
 
     TEXT = "text"
     JSON = "json"
+    NAGIOS = "nagios"
+    PROMETHEUS = "prometheus"
 
 
 @dataclass(frozen=True)
@@ -58,6 +61,7 @@ class Request:
     select: tuple[str, ...] = ()
     ignore: tuple[str, ...] = ()
     limits: tuple[str, ...] = ()
+    config: str | None = None
 
 
 def diagnose(
@@ -71,6 +75,7 @@ def diagnose(
     select: SelectOption = None,
     ignore: IgnoreOption = None,
     limit: LimitOption = None,
+    config: ConfigOption = None,
     source: SourceOption = Source.AUTO,
     color: ColorOption = Color.AUTO,
 ) -> None:
@@ -87,23 +92,25 @@ def diagnose(
             tuple(select or ()),
             tuple(ignore or ()),
             tuple(limit or ()),
+            config,
         )
     )
 
 
 def run(request: Request) -> None:
     """Look and write the report to stdout."""
+    if request.format in ("nagios", "prometheus"):
+        _answer(request)
     from twdiag import rules
-    from twdiag.cli import terminal
+    from twdiag.cli import config, terminal
     from twdiag.cli.look import Question, look
-    from twdiag.limits import Limits, parse_limit_flags
 
     terminal.make_output_safe()
     detail = terminal.detail_of(*request.detail)
     report = look(
         Question(
             request.source,
-            Limits().replaced(parse_limit_flags(request.limits), "--limit"),
+            config.load(request.config, request.limits).limits,
             rules.select(request.select, request.ignore),
             request.interval,
             request.ports,
@@ -118,3 +125,34 @@ def run(request: Request) -> None:
     from twdiag.render.text import render_text
 
     render_text(report, sys.stdout, terminal.look_of(sys.stdout, request.color, detail))
+
+
+def _answer(request: Request) -> NoReturn:
+    """Write what `check` would say; exit 0 if it could look, as this command does."""
+    from twdiag.cli import check
+    from twdiag.cli.examine import Request as CheckRequest
+    from twdiag.errors import UsageError
+
+    if request.interval:
+        raise UsageError(
+            f"--interval goes with the formats text and json, not {request.format}",
+            "to compare two runs: twdiag check --state FILE",
+        )
+    brief, full = request.detail
+    raise typer.Exit(
+        check.run(
+            CheckRequest(
+                source=request.source,
+                format="text" if request.format == "nagios" else request.format,
+                verbosity=0 if brief else 2 if full else 1,
+                timeout=60.0,
+                config=request.config,
+                exit_zero=True,
+                limits=request.limits,
+                select=request.select,
+                ignore=request.ignore,
+                ports=request.ports,
+                processes=request.processes,
+            )
+        )
+    )

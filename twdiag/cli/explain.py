@@ -69,10 +69,13 @@ def explain(
     terminal.make_output_safe()
     library = Library(RULES, all_software())
     page = library.find(" ".join(words)) if words else None
+    on_terminal = sys.stdout.isatty()
+    # A dumb terminal can neither be trusted with line drawing nor show a pager.
+    dumb = on_terminal and os.environ.get("TERM", "dumb") == "dumb"
     look = _Look(
-        ascii or not terminal.can_encode(sys.stdout),
-        terminal.wants_color(sys.stdout.isatty(), color.value, os.environ),
-        pager and sys.stdout.isatty(),
+        ascii or dumb or not terminal.can_encode(sys.stdout),
+        terminal.wants_color(on_terminal, color.value, os.environ),
+        pager and on_terminal and not dumb,
     )
     if step:
         _walk(page, look)

@@ -6,6 +6,7 @@ is made inert: Nagios hands it to shells, mail and web pages.
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Final
 
 from twdiag.metrics import METRICS
@@ -27,6 +28,7 @@ WIDTH: Final = 79
 # `|` begins perfdata; the others act in shells, in printf "%b" or in a web page.  A plugin's reader
 # undoes no escapes, so they are replaced instead.
 _UNSAFE: Final = frozenset("|`$<>&\\")
+_PID: Final = re.compile(r" \(pid [0-9]+\)")
 _MOST_LINES: Final = 50
 
 
@@ -56,14 +58,25 @@ def status_line(answer: Answer) -> str:
 
 def headline(problem: Problem, width: int) -> str:
     """Return a problem in so many characters: whole clauses if possible, else cut at a word."""
-    if problem.finding is None:
-        return shorten(inert(problem.text), width)
-    texts = [inert(text) for text in (*_direct(problem.finding), problem.text)]
-    return next((text for text in texts if len(text) <= width), shorten(texts[0], width))
+    texts = [inert(text) for text in _ways_to_say(problem)]
+    whole = (text for text in texts if len(text) <= width)
+    clauses = (clause for text in texts if (clause := _clauses(text, width)))
+    return next(whole, None) or next(clauses, None) or _cut(texts[0], width)
 
 
-def _direct(finding: Finding) -> Iterator[str]:
-    """Yield shorter ways to say what a finding says, the best first."""
+def _ways_to_say(problem: Problem) -> Iterator[str]:
+    """Yield ways to say what a problem is, the best first."""
+    finding = problem.finding
+    if finding is not None:
+        yield from _ports_used(finding)
+    yield problem.text
+    if finding is not None:
+        # Who it is comes before its number, and that it is whole before both.
+        yield _PID.sub("", problem.text)
+
+
+def _ports_used(finding: Finding) -> Iterator[str]:
+    """Yield "10.0.0.5:5432 27,104 of 28,232 ports used, full in 9 s" where that is the finding."""
     subject, evidence = finding.subject, finding.evidence
     used, ports = evidence.get("used"), evidence.get("ports")
     if isinstance(subject, DestinationSubject) and isinstance(used, int) and isinstance(ports, int):
@@ -76,14 +89,15 @@ def _direct(finding: Finding) -> Iterator[str]:
         yield f"{used:,} of {ports:,} ports used{full}: {where}"
 
 
-def shorten(text: str, width: int) -> str:
-    """Return text cut to a width: at the end of a clause where a good part is kept."""
-    if len(text) <= width:
-        return text
+def _clauses(text: str, width: int) -> str:
+    """Return as many whole clauses of a text as fit, nothing where that loses most of it."""
     ends = (text.rfind(mark, 0, width + 1) for mark in ("; ", ", ", ": ", " ("))
     end = max((at for at in ends if _closed(text[:at])), default=-1)
-    if end >= width // 2:
-        return text[:end]
+    return text[:end] if end >= width // 2 else ""
+
+
+def _cut(text: str, width: int) -> str:
+    """Return a text cut at a word."""
     cut = text[: width - 3]
     word = cut.rfind(" ")
     return cut[: word if word >= width // 2 else None].rstrip(" ,;:") + "..."

@@ -32,8 +32,9 @@ PAGES: Final = (
         - Keep connections open and reuse them: keep-alive, connection pools. This removes the
           closes, and with them TIME_WAIT and the handshakes.
 
-        - Let the end close first that can bear the TIME_WAIT. Behind a proxy, give the server a
-          longer idle time than its clients, so that the clients close first.
+        - Settle who closes idle connections. Give the server the longer idle time, so that the
+          clients close first: then no request meets a connection that is just closing, and their
+          TIME_WAITs are few, because the connections live long.
 
         - Set SO_REUSEADDR on listeners.
 

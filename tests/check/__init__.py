@@ -1,0 +1,1 @@
+"""Tests of `twdiag check`: its answers, exit codes, files and formats."""

@@ -1,0 +1,291 @@
+"""The status line, perfdata and long output: short, inert, and leading to the problem."""
+
+from __future__ import annotations
+
+import dataclasses
+import io
+import re
+from typing import TYPE_CHECKING
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from twdiag import lab
+from twdiag.metrics import METRICS
+from twdiag.model import (
+    Confidence,
+    DestinationSubject,
+    Finding,
+    HostSubject,
+    ProcessSubject,
+    Severity,
+)
+from twdiag.render.nagios import WIDTH, inert, render_nagios, status_line
+from twdiag.verdict import Answer, Problem, Status, unknown
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from twdiag.model import Snapshot, Subject, Value
+
+    from ..conftest import Played
+    from .conftest import Said
+
+SCENARIOS = [scenario.name for scenario in lab.SCENARIOS]
+CODES = {"notice": 0, "warning": 1, "critical": 2}
+SERIES = re.compile(r"-?\d+(\.\d+)?(%|s|c)?(;[-@~:.\d]*(;[-@~:.\d]*(;-?[\d.]*(;[\d.]*)?)?)?)?|U")
+
+
+def finding(summary: str, subject: Subject | None = None, **evidence: Value) -> Finding:
+    return Finding(
+        "a-rule",
+        Severity.CRITICAL,
+        Confidence.OBSERVED,
+        summary,
+        subject or HostSubject(),
+        evidence,
+        "",
+        (),
+    )
+
+
+def line_of(found: Finding, more: int = 0) -> str:
+    problem = Problem(Status.CRITICAL, found.summary, found)
+    return status_line(Answer((problem,) * (1 + more)))
+
+
+@pytest.mark.parametrize("name", SCENARIOS)
+def test_every_scenario(name: str, on: Callable[..., Said]) -> None:
+    scenario = lab.find(name)
+    assert scenario is not None
+    worst = max((CODES[e.severity] for e in scenario.expects), default=0)
+    said = on(name, "-v")
+    assert said.code == worst
+    assert said.line.startswith(f"TWDIAG {Status(worst).name} - ")
+    assert len(said.line) < 80
+    assert not said.err
+    for expected in scenario.expects:
+        assert f"{expected.severity.upper()}: {expected.rule}: " in said.out
+
+
+@pytest.mark.parametrize("name", SCENARIOS)
+def test_a_notice_counts_only_on_request(name: str, on: Callable[..., Said]) -> None:
+    scenario = lab.find(name)
+    assert scenario is not None
+    worst = max((max(1, CODES[e.severity]) for e in scenario.expects), default=0)
+    assert on(name, "--warn-on", "notice").code == worst
+
+
+@pytest.mark.parametrize("name", SCENARIOS)
+def test_perfdata_of_every_scenario(name: str, on: Callable[..., Said]) -> None:
+    said = on(name)
+    assert list(said.perfdata) == [m.name for m in METRICS if not m.compares]
+    for series in said.perfdata.values():
+        assert SERIES.fullmatch(series), series
+    assert len(said.out) < 1024  # NRPE version 2 cuts there
+
+
+def test_perfdata_counts_what_is_there(on: Callable[..., Said]) -> None:
+    said = on("ports-running-out")
+    assert said.perfdata["time_wait"] == "90;;;0"
+    assert said.perfdata["ports_taken_ratio"] == "90%;70;90;0;100"
+    assert on("close-wait-never-accepted").perfdata["accept_queue_ratio"] == "100%;;;0"
+    assert on("bucket-overflow").perfdata["time_wait_overflows_total"] == "10c;;;0"
+    assert on("fd-limit").perfdata["fd_ratio"].startswith("89.06%;80;95")
+    age = on("close-wait-leak").perfdata["close_wait_age"]
+    assert 10 < float(age.partition("s")[0]) < 60
+    assert on("ports-reusable").perfdata["ports_taken_ratio"].startswith("0%")
+    assert on("ports-reusable").perfdata["ports_used_ratio"].startswith("90%")
+
+
+def test_ranges_asked_for_are_in_the_perfdata(on: Callable[..., Said]) -> None:
+    said = on("idle", "-w", "time_wait=20000", "-c", "time_wait=@10:20")
+    assert said.perfdata["time_wait"] == "0;20000;@10:20;0"
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "part"),
+    [
+        (["-w", "listen=1"], 1, "listen is 2, outside 1"),
+        (["-c", "listen=@2:5"], 2, "listen is 2, inside 2:5"),
+        (["-w", "listen=1", "-c", "listen=1"], 2, "CRITICAL"),
+        (["-w", "listen=2", "-c", "time_wait=0"], 0, "OK"),
+        (["-w", "established=1:"], 1, "established is 0, outside 1:"),
+    ],
+)
+def test_ranges(words: list[str], code: int, part: str, on: Callable[..., Said]) -> None:
+    said = on("idle", *words)
+    assert said.code == code
+    assert part in said.line
+
+
+def test_the_example_of_the_manual() -> None:
+    found = finding(
+        "10.0.0.5:5432: 27,104 of 28,232 ports used from 10.0.0.1, full in 9 s at 120/s",
+        DestinationSubject("10.0.0.1", "10.0.0.5", 5432),
+        used=27_104,
+        ports=28_232,
+        seconds_to_exhaustion=9.0,
+    )
+    expected = "TWDIAG CRITICAL - 10.0.0.5:5432 27,104 of 28,232 ports used, full in 9 s"
+    assert line_of(found) == expected
+
+
+def test_the_longest_destination_keeps_its_numbers() -> None:
+    address = "2001:db8:aaaa:bbbb:cccc:dddd:eeee:ffff"
+    found = finding(
+        f"[{address}]:5432: 28,232 of 28,232 ports used from ::1; connect() fails now",
+        DestinationSubject("::1", address, 5432),
+        used=28_232,
+        ports=28_232,
+        reusable=0,
+    )
+    line = line_of(found, more=12)
+    assert len(line) <= WIDTH
+    assert "28,232 of 28,232 ports used, connect() fails" in line
+    assert line.endswith("(+12 more)")
+
+
+def test_a_pid_goes_before_a_clause_does() -> None:
+    found = finding(
+        "stuck (pid 1234567) does not read 5 connections that the peer closed: 500 bytes unread",
+        ProcessSubject(1234567, "stuck", "root"),
+    )
+    line = line_of(found)
+    assert line == "TWDIAG CRITICAL - stuck does not read 5 connections that the peer closed"
+
+
+@given(st.text(max_size=300), st.integers(0, 10_000), st.integers(0, 3))
+def test_no_text_breaks_the_line(text: str, more: int, verbosity: int) -> None:
+    found = dataclasses.replace(finding(text), summary=text)
+    problem = Problem(Status.WARNING, text, found)
+    for answer in (Answer((problem,) * (1 + more % 3)), unknown(text, text)):
+        out = io.StringIO()
+        render_nagios(answer, out, verbosity)
+        lines = out.getvalue().splitlines()
+        assert len(lines[0]) < 80
+        assert out.getvalue().isprintable() or set(out.getvalue()) - {"\n"} <= set(
+            c for c in out.getvalue() if c.isprintable()
+        )
+        assert not set("|`$<>&\\") & set(out.getvalue())
+
+
+def test_a_hostile_name_is_inert(on: Callable[..., Said]) -> None:
+    said = on("hostile-name", "--warn-on", "notice", "-vv")
+    assert said.code == 1
+    assert "\x1b" not in said.out
+    assert said.out.count("|") == 1  # the one before the perfdata
+    assert said.line == (
+        "TWDIAG WARNING - ?[31m[red]??x holds 5 CLOSE_WAITs it never closed" + _age(said.line)
+    )
+
+
+def _age(line: str) -> str:
+    """Return the part of a line that tells an age, if it had room for one."""
+    found = re.search(r", \d+ s old$|, \d+ s to \d+ s old$", line)
+    return found[0] if found else ""
+
+
+def test_inert_replaces_what_acts() -> None:
+    assert inert("a|b`c$d<e>f&g\\h\x00i\nj\u202ek\ud800") == "a?b?c?d?e?f?g?h?i?j?k?"
+    assert inert("größe 10 %, it's") == "größe 10 %, it's"
+
+
+def test_verbosity(on: Callable[..., Said]) -> None:
+    brief, findings, advice = (on("fd-limit", *words) for words in ((), ("-v",), ("-vv",)))
+    assert len(brief.out.splitlines()) == 1
+    assert len(findings.out.splitlines()) == 3
+    assert "  do: " in advice.out
+    assert "  more: twdiag explain fd-limit-near" in advice.out
+    assert brief.line == findings.line == advice.line
+
+
+def test_long_output_is_bounded(
+    played: dict[str, Played], host: Callable[[Snapshot], None], check: Callable[..., Said]
+) -> None:
+    from twdiag.table import Socket, SocketTable
+    from twdiag.tcp import State
+
+    rows = [
+        Socket(
+            State.SYN_SENT, "10.0.0.1", 40_000 + n, f"10.1.{n // 250}.{n % 250 + 1}", 80, 1, 0, 3
+        )
+        for n in range(1000)
+    ]
+    host(dataclasses.replace(played["idle"].snapshot, sockets=SocketTable.of(rows)))
+    said = check("-v", "--limit", "syn-unanswered=1", "--warn-on", "notice")
+    assert said.code == 1
+    assert "(+999 more)" in said.line
+    assert "... and 950 lines more: twdiag diagnose" in said.out
+    assert len(said.out.splitlines()) == 52
+
+
+def test_what_was_not_seen_is_told(
+    played: dict[str, Played], host: Callable[[Snapshot], None], check: Callable[..., Said]
+) -> None:
+    from twdiag.model import Gap
+
+    gaps = tuple(Gap(what, "no timers here", "look elsewhere") for what in ("timers", "inodes"))
+    host(dataclasses.replace(played["idle"].snapshot, gaps=gaps))
+    said = check("-vv")
+    assert said.code == 0
+    assert "rules could not look" in said.line
+    assert "NOT JUDGED: time-wait-rising: no timers here (look elsewhere)" in said.out
+    assert said.perfdata["closes_per_second"] == "U"
+    assert said.perfdata["fd_ratio"] == "U"
+
+
+def test_an_unseen_number_with_a_range_is_unknown(
+    played: dict[str, Played], host: Callable[[Snapshot], None], check: Callable[..., Said]
+) -> None:
+    from twdiag.model import Gap
+
+    host(dataclasses.replace(played["idle"].snapshot, gaps=(Gap("timers", "no", "way"),)))
+    said = check("-w", "closes_per_second=100")
+    assert said.code == 3
+    assert said.line.startswith("TWDIAG UNKNOWN - closes_per_second was not seen")
+    # Something measured as bad is worse than something not seen.
+    assert check("-w", "closes_per_second=100", "-c", "listen=1").code == 2
+    assert check("-w", "closes_per_second=100", "-w", "listen=1").code == 1
+
+
+def test_a_rule_asked_for_by_name_has_to_look(
+    played: dict[str, Played], host: Callable[[Snapshot], None], check: Callable[..., Said]
+) -> None:
+    from twdiag.model import Gap
+
+    host(dataclasses.replace(played["idle"].snapshot, gaps=(Gap("timers", "no", "way"),)))
+    said = check("--select", "time-wait-rising")
+    assert said.code == 3
+    assert said.line == "TWDIAG UNKNOWN - time-wait-rising could not look: no"
+
+
+def test_select_and_ignore(on: Callable[..., Said]) -> None:
+    assert on("fd-limit", "--select", "close-wait-unread").code == 0
+    assert "(+" not in on("fd-limit", "--ignore", "close-wait-leak").line
+    assert on("fd-limit", "--ignore", "close-wait-leak", "--ignore", "fd-limit-near").code == 0
+
+
+def test_ports_and_processes(on: Callable[..., Said]) -> None:
+    assert on("ports-running-out", "--port", "8080").code == 2
+    assert on("ports-running-out", "--port", "81").code == 0
+    assert on("fd-limit", "--process", "leaky").code == 1
+    assert on("fd-limit", "--process", "other").code == 0
+
+
+def test_fd_ratio_looks_for_owners_only_on_request(
+    monkeypatch: pytest.MonkeyPatch, on: Callable[..., Said]
+) -> None:
+    from twdiag import sources
+
+    assert on("close-wait-young").perfdata["fd_ratio"] == "U"
+    asked: list[int] = []
+    on("close-wait-young")
+    monkeypatch.setattr(
+        sources, "add_owners", lambda snapshot, inodes: asked.extend(inodes) or snapshot
+    )
+    from twdiag.cli import run
+
+    assert run(["check", "-w", "fd_ratio=80"]) == 3  # these owners live no more
+    assert len(asked) == 5

@@ -1,0 +1,407 @@
+"""The groups of a table equal those that a naive count of its rows gives."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+
+from twdiag import flows as flows_module
+from twdiag.flows import Flows, is_loopback, is_mini
+from twdiag.groups import History
+from twdiag.table import Socket, SocketTable
+from twdiag.tcp import State
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+RANGE = {"net.ipv4.ip_local_port_range": "40000 40009"}
+V4 = ("127.0.0.1", "10.0.0.1", "10.0.0.2", "10.0.0.3")
+V6 = ("::1", "2001:db8::1", "2001:db8::2", "fe80::1%2")
+WILD = ("0.0.0.0", "::")
+LISTEN_PORTS = (80, 8080, 40000, 40003)
+PORTS = (*LISTEN_PORTS, 40001, 40002, 40005, 40009, 50000)
+
+
+@dataclass(frozen=True)
+class World:
+    """Rows and which of them are marked."""
+
+    rows: tuple[Socket, ...]
+    v6only: frozenset[int]
+    bound: frozenset[int]
+
+    @property
+    def table(self) -> SocketTable:
+        table = SocketTable.of(self.rows)
+        table.v6only, table.bound = set(self.v6only), set(self.bound)
+        return table
+
+    @property
+    def flows(self) -> Flows:
+        return Flows(self.table, RANGE)
+
+
+@st.composite
+def _connection(draw: st.DrawFn) -> Socket:
+    family = draw(st.sampled_from([V4, V6]))
+    state = draw(st.sampled_from([s for s in State if s not in (State.LISTEN, State.CLOSE)]))
+    timer = 3 if state is State.TIME_WAIT else draw(st.sampled_from([0, 1, 2]))
+    edges = st.sampled_from([0, 1, 1000, 1001, 59_000, 59_001, 60_000])
+    expires = draw(edges | st.integers(0, 60_000))
+    if timer == 2:
+        expires += 7_200_000
+    return Socket(
+        state,
+        draw(st.sampled_from(family)),
+        draw(st.sampled_from(PORTS)),
+        draw(st.sampled_from(family)),
+        draw(st.sampled_from((443, 80, 5432))),
+        timer,
+        expires,
+        inode=draw(st.integers(0, 3)),
+    )
+
+
+@st.composite
+def worlds(draw: st.DrawFn) -> World:
+    """Listeners of every kind, connections in every role, and bound sockets."""
+    rows: list[Socket] = []
+    v6only = set()
+    for address in draw(st.lists(st.sampled_from([*V4, *V6, *WILD]), max_size=5)):
+        port = draw(st.sampled_from(LISTEN_PORTS))
+        if ":" in address and draw(st.booleans()):
+            v6only.add(len(rows))
+        rows.append(Socket(State.LISTEN, address, port, "::" if ":" in address else "0.0.0.0", 0))
+    rows += draw(st.lists(_connection(), max_size=25))
+    bound = set()
+    for port in draw(st.lists(st.sampled_from(PORTS), max_size=2)):
+        bound.add(len(rows))
+        rows.append(Socket(State.CLOSE, draw(st.sampled_from(V4)), port, "0.0.0.0", 0))
+    order = draw(st.permutations(range(len(rows))))
+    places = {old: new for new, old in enumerate(order)}
+    return World(
+        tuple(rows[old] for old in order),
+        frozenset(places[old] for old in v6only),
+        frozenset(places[old] for old in bound),
+    )
+
+
+# The naive count: one row after the other, addresses as text.
+
+Key = tuple[str, int]
+
+
+def listener_of(world: World, address: str, port: int) -> Key | None:
+    """Return the listener that the kernel would give a connection to this address and port."""
+    listening = [
+        (row.local_address, number)
+        for number, row in enumerate(world.rows)
+        if row.state is State.LISTEN and row.local_port == port
+    ]
+    if any(own == address for own, _ in listening):
+        return address, port
+    if ":" not in address:
+        if any(own == "0.0.0.0" for own, _ in listening):
+            return "0.0.0.0", port
+        if any(own == "::" and number not in world.v6only for own, number in listening):
+            return "::", port
+        return None
+    return ("::", port) if any(own == "::" for own, _ in listening) else None
+
+
+def is_client(world: World, row: Socket) -> bool:
+    """Whether connect() can have chosen the local port."""
+    taken = {r.local_port for r in world.rows if r.state is State.LISTEN}
+    taken |= {world.rows[number].local_port for number in world.bound}
+    return 40000 <= row.local_port <= 40009 and row.local_port not in taken
+
+
+def naive_history(rows: Iterable[Socket]) -> History:
+    seconds, total = [0] * 60, 0
+    for row in rows:
+        if row.state is State.TIME_WAIT:
+            total += 1
+            age = 60_000 - row.expires
+            if age < 60_000:
+                seconds[59 - age // 1000] += 1
+    return History(tuple(seconds), total)
+
+
+def name(flows: Flows, number: int) -> str:
+    return flows.table.addresses.text(number)
+
+
+@given(worlds())
+def test_each_row_belongs_to_the_side_that_a_naive_look_gives(world: World) -> None:
+    flows = world.flows
+    assert list(flows.server_side) == [
+        listener_of(world, row.local_address, row.local_port) is not None for row in world.rows
+    ]
+    assert list(flows.client_side) == [
+        is_client(world, row) and listener_of(world, row.local_address, row.local_port) is None
+        for row in world.rows
+    ]
+
+
+@given(worlds())
+def test_servers_are_those_of_a_naive_count(world: World) -> None:
+    flows = world.flows
+    groups: dict[Key, list[Socket]] = {}
+    for row in world.rows:
+        key = listener_of(world, row.local_address, row.local_port)
+        if key and row.state in (State.TIME_WAIT, State.FIN_WAIT1, State.FIN_WAIT2):
+            groups.setdefault(key, []).append(row)
+    found = {
+        (name(flows, server.listener.address), server.listener.port): (
+            server.time_wait,
+            server.fin_wait1,
+            server.fin_wait2,
+            server.sockets,
+            Counter({name(flows, a): n for a, n in flows.clients_of(server.listener, 99)}),
+        )
+        for server in flows.servers
+    }
+    assert found == {
+        key: (
+            naive_history(rows),
+            sum(row.state is State.FIN_WAIT1 for row in rows),
+            sum(row.state is State.FIN_WAIT2 for row in rows),
+            len(rows),
+            Counter(row.remote_address for row in rows),
+        )
+        for key, rows in groups.items()
+    }
+    sizes = [server.sockets for server in flows.servers]
+    assert sizes == sorted(sizes, reverse=True)
+
+
+def client_groups(world: World) -> dict[tuple[str, str, int], list[Socket]]:
+    groups: dict[tuple[str, str, int], list[Socket]] = {}
+    for row in world.rows:
+        if is_client(world, row):
+            key = (row.local_address, row.remote_address, row.remote_port)
+            groups.setdefault(key, []).append(row)
+    return groups
+
+
+@given(worlds(), st.integers(0, 4), st.sampled_from([0, 1000, 2000, 60_000, 61_000]))
+def test_destinations_are_those_of_a_naive_count(world: World, least: int, delay: int) -> None:
+    flows = world.flows
+    groups = client_groups(world)
+    assert {
+        (name(flows, source), name(flows, address), port): count
+        for (source, address, port), count in flows.connections.items()
+    } == {key: len(rows) for key, rows in groups.items()}
+    assert flows.connections_left_out == 0
+    found = flows.destinations(least, delay)
+    assert {
+        (name(flows, d.source), name(flows, d.address), d.port): (
+            {state: count for state, count in d.states.items() if count},
+            d.sockets,
+            d.time_wait,
+            d.young,
+        )
+        for d in found
+    } == {
+        key: (
+            Counter(row.state for row in rows),
+            len(rows),
+            naive_history(rows),
+            sum(
+                row.state is State.TIME_WAIT and row.expires > 60_000 - delay and row.expires > 0
+                if delay <= 60_000
+                else row.state is State.TIME_WAIT
+                for row in rows
+            ),
+        )
+        for key, rows in groups.items()
+        if len(rows) >= least
+    }
+    assert [d.sockets for d in found] == sorted((d.sockets for d in found), reverse=True)
+
+
+@given(worlds())
+def test_live_inodes_are_those_of_live_sockets_to_the_destination(world: World) -> None:
+    flows = world.flows
+    live = (State.ESTABLISHED, State.SYN_SENT, State.CLOSE_WAIT, State.FIN_WAIT2)
+    groups = client_groups(world)
+    for destination in flows.destinations(1):
+        key = (
+            name(flows, destination.source),
+            name(flows, destination.address),
+            destination.port,
+        )
+        inodes = [row.inode for row in groups[key] if row.state in live and row.inode]
+        assert flows.live_inodes(destination, 99) == inodes
+        assert flows.live_inodes(destination, 2) == inodes[:2]
+
+
+@given(worlds())
+def test_closes_count_every_time_wait_of_the_namespace(world: World) -> None:
+    assert world.flows.closes == naive_history(world.rows)
+
+
+@given(worlds())
+def test_client_endpoints_are_distinct_ports_of_each_address(world: World) -> None:
+    flows = world.flows
+    assert {(name(flows, a), port) for a, port in flows.client_endpoints()} == {
+        (row.local_address, row.local_port) for row in world.rows if is_client(world, row)
+    }
+    fixed = [row.local_port != 0 and not 40000 <= row.local_port <= 40009 for row in world.rows]
+    assert list(flows.fixed_ports) == fixed
+
+
+@given(worlds(), st.integers(0, 12))
+@settings(max_examples=100)
+def test_a_host_with_very_many_connections_loses_only_small_destinations(
+    world: World, most: int
+) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(flows_module, "_MANY_ROWS", most)
+        patch.setattr(flows_module, "_SAMPLE", 0)
+        patch.setattr(flows_module, "_FEW_SOCKETS", 3)
+        flows = Flows(world.table, {"net.ipv4.ip_local_port_range": "40000 40009"})
+        patch.setattr(type(flows.budget), "ports", 100)
+        naive = {key: len(rows) for key, rows in client_groups(world).items()}
+        found = {
+            (name(flows, source), name(flows, address), port): count
+            for (source, address, port), count in flows.connections.items()
+        }
+        assert found.items() <= naive.items()
+        assert {key for key, count in naive.items() if count >= 3} <= found.keys()
+        assert flows.connections_left_out == sum(naive.values()) - sum(found.values())
+        largest = flows.destinations(3)
+        assert [d.sockets for d in largest] == sorted(
+            (count for count in naive.values() if count >= 3), reverse=True
+        )
+
+
+def test_a_host_with_very_many_destinations_shows_the_largest() -> None:
+    rows = [
+        Socket(State.ESTABLISHED, "10.0.0.1", 40000 + copy, f"10.1.{n // 250}.{n % 250}", 443)
+        for n in range(400)
+        for copy in range(2 if n % 2 else 1)
+    ]
+    found = Flows(SocketTable.of(rows), RANGE).destinations(1)
+    assert len(found) == 250
+    assert [d.sockets for d in found] == [2] * 200 + [1] * 50
+
+
+def test_more_local_addresses_than_a_byte_numbers() -> None:
+    rows = [
+        Socket(State.ESTABLISHED, f"10.1.{n // 250}.{n % 250}", 40000, "10.9.9.9", 443)
+        for n in range(700)
+    ]
+    flows = Flows(SocketTable.of(rows), RANGE)
+    assert len(flows.connections) == 700
+    assert {name(flows, source) for source, _, _ in flows.connections} == {
+        row.local_address for row in rows
+    }
+
+
+def test_an_empty_table_has_no_groups() -> None:
+    flows = Flows(SocketTable(), {})
+    assert (flows.servers, flows.destinations(0), flows.connections) == ([], [], Counter())
+    assert flows.closes == History((0,) * 60, 0)
+    assert flows.server_side == flows.client_side == b""
+    assert flows.client_endpoints() == set()
+    assert flows.find_listener(0, 80) is None
+
+
+# Cases that the property once missed or that stand for a rule of the kernel.
+
+TIME_WAIT = Socket(State.TIME_WAIT, "10.0.0.1", 80, "10.0.0.2", 5000, 3, 59_500)
+
+
+def one_server(*rows: Socket, v6only: Iterable[int] = ()) -> list[tuple[str, int]]:
+    flows = World(rows, frozenset(v6only), frozenset()).flows
+    return [(name(flows, s.listener.address), s.sockets) for s in flows.servers]
+
+
+def listening(address: str, port: int = 80) -> Socket:
+    return Socket(State.LISTEN, address, port, "::" if ":" in address else "0.0.0.0", 0)
+
+
+def test_a_dual_stack_listener_takes_ipv4() -> None:
+    assert one_server(listening("::"), TIME_WAIT) == [("::", 1)]
+    assert one_server(listening("::"), TIME_WAIT, v6only=[0]) == []
+
+
+def test_mapped_rows_are_ipv4_rows() -> None:
+    mapped = TIME_WAIT._replace(local_address="::ffff:10.0.0.1", remote_address="::ffff:10.0.0.2")
+    assert one_server(listening("::"), mapped, TIME_WAIT) == [("::", 2)]
+    assert one_server(listening("::ffff:0.0.0.0"), mapped) == [("0.0.0.0", 1)]
+
+
+def test_one_copy_without_v6only_makes_a_shared_listener_dual_stack() -> None:
+    assert one_server(listening("::"), listening("::"), TIME_WAIT, v6only=[0]) == [("::", 1)]
+
+
+@pytest.mark.parametrize("turn", [1, -1])
+def test_the_most_specific_listener_takes_the_connection(turn: int) -> None:
+    listeners = [listening("::"), listening("0.0.0.0"), listening("10.0.0.1")][::turn]
+    assert one_server(*listeners, TIME_WAIT) == [("10.0.0.1", 1)]
+    other = TIME_WAIT._replace(local_address="10.0.0.9")
+    assert one_server(*listeners, other) == [("0.0.0.0", 1)]
+
+
+def test_the_port_of_a_listener_on_another_address_is_no_server_s() -> None:
+    outgoing = Socket(State.TIME_WAIT, "10.77.0.1", 40000, "10.77.0.2", 443, 3, 1000)
+    flows = World((listening("127.0.0.1", 40000), outgoing), frozenset(), frozenset()).flows
+    assert flows.servers == []
+    assert list(flows.server_side) == [1, 0]
+    assert flows.budget.blocked == {40000}
+
+
+def test_copies_of_a_listener_are_one() -> None:
+    flows = World((listening("0.0.0.0"),) * 3, frozenset(), frozenset()).flows
+    (listener,) = flows.listeners.values()
+    assert listener.rows == (0, 1, 2)
+
+
+def test_an_mptcp_connection_and_its_subflow_are_one_user_of_a_port() -> None:
+    subflow = Socket(State.ESTABLISHED, "10.0.0.1", 40001, "10.0.0.2", 443)
+    table = SocketTable.of([subflow, subflow._replace(state=State.CLOSE_WAIT)])
+    table.mptcp = {1}
+    flows = Flows(table, RANGE)
+    assert list(flows.connections.values()) == [1]
+    (destination,) = flows.destinations(1)
+    assert {state for state, count in destination.states.items() if count} == {State.ESTABLISHED}
+
+
+# Histories.
+
+
+@given(st.lists(st.integers(0, 50), min_size=60, max_size=60))
+@example([0] * 50 + [100] + [0] * 9)
+def test_rates_of_a_history(seconds: list[int]) -> None:
+    history = History(tuple(seconds), sum(seconds))
+    ordered = sorted(seconds[50:])
+    assert history.mean == pytest.approx(sum(seconds) / 60)
+    assert history.before == pytest.approx(sum(seconds[:50]) / 50)
+    assert history.recent == (ordered[4] + ordered[5]) / 2
+
+
+def test_one_burst_is_no_sustained_rate() -> None:
+    assert History((0,) * 59 + (1000,), 1000).recent == 0
+
+
+def test_loopback_and_mini_sockets() -> None:
+    table = SocketTable.of(
+        [
+            Socket(State.FIN_WAIT2, "127.9.9.9", 1, "::1", 2, 3),
+            Socket(State.FIN_WAIT2, "128.0.0.1", 1, "::2", 2, 2),
+        ]
+    )
+    assert [is_loopback(table, number) for number in (*table.src, *table.dst)] == [
+        True,
+        False,
+        True,
+        False,
+    ]
+    assert [is_mini(table, row) for row in (0, 1)] == [True, False]

@@ -1,0 +1,191 @@
+"""CLOSE_WAIT by why it waits, how long, and who holds it."""
+
+from __future__ import annotations
+
+import pytest
+
+from twdiag.half_closed import (
+    Holder,
+    Kind,
+    Waiting,
+    close_waits,
+    earlier_waits,
+    holders,
+    identity,
+)
+from twdiag.model import Gap, Host, Owner, Snapshot, TcpInfo
+from twdiag.table import TIMER_KEEPALIVE, Socket, SocketTable
+from twdiag.tcp import State
+
+LISTEN = Socket(State.LISTEN, "0.0.0.0", 80, "0.0.0.0", 0)
+SERVED = Socket(State.CLOSE_WAIT, "10.0.0.1", 80, "10.0.0.9", 5000, inode=7, cookie=70)
+CLIENT = Socket(State.CLOSE_WAIT, "10.0.0.1", 40000, "10.0.0.9", 443, inode=8, cookie=80)
+
+
+def snapshot(*rows: Socket, **fields: object) -> Snapshot:
+    defaults: dict[str, object] = {"taken_at": 100.0}
+    return Snapshot(
+        host=Host("h", "6.18"),
+        source="netlink",
+        sockets=SocketTable.of(rows),
+        **(defaults | fields),  # type: ignore[arg-type]
+    )
+
+
+def only(*rows: Socket, **fields: object) -> Waiting:
+    (waiting,) = close_waits(snapshot(LISTEN, *rows, **fields))
+    return waiting
+
+
+@pytest.mark.parametrize(
+    ("row", "kind"),
+    [
+        (SERVED, Kind.LEAKED),
+        (CLIENT, Kind.LEAKED),
+        (SERVED._replace(recv_q=101), Kind.UNREAD),
+        (CLIENT._replace(recv_q=101), Kind.UNREAD),
+        (CLIENT._replace(recv_q=1), Kind.IDLE_POOL),
+        (CLIENT._replace(recv_q=25), Kind.IDLE_POOL),
+        (CLIENT._replace(recv_q=32), Kind.IDLE_POOL),
+        (CLIENT._replace(recv_q=2), Kind.UNREAD),
+        (SERVED._replace(recv_q=1), Kind.UNREAD),
+        (SERVED._replace(inode=0, recv_q=1), Kind.NEVER_ACCEPTED),
+        (SERVED._replace(inode=0), Kind.NEVER_ACCEPTED),
+    ],
+)
+def test_close_waits_are_sorted_by_why_they_wait(row: Socket, kind: Kind) -> None:
+    waiting = only(row)
+    assert waiting.kind is kind
+    assert waiting.server == (row.local_port == 80)
+    assert waiting.row == 1
+
+
+def test_an_mptcp_connection_without_inode_was_accepted() -> None:
+    seen = snapshot(SERVED._replace(inode=0))
+    seen.sockets.mptcp = {0}
+    assert close_waits(seen)[0].kind is Kind.LEAKED
+
+
+def test_other_states_do_not_wait() -> None:
+    rows = [SERVED._replace(state=state) for state in State if state is not State.CLOSE_WAIT]
+    assert close_waits(snapshot(*rows)) == []
+    assert close_waits(snapshot()) == []
+
+
+def test_the_bounds_of_the_age_come_from_tcp_info() -> None:
+    info = {70: TcpInfo(last_data_sent=1, last_data_recv=40_500, last_ack_recv=12_000)}
+    waiting = only(SERVED, tcp_info=info)
+    assert (waiting.age_min, waiting.age_max) == (12.0, 40.5)
+
+
+def test_without_tcp_info_there_is_no_bound() -> None:
+    waiting = only(SERVED, tcp_info={71: TcpInfo(1, 2, 3)})
+    assert (waiting.age_min, waiting.age_max) == (None, None)
+
+
+def test_with_keepalive_there_is_no_lower_bound() -> None:
+    row = SERVED._replace(timer=TIMER_KEEPALIVE)
+    waiting = only(row, tcp_info={70: TcpInfo(1, 40_000, 12_000)})
+    assert (waiting.age_min, waiting.age_max) == (None, 40.0)
+
+
+def test_a_fresh_one_is_zero_seconds_old_and_not_of_unknown_age() -> None:
+    assert only(SERVED, tcp_info={70: TcpInfo(0, 0, 0)}).age_min == 0.0
+
+
+# Two samples.
+
+
+def test_a_socket_that_waited_before_is_at_least_as_old_as_the_sample() -> None:
+    earlier = snapshot(SERVED, taken_at=70.0)
+    waiting = only(SERVED, earlier=earlier)
+    assert (waiting.age_min, waiting.new) == (30.0, False)
+    older = only(SERVED, earlier=earlier, tcp_info={70: TcpInfo(0, 50_000, 45_000)})
+    assert older.age_min == 45.0
+    kept_alive = SERVED._replace(timer=TIMER_KEEPALIVE)
+    waiting = only(kept_alive, earlier=earlier, tcp_info={70: TcpInfo(0, 50_000, 45_000)})
+    assert (waiting.age_min, waiting.age_max) == (30.0, 50.0)
+
+
+@pytest.mark.parametrize(
+    "before",
+    [
+        SERVED._replace(state=State.ESTABLISHED),
+        SERVED._replace(cookie=71),
+        SERVED._replace(remote_port=5001),
+        SERVED._replace(remote_address="10.0.0.8"),
+    ],
+)
+def test_a_socket_that_did_not_wait_before_is_new(before: Socket) -> None:
+    waiting = only(SERVED, earlier=snapshot(before, taken_at=70.0))
+    assert (waiting.age_min, waiting.new) == (None, True)
+
+
+def test_one_sample_knows_of_nothing_new() -> None:
+    assert only(SERVED).new is None
+    assert earlier_waits(snapshot(SERVED), State.CLOSE_WAIT) is None
+
+
+def test_a_sample_that_did_not_see_sockets_tells_nothing() -> None:
+    blind = snapshot(taken_at=70.0, gaps=(Gap("sockets", "why", "how"),))
+    assert only(SERVED, earlier=blind).new is None
+
+
+def test_identity_outlives_the_table_and_its_numbering() -> None:
+    six = SERVED._replace(local_address="2001:db8::1", remote_address="2001:db8::2")
+    first = snapshot(six)
+    second = snapshot(LISTEN, six._replace(local_address="2001:db8::7", cookie=9), six)
+    assert identity(first, 0) == identity(second, 2)
+    assert identity(first, 0) != identity(second, 1)
+
+
+def test_without_cookies_the_inode_is_the_identity() -> None:
+    row = SERVED._replace(cookie=0)
+    assert identity(snapshot(row), 0) == identity(snapshot(LISTEN, row), 1)
+    assert identity(snapshot(row), 0) != identity(snapshot(row._replace(inode=6)), 0)
+
+
+# Holders.
+
+
+def waits(*bounds: tuple[float | None, float | None, bool | None]) -> tuple[Waiting, ...]:
+    return tuple(
+        Waiting(row, Kind.LEAKED, True, low, high, new)
+        for row, (low, high, new) in enumerate(bounds)
+    )
+
+
+def test_a_holder_is_as_old_as_all_of_its_sockets() -> None:
+    holder = Holder(None, 0, waits((5.0, 9.0, None), (3.0, 8.0, None)))
+    assert (holder.age_min, holder.age_max) == (3.0, 9.0)
+    assert holder.new() is None
+
+
+def test_a_socket_of_unknown_age_leaves_its_holder_without_that_bound() -> None:
+    holder = Holder(None, 0, waits((5.0, 9.0, True), (None, 8.0, False), (4.0, None, True)))
+    assert (holder.age_min, holder.age_max) == (None, None)
+    assert holder.new() == 2
+
+
+def test_sockets_are_grouped_by_process_and_the_rest_by_user() -> None:
+    shop, cart = Owner(10, "shop", "www"), Owner(11, "cart", "www")
+    rows = [
+        SERVED._replace(inode=1),
+        SERVED._replace(inode=2, uid=33),
+        SERVED._replace(inode=3, uid=33),
+        SERVED._replace(inode=4, uid=33),
+        SERVED._replace(inode=5, uid=44),
+        SERVED._replace(inode=6),
+    ]
+    seen = snapshot(*rows, owners={1: (shop, cart), 6: (cart,)})
+    groups = holders(seen, close_waits(seen))
+    assert [(h.owner, h.uid, [w.row for w in h.sockets]) for h in groups] == [
+        (None, 33, [1, 2, 3]),
+        (shop, 0, [0]),
+        (None, 44, [4]),
+        (cart, 0, [5]),
+    ]
+
+
+def test_without_sockets_there_is_no_holder() -> None:
+    assert holders(snapshot(), []) == []
