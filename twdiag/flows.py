@@ -7,6 +7,7 @@ groups, never for rows.
 
 from __future__ import annotations
 
+from array import array
 from collections import Counter
 from functools import cached_property
 from itertools import compress
@@ -30,7 +31,6 @@ from twdiag.table import TIMER_TIME_WAIT, is_ipv6
 from twdiag.tcp import TIME_WAIT_SECONDS, State
 
 if TYPE_CHECKING:
-    from array import array
     from collections.abc import Iterable, Mapping
 
     from twdiag.connections import Tuple3
@@ -47,8 +47,11 @@ _SECOND_OF: Final = (
 _MOMENT_OF_STATE: Final = bytes(
     0 if number == State.TIME_WAIT else NOT_TIMED | number & 0x7F for number in range(256)
 )
+_SAMPLE: Final = 8_192
 _ALL_BITS: Final = b"\x00\xff" + bytes(254)
 _USABLE, _LISTENING, _FIXED = 1, 2, 4
+_FIRST_NUMBER: Final = 8
+_NUMBERED: Final = 31
 _HAS_BIT: Final = {
     bit: bytes(1 if number & bit else 0 for number in range(256))
     for bit in (_USABLE, _LISTENING, _FIXED)
@@ -87,14 +90,23 @@ class Flows:
 
     @cached_property
     def _port_kinds(self) -> bytes:
-        """For each row what its local port is: bits _USABLE, _LISTENING, _FIXED; one look-up."""
+        """For each row what its local port is, by one look-up.
+
+        Bits _USABLE, _LISTENING and _FIXED, and above them the number of the listening port, 0 for
+        those beyond the first _NUMBERED.
+        """
         budget = self.budget
         kinds = bytearray(budget.usable_mask)
         kinds[1 : budget.low] = bytes([_FIXED]) * (budget.low - 1)
         kinds[budget.high + 1 :] = bytes([_FIXED]) * (0xFFFF - budget.high)
         for port in self._ports:
-            kinds[port] |= _LISTENING
+            kinds[port] |= _LISTENING | self._port_numbers.get(port, 0)
         return looked_up(bytes(kinds), self.table.sport)
+
+    @cached_property
+    def _port_numbers(self) -> dict[int, int]:
+        numbered = sorted(self._ports)[:_NUMBERED]
+        return {port: number * _FIRST_NUMBER for number, port in enumerate(numbered, start=1)}
 
     @property
     def fixed_ports(self) -> bytes:
@@ -222,8 +234,25 @@ class Flows:
         closing = self.table.mask(State.TIME_WAIT, State.FIN_WAIT1, State.FIN_WAIT2)
         mask = both(closing, self.server_side)
         if any(found is not listener for found in self._listener_of.values()):
-            mask = both(mask, self._of({k for k, v in self._listener_of.items() if v is listener}))
-        return Counter(_chosen(self.table.dst, mask)).most_common(most)
+            mask = both(mask, self._at(listener))
+        remote = array("Q", _chosen(self.table.dst, mask))
+        # A busy client is in any sample; counting every client of a busy server would take more
+        # memory than all the rest.
+        sample = remote[:: max(1, len(remote) // _SAMPLE)]
+        likely = {address for address, _ in Counter(sample).most_common(4 * most)}
+        return Counter(filter(likely.__contains__, remote)).most_common(most)
+
+    def _at(self, listener: Listener) -> bytes:
+        """Return the mask of connected rows that belong to a listener."""
+        number = self._port_numbers.get(listener.port)
+        own = {key for key, found in self._listener_of.items() if found is listener}
+        others = {key & 0xFFFF for key in self._listener_of if key not in own}
+        if number is None or listener.port in others:
+            return self._of(own)
+        wanted = bytes(
+            1 if kind // _FIRST_NUMBER * _FIRST_NUMBER == number else 0 for kind in range(256)
+        )
+        return without(self._port_kinds.translate(wanted), self._unconnected)
 
     @cached_property
     def _live(self) -> bytes:

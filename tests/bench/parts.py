@@ -9,7 +9,7 @@ from . import commands, sockets
 from .measure import Launcher, Setting, available, in_turn, run_rounds
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Sequence
 
     from .commands import Command
     from .measure import Run
@@ -31,9 +31,7 @@ _NAIVE_ABOVE: Final = 50_000
 _MOST_ATTEMPTS: Final = 12
 
 
-def scale(
-    kind: str, size: int, rounds: int, processes: int, say: Callable[[str], None]
-) -> Setting:
+def scale(kind: str, size: int, rounds: int, processes: int, say: Callable[[str], None]) -> Setting:
     """Measure on a host with so many TIME_WAITs.
 
     They live for 60 s, so they are made again, in a fresh namespace, whenever the rounds that are
@@ -50,7 +48,9 @@ def scale(
                 say(f"made in {made.seconds:.0f} s; measuring")
             while plan:
                 number, command = plan[0]
-                expected = max((r.wall for r in setting.runs if r.command == command.name), default=0)
+                expected = max(
+                    (r.wall for r in setting.runs if r.command == command.name), default=0
+                )
                 if size and time.monotonic() + 1.2 * expected > made.complete_until:
                     break
                 before = sockets.count_time_wait()

@@ -177,7 +177,7 @@ AGAIN: Final = (
         Only overlapping addresses count: a TIME_WAIT on 10.77.0.1:7000 blocks 0.0.0.0, [::] and
         10.77.0.1, and leaves 127.0.0.1:7000 free.
 
-        `twdiag port N` says who holds a port and until when.
+        `twdiag diagnose --port N` says what is left on a port and until when.
         """,
         see=("who-should-close", "TIME_WAIT", "reuseaddr-always-helps", "restart-blocked"),
         cites=(

@@ -1,0 +1,555 @@
+"""The --state file: growth between runs, and every way in which a file can be bad."""
+
+from __future__ import annotations
+
+import dataclasses
+import fcntl
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from twdiag import state
+from twdiag.cli import files, memory
+from twdiag.model import Owner
+from twdiag.table import Socket, SocketTable
+from twdiag.tcp import State
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from twdiag.model import Snapshot
+
+    from ..conftest import Played
+    from .conftest import Said
+
+NOW = state.Moment("boot-1", 1000.0, 1_700_000_000.0, 42)
+
+
+class Clock:
+    """The moment that runs of `check` take for now."""
+
+    def __init__(self) -> None:
+        self.moment = NOW
+
+    def pass_(self, seconds: float) -> None:
+        """Let time pass."""
+        moment = self.moment
+        self.moment = moment._replace(uptime=moment.uptime + seconds, wall=moment.wall + seconds)
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    """A clock that only moves when told to."""
+    found = Clock()
+    monkeypatch.setattr(memory, "moment", lambda: found.moment)
+    return found
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> str:
+    """Where the state is."""
+    return str(tmp_path / "state")
+
+
+def waits(number: int, first: int = 0) -> list[Socket]:
+    return [
+        Socket(
+            State.CLOSE_WAIT, "10.0.0.1", 80, "10.0.0.2", 40_000 + n, inode=900 + n, cookie=n + 1
+        )
+        for n in range(first, first + number)
+    ]
+
+
+def with_rows(snapshot: Snapshot, rows: list[Socket], **changes: Any) -> Snapshot:
+    changes = {"sockets": SocketTable.of(rows), "tcp_info": {}, "owners": {}} | changes
+    return dataclasses.replace(snapshot, **changes)
+
+
+@pytest.fixture
+def idle(played: dict[str, Played]) -> Snapshot:
+    """A host without any trouble."""
+    return played["idle"].snapshot
+
+
+def test_the_first_run_compares_nothing(
+    idle: Snapshot, host: Callable[[Snapshot], None], check: Callable[..., Said], file: str
+) -> None:
+    host(with_rows(idle, waits(3)))
+    said = check("--state", file)
+    assert said.code == 0
+    assert said.perfdata["new_close_wait"] == "U"
+    assert said.perfdata["new_listen_overflows"] == "U"
+    assert "new_close_wait" not in check().perfdata
+
+
+def test_growth_is_counted(
+    idle: Snapshot,
+    host: Callable[[Snapshot], None],
+    check: Callable[..., Said],
+    file: str,
+    clock: Clock,
+) -> None:
+    host(with_rows(idle, waits(3), counters={"TcpExt.ListenOverflows": 5}))
+    check("--state", file)
+    clock.pass_(60)
+    host(with_rows(idle, waits(6, first=1), counters={"TcpExt.ListenOverflows": 12}))
+    said = check("--state", file, "-w", "new_close_wait=3", "-c", "new_listen_overflows=6")
+    assert said.code == 2
+    assert said.line.startswith("TWDIAG CRITICAL - new_listen_overflows is 7, outside 6")
+    assert said.perfdata["new_close_wait"] == "4;3;;0"
+    # The two that were there before have waited for a minute at least.
+    assert said.perfdata["close_wait_age"] == "60s;;;0"
+
+
+def test_an_overflow_between_two_runs_is_critical(
+    idle: Snapshot,
+    host: Callable[[Snapshot], None],
+    check: Callable[..., Said],
+    file: str,
+    clock: Clock,
+) -> None:
+    name = "TcpExt.TCPTimeWaitOverflow"
+    host(dataclasses.replace(idle, counters={name: 100}))
+    assert check("--state", file).code == 0
+    clock.pass_(60)
+    assert check("--state", file).code == 0
+    clock.pass_(60)
+    host(dataclasses.replace(idle, counters={name: 123}))
+    said = check("--state", file, "-v")
+    assert said.code == 2
+    assert "23 sockets lost their TIME_WAIT" in said.out
+    clock.pass_(60)
+    assert check("--state", file).code == 0
+
+
+def test_time_to_emfile(
+    idle: Snapshot,
+    host: Callable[[Snapshot], None],
+    check: Callable[..., Said],
+    file: str,
+    clock: Clock,
+) -> None:
+    rows = waits(60)
+
+    def holding(fds: int) -> Snapshot:
+        owner = Owner(os.getpid(), "leaky", "root", fds, 100)
+        return with_rows(idle, rows, owners={row.inode: (owner,) for row in rows})
+
+    host(holding(82))
+    check("--state", file)
+    clock.pass_(60)
+    host(holding(85))
+    said = check("--state", file, "-v", "--select", "fd-limit-near")
+    assert "the limit is reached in 5 min" in said.out
+    # A process of the same number that began later is another one.
+    data = json.loads(Path(file).read_text())
+    data["processes"][0][0] -= 1
+    Path(file).write_text(json.dumps(data))
+    clock.pass_(60)
+    host(holding(88))
+    assert "limit is reached" not in check("--state", file, "-v").out
+
+
+def test_a_reboot_is_noticed(
+    idle: Snapshot,
+    host: Callable[[Snapshot], None],
+    check: Callable[..., Said],
+    file: str,
+    clock: Clock,
+) -> None:
+    name = "TcpExt.TCPTimeWaitOverflow"
+    host(dataclasses.replace(idle, counters={name: 0}))
+    check("--state", file)
+    clock.moment = NOW._replace(boot="boot-2", uptime=2000.0)
+    host(dataclasses.replace(idle, counters={name: 50}))
+    said = check("--state", file, "-v")
+    assert said.code == 0
+    assert "NOTE: nothing is compared with the last run: the host was started again" in said.out
+
+
+@pytest.mark.parametrize(
+    ("change", "why"),
+    [
+        ({"netns": 43}, "another network namespace"),
+        ({"uptime": 999.0}, "not in the past"),
+        ({"uptime": 1000.0 + 90_000}, "the last run was 25 h ago"),
+    ],
+)
+def test_what_cannot_be_compared(
+    change: dict[str, Any],
+    why: str,
+    idle: Snapshot,
+    host: Callable[[Snapshot], None],
+    check: Callable[..., Said],
+    file: str,
+    clock: Clock,
+) -> None:
+    host(dataclasses.replace(idle, counters={"TcpExt.ListenOverflows": 1}))
+    check("--state", file)
+    clock.moment = NOW._replace(**change)
+    said = check("--state", file, "-v")
+    assert why in said.out
+    assert said.perfdata["new_listen_overflows"] == "U"
+
+
+@pytest.mark.parametrize("step", [-7200.0, 7200.0])
+def test_a_clock_step_is_no_age(
+    step: float,
+    idle: Snapshot,
+    host: Callable[[Snapshot], None],
+    check: Callable[..., Said],
+    file: str,
+    clock: Clock,
+) -> None:
+    host(with_rows(idle, waits(3)))
+    check("--state", file)
+    clock.pass_(60)
+    clock.moment = clock.moment._replace(wall=clock.moment.wall + step)
+    said = check("--state", file, "-v")
+    assert f"the clock was set by {step:+,.0f} s" in said.out
+    assert said.perfdata["close_wait_age"] == "60s;;;0"
+
+
+def test_a_counter_that_fell_is_another_counter(
+    idle: Snapshot,
+    host: Callable[[Snapshot], None],
+    check: Callable[..., Said],
+    file: str,
+    clock: Clock,
+) -> None:
+    host(dataclasses.replace(idle, counters={"TcpExt.ListenOverflows": 1000}))
+    check("--state", file)
+    clock.pass_(60)
+    host(dataclasses.replace(idle, counters={"TcpExt.ListenOverflows": 3}))
+    assert check("--state", file).perfdata["new_listen_overflows"] == "U"
+
+
+def test_too_many_sockets_are_not_remembered_in_part(
+    monkeypatch: pytest.MonkeyPatch,
+    idle: Snapshot,
+    host: Callable[[Snapshot], None],
+    check: Callable[..., Said],
+    file: str,
+    clock: Clock,
+) -> None:
+    monkeypatch.setattr(state, "MOST_ROWS", 10)
+    host(with_rows(idle, waits(11)))
+    check("--state", file)
+    clock.pass_(60)
+    said = check("--state", file)
+    assert said.perfdata["new_close_wait"] == "U"
+    assert json.loads(Path(file).read_text())["rows"] is None
+
+
+def test_another_source_is_not_compared_socket_by_socket(
+    idle: Snapshot,
+    host: Callable[[Snapshot], None],
+    check: Callable[..., Said],
+    file: str,
+    clock: Clock,
+) -> None:
+    host(with_rows(idle, waits(3), source="proc"))
+    check("--state", file)
+    clock.pass_(60)
+    host(with_rows(idle, waits(3)))
+    said = check("--state", file)
+    assert said.perfdata["new_close_wait"] == "U"
+    assert said.perfdata["new_listen_overflows"] != "U"
+
+
+def test_a_full_file_stays_below_its_bound(idle: Snapshot) -> None:
+    rows = [
+        Socket(
+            State.CLOSE_WAIT,
+            "2001:db8:aaaa:bbbb:cccc:dddd:eeee:ffff",
+            65535,
+            "2001:db8:aaaa:bbbb:cccc:dddd:eeee:fffe",
+            65535,
+            inode=2**32 - 1,
+            cookie=2**64 - 1,
+        )
+    ] * state.MOST_ROWS
+    owner = Owner(4_194_304, "\U0001f600" * 15, "u" * 32, 1_000_000, 1_000_000)
+    processes = [state.Process(2**40, owner)] * 1000
+    data = state.to_data(with_rows(idle, rows), NOW, processes, "CRITICAL")
+    raw = json.dumps(data).encode()
+    assert len(raw) <= state.MOST_BYTES
+    found = state.from_data(json.loads(raw))
+    assert found.table is not None
+    assert len(found.table) == state.MOST_ROWS
+    assert len(found.processes) == state.MOST_OWNERS
+
+
+BAD = [
+    b"",
+    b"{",
+    b"null",
+    b"[]",
+    b"{}",
+    b"\xff\xfe",
+    b'{"schema": "twdiag-state/2"}',
+    b'{"schema": "twdiag-state/1"}',
+    b"[" * 100_000,
+    b'{"a":' * 5000,
+    b"root:x:0:0:root:/root:/bin/bash\n",
+    b" " * (state.MOST_BYTES + 1),
+]
+
+
+@pytest.mark.parametrize("content", BAD, ids=lambda c: repr(c[:20]))
+def test_a_foreign_file_is_a_fresh_start(
+    content: bytes, on: Callable[..., Said], file: str
+) -> None:
+    Path(file).write_bytes(content)
+    said = on("idle", "--state", file, "-v")
+    assert said.code == 0
+    assert f"NOTE: the state file {file} is not used and starts afresh" in said.out
+    assert "NOTE" not in on("idle", "--state", file, "-v").out
+
+
+def test_a_truncated_file_is_a_fresh_start(on: Callable[..., Said], file: str) -> None:
+    on("close-wait-leak", "--state", file)
+    whole = Path(file).read_bytes()
+    for length in range(0, len(whole) - 1, 7):
+        Path(file).write_bytes(whole[:length])
+        assert on("close-wait-leak", "--state", file).code == 0
+
+
+PLACES = ["boot", "uptime", "wall", "netns", "source", "counters", "rows", "processes", "status"]
+junk = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
+    lambda inner: st.lists(inner, max_size=8) | st.dictionaries(st.text(max_size=5), inner),
+    max_leaves=8,
+)
+
+
+@given(place=st.sampled_from(PLACES), value=junk)
+def test_any_value_anywhere(place: str, value: object, played: dict[str, Played]) -> None:
+    data = state.to_data(played["close-wait-leak"].snapshot, NOW, (), "OK") | {place: value}
+    try:
+        found = state.from_data(data)
+    except state.Foreign:
+        return
+    now = NOW._replace(uptime=1e6, wall=1e9)
+    state.why_not_comparable(found, now)
+    state.clock_step(found, now)
+    snapshot = played["close-wait-leak"].snapshot
+    assert state.earlier_sample(found, now, snapshot, {}).taken_at
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=40)
+@given(content=st.binary(max_size=300), at=st.integers(0, 400))
+def test_any_bytes(content: bytes, at: int, on: Callable[..., Said], tmp_path: Path) -> None:
+    file = tmp_path / "any"
+    on("close-wait-leak", "--state", str(file))
+    whole = file.read_bytes()
+    file.write_bytes(whole[:at] + content + whole[at + len(content) :])
+    said = on("close-wait-leak", "--state", str(file))
+    assert said.code == 0
+    assert said.out.count("\n") == 1
+    assert not said.err
+
+
+def test_a_link_is_not_followed(on: Callable[..., Said], file: str, tmp_path: Path) -> None:
+    target = tmp_path / "target"
+    target.write_text("precious")
+    os.symlink(target, file)
+    said = on("idle", "--state", file)
+    assert said.code == 3
+    assert "is not a plain file" in said.out
+    assert target.read_text() == "precious"
+    os.unlink(file)
+    os.unlink(f"{file}.lock")
+    os.symlink(target, f"{file}.lock")
+    assert on("idle", "--state", file).code == 3
+
+
+def test_a_pipe_does_not_hang(on: Callable[..., Said], file: str) -> None:
+    os.mkfifo(file)
+    assert on("idle", "--state", file).code == 3
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a file away")
+def test_the_file_of_another_user_is_refused(on: Callable[..., Said], file: str) -> None:
+    on("idle", "--state", file)
+    os.chown(file, 65534, 65534)
+    said = on("idle", "--state", file)
+    assert said.code == 3
+    assert "belongs to another user" in said.out
+
+
+def test_a_folder_that_is_not_there(on: Callable[..., Said]) -> None:
+    said = on("ports-running-out", "--state", "/nonexistent/state")
+    assert said.code == 3
+    assert "the state file /nonexistent/state cannot be locked: No such file" in said.out
+
+
+def test_a_disk_that_is_full_hides_no_problem(
+    monkeypatch: pytest.MonkeyPatch, on: Callable[..., Said], file: str
+) -> None:
+    def full(path: str, data: bytes, mode: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(files, "replace", full)
+    said = on("idle", "--state", file)
+    assert said.code == 3
+    assert said.line.startswith("TWDIAG UNKNOWN - the state file ")
+    assert "No space left on device" in on("idle", "--state", file, "-v").out
+    said = on("ports-running-out", "--state", file, "-v")
+    assert said.code == 2
+    assert "UNKNOWN: the state file" in said.out
+
+
+def test_the_file_is_private(on: Callable[..., Said], file: str) -> None:
+    on("idle", "--state", file)
+    assert os.stat(file).st_mode & 0o777 == 0o600
+    assert os.stat(f"{file}.lock").st_mode & 0o777 == 0o600
+
+
+def test_a_locked_file_is_waited_for_and_then_given_up(
+    monkeypatch: pytest.MonkeyPatch, on: Callable[..., Said], file: str
+) -> None:
+    on("idle", "--state", file)
+    monkeypatch.setattr(memory, "LOCK_SECONDS", 0.2)
+    with open(f"{file}.lock") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        began = time.monotonic()
+        said = on("idle", "--state", file)
+        assert time.monotonic() - began < 2
+    assert said.code == 3
+    assert said.line.startswith("TWDIAG UNKNOWN - another run holds the state file")
+    assert on("idle", "--state", file).code == 0
+
+
+def test_two_runs_at_a_time_take_turns(on: Callable[..., Said], file: str) -> None:
+    on("idle", "--state", file)
+    lock = os.open(f"{file}.lock", os.O_RDWR)
+    fcntl.flock(lock, fcntl.LOCK_EX)
+    helper = os.fork()
+    if helper == 0:
+        time.sleep(0.3)
+        os._exit(0)  # the description is shared: the lock goes with its last copy
+    os.close(lock)
+    assert on("idle", "--state", file).code == 0
+    os.waitpid(helper, 0)
+
+
+WRITER = """
+import sys
+from twdiag.cli import files
+path, size = sys.argv[1], int(sys.argv[2])
+print("ready", flush=True)
+for turn in range(10**6):
+    files.replace(path, b"%d " % (turn % 10) + b"x" * size + b" %d" % (turn % 10), 0o600)
+"""
+
+
+def test_kill_during_a_write_loses_neither_old_nor_new(tmp_path: Path) -> None:
+    path = tmp_path / "state"
+    files.replace(str(path), b"0 " + b"x" * 50_000 + b" 0", 0o600)
+    deadline = time.monotonic() + 4
+    for turn in range(12):
+        words = [sys.executable, "-c", WRITER, str(path), "50000"]
+        with subprocess.Popen(words, stdout=subprocess.PIPE) as writer:
+            assert writer.stdout is not None
+            writer.stdout.readline()
+            time.sleep(0.002 * turn)
+            writer.send_signal(signal.SIGKILL)
+        content = path.read_bytes()
+        assert len(content) == 50_004
+        assert content[:1] == content[-1:]
+        if time.monotonic() > deadline:
+            break
+    files.replace(str(path), b"new", 0o600)
+    assert [found.name for found in tmp_path.iterdir()] == ["state"]  # no leftovers
+
+
+def test_a_failing_write_leaves_the_old_file(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    path = tmp_path / "state"
+    path.write_bytes(b"old")
+    for name in ("write", "fsync", "rename"):
+        with monkeypatch.context() as patch:
+
+            def fail(*_: object) -> None:
+                raise OSError(5, "Input/output error")
+
+            patch.setattr(os, name, fail)
+            with pytest.raises(OSError, match="Input/output"):
+                files.replace(str(path), b"new", 0o600)
+        assert path.read_bytes() == b"old"
+        assert [found.name for found in tmp_path.iterdir()] == ["state"]
+
+
+def test_notify_on_change(on: Callable[..., Said], file: str) -> None:
+    words = ("--state", file, "--notify-on", "change")
+    assert on("idle", *words) == (0, "", "")
+    assert on("idle", *words) == (0, "", "")
+    said = on("ports-running-out", *words)
+    assert said.code == 2
+    assert said.out.startswith("TWDIAG CRITICAL - ")
+    assert "CRITICAL: ports-running-out" in said.out
+    assert "NOTE: before, it was OK" in said.out
+    assert "|" not in said.out  # a mail is for people
+    assert on("ports-running-out", *words) == (2, "", "")
+    assert on("fd-limit", *words).line.startswith("TWDIAG WARNING")
+    said = on("idle", *words)
+    assert said.line.startswith("TWDIAG OK")
+    assert "NOTE: before, it was WARNING" in said.out
+    assert on("idle", *words).out == ""
+
+
+def test_the_first_run_speaks_of_a_problem(on: Callable[..., Said], file: str) -> None:
+    words = ("--state", file, "--notify-on", "change")
+    assert on("ports-running-out", *words).line.startswith("TWDIAG CRITICAL")
+
+
+def test_a_check_that_cannot_look_is_told_once(
+    monkeypatch: pytest.MonkeyPatch,
+    on: Callable[..., Said],
+    check: Callable[..., Said],
+    file: str,
+) -> None:
+    from twdiag import sources
+    from twdiag.errors import SourceRefused
+
+    words = ("--state", file, "--notify-on", "change")
+    on("idle", *words)
+
+    def refuse(source: str) -> None:
+        raise SourceRefused("no")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(sources, "collect", refuse)
+        assert check(*words).line == "TWDIAG UNKNOWN - no"
+        assert check(*words) == (3, "", "")
+        os.unlink(file)
+        assert check(*words).code == 3
+    assert "nothing is compared with the last run: the last run could not look" in (
+        on("idle", "--state", file, "-v").out
+    )
+
+
+def test_notify_on_change_needs_a_state(check: Callable[..., Said]) -> None:
+    said = check("--notify-on", "change")
+    assert said.code == 3
+    assert "--notify-on change needs --state FILE" in said.line
+
+
+def test_real_runs_compare(file: str) -> None:
+    from .conftest import twdiag
+
+    assert twdiag("check", "--state", file).code in (0, 1, 2)
+    said = twdiag("check", "--state", file, "-v")
+    assert "NOTE" not in said.out
+    assert said.perfdata["new_close_wait"] != "U"
