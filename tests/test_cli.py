@@ -74,6 +74,13 @@ def test_no_command_is_diagnose() -> None:
     assert alone.stderr == ""
 
 
+def test_options_without_a_command_are_those_of_diagnose() -> None:
+    assert json.loads(twdiag("--json").stdout)["schema"] == "twdiag/1"
+    refused = twdiag("--jsn")
+    assert refused.returncode == 3
+    assert "Did you mean" in refused.stderr or "--jsn" in refused.stderr
+
+
 def test_json_is_schema_one_and_nothing_else() -> None:
     done = twdiag("diagnose", "--json")
     report = json.loads(done.stdout)

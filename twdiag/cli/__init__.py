@@ -36,13 +36,18 @@ def _root(
     version: Annotated[
         bool,
         typer.Option(
-            "--version", "-V", help="Show the version.", callback=_print_version, is_eager=True
+            "--version",
+            "-V",
+            help="Show the version and exit.",
+            callback=_print_version,
+            is_eager=True,
         ),
     ] = False,
 ) -> None:
     """Diagnose TIME_WAIT, CLOSE_WAIT and port exhaustion on this host.
 
-    Without a command, twdiag runs `diagnose`. It only reads; it never changes the host.
+    Without a command, twdiag runs `diagnose`, with its options if there are any. It only reads; it
+    never changes the host.
     """
     if context.invoked_subcommand is None:
         from twdiag.cli import diagnose
@@ -74,6 +79,7 @@ def _add_lab(app: typer.Typer) -> None:
     app.add_typer(lab.app, name="lab")
 
 
+_OWN_OPTIONS: Final = frozenset({"-h", "--help", "-V", "--version"})
 _COMMANDS: Final[Mapping[str, Callable[[typer.Typer], None]]] = {
     "diagnose": _add_diagnose,
     "check": _add_check,
@@ -130,6 +136,8 @@ def run(words: list[str]) -> int:
 
     plugin = _is_check(words)
     refuse = fail_as_plugin if plugin else fail
+    if words and words[0].startswith("-") and words[0] not in _OWN_OPTIONS and not plugin:
+        words = ["diagnose", *words]  # `twdiag --json` is `twdiag diagnose --json`
     try:
         code = application(words)(words, prog_name="twdiag", standalone_mode=False)
         sys.stdout.flush()

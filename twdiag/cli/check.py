@@ -28,15 +28,17 @@ if TYPE_CHECKING:
 
 EPILOG: Final = """\b
 Examples:
-  twdiag check                                   one line for Nagios, Icinga, NRPE, Checkmk
-  twdiag check --state /var/lib/twdiag/state     judge growth between two runs too
+  twdiag check                              one line for Nagios, Icinga, Checkmk
+  twdiag check --state /var/tmp/twdiag      judge growth between two runs too
   twdiag check -w time_wait=20000 -c close_wait_age=~:3600
-  twdiag check --quiet --state FILE --notify-on change                    for cron
-  twdiag check --format prometheus --output /var/lib/node_exporter/twdiag.prom
-  twdiag check --print-config icinga2            a ready snippet for this installation
-Exit status: 0 OK, 1 WARNING, 2 CRITICAL, 3 UNKNOWN: it could not look, or was asked for something
-that makes no sense.  As the guidelines for plugins want it, --help and --version end with 3 too.
-Metrics and their ranges count the whole host; --port and --process choose among the findings.
+  twdiag check --quiet                      for cron: a mail only where it is due
+  twdiag check --format prometheus --output twdiag.prom
+  twdiag check --print-config icinga2       a snippet for this installation
+
+\b
+Exit status: 0 OK, 1 WARNING, 2 CRITICAL, 3 UNKNOWN (it could not look, or the
+command line makes no sense).  As plugins do, --help and --version end with 3.
+Metrics count the whole host; --port and --process choose among the findings.
 """
 
 
@@ -89,27 +91,41 @@ def _version(asked: bool) -> None:
 def check(
     warning: Annotated[
         list[str] | None,
-        typer.Option("--warning", "-w", metavar="METRIC=RANGE", help="Warn outside it (repeat)."),
+        typer.Option(
+            "--warning",
+            "-w",
+            metavar="METRIC=RANGE",
+            help="WARNING where METRIC is outside RANGE (repeatable).",
+        ),
     ] = None,
     critical: Annotated[
         list[str] | None,
         typer.Option(
-            "--critical", "-c", metavar="METRIC=RANGE", help="Critical outside it (repeat)."
+            "--critical",
+            "-c",
+            metavar="METRIC=RANGE",
+            help="CRITICAL where METRIC is outside RANGE (repeatable).",
         ),
     ] = None,
     state: Annotated[
         str | None,
-        typer.Option("--state", metavar="FILE", help="Remember this run for the next, in FILE."),
+        typer.Option(
+            "--state", metavar="FILE", help="Remember this run in FILE and compare with the last."
+        ),
     ] = None,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Say nothing on OK.")] = False,
     notify_on: Annotated[
         NotifyOn | None,
-        typer.Option("--notify-on", help="When to say anything; change needs --state."),
+        typer.Option(
+            "--notify-on", help="Say something always, on a problem or on a change (needs --state)."
+        ),
     ] = None,
-    format: Annotated[Format, typer.Option("--format", help="How to write it.")] = Format.TEXT,
+    format: Annotated[Format, typer.Option("--format", help="Write in this format.")] = Format.TEXT,
     output: Annotated[
         str | None,
-        typer.Option("--output", metavar="FILE", help="Write to FILE, replaced as a whole."),
+        typer.Option(
+            "--output", metavar="FILE", help="Write to FILE, which is replaced as a whole."
+        ),
     ] = None,
     port: PortOption = None,
     process: ProcessOption = None,
@@ -118,7 +134,7 @@ def check(
     limit: LimitOption = None,
     config: ConfigOption = None,
     warn_on: Annotated[
-        WarnOn, typer.Option("--warn-on", help="The least severity that makes a WARNING.")
+        WarnOn, typer.Option("--warn-on", help="Let findings from this severity on make a WARNING.")
     ] = WarnOn.WARNING,
     exit_zero: Annotated[
         bool,
@@ -126,30 +142,54 @@ def check(
     ] = False,
     timeout: Annotated[
         float,
-        typer.Option("--timeout", "-t", metavar="S", min=0.1, max=3600, help="UNKNOWN after S."),
+        typer.Option(
+            "--timeout",
+            "-t",
+            metavar="S",
+            min=0.1,
+            max=3600,
+            help="Give up with UNKNOWN after S seconds.",
+        ),
     ] = 10.0,
     source: SourceOption = Source.AUTO,
     verbose: Annotated[
-        int, typer.Option("--verbose", "-v", count=True, help="Findings too; -vv advice too.")
+        int,
+        typer.Option(
+            "--verbose",
+            "-v",
+            count=True,
+            show_default=False,
+            help="Add the findings; -vv adds advice too.",
+        ),
     ] = 0,
     list_metrics: Annotated[
-        bool, typer.Option("--list-metrics", help="List the metrics for -w and -c.")
+        bool, typer.Option("--list-metrics", help="List the metrics for --warning and --critical.")
     ] = False,
     show_limits: Annotated[
-        bool, typer.Option("--show-limits", help="Show all limits and where they come from.")
+        bool,
+        typer.Option("--show-limits", help="Show the limits in force and where they come from."),
     ] = False,
     print_config: Annotated[
         Snippet | None, typer.Option("--print-config", help="Print a configuration to copy.")
     ] = None,
     version: Annotated[
         bool,
-        typer.Option("--version", "-V", help="Show the version.", callback=_version, is_eager=True),
+        typer.Option(
+            "--version",
+            "-V",
+            help="Show the version and exit.",
+            callback=_version,
+            is_eager=True,
+        ),
     ] = False,
     help: Annotated[
-        bool, typer.Option("--help", "-h", help="Show this.", callback=_help, is_eager=True)
+        bool,
+        typer.Option(
+            "--help", "-h", help="Show this message and exit.", callback=_help, is_eager=True
+        ),
     ] = False,
 ) -> None:
-    """Check this host: one status line with perfdata, and an exit code that tells the state."""
+    """Check this host: one status line, perfdata and an exit code."""
     from twdiag.cli.examine import Request
 
     request = Request(

@@ -30,11 +30,13 @@ EPILOG: Final = """\b
 Examples:
   twdiag diagnose                        the report
   twdiag diagnose --brief                one line per finding
-  twdiag diagnose --interval 10          two samples: growth of CLOSE_WAIT, new overflows
+  twdiag diagnose --interval 10          two samples: what grows, what overflows
   twdiag diagnose --port 8080 --full     everything about one port
   twdiag diagnose --json | jq '.findings[].rule'
-Exit status: 0 if it could look (whatever it found), 3 if it could not; see `twdiag check` for
-exit codes that tell the state.
+
+\b
+Exit status: 0 if it could look (whatever it found), 3 if it could not.
+`twdiag check` has exit codes that tell the state.
 """
 
 
@@ -69,7 +71,7 @@ def diagnose(
     process: ProcessOption = None,
     interval: IntervalOption = 0.0,
     json: JsonOption = False,
-    format: Annotated[Format, typer.Option("--format", help="How to write it.")] = Format.TEXT,
+    format: Annotated[Format, typer.Option("--format", help="Write in this format.")] = Format.TEXT,
     brief: BriefOption = False,
     full: FullOption = False,
     select: SelectOption = None,
@@ -79,7 +81,7 @@ def diagnose(
     source: SourceOption = Source.AUTO,
     color: ColorOption = Color.AUTO,
 ) -> None:
-    """Look at this host and report what the closing side of TCP does to it."""
+    """Report what the closing side of TCP does to this host."""
     run(
         Request(
             source.value,

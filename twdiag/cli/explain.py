@@ -44,7 +44,7 @@ def explain(
         typer.Argument(metavar="[WORD]", help="A state, scenario, topic, myth, rule or program."),
     ] = None,
     live: Annotated[
-        bool, typer.Option("--live", help="Add this host's own numbers (states and rules).")
+        bool, typer.Option("--live", help="Add this host's own numbers to a state or a rule.")
     ] = False,
     step: Annotated[
         bool, typer.Option("--step", help="Walk through a scenario, one key at a time.")
@@ -53,14 +53,14 @@ def explain(
         bool, typer.Option("--json", help="Write JSON, schema twdiag-explain/1.")
     ] = False,
     pager: Annotated[
-        bool, typer.Option("--pager/--no-pager", help="Page long texts on a terminal.")
+        bool, typer.Option("--pager/--no-pager", help="Show long texts in a pager, on a terminal.")
     ] = True,
     ascii: Annotated[
         bool, typer.Option("--ascii", help="Draw with ASCII characters only.")
     ] = False,
     color: ColorOption = Color.AUTO,
 ) -> None:
-    """Explain a state, a scenario, a topic, a myth or a rule by the TCP handshake."""
+    """Explain a state, a finding or a myth by the TCP handshake."""
     from twdiag.cli import terminal
     from twdiag.explain.library import Library
     from twdiag.rules import RULES

@@ -24,7 +24,7 @@ app = typer.Typer(
     rich_markup_mode=None,
     no_args_is_help=True,
     epilog=_EPILOG,
-    help="Reproduce each finding with real sockets in a private network namespace.",
+    help="Make each problem with real sockets in a private namespace.",
 )
 
 
@@ -54,7 +54,10 @@ def run_scenario(
     full: FullOption = False,
     color: ColorOption = Color.AUTO,
 ) -> None:
-    """Run a scenario and diagnose it. Nothing of this host is changed or counted."""
+    """Run a scenario and diagnose it.
+
+    Its sockets are real and in a namespace of their own: nothing of this host is changed or counted.
+    """
     from twdiag.cli import terminal
     from twdiag.lab import play
 

@@ -27,18 +27,21 @@ class Color(str, enum.Enum):
 
 
 SourceOption = Annotated[
-    Source, typer.Option("--source", help="Where socket states come from; auto: netlink or /proc.")
+    Source,
+    typer.Option("--source", help="Read sockets from this source; auto is netlink, else proc."),
 ]
-ColorOption = Annotated[Color, typer.Option("--color", help="Use colours.")]
+ColorOption = Annotated[Color, typer.Option("--color", help="Use colours; auto is on a terminal.")]
 SelectOption = Annotated[
-    list[str] | None, typer.Option("--select", metavar="RULE", help="Run only this rule (repeat).")
+    list[str] | None,
+    typer.Option("--select", metavar="RULE", help="Run only this rule (repeatable)."),
 ]
 IgnoreOption = Annotated[
-    list[str] | None, typer.Option("--ignore", metavar="RULE", help="Leave this rule out (repeat).")
+    list[str] | None,
+    typer.Option("--ignore", metavar="RULE", help="Leave this rule out (repeatable)."),
 ]
 LimitOption = Annotated[
     list[str] | None,
-    typer.Option("--limit", metavar="NAME=VALUE", help="Set one threshold (repeat)."),
+    typer.Option("--limit", metavar="LIMIT=VALUE", help="Set one limit (repeatable)."),
 ]
 ConfigOption = Annotated[
     str | None,
@@ -47,13 +50,15 @@ ConfigOption = Annotated[
 PortOption = Annotated[
     list[int] | None,
     typer.Option(
-        "--port", min=1, max=65535, metavar="N", help="Only findings about this port (repeat)."
+        "--port", min=1, max=65535, metavar="N", help="Show only this port's findings (repeatable)."
     ),
 ]
 ProcessOption = Annotated[
     list[str] | None,
     typer.Option(
-        "--process", metavar="NAME", help="Only findings about this process or PID (repeat)."
+        "--process",
+        metavar="NAME",
+        help="Show only the findings of this process, a name or PID (repeatable).",
     ),
 ]
 IntervalOption = Annotated[
@@ -64,9 +69,9 @@ IntervalOption = Annotated[
         max=3600,
         metavar="S",
         show_default=False,
-        help="Take a second sample after S seconds.",
+        help="Take a second sample after S seconds and compare the two.",
     ),
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Write JSON, schema twdiag/1.")]
-BriefOption = Annotated[bool, typer.Option("--brief", help="One line per finding.")]
-FullOption = Annotated[bool, typer.Option("--full", help="Everything about every finding.")]
+BriefOption = Annotated[bool, typer.Option("--brief", help="Write one line per finding.")]
+FullOption = Annotated[bool, typer.Option("--full", help="Write everything about every finding.")]

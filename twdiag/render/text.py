@@ -175,10 +175,7 @@ class _Writer:
             )
             if any(f.severity is severity for f in report.findings)
         ]
-        text = f"{word}: {', '.join(numbers)}"
-        if report.status is Severity.NOTICE:
-            text += "; nothing that needs action now"
-        yield from self._wrap(text, style=_STYLES[report.status])
+        yield from self._wrap(f"{word}: {', '.join(numbers)}", style=_STYLES[report.status])
 
     def _one_line(self, finding: Finding) -> Iterator[Line]:
         text = f"{finding.severity.label.upper():8} {finding.rule}: {visible(finding.summary)}"
