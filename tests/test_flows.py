@@ -10,6 +10,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from twdiag import connections as connections_module
 from twdiag import flows as flows_module
 from twdiag.flows import Flows, is_loopback, is_mini
 from twdiag.groups import History
@@ -139,13 +140,12 @@ def name(flows: Flows, number: int) -> str:
 @given(worlds())
 def test_each_row_belongs_to_the_side_that_a_naive_look_gives(world: World) -> None:
     flows = world.flows
-    assert list(flows.server_side) == [
-        listener_of(world, row.local_address, row.local_port) is not None for row in world.rows
-    ]
-    assert list(flows.client_side) == [
-        is_client(world, row) and listener_of(world, row.local_address, row.local_port) is None
-        for row in world.rows
-    ]
+    assert len(flows.server_side) == len(flows.client_side) == len(world.rows)
+    for row, server, client in zip(world.rows, flows.server_side, flows.client_side, strict=True):
+        if row.state is not State.CLOSE:  # a bound socket is of neither side
+            listener = listener_of(world, row.local_address, row.local_port)
+            assert server == (listener is not None)
+        assert client == is_client(world, row)
 
 
 @given(worlds())
@@ -262,9 +262,9 @@ def test_a_host_with_very_many_connections_loses_only_small_destinations(
     world: World, most: int
 ) -> None:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(flows_module, "_MANY_ROWS", most)
-        patch.setattr(flows_module, "_SAMPLE", 0)
-        patch.setattr(flows_module, "_FEW_SOCKETS", 3)
+        patch.setattr(connections_module, "_MANY_ROWS", most)
+        patch.setattr(connections_module, "_SAMPLE", 0)
+        patch.setattr(connections_module, "_FEW_SOCKETS", 3)
         flows = Flows(world.table, {"net.ipv4.ip_local_port_range": "40000 40009"})
         patch.setattr(type(flows.budget), "ports", 100)
         naive = {key: len(rows) for key, rows in client_groups(world).items()}
@@ -279,6 +279,35 @@ def test_a_host_with_very_many_connections_loses_only_small_destinations(
         assert [d.sockets for d in largest] == sorted(
             (count for count in naive.values() if count >= 3), reverse=True
         )
+
+
+@given(worlds())
+@settings(max_examples=100)
+def test_a_server_with_very_many_clients_names_the_busiest(world: World) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(flows_module, "_SAMPLE", 4)
+        flows = world.flows
+        for server in flows.servers:
+            every = dict(flows.clients_of(server.listener, 99))
+            counts = [count for _, count in flows.clients_of(server.listener, 1)]
+            assert sum(every.values()) <= server.sockets
+            assert counts == [max(every.values())] or server.sockets >= 8
+
+
+def test_listening_ports_beyond_those_that_are_numbered() -> None:
+    ports = range(1000, 1060)
+    rows = [listening("10.0.0.1", port) for port in ports]
+    rows += [
+        TIME_WAIT._replace(local_port=port, remote_port=n)
+        for port in ports
+        for n in range(port % 7)
+    ]
+    flows = World(tuple(rows), frozenset(), frozenset()).flows
+    assert {s.listener.port: s.sockets for s in flows.servers} == {
+        port: port % 7 for port in ports if port % 7
+    }
+    for server in flows.servers:
+        assert [count for _, count in flows.clients_of(server.listener)] == [server.sockets]
 
 
 def test_a_host_with_very_many_destinations_shows_the_largest() -> None:

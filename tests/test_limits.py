@@ -78,7 +78,9 @@ def test_what_is_out_of_range_is_refused(raw: object) -> None:
     assert error.what.startswith("/etc/twdiag.toml: ports-warning must lie between 0 and 1, not ")
 
 
-@pytest.mark.parametrize(("name", "raw"), [("close-wait-notice", 0), ("time-wait-rising-factor", 0.5)])
+@pytest.mark.parametrize(
+    ("name", "raw"), [("close-wait-notice", 0), ("time-wait-rising-factor", 0.5)]
+)
 def test_limits_have_lower_bounds_of_their_own(name: str, raw: float) -> None:
     assert "must lie between 1 and" in refusal({name: raw}).what
 

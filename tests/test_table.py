@@ -13,7 +13,8 @@ from twdiag.table import Addresses, Socket, SocketTable, is_ipv6, widen
 from twdiag.tcp import State
 
 COLUMNS = (
-    "state timer retrans expires src dst sport dport recv_q send_q uid inode cookie".split()
+    *("state", "timer", "retrans", "expires", "src", "dst", "sport", "dport"),
+    *("recv_q", "send_q", "uid", "inode", "cookie"),
 )
 ADDRESS = st.sampled_from(["0.0.0.0", "10.0.0.1", "127.0.0.1", "::", "::1", "fe80::1%3"])
 U32 = st.integers(0, 0xFFFFFFFF)

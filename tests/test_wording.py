@@ -64,7 +64,14 @@ def test_counts_of_irregular_things() -> None:
 
 @pytest.mark.parametrize(
     ("per_second", "words"),
-    [(0, "0.0/s"), (0.44, "0.4/s"), (5.7, "5.7/s"), (10, "10/s"), (470.4, "470/s"), (5000, "5,000/s")],
+    [
+        (0, "0.0/s"),
+        (0.44, "0.4/s"),
+        (5.7, "5.7/s"),
+        (10, "10/s"),
+        (470.4, "470/s"),
+        (5000, "5,000/s"),
+    ],
 )
 def test_rates(per_second: float, words: str) -> None:
     assert rate(per_second) == words

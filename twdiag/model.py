@@ -96,7 +96,7 @@ class Snapshot:
     ("TCP.tw"), `sysctls` the values of the sysctls read ("net.ipv4.tcp_tw_reuse"): a missing key
     was not seen.  `tcp_info` maps socket cookies; `owners` maps socket inodes to the processes that
     hold them.  `auto_bound` holds the cookies of the listeners whose port the kernel chose, None
-    where that was not asked.  `earlier` is the first of two samples of the same namespace.
+    where that was not asked.  `cgroups` maps socket inodes to cgroup numbers.  `earlier` is the first of two samples of the same namespace.
     """
 
     taken_at: float
@@ -110,6 +110,7 @@ class Snapshot:
     tcp_info: Mapping[int, TcpInfo] = field(default_factory=dict)
     owners: Mapping[int, tuple[Owner, ...]] = field(default_factory=dict)
     auto_bound: frozenset[int] | None = None
+    cgroups: Mapping[int, int] = field(default_factory=dict)
     gaps: tuple[Gap, ...] = ()
     earlier: Snapshot | None = None
 

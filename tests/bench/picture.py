@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final
 from .commands import CHECK, DIAGNOSE, FLOOR, PSUTIL, PYROUTE2, SS, SS_AWK
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from .measure import Setting
 
@@ -29,24 +29,31 @@ LINES: Final = {
 }
 """The commands that are drawn, with the class of their line."""
 
-# An image follows the reader's theme by itself, so it brings both sets of colours.
-_STYLE: Final = """
-  .ground { fill: #ffffff } .grid { stroke: #d8dee4 } .axis { fill: #59636e }
-  .title { fill: #1f2328; font-weight: 600 }
+# Colours on a light and on a dark ground.  An image follows the reader's theme by itself, so it
+# brings both; plain rules instead of CSS variables, which some viewers do not know.
+_COLOURS: Final = {
+    "ground": ("#ffffff", "#0d1117"),
+    "title": ("#1f2328", "#f0f6fc"),
+    "axis": ("#59636e", "#9198a1"),
+    "grid": ("#d8dee4", "#30363d"),
+    "check": ("#0550ae", "#79c0ff"),
+    "diagnose": ("#0a7ea4", "#56d4dd"),
+    "ss": ("#bc4c00", "#ffa657"),
+    "awk": ("#8a6100", "#e3b341"),
+    "floor": ("#59636e", "#9198a1"),
+    "psutil": ("#8250df", "#d2a8ff"),
+    "pyroute2": ("#bf3989", "#ff9bce"),
+}
+_SHAPES: Final = """\
   text { font: 13px system-ui, sans-serif }
-  .title { font-size: 15px } .line { fill: none; stroke-width: 2 }
-  .check { --c: #0550ae; stroke-width: 3.5; font-weight: 600 } .diagnose { --c: #0a7ea4 }
-  .ss { --c: #bc4c00; stroke-width: 2.5 } .awk { --c: #8a6100 } .floor { --c: #59636e }
-  .psutil { --c: #8250df } .pyroute2 { --c: #bf3989 }
-  .line { stroke: var(--c) } .dot, .name { fill: var(--c) }
-  .floor.line { stroke-dasharray: 2 4 } .diagnose.line { stroke-dasharray: 8 4 }
-  .awk.line { stroke-dasharray: 12 3 2 3 }
-  @media (prefers-color-scheme: dark) {
-    .ground { fill: #0d1117 } .grid { stroke: #30363d } .axis { fill: #9198a1 }
-    .title { fill: #f0f6fc }
-    .check { --c: #79c0ff } .diagnose { --c: #56d4dd } .ss { --c: #ffa657 } .awk { --c: #e3b341 }
-    .floor { --c: #9198a1 } .psutil { --c: #d2a8ff } .pyroute2 { --c: #ff9bce }
-  }
+  text.title { font-size: 15px; font-weight: 600 }
+  text.check { font-weight: 600 }
+  .line { fill: none; stroke-width: 2 }
+  .line.check { stroke-width: 3.5 }
+  .line.ss { stroke-width: 2.5 }
+  .line.floor { stroke-dasharray: 2 4 }
+  .line.diagnose { stroke-dasharray: 8 4 }
+  .line.awk { stroke-dasharray: 12 3 2 3 }
 """
 
 Point = tuple[int, float]
@@ -71,7 +78,7 @@ def curves(settings: Sequence[Setting]) -> dict[str, list[Point]]:
 
 
 def growth(settings: Sequence[Setting], machine: str) -> str:
-    """Return the picture of the settings of one kind, None of them without `ss -tan`."""
+    """Return the picture of the settings of one kind, none of them without `ss -tan`."""
     lines = curves(settings)
     most_rows = max((rows for points in lines.values() for rows, _ in points), default=0)
     if not most_rows:
@@ -102,12 +109,23 @@ def growth(settings: Sequence[Setting], machine: str) -> str:
         [
             f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {HEIGHT}" '
             f'width="{WIDTH}" height="{HEIGHT}" role="img" aria-label="{escape(label)}">',
-            f"<style>{_STYLE}</style>",
+            f"<style>\n{_style()}</style>",
             f'<rect class="ground" width="{WIDTH}" height="{HEIGHT}" rx="6"/>',
             *body,
             "</svg>\n",
         ]
     )
+
+
+def _style() -> str:
+    def rules(theme: int) -> str:
+        return "".join(
+            f"  path.{name} {{ stroke: {pair[theme]} }}\n"
+            f"  rect.{name}, text.{name}, circle.{name} {{ fill: {pair[theme]} }}\n"
+            for name, pair in _COLOURS.items()
+        )
+
+    return f"{_SHAPES}{rules(0)}  @media (prefers-color-scheme: dark) {{\n{rules(1)}  }}\n"
 
 
 def _grid(most_rows: int, highest: float) -> list[str]:
@@ -142,21 +160,20 @@ def _line(style: str, points: Sequence[tuple[float, float]]) -> list[str]:
     ]
 
 
-def _names(lines: dict[str, list[Point]], place: object) -> list[str]:
+def _names(
+    lines: dict[str, list[Point]], place: Callable[[Point], tuple[float, float]]
+) -> list[str]:
     """Name each line at its end, moved apart where ends are close; the naive ones at the top."""
-    assert callable(place)
-    inside, outside = [], []
-    for name, points in lines.items():
-        _, y = place(points[-1])
-        (inside if y >= TOP else outside).append((y, name, points[-1]))
+    ends = [(place(points[-1])[1], name, points[-1]) for name, points in lines.items()]
     parts = []
     lowest = TOP - _LINE_HEIGHT
-    for y, name, (rows, share) in sorted(outside + inside):
+    most_rows = max(points[-1][0] for points in lines.values())
+    for y, name, (rows, share) in sorted(ends):
         at = max(y + 4, lowest + _LINE_HEIGHT, TOP + 4)
         lowest = at
-        beyond = f" ({share:.1f}x at {rows:,})" if y < TOP else f" {share:.2f}x"
+        where = f" at {rows:,}" if rows < most_rows else ""
         parts.append(
             f'<text class="name {LINES[name]}" x="{RIGHT + 10}" y="{at:.1f}">'
-            f"{escape(name)}{beyond}</text>"
+            f"{escape(name)} {share:.2f}x{where}</text>"
         )
     return parts

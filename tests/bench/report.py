@@ -81,7 +81,7 @@ def table(setting: Setting) -> str:
     """Return a setting as a table: ratios first, then what they come from."""
     references = [name for name in setting.references if name in setting.commands()]
     heads = [f"x {name}" for name in references]
-    head = ["", *heads, "range" if references else "", "wall", "cpu", "peak"]
+    head = ["", *heads, "lowest-highest" if references else "", "wall", "cpu", "peak"]
     lines = [head, *(_line(setting, command, references) for command in setting.commands())]
     widths = [max(len(line[column]) for line in lines) for column in range(len(head))]
     text = [title(setting)]

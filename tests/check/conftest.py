@@ -4,22 +4,29 @@ from __future__ import annotations
 
 import io
 import os
+import shutil
 import subprocess
 import sys
+import tempfile
+from importlib.util import find_spec
+from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 import pytest
 
+import twdiag as twdiag_package
 from twdiag import sources
 from twdiag.cli import config, run
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-    from pathlib import Path
+    from collections.abc import Callable, Iterator
 
     from twdiag.model import Snapshot
 
     from ..conftest import Played
+
+
+SOURCE = str(Path(twdiag_package.__file__).parent.parent)
 
 
 class Said(NamedTuple):
@@ -90,10 +97,52 @@ def on(
     return checked
 
 
+NOBODY = ("setpriv", "--reuid", "65534", "--regid", "65534", "--clear-groups")
+NEEDED = ("twdiag", "typer", "shellingham", "annotated_doc", "psutil")
+
+
+@pytest.fixture(scope="session")
+def open_folder() -> Iterator[Path]:
+    """A folder that every user may read."""
+    with tempfile.TemporaryDirectory() as name:
+        os.chmod(name, 0o755)
+        yield Path(name)
+
+
+@pytest.fixture(scope="session")
+def open_twdiag(open_folder: Path) -> str:
+    """An installation of twdiag that every user may run; skip where no interpreter allows it."""
+    if os.geteuid() != 0 or not shutil.which("setpriv"):
+        pytest.skip("only root, with setpriv (util-linux), can become nobody")
+    for name in NEEDED:
+        found = find_spec(name)
+        assert found is not None
+        assert found.origin is not None
+        source = Path(found.origin).parent
+        shutil.copytree(source, open_folder / name, ignore=shutil.ignore_patterns("__pycache__"))
+    script = open_folder / "twdiag.py"
+    for interpreter in (sys.executable, "/usr/bin/python3"):
+        script.write_text(
+            f"#!{interpreter}\nimport sys\nsys.path.insert(0, {str(open_folder)!r})\n"
+            "sys.dont_write_bytecode = True\nfrom twdiag.cli import main\nmain()\n"
+        )
+        script.chmod(0o755)
+        # By a shell of nobody's: what setpriv itself starts may still be found with root's rights.
+        try_it = f"{interpreter} -c 'import sys; assert sys.version_info >= (3, 10)'"
+        if not process(*NOBODY, "sh", "-c", try_it).code:
+            break
+    else:
+        pytest.skip("nobody may not run any Python here")
+    path = open_folder / "bin" / "twdiag"
+    path.parent.mkdir()
+    script.rename(path)
+    return str(path)
+
+
 def process(*words: str, **options: object) -> Said:
     """Run a command as a process of its own, without this user's settings."""
     settings: dict[str, object] = {
-        "env": {"PATH": os.environ["PATH"], "PYTHONPATH": os.environ.get("PYTHONPATH", "")},
+        "env": {"PATH": os.environ["PATH"], "PYTHONPATH": SOURCE},
         "timeout": 60,
     }
     done = subprocess.run(words, capture_output=True, text=True, **(settings | options))  # type: ignore[call-overload]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+
 import nagiosplugin
 import pytest
 from hypothesis import given
@@ -70,23 +72,9 @@ def test_the_five_forms(spec: str, good: list[float], bad: list[float]) -> None:
 @pytest.mark.parametrize(
     "spec",
     [
-        "",
-        ":",
-        "@",
-        "@:",
-        "20:10",
-        "1:2:3",
-        "ten",
-        "1e3",
-        "nan",
-        "inf",
-        "~",
-        "1,5",
-        "--1",
-        "٣",
-        "0x1",
-    ]
-    + ["9" * 400],
+        *("", ":", "@", "@:", "20:10", "1:2:3", "ten", "1e3", "nan", "inf", "~", "1,5", "--1"),
+        *("٣", "0x1", "9" * 400),
+    ],
 )
 def test_what_is_no_range(spec: str) -> None:
     with pytest.raises(UsageError) as caught:
@@ -96,10 +84,8 @@ def test_what_is_no_range(spec: str) -> None:
 
 @given(st.text(max_size=30))
 def test_any_text_is_a_range_or_a_usage_error(text: str) -> None:
-    try:
+    with contextlib.suppress(UsageError):
         assert isinstance(parse_range(text), Range)
-    except UsageError as error:
-        assert error.what
 
 
 @given(st.floats(-1e12, 1e12, allow_nan=False))

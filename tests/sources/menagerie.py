@@ -273,7 +273,9 @@ def _raw_pyroute2() -> tuple[list[Socket], dict[int, tuple[int, int]], dict[int,
         diag.bind()
         for family in (socket.AF_INET, socket.AF_INET6):
             for m in diag.get_sock_stats(family=family, states=ALL_STATES, extensions=1 << 1):
-                ends = [re.sub("^::ffff:(?=.*[.])", "", m[f"idiag_{end}"]) for end in ("src", "dst")]
+                ends = [
+                    re.sub("^::ffff:(?=.*[.])", "", m[f"idiag_{end}"]) for end in ("src", "dst")
+                ]
                 rows.append(
                     Socket(
                         State(m["idiag_state"]),

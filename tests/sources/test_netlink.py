@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING
 import pytest
 
 from twdiag.errors import SourceError, SourceRefused
-from twdiag.sources import collect, netlink
+from twdiag.sources import collect, netlink, proc
 from twdiag.sources.netlink import read_netlink
 from twdiag.tcp import State
 
 from .fake_kernel import INTERRUPTED, Kernel, Request
-from .wire import INFO, Row
+from .wire import INFO, Row, done, error
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -28,6 +28,7 @@ LISTENER = Row(state=10, sport=80, dport=0, cookie=1)
 IDLE = Row(sport=80, cookie=2)
 WAITING = Row(state=8, sport=80, cookie=3, inode=5)
 TIME_WAIT = Row(state=6, timer=3, sport=80, cookie=4)
+MANY = [TIME_WAIT] * 4000  # more than the decoder keeps before it fills the table
 NO_BUFFERS = OSError(errno.ENOBUFS, os.strerror(errno.ENOBUFS))
 
 
@@ -109,7 +110,7 @@ def test_a_kernel_without_the_short_request_is_asked_per_family(
 ) -> None:
     def script(request: Request) -> list[object]:
         if request.family is None:
-            return [IDLE, errno.EINVAL]  # whatever came before a refusal does not count
+            return [*MANY, errno.EINVAL]  # whatever came before a refusal does not count
         return having(IDLE, Row(V6, 1, bytes(15) + b"\1", 80, bytes(16), 9, cookie=7))(request)
 
     kernel = start(script)
@@ -171,7 +172,7 @@ def test_a_dump_that_lost_rows_is_taken_again(start: Callable[..., Kernel]) -> N
     failures = [NO_BUFFERS, NO_BUFFERS]
 
     def script(request: Request) -> list[object]:
-        return [IDLE, failures.pop()] if failures else having(IDLE, LISTENER)(request)
+        return [*MANY, failures.pop()] if failures else having(IDLE, LISTENER)(request)
 
     kernel = start(script)
     seen = read_netlink()
@@ -287,8 +288,6 @@ def test_a_datagram_that_does_not_fit_is_an_error(start: Callable[..., Kernel]) 
 
 
 def test_the_answer_to_an_earlier_request_is_passed_over(start: Callable[..., Kernel]) -> None:
-    from .wire import done, error
-
     start(lambda request: [error(1, seq=99), done(2, seq=99), *having(IDLE)(request)])
     assert cookies(read_netlink().table) == [2]
 
@@ -296,8 +295,6 @@ def test_the_answer_to_an_earlier_request_is_passed_over(start: Callable[..., Ke
 def test_auto_falls_back_to_proc_and_says_so(
     start: Callable[..., Kernel], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from twdiag.sources import proc
-
     start(lambda _: [errno.ENOENT])
     monkeypatch.setattr(proc, "read_text", {"/proc/net/tcp": " sl local_address\n"}.get)
     snapshot = collect("auto")
@@ -311,8 +308,6 @@ def test_auto_falls_back_to_proc_and_says_so(
 def test_neither_netlink_nor_proc_is_an_error_with_a_next_step(
     start: Callable[..., Kernel], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from twdiag.sources import proc
-
     start(lambda _: [errno.ENOENT])
     monkeypatch.setattr(proc, "read_text", lambda _: None)
     with pytest.raises(SourceError) as problem:

@@ -17,7 +17,8 @@ NOOP, ERROR, DONE, BY_FAMILY, GETSOCK = 1, 2, 3, 20, 18
 MULTI, DUMP_INTR = 0x2, 0x10
 
 COLUMNS = (
-    "state timer retrans expires src dst sport dport recv_q send_q uid inode cookie".split()
+    *("state", "timer", "retrans", "expires", "src", "dst", "sport", "dport"),
+    *("recv_q", "send_q", "uid", "inode", "cookie"),
 )
 
 
@@ -82,7 +83,7 @@ class Row:
 
     @property
     def ages(self) -> tuple[int, int, int] | None:
-        """(last data sent, last data received, last ACK received) of its tcp_info, if it has one."""
+        """(last data sent, last data received, last ACK received) of its tcp_info, if any."""
         for kind, payload in self.attributes:
             if kind == INFO:
                 return struct.unpack_from("=I4xII", payload, 44)

@@ -19,9 +19,12 @@ _EPILOG: Final = """\b
 Examples:
   twdiag                                 what is wrong on this host?
   twdiag diagnose --json | jq .status    the same for a program
-  twdiag check                           one line and an exit code for cron and Nagios
-  twdiag explain CLOSE_WAIT              what a state, a finding or a myth is about
-  twdiag lab run close-wait-leak         make a leak in a private namespace and diagnose it
+  twdiag check                           one line and an exit code, for Nagios
+  twdiag explain CLOSE_WAIT              what a state, a finding or a myth is
+  twdiag lab run close-wait-leak         make a leak to try it on
+
+\b
+More: man twdiag, twdiag COMMAND --help
 """
 
 
@@ -139,6 +142,11 @@ def run(words: list[str]) -> int:
     if words and words[0].startswith("-") and words[0] not in _OWN_OPTIONS and not plugin:
         words = ["diagnose", *words]  # `twdiag --json` is `twdiag diagnose --json`
     try:
+        if "_TWDIAG_COMPLETE" in os.environ:
+            from twdiag.cli import completion
+
+            if completion.wrote_script(os.environ["_TWDIAG_COMPLETE"]):
+                return 0
         code = application(words)(words, prog_name="twdiag", standalone_mode=False)
         sys.stdout.flush()
         return int(code or 0)
@@ -146,6 +154,8 @@ def run(words: list[str]) -> int:
         return refuse(error.what, error.next_step, error.exit_code)
     except ClickException as error:
         return refuse(error.format_message(), f"see: twdiag {'check ' if plugin else ''}--help", 3)
+    except SystemExit as end:  # typer has answered for a shell
+        return int(end.code or 0)
     except typer.Abort:
         return 130
     except BrokenPipeError:

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 EPILOG: Final = """\b
 Examples:
   twdiag check                              one line for Nagios, Icinga, Checkmk
-  twdiag check --state /var/tmp/twdiag      judge growth between two runs too
+  twdiag check --state /var/lib/twdiag/state    judge growth between runs too
   twdiag check -w time_wait=20000 -c close_wait_age=~:3600
   twdiag check --quiet                      for cron: a mail only where it is due
   twdiag check --format prometheus --output twdiag.prom

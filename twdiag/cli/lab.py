@@ -38,16 +38,10 @@ def list_scenarios() -> None:
         typer.echo(f"{scenario.name:{width}}  {scenario.summary}")
 
 
-def _complete_scenario(incomplete: str) -> list[tuple[str, str]]:
-    from twdiag.lab import SCENARIOS
-
-    return [(s.name, s.summary) for s in SCENARIOS if s.name.startswith(incomplete)]
-
-
 @app.command("run", epilog=_EPILOG)
 def run_scenario(
     scenario: Annotated[
-        str, typer.Argument(help="A name of `twdiag lab list`.", autocompletion=_complete_scenario)
+        str, typer.Argument(metavar="SCENARIO", help="A name of `twdiag lab list`.")
     ],
     json: JsonOption = False,
     brief: BriefOption = False,
@@ -56,7 +50,7 @@ def run_scenario(
 ) -> None:
     """Run a scenario and diagnose it.
 
-    Its sockets are real and in a namespace of their own: nothing of this host is changed or counted.
+    Its sockets are real, in a namespace of their own: nothing of this host is changed.
     """
     from twdiag.cli import terminal
     from twdiag.lab import play

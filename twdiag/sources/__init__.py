@@ -39,6 +39,7 @@ def collect(source: str = "auto") -> Snapshot:
         sysctls=sysctls,
         tcp_info=seen.tcp_info,
         auto_bound=seen.auto_bound,
+        cgroups=seen.cgroups,
         gaps=(*gaps, *more_gaps, *refusal, *seen.gaps),
     )
 
@@ -49,7 +50,11 @@ def add_owners(snapshot: Snapshot, inodes: Collection[int]) -> Snapshot:
         return snapshot
     from twdiag.sources.owners import read_owners
 
-    return snapshot.with_owners(*read_owners(inodes))
+    table = snapshot.sockets
+    wanted = set(inodes)
+    uids = {u for u, inode in zip(table.uid, table.inode, strict=True) if inode in wanted}
+    cgroups = {snapshot.cgroups[inode] for inode in wanted if inode in snapshot.cgroups}
+    return snapshot.with_owners(*read_owners(wanted, cgroups, uids))
 
 
 def _read_sockets(source: str) -> tuple[str, Seen, list[Gap]]:

@@ -13,6 +13,7 @@ import sys
 from array import array
 from typing import TYPE_CHECKING, Final
 
+from twdiag.columns import positions
 from twdiag.errors import SourceError, SourceRefused
 from twdiag.model import TcpInfo
 from twdiag.table import BOUND, SocketTable, widen
@@ -40,6 +41,7 @@ _REQ_PROTOCOL: Final = 3
 _EXT_INFO: Final = 1 << (2 - 1)  # INET_DIAG_INFO is 2; idiag_ext holds bit (number - 1)
 _ATTR_INFO: Final = 2
 _ATTR_SKV6ONLY: Final = 11
+_ATTR_CGROUP_ID: Final = 21
 
 # struct inet_diag_bc_op: accept (+4) a socket whose port the kernel chose, reject (+8) the others.
 _BC_AUTO_ONLY: Final = struct.pack("=BBH", 6, 4, 8)
@@ -53,6 +55,8 @@ _ERRNO: Final = struct.Struct("=i")
 _ATTR: Final = struct.Struct("=HH")
 # last_data_sent, last_ack_sent, last_data_recv, last_ack_recv: struct tcp_info, uapi/linux/tcp.h
 _TCP_INFO_AGES: Final = struct.Struct("=44x4I")
+_CGROUP_ID: Final = struct.Struct("=Q")
+_IS_LISTEN: Final = bytes(number == State.LISTEN for number in range(256))
 _LITTLE: Final = sys.byteorder == "little"
 _BATCH_BYTES: Final = 1 << 18
 _SHORT_RUN: Final = 8
@@ -120,7 +124,8 @@ class Dump:
     """Takes the datagrams of one dump; `done` turns True at its end.
 
     Rows go to `table`, in batches and all of them by the end, not in the order of the kernel; with
-    `info`, `tcp_info` collects the ages that were asked for, by cookie.
+    `info`, `tcp_info` collects the ages that were asked for, by cookie.  `cgroups` has the cgroup
+    number of listeners (and, with `info`, of all rows) by inode.
     `interrupted` tells that the kernel flagged the dump as inconsistent.
     """
 
@@ -131,6 +136,7 @@ class Dump:
         self.done = False
         self.interrupted = False
         self.tcp_info: dict[int, TcpInfo] = {}
+        self.cgroups: dict[int, int] = {}
         self._batches: dict[tuple[int, int], bytearray] = {}
 
     def feed(self, datagram: bytes | bytearray | memoryview) -> None:
@@ -236,8 +242,10 @@ class Dump:
         table.inode.frombytes(words[21::step].tobytes())
         if b"\x07" in states:
             table.bound.update(first + i for i, s in enumerate(states) if s == State.CLOSE)
-        if self.info or (block[16] == AF_INET6 and b"\x0a" in states):
-            self._attributes(block, length, first)
+        if self.info or b"\x0a" in states:
+            rows = range(count) if self.info else positions(states.translate(_IS_LISTEN))
+            for row in rows:
+                self._attributes(block, row * length, length, first + row)
 
     def _append_addresses(self, block: bytes, words: memoryview, length: int, count: int) -> None:
         table, step = self.table, length // 4
@@ -257,17 +265,17 @@ class Dump:
                 for i in range(count)
             )
 
-    def _attributes(self, block: bytes, length: int, first: int) -> None:
-        """Keep what the attributes of these rows say: IPV6_V6ONLY and the ages of tcp_info."""
-        for index, at in enumerate(range(0, len(block), length)):
-            state = block[at + 17]
-            for kind, start, end in _walk_attributes(block, at + _ROW_BYTES, at + length):
-                if kind == _ATTR_SKV6ONLY and end > start:
-                    if state == State.LISTEN and block[start]:
-                        self.table.v6only.add(first + index)
-                elif kind == _ATTR_INFO and end - start >= _TCP_INFO_AGES.size:
-                    sent, _, data, ack = _TCP_INFO_AGES.unpack_from(block, start)
-                    self.tcp_info[self.table.cookie[first + index]] = TcpInfo(sent, data, ack)
+    def _attributes(self, block: bytes, at: int, length: int, row: int) -> None:
+        """Keep what the attributes of a row say: IPV6_V6ONLY, its cgroup, the ages of tcp_info."""
+        for kind, start, end in _walk_attributes(block, at + _ROW_BYTES, at + length):
+            if kind == _ATTR_SKV6ONLY and end > start:
+                if block[at + 17] == State.LISTEN and block[start]:
+                    self.table.v6only.add(row)
+            elif kind == _ATTR_CGROUP_ID and end - start >= _CGROUP_ID.size:
+                self.cgroups[self.table.inode[row]] = _CGROUP_ID.unpack_from(block, start)[0]
+            elif kind == _ATTR_INFO and end - start >= _TCP_INFO_AGES.size:
+                sent, _, data, ack = _TCP_INFO_AGES.unpack_from(block, start)
+                self.tcp_info[self.table.cookie[row]] = TcpInfo(sent, data, ack)
 
 
 def _run_length(data: memoryview, length: int) -> int:

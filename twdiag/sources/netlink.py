@@ -41,8 +41,8 @@ def read_netlink() -> Seen:
     where it cannot be understood or does not end.
     """
     with _Channel() as channel:
-        table, gaps = _read_table(channel)
-        seen = Seen(table, gaps=gaps)
+        seen = _read_table(channel)
+        table = seen.table
         if _mptcp_sockets():
             _add_mptcp(channel, seen)
         table.drop(_repeated(table))
@@ -189,14 +189,18 @@ def _open() -> socket.socket:
     return opened
 
 
-def _read_table(channel: _Channel) -> tuple[SocketTable, list[Gap]]:
+def _read_table(channel: _Channel) -> Seen:
     """Return all TCP sockets of both families; an inconsistent dump is taken again."""
     for _ in range(_TRIES):
-        table = SocketTable()
-        if not any(dump.interrupted for dump in channel.dump_both(table)):
-            return table, []
+        seen = Seen(SocketTable())
+        dumps = channel.dump_both(seen.table)
+        for dump in dumps:
+            seen.cgroups.update(dump.cgroups)
+        if not any(dump.interrupted for dump in dumps):
+            return seen
     why = "the socket table changed during each dump, so some rows may be missing"
-    return table, [Gap("sockets", why, "run again when the host is calmer", partial=True)]
+    seen.gaps.append(Gap("sockets", why, "run again when the host is calmer", partial=True))
+    return seen
 
 
 def _mptcp_sockets() -> bool:
@@ -254,6 +258,7 @@ def _read_ages(channel: _Channel, seen: Seen) -> None:
     try:
         for dump in channel.dump_both(SocketTable(), states, info=True):
             seen.tcp_info.update(dump.tcp_info)
+            seen.cgroups.update(dump.cgroups)
     except SourceError as error:
         why = f"how long sockets wait is not visible: {error.what}"
         seen.gaps.append(Gap("tcp-info", why, error.next_step))

@@ -21,4 +21,5 @@ class Seen:
     table: SocketTable
     tcp_info: dict[int, TcpInfo] = field(default_factory=dict)
     auto_bound: frozenset[int] | None = None
+    cgroups: dict[int, int] = field(default_factory=dict)
     gaps: list[Gap] = field(default_factory=list)

@@ -1,0 +1,119 @@
+# bash completion for twdiag, made from its command line; do not edit.
+
+_twdiag() {
+    local IFS=$' \t\n' word glue='' command='' option='' count=0 i
+    local -a line=('')
+    COMPREPLY=()
+
+    # Put together what readline takes apart at "=" and ":".
+    for ((i = 1; i <= COMP_CWORD; i++)); do
+        word=${COMP_WORDS[i]}
+        if [[ $word == [=:]* && i -gt 1 ]]; then
+            line[${#line[@]}-1]+=$word
+            glue=1
+        elif [[ -n $glue ]]; then
+            line[${#line[@]}-1]+=$word
+            glue=''
+        else
+            line+=("$word")
+        fi
+    done
+
+    # Which command is it, and does an option wait for its value?
+    for word in "${line[@]:1:${#line[@]}-2}"; do
+        if [[ -n $option ]]; then
+            option=''
+            continue
+        fi
+        case "$command $word" in
+            ' diagnose') command=diagnose ;;
+            ' check') command=check ;;
+            ' explain') command=explain ;;
+            ' lab') command=lab ;;
+            'lab list') command=lab-list ;;
+            'lab run') command=lab-run ;;
+            ' --port' | ' --process' | ' --interval' | ' --format' | ' --select' | ' --ignore' | ' --limit' | ' --config' | ' --source' | ' --color') option=$word ;;
+            'diagnose --port' | 'diagnose --process' | 'diagnose --interval' | 'diagnose --format' | 'diagnose --select' | 'diagnose --ignore' | 'diagnose --limit' | 'diagnose --config' | 'diagnose --source' | 'diagnose --color') option=$word ;;
+            'check -w' | 'check --warning' | 'check -c' | 'check --critical' | 'check --state' | 'check --notify-on' | 'check --format' | 'check --output' | 'check --port' | 'check --process' | 'check --select' | 'check --ignore' | 'check --limit' | 'check --config' | 'check --warn-on' | 'check -t' | 'check --timeout' | 'check --source' | 'check --print-config') option=$word ;;
+            'explain --color') option=$word ;;
+            'lab-run --color') option=$word ;;
+            *' '-*) ;;
+            *) ((count++)) ;;
+        esac
+    done
+
+    local current=${line[${#line[@]}-1]} prefix='' wanted='' end=''
+    if [[ -z $option && $current == --*=* ]]; then
+        option=${current%%=*}
+        prefix=$option=
+        current=${current#*=}
+    fi
+    if [[ -n $option ]]; then
+        case "$command $option" in
+            ' --format') wanted='text json nagios prometheus' ;;
+            ' --select') wanted='ports-running-out bound-ports-running-out time-wait-table-filling time-wait-rising server-closes-first connection-churn close-wait-leak close-wait-unread close-wait-never-accepted close-wait-idle-pool fd-limit-near accept-queue-full peer-never-closes fin-unanswered syn-unanswered restart-blocked listener-in-ephemeral-range misleading-sysctl' ;;
+            ' --ignore') wanted='ports-running-out bound-ports-running-out time-wait-table-filling time-wait-rising server-closes-first connection-churn close-wait-leak close-wait-unread close-wait-never-accepted close-wait-idle-pool fd-limit-near accept-queue-full peer-never-closes fin-unanswered syn-unanswered restart-blocked listener-in-ephemeral-range misleading-sysctl' ;;
+            ' --limit') wanted='server-closes-first server-closes-first-table time-wait-table-warning time-wait-table-critical time-wait-rising-factor time-wait-rising-table ports-notice ports-warning ports-critical bound-ports-notice bound-ports-warning connection-churn close-wait-age close-wait-notice close-wait-warning close-wait-warning-age close-wait-fds-warning close-wait-fds-critical fds-warning fds-critical fin-wait2-age fin-wait2-held-notice fin-wait2-held-warning fin-wait2-orphans-notice fin-unanswered fin-unanswered-retries orphans-warning orphans-critical restart-blocked syn-unanswered' end='=' ;;
+            ' --config') compopt -o default; return ;;
+            ' --source') wanted='auto netlink pyroute2 psutil proc' ;;
+            ' --color') wanted='auto always never' ;;
+            'diagnose --format') wanted='text json nagios prometheus' ;;
+            'diagnose --select') wanted='ports-running-out bound-ports-running-out time-wait-table-filling time-wait-rising server-closes-first connection-churn close-wait-leak close-wait-unread close-wait-never-accepted close-wait-idle-pool fd-limit-near accept-queue-full peer-never-closes fin-unanswered syn-unanswered restart-blocked listener-in-ephemeral-range misleading-sysctl' ;;
+            'diagnose --ignore') wanted='ports-running-out bound-ports-running-out time-wait-table-filling time-wait-rising server-closes-first connection-churn close-wait-leak close-wait-unread close-wait-never-accepted close-wait-idle-pool fd-limit-near accept-queue-full peer-never-closes fin-unanswered syn-unanswered restart-blocked listener-in-ephemeral-range misleading-sysctl' ;;
+            'diagnose --limit') wanted='server-closes-first server-closes-first-table time-wait-table-warning time-wait-table-critical time-wait-rising-factor time-wait-rising-table ports-notice ports-warning ports-critical bound-ports-notice bound-ports-warning connection-churn close-wait-age close-wait-notice close-wait-warning close-wait-warning-age close-wait-fds-warning close-wait-fds-critical fds-warning fds-critical fin-wait2-age fin-wait2-held-notice fin-wait2-held-warning fin-wait2-orphans-notice fin-unanswered fin-unanswered-retries orphans-warning orphans-critical restart-blocked syn-unanswered' end='=' ;;
+            'diagnose --config') compopt -o default; return ;;
+            'diagnose --source') wanted='auto netlink pyroute2 psutil proc' ;;
+            'diagnose --color') wanted='auto always never' ;;
+            'check -w' | 'check --warning') wanted='time_wait close_wait established ports_used_ratio ports_taken_ratio time_wait_table_ratio closes_per_second recent_closes_per_second close_wait_age fd_ratio accept_queue_ratio orphans_ratio fin_wait1 fin_wait2 closing last_ack syn_sent syn_recv listen total time_wait_overflows_total listen_overflows_total new_close_wait new_time_wait_overflows new_listen_overflows' end='=' ;;
+            'check -c' | 'check --critical') wanted='time_wait close_wait established ports_used_ratio ports_taken_ratio time_wait_table_ratio closes_per_second recent_closes_per_second close_wait_age fd_ratio accept_queue_ratio orphans_ratio fin_wait1 fin_wait2 closing last_ack syn_sent syn_recv listen total time_wait_overflows_total listen_overflows_total new_close_wait new_time_wait_overflows new_listen_overflows' end='=' ;;
+            'check --state') compopt -o default; return ;;
+            'check --notify-on') wanted='always problem change' ;;
+            'check --format') wanted='text json prometheus' ;;
+            'check --output') compopt -o default; return ;;
+            'check --select') wanted='ports-running-out bound-ports-running-out time-wait-table-filling time-wait-rising server-closes-first connection-churn close-wait-leak close-wait-unread close-wait-never-accepted close-wait-idle-pool fd-limit-near accept-queue-full peer-never-closes fin-unanswered syn-unanswered restart-blocked listener-in-ephemeral-range misleading-sysctl' ;;
+            'check --ignore') wanted='ports-running-out bound-ports-running-out time-wait-table-filling time-wait-rising server-closes-first connection-churn close-wait-leak close-wait-unread close-wait-never-accepted close-wait-idle-pool fd-limit-near accept-queue-full peer-never-closes fin-unanswered syn-unanswered restart-blocked listener-in-ephemeral-range misleading-sysctl' ;;
+            'check --limit') wanted='server-closes-first server-closes-first-table time-wait-table-warning time-wait-table-critical time-wait-rising-factor time-wait-rising-table ports-notice ports-warning ports-critical bound-ports-notice bound-ports-warning connection-churn close-wait-age close-wait-notice close-wait-warning close-wait-warning-age close-wait-fds-warning close-wait-fds-critical fds-warning fds-critical fin-wait2-age fin-wait2-held-notice fin-wait2-held-warning fin-wait2-orphans-notice fin-unanswered fin-unanswered-retries orphans-warning orphans-critical restart-blocked syn-unanswered' end='=' ;;
+            'check --config') compopt -o default; return ;;
+            'check --warn-on') wanted='notice warning' ;;
+            'check --source') wanted='auto netlink pyroute2 psutil proc' ;;
+            'check --print-config') wanted='nagios nrpe icinga2 cron systemd-timer prometheus-rules' ;;
+            'explain --color') wanted='auto always never' ;;
+            'lab-run --color') wanted='auto always never' ;;
+        esac
+    elif [[ $current == -* ]]; then
+        case $command in
+            '') wanted='--port --process --interval --json --format --brief --full --select --ignore --limit --config --source --color -V --version -h --help' ;;
+            'diagnose') wanted='--port --process --interval --json --format --brief --full --select --ignore --limit --config --source --color -h --help' ;;
+            'check') wanted='-w --warning -c --critical --state -q --quiet --notify-on --format --output --port --process --select --ignore --limit --config --warn-on --exit-zero -t --timeout --source -v --verbose --list-metrics --show-limits --print-config -V --version -h --help' ;;
+            'explain') wanted='--live --step --json --pager --no-pager --ascii --color -h --help' ;;
+            'lab') wanted='-h --help' ;;
+            'lab-list') wanted='-h --help' ;;
+            'lab-run') wanted='--json --brief --full --color -h --help' ;;
+        esac
+    else
+        case $command in
+            '') wanted='diagnose check explain lab' ;;
+            'diagnose') wanted='--port --process --interval --json --format --brief --full --select --ignore --limit --config --source --color --help' ;;
+            'check') wanted='--warning --critical --state --quiet --notify-on --format --output --port --process --select --ignore --limit --config --warn-on --exit-zero --timeout --source --verbose --list-metrics --show-limits --print-config --version --help' ;;
+            'explain') ((count)) || wanted='LISTEN SYN_SENT SYN_RECV ESTABLISHED FIN_WAIT1 FIN_WAIT2 CLOSING TIME_WAIT CLOSE_WAIT LAST_ACK CLOSED three-way-open four-way-close half-close-with-data three-segment-close simultaneous-close last-ack-lost last-ack-lost-without-time-wait old-segment late-data-in-time-wait old-segment-without-time-wait fin-lost peer-vanished close-wait-for-ever syn-meets-last-ack syn-meets-time-wait bind-fails-after-restart abrupt-close close-with-unread-data states active-and-passive-closer why-four-segments why-the-last-ack why-the-first-fin-carries-ack why-time-wait how-long-is-time-wait half-close graceful-and-abrupt flags who-should-close ephemeral-ports recv-q fin-wait2-and-tcp-fin-timeout orphans nat-and-conntrack sysctls counters myths tcp-fin-timeout-shortens-time-wait tcp-tw-recycle tcp-tw-reuse-on-a-server time-wait-uses-descriptors lower-tcp-max-tw-buckets data-is-lost-without-time-wait final-ack-after-2msl time-wait-lasts-240-seconds only-clients-have-time-wait many-time-waits-are-a-fault close-wait-times-out linger-zero-is-the-cure reuseaddr-always-helps a-host-has-65535-connections four-segments-always fin-carries-ack-because-of-half-close fin-is-resent-for-ever last-ack-answers-rst estab-counts-healthy-connections restart-clears-time-wait ports-running-out bound-ports-running-out time-wait-table-filling time-wait-rising server-closes-first connection-churn close-wait-leak close-wait-unread close-wait-never-accepted close-wait-idle-pool fd-limit-near accept-queue-full peer-never-closes fin-unanswered syn-unanswered restart-blocked listener-in-ephemeral-range misleading-sysctl apache envoy go gunicorn haproxy mysql nginx nodejs pgbouncer php-fpm postgresql redis tomcat uvicorn' ;;
+            'lab') wanted='list run' ;;
+            'lab-list') wanted='--help' ;;
+            'lab-run') ((count)) || wanted='idle busy-keep-alive simultaneous-close linger-zero server-closes-first ipv6 dual-stack reuse-port one-address orphan-fin-wait2 client-closes-first ports-running-out ports-reusable bound-ports-running-out time-wait-rising closing-schedule bucket-overflow close-wait-young close-wait-leak hostile-name fd-limit close-wait-unread close-wait-never-accepted close-wait-idle-pool half-close fin-unanswered syn-unanswered restart-blocked ephemeral-listener misleading-sysctl' ;;
+        esac
+    fi
+
+    # Offer what begins like it, in any case, without the part that readline keeps.
+    local kept=${line[${#line[@]}-1]}
+    word=${COMP_WORDS[COMP_CWORD]}
+    [[ $word == [=:]* ]] || kept=${kept%"$word"}
+    for word in $wanted; do
+        if [[ ${word,,} == "${current,,}"* ]]; then
+            word=$prefix$word$end
+            COMPREPLY+=("${word#"$kept"}")
+        fi
+    done
+    [[ -n $end ]] && compopt -o nospace
+    return 0
+}
+
+complete -F _twdiag twdiag

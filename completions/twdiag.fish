@@ -1,0 +1,342 @@
+# fish completion for twdiag, made from its command line; do not edit.
+
+# Whether the words before the cursor are those of a command, and how many arguments it has.
+function __twdiag_is --argument-names wanted most
+    set -l command
+    set -l count 0
+    set -l skip 0
+    for word in (commandline -opc)[2..-1]
+        if test $skip = 1
+            set skip 0
+            continue
+        end
+        switch "$command $word"
+            case ' diagnose'
+                set command diagnose
+            case ' check'
+                set command check
+            case ' explain'
+                set command explain
+            case ' lab'
+                set command lab
+            case 'lab list'
+                set command lab-list
+            case 'lab run'
+                set command lab-run
+            case ' --port' ' --process' ' --interval' ' --format' ' --select' ' --ignore' ' --limit' ' --config' ' --source' ' --color'
+                set skip 1
+            case 'diagnose --port' 'diagnose --process' 'diagnose --interval' 'diagnose --format' 'diagnose --select' 'diagnose --ignore' 'diagnose --limit' 'diagnose --config' 'diagnose --source' 'diagnose --color'
+                set skip 1
+            case 'check -w' 'check --warning' 'check -c' 'check --critical' 'check --state' 'check --notify-on' 'check --format' 'check --output' 'check --port' 'check --process' 'check --select' 'check --ignore' 'check --limit' 'check --config' 'check --warn-on' 'check -t' 'check --timeout' 'check --source' 'check --print-config'
+                set skip 1
+            case 'explain --color'
+                set skip 1
+            case 'lab-run --color'
+                set skip 1
+            case '* -*'
+            case '*'
+                set count (math $count + 1)
+        end
+    end
+    test "$command" = "$wanted" -a $count -le $most
+end
+
+function __twdiag_words_rule
+    printf '%s\t%s\n' \
+        'ports-running-out' 'Outgoing connections to one destination are using up its local ports.' \
+        'bound-ports-running-out' 'An application that binds before it connects is using up the local ports of one address.' \
+        'time-wait-table-filling' 'The kernel\'s TIME_WAIT table is nearly full, or has overflowed.' \
+        'time-wait-rising' 'Connections close much faster now than a minute ago, and TIME_WAIT will rise.' \
+        'server-closes-first' 'A server on this host closes its connections first, so the TIME_WAITs stay here.' \
+        'connection-churn' 'This host opens many short connections to one destination and closes them first.' \
+        'close-wait-leak' 'A process holds connections that the peer closed long ago and never closes them itself.' \
+        'close-wait-unread' 'A process holds connections that the peer closed and does not read what they still carry.' \
+        'close-wait-never-accepted' 'Connections wait in a listener\'s accept queue although their clients have given up.' \
+        'close-wait-idle-pool' 'A client\'s pool keeps connections that the server closed while they were idle.' \
+        'fd-limit-near' 'A process nears its descriptor limit, and sockets in CLOSE_WAIT take most of it.' \
+        'accept-queue-full' 'A listener\'s accept queue is full, so new connections are dropped.' \
+        'peer-never-closes' 'Connections that this host closed wait for a FIN that their peers do not send.' \
+        'fin-unanswered' 'Sockets that this host closed get no acknowledgement of their FIN.' \
+        'syn-unanswered' 'Connection attempts to one destination get no answer.' \
+        'restart-blocked' 'Left-over sockets of a stopped server would make its next bind() fail.' \
+        'listener-in-ephemeral-range' 'A server\'s fixed port lies where the kernel takes ports for outgoing connections.' \
+        'misleading-sysctl' 'A sysctl is set to something that does not do what it is usually set for.'
+end
+
+function __twdiag_words_limit
+    printf '%s\t%s\n' \
+        'server-closes-first=' 'sockets of one listener that this host closed first' \
+        'server-closes-first-table=' 'share of tcp_max_tw_buckets that one listener fills' \
+        'time-wait-table-warning=' 'TIME_WAIT as a share of tcp_max_tw_buckets' \
+        'time-wait-table-critical=' 'TIME_WAIT as a share of tcp_max_tw_buckets' \
+        'time-wait-rising-factor=' 'closing rate of the last 10 s against that of the 50 s before' \
+        'time-wait-rising-table=' 'where the rate settles, as a share of the table' \
+        'ports-notice=' 'ports used to one destination; connect() slows down from here on' \
+        'ports-warning=' 'ports used to one destination that cannot be reused' \
+        'ports-critical=' 'ports used to one destination that cannot be reused' \
+        'bound-ports-notice=' 'distinct local ports in use on one source address' \
+        'bound-ports-warning=' 'distinct local ports in use on one source address' \
+        'connection-churn=' 'connections to one destination closed here in a minute' \
+        'close-wait-age=' 'a CLOSE_WAIT younger than this is nobody\'s leak' \
+        'close-wait-notice=' 'old CLOSE_WAIT sockets of one process' \
+        'close-wait-warning=' 'CLOSE_WAIT sockets of one process older than the next limit' \
+        'close-wait-warning-age=' 'age from which close-wait-warning counts' \
+        'close-wait-fds-warning=' 'CLOSE_WAIT sockets as a share of the fd limit' \
+        'close-wait-fds-critical=' 'CLOSE_WAIT sockets as a share of the fd limit' \
+        'fds-warning=' 'open descriptors of a process as a share of its fd limit' \
+        'fds-critical=' 'open descriptors of a process as a share of its fd limit' \
+        'fin-wait2-age=' 'a FIN_WAIT2 younger than this waits normally' \
+        'fin-wait2-held-notice=' 'old half-closed sockets that a process holds' \
+        'fin-wait2-held-warning=' 'old half-closed sockets that a process holds' \
+        'fin-wait2-orphans-notice=' 'old orphans that wait for the FIN of one service' \
+        'fin-unanswered=' 'sockets to one peer whose FIN is not acknowledged' \
+        'fin-unanswered-retries=' 'retransmissions before a FIN is unanswered' \
+        'orphans-warning=' 'orphans as a share of tcp_max_orphans' \
+        'orphans-critical=' 'orphans as a share of tcp_max_orphans' \
+        'restart-blocked=' 'left-over sockets of a service without a listener' \
+        'syn-unanswered=' 'retransmitted SYNs to one destination'
+end
+
+function __twdiag_words_metric
+    printf '%s\t%s\n' \
+        'time_wait=' 'sockets in TIME_WAIT' \
+        'close_wait=' 'sockets in CLOSE_WAIT' \
+        'established=' 'sockets in ESTABLISHED' \
+        'ports_used_ratio=' 'local ports in use to the busiest destination' \
+        'ports_taken_ratio=' 'local ports to one destination that connect() cannot get (TIME_WAIT that tcp_tw_reuse frees left out)' \
+        'time_wait_table_ratio=' 'TIME_WAIT of tcp_max_tw_buckets' \
+        'closes_per_second=' 'closes into TIME_WAIT a second, last minute' \
+        'recent_closes_per_second=' 'the same over the last ten seconds, median' \
+        'close_wait_age=' 'least age of the oldest CLOSE_WAIT' \
+        'fd_ratio=' 'open descriptors of the fullest process that holds a CLOSE_WAIT' \
+        'accept_queue_ratio=' 'how full the fullest accept queue is' \
+        'orphans_ratio=' 'orphaned sockets of tcp_max_orphans, host-wide' \
+        'fin_wait1=' 'sockets in FIN_WAIT1' \
+        'fin_wait2=' 'sockets in FIN_WAIT2' \
+        'closing=' 'sockets in CLOSING' \
+        'last_ack=' 'sockets in LAST_ACK' \
+        'syn_sent=' 'sockets in SYN_SENT' \
+        'syn_recv=' 'sockets in SYN_RECV' \
+        'listen=' 'sockets in LISTEN' \
+        'total=' 'sockets in any state' \
+        'time_wait_overflows_total=' 'since boot: sockets closed without TIME_WAIT, its table being full (TcpExt.TCPTimeWaitOverflow)' \
+        'listen_overflows_total=' 'since boot: connections dropped at a full accept queue (TcpExt.ListenOverflows)' \
+        'new_close_wait=' 'sockets in CLOSE_WAIT that were not at the last run' \
+        'new_time_wait_overflows=' 'since the last run: sockets closed without TIME_WAIT, its table being full' \
+        'new_listen_overflows=' 'since the last run: connections dropped at a full accept queue'
+end
+
+function __twdiag_words_page
+    printf '%s\t%s\n' \
+        'LISTEN' 'a server waits for connections' \
+        'SYN_SENT' 'a SYN went out and nothing came back yet' \
+        'SYN_RECV' 'a SYN was answered with SYN+ACK; the last ACK of the open is awaited' \
+        'ESTABLISHED' 'both ends may send' \
+        'FIN_WAIT1' 'this end closed first; its FIN is not acknowledged yet' \
+        'FIN_WAIT2' 'this end closed first and the FIN is acknowledged; the peer has not closed yet' \
+        'CLOSING' 'both ends closed at the same moment; the own FIN is not acknowledged yet' \
+        'TIME_WAIT' 'this end closed first and the close is complete; the ports are held so that a lost last ACK can be repeated and old segments cannot reach a new connection' \
+        'CLOSE_WAIT' 'the peer closed first; the local application has not closed yet' \
+        'LAST_ACK' 'the peer closed first, this end closed too; its FIN is not acknowledged yet' \
+        'CLOSED' 'no connection' \
+        'three-way-open' 'Both ends agree on where their sequence numbers begin, in three segments.' \
+        'four-way-close' 'Each direction is closed and acknowledged by itself: FIN, ACK, FIN, ACK.' \
+        'half-close-with-data' 'One end has said everything and still listens to the other.' \
+        'three-segment-close' 'A passive closer with nothing more to say puts its ACK and its FIN into one segment.' \
+        'simultaneous-close' 'Both ends close before either hears of it: both are active closers.' \
+        'last-ack-lost' 'The first reason for TIME_WAIT: somebody must be there to acknowledge a resent FIN.' \
+        'last-ack-lost-without-time-wait' 'Without TIME_WAIT the resent FIN is answered with RST: the close ends with an error.' \
+        'old-segment' 'The second reason for TIME_WAIT: old segments must die before the ports are used again.' \
+        'late-data-in-time-wait' 'It is a copy of bytes that were received long ago: thrown away, and nothing is lost.' \
+        'old-segment-without-time-wait' 'The new connection takes an old segment for its own: its data is corrupted, silently.' \
+        'fin-lost' 'A FIN that nothing acknowledges is sent again: the sender waits in FIN_WAIT1.' \
+        'peer-vanished' 'No ACK and no RST: the FIN is resent until the retries are used up.' \
+        'close-wait-for-ever' 'One application does not close: its socket stays for ever, the peer\'s for 60 s.' \
+        'syn-meets-last-ack' 'A challenge ACK, a RST from the client, and the second SYN succeeds.' \
+        'syn-meets-time-wait' 'A listener gives up a TIME_WAIT for a SYN that is provably new.' \
+        'bind-fails-after-restart' 'Left-over sockets hold the service\'s port: EADDRINUSE, unless SO_REUSEADDR was set.' \
+        'abrupt-close' 'RST ends both ends at once: no handshake, no TIME_WAIT, and data may be lost.' \
+        'close-with-unread-data' 'The commonest RST that nobody asked for: the application did not read all it was sent.' \
+        'states' 'The whole state machine in one drawing.' \
+        'active-and-passive-closer' 'Who closes first has the FIN_WAITs and TIME_WAIT, whether client or server.' \
+        'why-four-segments' 'Two streams, each ended by its sender and confirmed by its receiver.' \
+        'why-the-last-ack' 'The passive closer must learn that its FIN, and so all its data, arrived.' \
+        'why-the-first-fin-carries-ack' 'Every segment after the first SYN does; it is not a sign of half-close.' \
+        'why-time-wait' 'To repeat the last ACK, and to let old segments die before the ports are used again.' \
+        'how-long-is-time-wait' 'On Linux 60 s, compiled in; the other numbers are MSLs and other systems.' \
+        'half-close' 'shutdown(SHUT_WR) ends one stream and keeps the other open.' \
+        'graceful-and-abrupt' 'FIN: all data arrives and both ends agree. RST: it is over, now, and data may be lost.' \
+        'flags' 'Eight control bits, and a ninth with a history.' \
+        'who-should-close' 'Memory and a busy table at the server, ports at the client: know which one you save.' \
+        'ephemeral-ports' '28,232 ports for each source, destination and destination port, not for the whole host.' \
+        'recv-q' '0: drained, not closed; 1: only the FIN is unread; more: data is unread.' \
+        'fin-wait2-and-tcp-fin-timeout' 'It limits FIN_WAIT2 after close(), and nothing else.' \
+        'orphans' 'After close() the kernel finishes the handshake alone, within limits.' \
+        'nat-and-conntrack' 'A router or firewall keeps its own states; ss does not show them.' \
+        'sysctls' 'Most of them do not do what they are set for.' \
+        'counters' 'States show now; counters show since boot. Take two samples.' \
+        'myths' 'What is often said, and wrong; each with a page.' \
+        'tcp-fin-timeout-shortens-time-wait' 'Lower tcp_fin_timeout to shorten TIME_WAIT.' \
+        'tcp-tw-recycle' 'Enable tcp_tw_recycle.' \
+        'tcp-tw-reuse-on-a-server' 'Set tcp_tw_reuse=1 on the server to get rid of its TIME_WAITs.' \
+        'time-wait-uses-descriptors' 'TIME_WAIT sockets use up file descriptors and CPU.' \
+        'lower-tcp-max-tw-buckets' 'Lower tcp_max_tw_buckets to reduce TIME_WAIT.' \
+        'data-is-lost-without-time-wait' 'TIME_WAIT waits for late data; without it that data would be lost.' \
+        'final-ack-after-2msl' 'The active closer sends the final ACK after waiting 2MSL.' \
+        'time-wait-lasts-240-seconds' 'TIME_WAIT lasts 240 seconds (or 120, or 30).' \
+        'only-clients-have-time-wait' 'Only clients have TIME_WAIT (the client closes first).' \
+        'many-time-waits-are-a-fault' 'Thousands of TIME_WAITs mean that something is wrong.' \
+        'close-wait-times-out' 'CLOSE_WAIT goes away by itself, or with the right sysctl.' \
+        'linger-zero-is-the-cure' 'Use SO_LINGER 0: no TIME_WAIT, problem solved.' \
+        'reuseaddr-always-helps' 'With SO_REUSEADDR bind() never fails after a restart.' \
+        'a-host-has-65535-connections' 'A host can have at most 65,535 (or 28,232) connections.' \
+        'four-segments-always' 'A close always takes four segments.' \
+        'fin-carries-ack-because-of-half-close' 'The first FIN carries an ACK because of half-close.' \
+        'fin-is-resent-for-ever' 'Without TIME_WAIT the passive closer would resend its FIN for ever.' \
+        'last-ack-answers-rst' 'A SYN to a connection in LAST_ACK is answered with RST, and the new connection fails.' \
+        'estab-counts-healthy-connections' '"estab" of ss -s counts the healthy connections.' \
+        'restart-clears-time-wait' 'Restart the application to get rid of TIME_WAIT.' \
+        'ports-running-out' 'Outgoing connections to one destination are using up its local ports.' \
+        'bound-ports-running-out' 'An application that binds before it connects is using up the local ports of one address.' \
+        'time-wait-table-filling' 'The kernel\'s TIME_WAIT table is nearly full, or has overflowed.' \
+        'time-wait-rising' 'Connections close much faster now than a minute ago, and TIME_WAIT will rise.' \
+        'server-closes-first' 'A server on this host closes its connections first, so the TIME_WAITs stay here.' \
+        'connection-churn' 'This host opens many short connections to one destination and closes them first.' \
+        'close-wait-leak' 'A process holds connections that the peer closed long ago and never closes them itself.' \
+        'close-wait-unread' 'A process holds connections that the peer closed and does not read what they still carry.' \
+        'close-wait-never-accepted' 'Connections wait in a listener\'s accept queue although their clients have given up.' \
+        'close-wait-idle-pool' 'A client\'s pool keeps connections that the server closed while they were idle.' \
+        'fd-limit-near' 'A process nears its descriptor limit, and sockets in CLOSE_WAIT take most of it.' \
+        'accept-queue-full' 'A listener\'s accept queue is full, so new connections are dropped.' \
+        'peer-never-closes' 'Connections that this host closed wait for a FIN that their peers do not send.' \
+        'fin-unanswered' 'Sockets that this host closed get no acknowledgement of their FIN.' \
+        'syn-unanswered' 'Connection attempts to one destination get no answer.' \
+        'restart-blocked' 'Left-over sockets of a stopped server would make its next bind() fail.' \
+        'listener-in-ephemeral-range' 'A server\'s fixed port lies where the kernel takes ports for outgoing connections.' \
+        'misleading-sysctl' 'A sysctl is set to something that does not do what it is usually set for.' \
+        'apache' 'what is known of Apache HTTP Server: who closes, and which setting decides' \
+        'envoy' 'what is known of Envoy: who closes, and which setting decides' \
+        'go' 'what is known of Go net/http: who closes, and which setting decides' \
+        'gunicorn' 'what is known of Gunicorn: who closes, and which setting decides' \
+        'haproxy' 'what is known of HAProxy: who closes, and which setting decides' \
+        'mysql' 'what is known of MySQL and MariaDB: who closes, and which setting decides' \
+        'nginx' 'what is known of nginx: who closes, and which setting decides' \
+        'nodejs' 'what is known of Node.js (a runtime): who closes, and which setting decides' \
+        'pgbouncer' 'what is known of PgBouncer: who closes, and which setting decides' \
+        'php-fpm' 'what is known of PHP-FPM: who closes, and which setting decides' \
+        'postgresql' 'what is known of PostgreSQL: who closes, and which setting decides' \
+        'redis' 'what is known of Redis: who closes, and which setting decides' \
+        'tomcat' 'what is known of Java (a runtime): who closes, and which setting decides' \
+        'uvicorn' 'what is known of Uvicorn: who closes, and which setting decides'
+end
+
+function __twdiag_words_scenario
+    printf '%s\t%s\n' \
+        'idle' 'two listeners and no client' \
+        'busy-keep-alive' '50 kept connections, and 10 that the clients closed themselves' \
+        'simultaneous-close' 'both ends of 10 connections close at once: 20 TIME_WAITs' \
+        'linger-zero' '30 connections ended by RST: no TIME_WAIT, and no safe close either' \
+        'server-closes-first' 'a server without keep-alive closes 23 connections before its clients do' \
+        'ipv6' 'a server closes 23 IPv6 connections before its clients do' \
+        'dual-stack' 'a server on [::]:8080 closes 23 IPv4 connections first' \
+        'reuse-port' '3 processes listen on one port; they close 24 connections first' \
+        'one-address' '23 closes of a server on 127.0.0.2, and a client\'s TIME_WAIT at 127.0.0.1' \
+        'orphan-fin-wait2' 'a server closed 25 connections first; the clients never close theirs' \
+        'client-closes-first' 'a client without a connection pool leaves 600 TIME_WAITs to one destination' \
+        'ports-running-out' '90 of the 100 local ports to one destination are in TIME_WAIT' \
+        'ports-reusable' '90 of 100 local ports are in TIME_WAIT, and tcp_tw_reuse may reuse them' \
+        'bound-ports-running-out' '80 of 100 local ports are taken by sockets bound before they connect' \
+        'time-wait-rising' 'a server has begun to close 250 connections a second' \
+        'closing-schedule' 'a server closes 3, 7, 2, 11, 0, 13, 5, 17, 1 and 19 connections a second' \
+        'bucket-overflow' '30 closes where net.ipv4.tcp_max_tw_buckets allows 20 TIME_WAITs' \
+        'close-wait-young' '5 sockets in CLOSE_WAIT for 3 seconds: perhaps the program is at work' \
+        'close-wait-leak' 'a program keeps 5 sockets whose clients closed 12 seconds ago' \
+        'hostile-name' 'a leaking program with control characters and markup in its name' \
+        'fd-limit' '52 leaked sockets of a program that may open 64 files' \
+        'close-wait-unread' 'a stuck program leaves 100 bytes unread on 5 closed connections' \
+        'close-wait-never-accepted' '6 clients gave up in the accept queue of a server that is frozen' \
+        'close-wait-idle-pool' 'a server closed 5 idle connections that a client keeps in its pool' \
+        'half-close' 'a client half-closed 5 connections 12 seconds ago; the server does not close' \
+        'fin-unanswered' '6 closed connections repeat their FIN to a peer that drops it' \
+        'syn-unanswered' '6 connection attempts repeat their SYN to a peer that drops it' \
+        'restart-blocked' 'a server ended; 5 TIME_WAITs on its port block the next bind()' \
+        'ephemeral-listener' 'a service on port 40000, which outgoing connections may take while it is down' \
+        'misleading-sysctl' 'net.ipv4.tcp_tw_reuse=1 is set, and TCP timestamps are off'
+end
+
+complete --command twdiag --no-files
+complete --command twdiag --condition '__twdiag_is "" 0' --arguments diagnose --description 'Report what the closing side of TCP does to this host.'
+complete --command twdiag --condition '__twdiag_is "" 0' --arguments check --description 'Check this host: one status line, perfdata and an exit code.'
+complete --command twdiag --condition '__twdiag_is "" 0' --arguments explain --description 'Explain a state, a finding or a myth by the TCP handshake.'
+complete --command twdiag --condition '__twdiag_is "" 0' --arguments lab --description 'Make each problem with real sockets in a private namespace.'
+complete --command twdiag --condition '__twdiag_is "" 99' --long-option port --exclusive --description 'Show only this port\'s findings (repeatable).'
+complete --command twdiag --condition '__twdiag_is "" 99' --long-option process --exclusive --description 'Show only the findings of this process, a name or PID (repeatable).'
+complete --command twdiag --condition '__twdiag_is "" 99' --long-option interval --exclusive --description 'Take a second sample after S seconds and compare the two.'
+complete --command twdiag --condition '__twdiag_is "" 99' --long-option json --description 'Write JSON, schema twdiag/1.'
+complete --command twdiag --condition '__twdiag_is "" 99' --long-option format --exclusive --arguments 'text json nagios prometheus' --description 'Write in this format.'
+complete --command twdiag --condition '__twdiag_is "" 99' --long-option brief --description 'Write one line per finding.'
+complete --command twdiag --condition '__twdiag_is "" 99' --long-option full --description 'Write everything about every finding.'
+complete --command twdiag --condition '__twdiag_is "" 99' --long-option select --exclusive --arguments '(__twdiag_words_rule)' --description 'Run only this rule (repeatable).'
+complete --command twdiag --condition '__twdiag_is "" 99' --long-option ignore --exclusive --arguments '(__twdiag_words_rule)' --description 'Leave this rule out (repeatable).'
+complete --command twdiag --condition '__twdiag_is "" 99' --long-option limit --exclusive --arguments '(__twdiag_words_limit)' --description 'Set one limit (repeatable).'
+complete --command twdiag --condition '__twdiag_is "" 99' --long-option config --require-parameter --force-files --description 'Read settings from this TOML file too.'
+complete --command twdiag --condition '__twdiag_is "" 99' --long-option source --exclusive --arguments 'auto netlink pyroute2 psutil proc' --description 'Read sockets from this source; auto is netlink, else proc.'
+complete --command twdiag --condition '__twdiag_is "" 99' --long-option color --exclusive --arguments 'auto always never' --description 'Use colours; auto is on a terminal.'
+complete --command twdiag --condition '__twdiag_is "" 99' --short-option V --long-option version --description 'Show the version and exit.'
+complete --command twdiag --condition '__twdiag_is "" 99' --short-option h --long-option help --description 'Show this message and exit.'
+complete --command twdiag --condition '__twdiag_is "diagnose" 99' --long-option port --exclusive --description 'Show only this port\'s findings (repeatable).'
+complete --command twdiag --condition '__twdiag_is "diagnose" 99' --long-option process --exclusive --description 'Show only the findings of this process, a name or PID (repeatable).'
+complete --command twdiag --condition '__twdiag_is "diagnose" 99' --long-option interval --exclusive --description 'Take a second sample after S seconds and compare the two.'
+complete --command twdiag --condition '__twdiag_is "diagnose" 99' --long-option json --description 'Write JSON, schema twdiag/1.'
+complete --command twdiag --condition '__twdiag_is "diagnose" 99' --long-option format --exclusive --arguments 'text json nagios prometheus' --description 'Write in this format.'
+complete --command twdiag --condition '__twdiag_is "diagnose" 99' --long-option brief --description 'Write one line per finding.'
+complete --command twdiag --condition '__twdiag_is "diagnose" 99' --long-option full --description 'Write everything about every finding.'
+complete --command twdiag --condition '__twdiag_is "diagnose" 99' --long-option select --exclusive --arguments '(__twdiag_words_rule)' --description 'Run only this rule (repeatable).'
+complete --command twdiag --condition '__twdiag_is "diagnose" 99' --long-option ignore --exclusive --arguments '(__twdiag_words_rule)' --description 'Leave this rule out (repeatable).'
+complete --command twdiag --condition '__twdiag_is "diagnose" 99' --long-option limit --exclusive --arguments '(__twdiag_words_limit)' --description 'Set one limit (repeatable).'
+complete --command twdiag --condition '__twdiag_is "diagnose" 99' --long-option config --require-parameter --force-files --description 'Read settings from this TOML file too.'
+complete --command twdiag --condition '__twdiag_is "diagnose" 99' --long-option source --exclusive --arguments 'auto netlink pyroute2 psutil proc' --description 'Read sockets from this source; auto is netlink, else proc.'
+complete --command twdiag --condition '__twdiag_is "diagnose" 99' --long-option color --exclusive --arguments 'auto always never' --description 'Use colours; auto is on a terminal.'
+complete --command twdiag --condition '__twdiag_is "diagnose" 99' --short-option h --long-option help --description 'Show this message and exit.'
+complete --command twdiag --condition '__twdiag_is "check" 99' --short-option w --long-option warning --exclusive --arguments '(__twdiag_words_metric)' --description 'WARNING where METRIC is outside RANGE (repeatable).'
+complete --command twdiag --condition '__twdiag_is "check" 99' --short-option c --long-option critical --exclusive --arguments '(__twdiag_words_metric)' --description 'CRITICAL where METRIC is outside RANGE (repeatable).'
+complete --command twdiag --condition '__twdiag_is "check" 99' --long-option state --require-parameter --force-files --description 'Remember this run in FILE and compare with the last.'
+complete --command twdiag --condition '__twdiag_is "check" 99' --short-option q --long-option quiet --description 'Say nothing on OK.'
+complete --command twdiag --condition '__twdiag_is "check" 99' --long-option notify-on --exclusive --arguments 'always problem change' --description 'Say something always, on a problem or on a change (needs --state).'
+complete --command twdiag --condition '__twdiag_is "check" 99' --long-option format --exclusive --arguments 'text json prometheus' --description 'Write in this format.'
+complete --command twdiag --condition '__twdiag_is "check" 99' --long-option output --require-parameter --force-files --description 'Write to FILE, which is replaced as a whole.'
+complete --command twdiag --condition '__twdiag_is "check" 99' --long-option port --exclusive --description 'Show only this port\'s findings (repeatable).'
+complete --command twdiag --condition '__twdiag_is "check" 99' --long-option process --exclusive --description 'Show only the findings of this process, a name or PID (repeatable).'
+complete --command twdiag --condition '__twdiag_is "check" 99' --long-option select --exclusive --arguments '(__twdiag_words_rule)' --description 'Run only this rule (repeatable).'
+complete --command twdiag --condition '__twdiag_is "check" 99' --long-option ignore --exclusive --arguments '(__twdiag_words_rule)' --description 'Leave this rule out (repeatable).'
+complete --command twdiag --condition '__twdiag_is "check" 99' --long-option limit --exclusive --arguments '(__twdiag_words_limit)' --description 'Set one limit (repeatable).'
+complete --command twdiag --condition '__twdiag_is "check" 99' --long-option config --require-parameter --force-files --description 'Read settings from this TOML file too.'
+complete --command twdiag --condition '__twdiag_is "check" 99' --long-option warn-on --exclusive --arguments 'notice warning' --description 'Let findings from this severity on make a WARNING.'
+complete --command twdiag --condition '__twdiag_is "check" 99' --long-option exit-zero --description 'Exit 0 on WARNING and CRITICAL too, not on UNKNOWN.'
+complete --command twdiag --condition '__twdiag_is "check" 99' --short-option t --long-option timeout --exclusive --description 'Give up with UNKNOWN after S seconds.'
+complete --command twdiag --condition '__twdiag_is "check" 99' --long-option source --exclusive --arguments 'auto netlink pyroute2 psutil proc' --description 'Read sockets from this source; auto is netlink, else proc.'
+complete --command twdiag --condition '__twdiag_is "check" 99' --short-option v --long-option verbose --description 'Add the findings; -vv adds advice too.'
+complete --command twdiag --condition '__twdiag_is "check" 99' --long-option list-metrics --description 'List the metrics for --warning and --critical.'
+complete --command twdiag --condition '__twdiag_is "check" 99' --long-option show-limits --description 'Show the limits in force and where they come from.'
+complete --command twdiag --condition '__twdiag_is "check" 99' --long-option print-config --exclusive --arguments 'nagios nrpe icinga2 cron systemd-timer prometheus-rules' --description 'Print a configuration to copy.'
+complete --command twdiag --condition '__twdiag_is "check" 99' --short-option V --long-option version --description 'Show the version and exit.'
+complete --command twdiag --condition '__twdiag_is "check" 99' --short-option h --long-option help --description 'Show this message and exit.'
+complete --command twdiag --condition '__twdiag_is "explain" 0' --arguments '(__twdiag_words_page)'
+complete --command twdiag --condition '__twdiag_is "explain" 99' --long-option live --description 'Add this host\'s own numbers to a state or a rule.'
+complete --command twdiag --condition '__twdiag_is "explain" 99' --long-option step --description 'Walk through a scenario, one key at a time.'
+complete --command twdiag --condition '__twdiag_is "explain" 99' --long-option json --description 'Write JSON, schema twdiag-explain/1.'
+complete --command twdiag --condition '__twdiag_is "explain" 99' --long-option pager --description 'Show long texts in a pager, on a terminal.'
+complete --command twdiag --condition '__twdiag_is "explain" 99' --long-option no-pager --description 'Show long texts in a pager, on a terminal.'
+complete --command twdiag --condition '__twdiag_is "explain" 99' --long-option ascii --description 'Draw with ASCII characters only.'
+complete --command twdiag --condition '__twdiag_is "explain" 99' --long-option color --exclusive --arguments 'auto always never' --description 'Use colours; auto is on a terminal.'
+complete --command twdiag --condition '__twdiag_is "explain" 99' --short-option h --long-option help --description 'Show this message and exit.'
+complete --command twdiag --condition '__twdiag_is "lab" 0' --arguments list --description 'List the scenarios and what each of them should show.'
+complete --command twdiag --condition '__twdiag_is "lab" 0' --arguments run --description 'Run a scenario and diagnose it.'
+complete --command twdiag --condition '__twdiag_is "lab" 99' --short-option h --long-option help --description 'Show this message and exit.'
+complete --command twdiag --condition '__twdiag_is "lab-list" 99' --short-option h --long-option help --description 'Show this message and exit.'
+complete --command twdiag --condition '__twdiag_is "lab-run" 0' --arguments '(__twdiag_words_scenario)'
+complete --command twdiag --condition '__twdiag_is "lab-run" 99' --long-option json --description 'Write JSON, schema twdiag/1.'
+complete --command twdiag --condition '__twdiag_is "lab-run" 99' --long-option brief --description 'Write one line per finding.'
+complete --command twdiag --condition '__twdiag_is "lab-run" 99' --long-option full --description 'Write everything about every finding.'
+complete --command twdiag --condition '__twdiag_is "lab-run" 99' --long-option color --exclusive --arguments 'auto always never' --description 'Use colours; auto is on a terminal.'
+complete --command twdiag --condition '__twdiag_is "lab-run" 99' --short-option h --long-option help --description 'Show this message and exit.'
