@@ -362,17 +362,117 @@ def test_without_rights_a_leak_is_still_found_and_its_user_named() -> None:
     assert finding.subject == ProcessSubject(None, "unseen process", "uid 33")
 
 
-def test_keepalive_makes_the_lower_bound_worthless() -> None:
+def answered_by_keepalive(n: int) -> dict[int, TcpInfo]:
+    """Return tcp_info of old sockets whose peer has answered a keepalive probe a second ago."""
+    return {cookie: TcpInfo(0, 3_600_000, 1000) for cookie in range(1, n + 1)}
+
+
+def test_keepalive_hides_an_age_and_the_report_says_so() -> None:
     rows = close_wait(9, timer=TIMER_KEEPALIVE)
-    assert found(snapshot_of(LISTEN_8080, *rows, tcp_info=aged(9, 60))) == {}
+    quiet = snapshot_of(LISTEN_8080, *rows, tcp_info=answered_by_keepalive(9))
+    report = rules.analyze(quiet, Limits())
+    assert report.findings == ()
+    assert [gap.what for gap in report.gaps] == ["close-wait-age"]
+    loud = snapshot_of(LISTEN_8080, *rows, tcp_info=aged(9, 60))
+    assert found(loud) == {"close-wait-leak": Severity.NOTICE}
 
 
 def test_two_samples_give_an_age_where_one_gives_none() -> None:
     rows = (LISTEN_8080, *close_wait(9, timer=TIMER_KEEPALIVE))
     earlier = snapshot_of(*rows, taken_at=999_985.0)
-    assert found(snapshot_of(*rows, earlier=earlier)) == {"close-wait-leak": Severity.NOTICE}
+    info = answered_by_keepalive(9)
+    assert found(snapshot_of(*rows, tcp_info=info, earlier=earlier)) == {
+        "close-wait-leak": Severity.NOTICE
+    }
     gaps = (Gap("tcp-info", "proc", ""),)
     assert found(snapshot_of(*rows, earlier=earlier, gaps=gaps)) != {}
+
+
+def test_a_leak_spread_over_workers_is_one_leak() -> None:
+    owners = {100 + i: (Owner(900 + i, "apache2", "www", 12, 1024),) for i in range(100)}
+    snapshot = snapshot_of(LISTEN_8080, *close_wait(100), tcp_info=aged(100, 3600), owners=owners)
+    report = rules.analyze(snapshot, Limits())
+    assert [f.severity for f in report.findings] == [Severity.WARNING]
+    assert report.findings[0].summary.startswith("apache2 (100 processes) holds 100 CLOSE_WAITs")
+
+
+def test_a_slow_server_that_has_read_the_request_is_not_called_stuck() -> None:
+    rows = close_wait(9, recv_q=1)
+    assert found(snapshot_of(LISTEN_8080, *rows, tcp_info=aged(9, 20))) == {
+        "close-wait-unread": Severity.NOTICE
+    }
+    rows = close_wait(60, recv_q=1)
+    assert found(snapshot_of(LISTEN_8080, *rows, tcp_info=aged(60, 70))) == {
+        "close-wait-unread": Severity.WARNING
+    }
+
+
+def test_the_connections_of_a_service_whose_listener_has_gone_are_no_clients_pool() -> None:
+    rows = close_wait(9, recv_q=1)
+    snapshot = snapshot_of(*rows, tcp_info=aged(9, 20))
+    assert "close-wait-idle-pool" not in found(snapshot)
+
+
+@pytest.mark.parametrize(
+    ("counters", "earlier", "severity"),
+    [
+        ({"TcpExt.ListenOverflows": 0}, None, Severity.NOTICE),
+        ({"TcpExt.ListenOverflows": 7}, None, Severity.WARNING),
+        ({"TcpExt.ListenOverflows": 7}, {"TcpExt.ListenOverflows": 3}, Severity.CRITICAL),
+    ],
+)
+def test_one_full_instant_of_an_accept_queue_is_no_outage(
+    counters: dict[str, int], earlier: dict[str, int] | None, severity: Severity
+) -> None:
+    full = LISTEN_8080._replace(recv_q=129, send_q=128)
+    before = None if earlier is None else snapshot_of(LISTEN_8080, counters=earlier)
+    assert found(snapshot_of(full, counters=counters, earlier=before)) == {
+        "accept-queue-full": severity
+    }
+
+
+def test_an_accept_queue_that_is_full_in_two_samples_is_critical() -> None:
+    full = LISTEN_8080._replace(recv_q=129, send_q=128)
+    result = found(snapshot_of(full, earlier=snapshot_of(full, taken_at=999_990.0)))
+    assert result == {"accept-queue-full": Severity.CRITICAL}
+
+
+def bound(number: int) -> list[Socket]:
+    """Return connections of sockets bound to (address, 0) first, spread over four destinations."""
+    odd_first = [*range(40001, 40100, 2), *range(40000, 40100, 2)][:number]
+    return [
+        Socket(State.ESTABLISHED, "10.0.0.1", port, f"10.2.0.{i % 4}", 8080, inode=9)
+        for i, port in enumerate(odd_first)
+    ]
+
+
+@pytest.mark.parametrize(
+    ("number", "severity"),
+    [(60, None), (75, Severity.NOTICE), (85, Severity.WARNING), (100, Severity.CRITICAL)],
+)
+def test_bound_ports_alarm_up_to_the_last_port(number: int, severity: Severity | None) -> None:
+    sysctls = SYSCTLS | {"net.ipv4.ip_local_port_range": "40000 40099"}
+    result = found(snapshot_of(*bound(number), sysctls=sysctls))
+    assert result.get("bound-ports-running-out") == severity
+
+
+def test_reuse_that_never_happened_is_not_trusted_once_the_ports_are_full() -> None:
+    sysctls = SYSCTLS | {
+        "net.ipv4.ip_local_port_range": "40000 40099",
+        "net.ipv4.tcp_tw_reuse": "1",
+    }
+    rows = time_wait(100, port=40000)
+    for recycled, severity in ((0, Severity.WARNING), (900, Severity.NOTICE)):
+        snapshot = snapshot_of(*rows, sysctls=sysctls, counters={"TcpExt.TWRecycled": recycled})
+        assert found(snapshot)["ports-running-out"] == severity
+
+
+def test_a_range_without_any_free_port_is_critical_before_the_first_connection() -> None:
+    sysctls = SYSCTLS | {
+        "net.ipv4.ip_local_port_range": "40000 40009",
+        "net.ipv4.ip_local_reserved_ports": "40000-40009",
+    }
+    assert found(snapshot_of(sysctls=sysctls)) == {"ports-running-out": Severity.CRITICAL}
 
 
 def test_growth_since_the_first_sample_is_said() -> None:
@@ -412,17 +512,46 @@ def test_an_overflow_counted_long_ago_does_not_alarm() -> None:
     assert found(snapshot_of(counters={"TcpExt.TCPTimeWaitOverflow": 12})) == {}
 
 
-def test_phones_that_vanish_do_not_make_a_busy_peer_silent() -> None:
-    gone = [
-        Socket(State.FIN_WAIT1, "10.0.0.1", 443, "10.3.0.1", 50000 + i, 1, 900, 4, send_q=1)
-        for i in range(20)
+def unanswered(n: int, *, clients: int = 1) -> list[Socket]:
+    """Return FIN_WAIT1s of a server to so many clients, each retransmitted four times."""
+    return [
+        Socket(State.FIN_WAIT1, "10.0.0.1", 443, f"10.3.0.{i % clients}", 50000 + i, 1, 900, 4)
+        for i in range(n)
     ]
-    alive = [
-        Socket(State.ESTABLISHED, "10.0.0.1", 443, "10.3.0.1", 51000 + i, inode=9)
-        for i in range(300)
+
+
+def served(n: int) -> list[Socket]:
+    """Return the listener on port 443 and n of its connections."""
+    listener = Socket(State.LISTEN, "0.0.0.0", 443, "0.0.0.0", 0, inode=7, send_q=511)
+    return [listener] + [
+        Socket(State.ESTABLISHED, "10.0.0.1", 443, "10.3.0.1", 40000 + i, inode=9) for i in range(n)
     ]
-    assert found(snapshot_of(*gone, *alive), restart_blocked=9999) == {}
-    assert found(snapshot_of(*gone), restart_blocked=9999) == {"fin-unanswered": Severity.WARNING}
+
+
+@pytest.mark.parametrize(
+    ("gone", "clients", "alive", "severity"),
+    [
+        (6, 1, 0, None),
+        (6, 1, 3000, None),
+        (30, 1, 0, Severity.NOTICE),
+        (30, 30, 3000, None),
+        (30, 30, 300, Severity.NOTICE),
+        (3000, 200, 100, Severity.WARNING),
+    ],
+)
+def test_clients_that_vanish_are_normal_until_they_are_a_good_share(
+    gone: int, clients: int, alive: int, severity: Severity | None
+) -> None:
+    snapshot = snapshot_of(*served(alive), *unanswered(gone, clients=clients))
+    assert found(snapshot, server_closes_first=99999).get("fin-unanswered") == severity
+
+
+def test_a_slow_reader_is_no_silent_peer() -> None:
+    rows = [
+        Socket(State.FIN_WAIT1, "10.0.0.1", 443, "10.3.0.1", 50000 + i, 4, 900, 1, send_q=9000)
+        for i in range(9)
+    ]
+    assert found(snapshot_of(*served(9), *rows)) == {"fin-unanswered": Severity.NOTICE}
 
 
 def test_fins_in_flight_are_no_problem() -> None:
@@ -440,11 +569,52 @@ def test_syns_in_flight_are_no_problem() -> None:
     assert found(snapshot_of(*rows)) == {}
 
 
-def test_an_outgoing_connection_from_a_low_port_blocks_no_restart() -> None:
-    nfs = [
-        Socket(State.TIME_WAIT, "10.0.0.1", 700 + i, "10.0.0.2", 2049, 3, 9000) for i in range(50)
+@pytest.mark.parametrize(
+    "rows",
+    [
+        [(700 + i, "10.0.0.2", 2049) for i in range(50)],
+        [(801, "10.0.0.2", 2049), (801, "10.0.0.3", 20048), (801, "10.0.0.3", 111)],
+        [(20, f"10.1.0.{i}", 40000 + i) for i in range(30)],
+        [(30000 + i % 10, f"10.1.0.{i}", 40000 + i) for i in range(90)],
+    ],
+    ids=["nfs", "mount", "active ftp", "passive ftp"],
+)
+def test_protocols_with_ports_of_their_own_block_no_restart(
+    rows: list[tuple[int, str, int]],
+) -> None:
+    waits = [Socket(State.TIME_WAIT, "10.0.0.1", own, to, at, 3, 9000) for own, to, at in rows]
+    assert found(snapshot_of(*waits)) == {}
+
+
+def test_a_stopped_service_inside_a_wide_range_is_still_seen() -> None:
+    rows = [
+        Socket(State.TIME_WAIT, "10.0.0.1", 8080, f"10.1.0.{i}", 40000 + i, 3, 9000)
+        for i in range(60)
     ]
-    assert found(snapshot_of(*nfs)) == {}
+    sysctls = SYSCTLS | {"net.ipv4.ip_local_port_range": "1024 65535"}
+    assert found(snapshot_of(*rows, sysctls=sysctls)) == {"restart-blocked": Severity.NOTICE}
+
+
+def test_attempts_to_everywhere_are_one_finding() -> None:
+    rows = [
+        Socket(State.SYN_SENT, "10.0.0.1", 40000 + i, f"10.4.{i // 200}.{i % 200}", 443, 1, 900, 3)
+        for i in range(400)
+    ]
+    report = rules.analyze(snapshot_of(*rows), Limits())
+    assert [(f.rule, f.evidence["destinations"]) for f in report.findings] == [
+        ("syn-unanswered", 400)
+    ]
+
+
+def test_many_fixed_ports_are_one_finding_with_one_command() -> None:
+    rows = [
+        Socket(State.LISTEN, "0.0.0.0", 40000 + i, "0.0.0.0", 0, inode=5 + i, send_q=9, cookie=i)
+        for i in range(60)
+    ]
+    sysctls = SYSCTLS | {"net.ipv4.ip_local_reserved_ports": "50000"}
+    report = rules.analyze(snapshot_of(*rows, sysctls=sysctls), Limits())
+    assert [f.rule for f in report.findings] == ["listener-in-ephemeral-range"]
+    assert report.findings[0].advice[0].how.endswith("=40000-40059,50000")
 
 
 def test_orphans_near_their_limit_are_host_wide() -> None:

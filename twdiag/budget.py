@@ -99,6 +99,17 @@ def _port(word: str) -> int | None:
     return number if number <= 0xFFFF else None
 
 
+def format_ports(ports: Collection[int]) -> str:
+    """Return "8080,9000-9010": the shortest form in which the kernel takes a set of ports."""
+    ranges: list[list[int]] = []
+    for port in sorted(ports):
+        if ranges and port == ranges[-1][1] + 1:
+            ranges[-1][1] = port
+        else:
+            ranges.append([port, port])
+    return ",".join(str(low) if low == high else f"{low}-{high}" for low, high in ranges)
+
+
 def seconds_until_full(
     history: Sequence[int], held: int, rate: float, ports: int, hold_seconds: float
 ) -> float | None:

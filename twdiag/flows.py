@@ -185,6 +185,10 @@ class Flows:
         """Return the distinct local (address number, port) of the connections made by this host."""
         return self._clients.endpoints()
 
+    def ports_used_often(self, at_least: int) -> set[int]:
+        """Return the ephemeral local ports with so many connections or more."""
+        return self._clients.ports_used_often(at_least)
+
     @cached_property
     def connections(self) -> Counter[Tuple3]:
         """How many sockets this host's clients have to each (source, destination, port)."""

@@ -10,11 +10,11 @@ from __future__ import annotations
 import enum
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from twdiag.table import TIMER_KEEPALIVE
+from twdiag.columns import either
 from twdiag.tcp import State
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable
 
     from twdiag.model import Owner, Snapshot
 
@@ -45,11 +45,31 @@ class Waiting(NamedTuple):
 
 
 class Holder(NamedTuple):
-    """The process that holds some half-closed sockets; `owner` is None where it was not seen."""
+    """Who holds some half-closed sockets: a process, or the processes of one name and user.
+
+    `owner` is the process, or the one with the most of the sockets, `largest` of them; None where
+    it was not seen.
+    """
 
     owner: Owner | None
     uid: int
     sockets: tuple[Waiting, ...]
+    processes: int = 1
+    largest: int = 0
+
+    @property
+    def fd_share(self) -> float | None:
+        """What `owner` holds of these sockets as a share of its descriptor limit."""
+        limit = self.owner.fd_limit if self.owner else None
+        return self.largest / limit if limit else None
+
+    @property
+    def name(self) -> str:
+        """Return "java (pid 812)", "apache2 (100 processes)" or "a process of uid 33"."""
+        if self.owner is None:
+            return f"a process of uid {self.uid} (owner not visible)"
+        many = f"{self.processes} processes" if self.processes > 1 else f"pid {self.owner.pid}"
+        return f"{self.owner.name} ({many})"
 
     @property
     def age_min(self) -> float | None:
@@ -77,7 +97,9 @@ def close_waits(snapshot: Snapshot) -> list[Waiting]:
     rows = table.rows_in(State.CLOSE_WAIT)
     if not rows:
         return []
-    server_side = snapshot.flows.server_side
+    # The listener of a service can be gone while its connections stay: a port outside of the
+    # ephemeral range is a server's too.
+    server_side = either(snapshot.flows.server_side, snapshot.flows.fixed_ports)
     before = earlier_waits(snapshot, State.CLOSE_WAIT)
     waiting = []
     for row in rows:
@@ -104,13 +126,13 @@ def _kind(snapshot: Snapshot, row: int, server: bool) -> Kind:
 def _age_bounds(snapshot: Snapshot, row: int) -> tuple[float | None, float | None]:
     """Return (at least, at most) seconds in the half-closed state, from tcp_info.
 
-    Keepalive answers stamp last_ack_recv too, so with that timer there is no lower bound.
+    Keepalive answers stamp last_ack_recv too, so with that timer the lower bound may be low; it is
+    never too high.
     """
     info = snapshot.tcp_info.get(snapshot.sockets.cookie[row])
     if info is None:
         return None, None
-    kept_alive = snapshot.sockets.timer[row] == TIMER_KEEPALIVE
-    return None if kept_alive else info.last_ack_recv / 1000, info.last_data_recv / 1000
+    return info.last_ack_recv / 1000, info.last_data_recv / 1000
 
 
 def identity(snapshot: Snapshot, row: int) -> Identity:
@@ -129,23 +151,45 @@ def earlier_waits(snapshot: Snapshot, state: State) -> set[Identity] | None:
     return {identity(earlier, row) for row in earlier.sockets.rows_in(state)}
 
 
-def holders(snapshot: Snapshot, sockets: Iterable[Waiting]) -> list[Holder]:
+def by_process(snapshot: Snapshot, sockets: Iterable[Waiting]) -> list[Holder]:
     """Return the sockets by the process that holds them, the largest group first.
 
     Sockets whose owner was not seen are grouped by user.
     """
     groups: dict[tuple[str, int], list[Waiting]] = {}
-    owners: Mapping[int, tuple[Owner, ...]] = snapshot.owners
     found: dict[tuple[str, int], Owner | None] = {}
     for socket in sockets:
-        held_by = owners.get(snapshot.sockets.inode[socket.row])
+        held_by = snapshot.owners.get(snapshot.sockets.inode[socket.row])
         owner = held_by[0] if held_by else None
         uid = snapshot.sockets.uid[socket.row]
         key = ("pid", owner.pid) if owner else ("uid", uid)
         groups.setdefault(key, []).append(socket)
         found[key] = owner
     result = [
-        Holder(found[key], snapshot.sockets.uid[group[0].row], tuple(group))
+        Holder(found[key], snapshot.sockets.uid[group[0].row], tuple(group), 1, len(group))
         for key, group in groups.items()
+    ]
+    return sorted(result, key=lambda h: -len(h.sockets))
+
+
+def by_program(snapshot: Snapshot, sockets: Iterable[Waiting]) -> list[Holder]:
+    """Return the sockets by the program that holds them: processes of one name and user together.
+
+    A leak of a pre-forking server is spread over its workers, a few sockets each.
+    """
+    programs: dict[tuple[str | None, str | int], list[Holder]] = {}
+    for holder in by_process(snapshot, sockets):
+        owner = holder.owner
+        key = (owner.name, owner.user) if owner else (None, holder.uid)
+        programs.setdefault(key, []).append(holder)
+    result = [
+        Holder(
+            workers[0].owner,
+            workers[0].uid,
+            tuple(socket for worker in workers for socket in worker.sockets),
+            len(workers),
+            workers[0].largest,
+        )
+        for workers in programs.values()
     ]
     return sorted(result, key=lambda h: -len(h.sockets))

@@ -66,11 +66,13 @@ LIMITS: Final[tuple[Limit, ...]] = (
     _count("fin-wait2-held-warning", 50, "old half-closed sockets that a process holds"),
     _count("fin-wait2-orphans-notice", 20, "old orphans that wait for the FIN of one service"),
     _count("fin-unanswered", 5, "sockets to one peer whose FIN is not acknowledged"),
+    _count("fin-unanswered-service", 20, "such sockets of one local port, all clients together"),
     Limit("fin-unanswered-retries", 2, "retries", "retransmissions before a FIN is unanswered", 1),
     _ratio("orphans-warning", 0.7, "orphans as a share of tcp_max_orphans"),
     _ratio("orphans-critical", 0.9, "orphans as a share of tcp_max_orphans"),
-    _count("restart-blocked", 2, "left-over sockets of a service without a listener"),
+    _count("restart-blocked", 3, "left-over sockets of a service without a listener"),
     _count("syn-unanswered", 5, "retransmitted SYNs to one destination"),
+    _count("syn-unanswered-destinations", 50, "destinations that do not answer SYNs"),
 )
 
 _BY_NAME: Final = {limit.name: limit for limit in LIMITS}

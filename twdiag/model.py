@@ -8,6 +8,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, ClassVar, NamedTuple
 
 from twdiag.flows import Flows
+from twdiag.half_closed import Waiting, close_waits
 from twdiag.tcp import PHASES, Role, State
 
 if TYPE_CHECKING:
@@ -96,7 +97,8 @@ class Snapshot:
     ("TCP.tw"), `sysctls` the values of the sysctls read ("net.ipv4.tcp_tw_reuse"): a missing key
     was not seen.  `tcp_info` maps socket cookies; `owners` maps socket inodes to the processes that
     hold them.  `auto_bound` holds the cookies of the listeners whose port the kernel chose, None
-    where that was not asked.  `cgroups` maps socket inodes to cgroup numbers.  `earlier` is the first of two samples of the same namespace.
+    where that was not asked.  `cgroups` maps socket inodes to cgroup numbers.  `earlier` is the
+    first of two samples of the same namespace.
     """
 
     taken_at: float
@@ -124,11 +126,17 @@ class Snapshot:
         """The sockets grouped by listener and by destination, worked out once."""
         return Flows(self.sockets, self.sysctls)
 
+    @cached_property
+    def close_waits(self) -> list[Waiting]:
+        """Every CLOSE_WAIT, sorted by why it waits, worked out once."""
+        return close_waits(self)
+
     def with_owners(self, owners: Mapping[int, tuple[Owner, ...]], gaps: Iterable[Gap]) -> Snapshot:
         """Return the same snapshot with owners; what was worked out of the sockets is kept."""
         named = replace(self, owners=owners, gaps=(*self.gaps, *gaps))
-        if "flows" in self.__dict__:
-            named.__dict__["flows"] = self.flows
+        for name in ("flows", "close_waits"):
+            if name in self.__dict__:
+                named.__dict__[name] = self.__dict__[name]
         return named
 
     def sysctl(self, name: str) -> int | None:
@@ -143,7 +151,9 @@ class Snapshot:
         if self.earlier is None or counter not in self.counters:
             return None
         before = self.earlier.counters.get(counter)
-        return None if before is None else self.counters[counter] - before
+        if before is None or before > self.counters[counter]:
+            return None  # not seen, or counted anew since: nothing is known of the growth
+        return self.counters[counter] - before
 
 
 # What a finding is about.

@@ -50,6 +50,12 @@ def endpoint(address: str, port: int) -> str:
     return f"[{address}]:{port}" if ":" in address else f"{address}:{port}"
 
 
+def ss_address(address: str) -> str:
+    """Return an address as a filter of ss(8) takes it: IPv6 in brackets, without its interface."""
+    plain = address.partition("%")[0]
+    return f"[{plain}]" if ":" in plain else plain
+
+
 def visible(text: str) -> str:
     """Return text from outside with everything that could act on a terminal made visible.
 

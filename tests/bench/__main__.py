@@ -21,7 +21,8 @@ if TYPE_CHECKING:
 
 _EPILOG: Final = """\
 Without a part, all parts run: about five minutes.  It needs root or unprivileged user namespaces,
-and changes nothing outside of its own network namespaces.
+and changes nothing outside of its own network namespaces.  The kernel keeps the sockets of all
+namespaces in one table, so a quiet machine gives quiet figures.
 
   python -m tests.bench --quick
   python -m tests.bench --scale --kind server,client,mixed --svg growth.svg --json growth.json

@@ -18,7 +18,7 @@ NOTHING = [
 ]
 
 
-def launch(argv: list, environment: dict) -> tuple:
+def launch(argv: list[str], environment: dict[str, str]) -> tuple[float, float, float, int, int]:
     """Return (wall, user and system seconds, peak bytes, exit code) of one process."""
     begin = time.perf_counter()
     child = os.posix_spawn(

@@ -56,9 +56,15 @@ class Setting:
         """Return the commands that ran, in the order of the first round."""
         return list(dict.fromkeys(run.command for run in self.runs))
 
+    def bases(self) -> list[str]:
+        """Return what the others are compared with: the first command where no reference ran."""
+        ran = self.commands()
+        return [name for name in self.references if name in ran] or ran[:1]
+
     def median(self, command: str, what: str) -> float:
         """Return the median of one figure (wall, cpu, peak) of a command."""
-        return statistics.median(getattr(r, what) for r in self.runs if r.command == command)
+        values: list[float] = [getattr(r, what) for r in self.runs if r.command == command]
+        return statistics.median(values)
 
     def ratios(self, command: str, reference: str) -> list[float]:
         """Return the wall times as multiples of a reference's in the same round."""

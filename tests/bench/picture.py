@@ -166,7 +166,7 @@ def _names(
     """Name each line at its end, moved apart where ends are close; the naive ones at the top."""
     ends = [(place(points[-1])[1], name, points[-1]) for name, points in lines.items()]
     parts = []
-    lowest = TOP - _LINE_HEIGHT
+    lowest = float(TOP - _LINE_HEIGHT)
     most_rows = max(points[-1][0] for points in lines.values())
     for y, name, (rows, share) in sorted(ends):
         at = max(y + 4, lowest + _LINE_HEIGHT, TOP + 4)

@@ -11,6 +11,7 @@ import socket
 import time
 import traceback
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Final
 
 from twdiag.lab import kernel, network
@@ -97,7 +98,7 @@ def time_waits(kind: str, count: int, processes: int) -> Iterator[Made]:
         with _children() as children:
             for number, share in enumerate(shares):
                 maker = _Maker(listeners[number], number)
-                children.append(_fork(lambda maker=maker, share=share: maker.make(kind, share)))
+                children.append(_fork(partial(maker.make, kind, share)))
             for child in list(children):
                 status = os.waitpid(child, 0)[1]
                 children.remove(child)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from twdiag import __version__, sources
+from twdiag import __version__, lab, sources
 from twdiag.errors import SourceRefused
 
 from .conftest import NOBODY, SOURCE, process, twdiag
@@ -19,6 +19,8 @@ from .conftest import NOBODY, SOURCE, process, twdiag
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
+
+    from twdiag.lab import Stage
 
     from .conftest import Said
 
@@ -253,6 +255,20 @@ def test_a_link_named_check_twdiag(tmp_path: Path) -> None:
     assert said.code == 3
     assert said.line.startswith("TWDIAG UNKNOWN - --warning: time_wait: the range '20:10'")
     assert process(str(link)).line.startswith("TWDIAG ")
+
+
+def look_from_a_process(stage: Stage) -> tuple[Said, Said]:
+    """Run `twdiag check` as a process in the namespace of a scenario."""
+    del stage
+    return twdiag("check"), twdiag("check", "--source", "proc")
+
+
+def test_a_process_in_a_namespace() -> None:
+    scenario = lab.find("ports-running-out")
+    assert scenario is not None
+    for said in lab.play(scenario, look_from_a_process):
+        assert (said.code, said.err) == (2, "")
+        assert said.line.startswith("TWDIAG CRITICAL - 127.0.0.1:8080 90 of 100 ports used")
 
 
 def test_other_commands_refuse_on_stderr() -> None:

@@ -10,8 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from twdiag.errors import UsageError
-from twdiag.metrics import METRICS, parse_threshold, parse_threshold_flags
+from twdiag.metrics import METRICS
 from twdiag.ranges import Range, number, parse_range
+from twdiag.thresholds import parse_threshold, parse_threshold_flags
 
 numbers = st.one_of(
     st.integers(-(10**9), 10**9).map(str),

@@ -217,24 +217,15 @@ def test_verbosity(on: Callable[..., Said]) -> None:
     assert brief.line == findings.line == advice.line
 
 
-def test_long_output_is_bounded(
-    played: dict[str, Played], host: Callable[[Snapshot], None], check: Callable[..., Said]
-) -> None:
-    from twdiag.table import Socket, SocketTable
-    from twdiag.tcp import State
-
-    rows = [
-        Socket(
-            State.SYN_SENT, "10.0.0.1", 40_000 + n, f"10.1.{n // 250}.{n % 250 + 1}", 80, 1, 0, 3
-        )
-        for n in range(1000)
-    ]
-    host(dataclasses.replace(played["idle"].snapshot, sockets=SocketTable.of(rows)))
-    said = check("-v", "--limit", "syn-unanswered=1", "--warn-on", "notice")
-    assert said.code == 1
-    assert "(+999 more)" in said.line
-    assert "... and 950 lines more: twdiag diagnose" in said.out
-    assert len(said.out.splitlines()) == 52
+def test_long_output_is_bounded(played: dict[str, Played]) -> None:
+    problem = Problem(Status.CRITICAL, "one of many", finding("one of many"))
+    answer = Answer((problem,) * 1000, report=played["idle"].report)
+    out = io.StringIO()
+    render_nagios(answer, out, 1)
+    lines = out.getvalue().splitlines()
+    assert lines[0].startswith("TWDIAG CRITICAL - one of many (+999 more) | ")
+    assert lines[-1] == "... and 950 lines more: twdiag diagnose"
+    assert len(lines) == 52
 
 
 def test_what_was_not_seen_is_told(

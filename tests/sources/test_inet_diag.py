@@ -9,7 +9,7 @@ import struct
 from collections import Counter
 
 import pytest
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from twdiag.errors import SourceError, SourceRefused
@@ -24,6 +24,7 @@ from .wire import (
     DUMP_INTR,
     ERROR,
     INFO,
+    MANY,
     MARK,
     MULTI,
     SKV6ONLY,
@@ -60,6 +61,7 @@ def socket_row(row: Row, **head: int) -> bytes:
     return message(BY_FAMILY, row.body, **head)
 
 
+@MANY
 @given(dumps())
 def test_every_row_comes_out_however_the_dump_is_cut(dump: tuple[list[Row], list[bytes]]) -> None:
     wanted, datagrams = dump
@@ -69,6 +71,7 @@ def test_every_row_comes_out_however_the_dump_is_cut(dump: tuple[list[Row], list
     assert Counter(seen_in(decoded.table)) == Counter(row.expected() for row in wanted)
 
 
+@MANY
 @given(dumps(), st.booleans())
 def test_bound_and_v6only_rows_are_marked(dump: tuple[list[Row], list[bytes]], info: bool) -> None:
     wanted, datagrams = dump
@@ -82,6 +85,7 @@ def test_bound_and_v6only_rows_are_marked(dump: tuple[list[Row], list[bytes]], i
     )
 
 
+@MANY
 @given(st.lists(rows(), unique_by=lambda row: row.cookie, max_size=12))
 def test_ages_are_kept_by_cookie(wanted: list[Row]) -> None:
     datagram = b"".join(map(socket_row, wanted)) + done()
@@ -218,13 +222,13 @@ def test_nonsense_is_named(datagram: bytes, complaint: str) -> None:
     assert len(lengths(dump.table)) == 1
 
 
+@MANY
 @given(
     dumps(),
     st.lists(st.tuples(st.integers(0, 1 << 16), st.integers(0, 255)), min_size=1, max_size=4),
     st.integers(-30, 0),
     st.booleans(),
 )
-@settings(max_examples=400)
 def test_corruption_is_an_error_or_a_table_and_nothing_else(
     dump: tuple[list[Row], list[bytes]],
     changes: list[tuple[int, int]],
@@ -242,6 +246,7 @@ def test_corruption_is_an_error_or_a_table_and_nothing_else(
     list(decoder.table)
 
 
+@MANY
 @given(st.binary(max_size=400), st.booleans())
 @example(struct.pack("=IHHIIi", 20, DONE, 2, 1, 0, -(1 << 31)), False)
 def test_garbage_is_an_error_or_nothing(raw: bytes, info: bool) -> None:
@@ -251,6 +256,7 @@ def test_garbage_is_an_error_or_nothing(raw: bytes, info: bool) -> None:
     assert lengths(decoder.table) == {len(decoder.table)}
 
 
+@MANY
 @given(st.binary(max_size=60), st.booleans())
 def test_attributes_may_be_garbage(raw: bytes, info: bool) -> None:
     row = Row(V6, 10, ANY6, 80, ANY6, 0).body + raw

@@ -17,7 +17,7 @@ from twdiag.sources import proc
 from twdiag.table import Socket, SocketTable
 from twdiag.tcp import State
 
-from .wire import lengths
+from .wire import MANY, lengths
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -97,6 +97,7 @@ def comparable(row: Socket) -> tuple[object, ...]:
     return (row.state, end(row.local_address), end(row.remote_address), *row[2:3], *row[4:])
 
 
+@MANY
 @given(st.lists(ROWS, max_size=8))
 def test_rows_come_back_as_they_were_printed(rows: list[Socket]) -> None:
     lines = (
@@ -105,6 +106,7 @@ def test_rows_come_back_as_they_were_printed(rows: list[Socket]) -> None:
     assert list(map(comparable, parsed(*lines))) == list(map(comparable, rows))
 
 
+@MANY
 @given(
     st.lists(ROWS, min_size=1, max_size=3),
     st.integers(0, 1 << 12),
@@ -123,6 +125,7 @@ def test_one_corrupted_character_is_named_or_harmless(
     list(table)
 
 
+@MANY
 @given(st.text(max_size=120))
 def test_text_that_is_no_socket_table_is_an_error(text: str) -> None:
     with pytest.raises(SourceError, match="/proc/net/tcp, line 1"):
@@ -250,6 +253,7 @@ COUNTERS = st.dictionaries(
 )
 
 
+@MANY
 @given(COUNTERS)
 def test_counters_come_back_as_they_were_printed(groups: dict[str, dict[str, int]]) -> None:
     text = "".join(
@@ -301,6 +305,7 @@ def test_counters_that_make_no_sense_are_named(text: str, complaint: str) -> Non
     assert error.value.what == f"/proc/net/netstat, {complaint}"
 
 
+@MANY
 @given(st.text(alphabet="Tcp:-1² \n\tA", max_size=40) | st.text(max_size=40))
 def test_no_text_breaks_the_parsers_of_counters(text: str) -> None:
     proc.parse_sockstat(text)

@@ -10,7 +10,11 @@ import socket
 import struct
 from dataclasses import dataclass
 
+from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
+
+MANY = settings(max_examples=250, suppress_health_check=[HealthCheck.too_slow])
+"""Enough examples for the structure of a dump, however slow the machine."""
 
 INFO, SHUTDOWN, SKV6ONLY, MARK, SOCKOPT, CGROUP = 2, 8, 11, 15, 22, 21
 NOOP, ERROR, DONE, BY_FAMILY, GETSOCK = 1, 2, 3, 20, 18
@@ -145,7 +149,7 @@ def rows(draw: st.DrawFn, states: tuple[int, ...] = tuple(range(1, 14))) -> Row:
     """One socket row of any family, with attributes that make it 88, 96, 124 ... 408 bytes long."""
     family = draw(st.sampled_from([socket.AF_INET, socket.AF_INET6]))
     address = _V4 if family == socket.AF_INET else draw(st.sampled_from([_V6, _MAPPED]))
-    state = draw(st.sampled_from(states))
+    state = draw(st.sampled_from((*states, 10, 10, 7)))
     attributes: tuple[tuple[int, bytes], ...] = ()
     marked = ((MARK, draw(st.binary(min_size=4, max_size=4))),)
     shape = draw(st.sampled_from(["bare", "mark", "full", "info", "odd"]))
@@ -153,7 +157,7 @@ def rows(draw: st.DrawFn, states: tuple[int, ...] = tuple(range(1, 14))) -> Row:
         attributes += marked
     if shape in ("full", "info"):
         attributes += _COMMON
-    if family == socket.AF_INET6 and draw(st.booleans()):
+    if family == socket.AF_INET6 and (state == 10 or draw(st.booleans())):
         attributes += ((SKV6ONLY, draw(st.sampled_from([b"\0", b"\1"]))),)
     if shape == "info":
         attributes += ((INFO, draw(st.binary(min_size=280, max_size=280))),)

@@ -151,7 +151,7 @@ def _limits(limits: Limits, file: _File, table: Mapping[str, Any]) -> Limits:
 
 
 def _ranges(settings: Settings, file: _File, check: Mapping[str, Any]) -> dict[str, Any]:
-    from twdiag.metrics import parse_threshold
+    from twdiag.thresholds import parse_threshold
 
     found: dict[str, Any] = {"origins": dict(settings.origins)}
     for level, before in (("warning", settings.warning), ("critical", settings.critical)):

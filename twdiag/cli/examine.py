@@ -61,7 +61,7 @@ def plan(request: Request) -> Plan:
     """Return what to do for a request; raises UsageError where it makes no sense."""
     from twdiag import rules
     from twdiag.cli import config
-    from twdiag.metrics import parse_threshold_flags
+    from twdiag.thresholds import parse_threshold_flags
 
     settings = config.load(request.config, request.limits)
     warning = {**settings.warning, **parse_threshold_flags(request.warning, "--warning")}
@@ -151,9 +151,9 @@ def _owners_needed(ranges: Ranges, snapshot: Snapshot) -> list[int]:
 
 def _shown(planned: Plan) -> Ranges:
     """Return the ranges for the perfdata: those asked for, else what the limits amount to."""
-    from twdiag import metrics
+    from twdiag.thresholds import default_ranges
 
-    warning, critical = metrics.default_ranges(planned.settings.limits)
+    warning, critical = default_ranges(planned.settings.limits)
     return Ranges({**warning, **planned.ranges.warning}, {**critical, **planned.ranges.critical})
 
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from twdiag.limits import LIMITS
-from twdiag.metrics import METRICS, default_ranges
+from twdiag.metrics import METRICS
+from twdiag.thresholds import default_ranges
 from twdiag.wording import visible
 
 if TYPE_CHECKING:

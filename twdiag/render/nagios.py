@@ -71,7 +71,7 @@ def _ways_to_say(problem: Problem) -> Iterator[str]:
         yield from _ports_used(finding)
     yield problem.text
     if finding is not None:
-        # Who it is comes before its number, and that it is whole before both.
+        # A whole sentence is worth more than the number of the process.
         yield _PID.sub("", problem.text)
 
 

@@ -8,7 +8,7 @@ from twdiag import __version__
 from twdiag.columns import both
 from twdiag.errors import UsageError
 from twdiag.limits import nearest
-from twdiag.model import Report, Skip
+from twdiag.model import Gap, Report, Skip
 from twdiag.rules import (
     accept_queue_full,
     bound_ports_running_out,
@@ -29,13 +29,15 @@ from twdiag.rules import (
     time_wait_rising,
     time_wait_table_filling,
 )
+from twdiag.table import TIMER_KEEPALIVE
 from twdiag.tcp import State
+from twdiag.wording import count
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator
 
     from twdiag.limits import Limits
-    from twdiag.model import Finding, Gap, Rule, Snapshot, Value
+    from twdiag.model import Finding, Rule, Snapshot, Value
 
 RULES: Final[tuple[Rule, ...]] = (
     ports_running_out.RULE,
@@ -106,7 +108,7 @@ def analyze(snapshot: Snapshot, limits: Limits, rules: Iterable[Rule] = RULES) -
         closes=snapshot.flows.closes.seconds if timed else None,
         findings=tuple(findings),
         skipped=tuple(skipped),
-        gaps=snapshot.gaps,
+        gaps=(*snapshot.gaps, *_unjudged(snapshot, limits)),
         facts=_facts(snapshot),
     )
 
@@ -122,6 +124,26 @@ def _unseen_need(rule: Rule, snapshot: Snapshot) -> Gap | None:
         if name in gaps:
             return gaps[name]
     return None
+
+
+def _unjudged(snapshot: Snapshot, limits: Limits) -> Iterator[Gap]:
+    """Yield a gap where CLOSE_WAITs may be leaks for all that can be seen: nobody knows their age.
+
+    A keepalive answer makes a socket look young, and MPTCP does not show ages.
+    """
+    least, timers = limits["close-wait-age"], snapshot.sockets.timer
+    doubtful = sum(
+        1
+        for waiting in snapshot.close_waits
+        if (waiting.age_min or 0.0) < least
+        and (waiting.age_max is None or waiting.age_max >= least)
+        and (waiting.age_max is None or timers[waiting.row] == TIMER_KEEPALIVE)
+    )
+    if "tcp-info" in snapshot.missing:
+        return  # the rules are skipped, and say so themselves
+    if doubtful >= limits["close-wait-notice"]:
+        why = f"{count(doubtful, 'CLOSE_WAIT socket')} may be older than they look"
+        yield Gap("close-wait-age", why, f"compare two samples: --interval {least + 2:g}", True)
 
 
 def _facts(snapshot: Snapshot) -> dict[str, Value]:

@@ -3,7 +3,9 @@
 What it means:
 The kernel completes handshakes on its own and queues the connections for accept(). The queue
 takes backlog + 1 of them (the backlog is the smaller of listen()'s argument and
-net.core.somaxconn). This listener's queue (Recv-Q) has reached that.
+net.core.somaxconn). This listener's queue (Recv-Q) has reached that. That it was so for one
+instant proves little; it is critical if SYNs are being dropped, if it was full in two samples, or
+if connections wait in it that their clients have given up.
 
 Why it matters:
 While it is full, new SYNs and last ACKs of the open are dropped, counted in ListenOverflows and
@@ -23,6 +25,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from twdiag.half_closed import Kind
 from twdiag.model import Advice, Confidence, Finding, Place, Rule, Severity
 from twdiag.rules import manual
 from twdiag.rules.subjects import listener_inodes, listener_name, listener_subject, software_advice
@@ -62,6 +65,29 @@ def inodes(snapshot: Snapshot, limits: Limits) -> Iterator[int]:
     return listener_inodes(snapshot, _full(snapshot))
 
 
+def _severity(snapshot: Snapshot, limits: Limits, listener: Listener) -> Severity:
+    """Return how bad a full queue is: one instant proves little, time and drops prove much."""
+    if snapshot.grown("TcpExt.ListenOverflows") or _was_full(snapshot, listener):
+        return Severity.CRITICAL
+    table, least = snapshot.sockets, limits["close-wait-age"]
+    for waiting in snapshot.close_waits:
+        ends = table.src[waiting.row], table.sport[waiting.row]
+        forgotten = waiting.kind is Kind.NEVER_ACCEPTED and (waiting.age_min or 0.0) >= least
+        if forgotten and snapshot.flows.find_listener(*ends) == listener:
+            return Severity.CRITICAL
+    return Severity.WARNING if snapshot.counters.get("TcpExt.ListenOverflows") else Severity.NOTICE
+
+
+def _was_full(snapshot: Snapshot, listener: Listener) -> bool:
+    """Return whether the queue was full in the earlier sample too."""
+    earlier = snapshot.earlier
+    if earlier is None:
+        return False
+    same = snapshot.sockets.addresses.text(listener.address), listener.port
+    texts = earlier.sockets.addresses.text
+    return any((texts(found.address), found.port) == same for found in _full(earlier))
+
+
 def check(snapshot: Snapshot, limits: Limits) -> Iterator[Finding]:
     """Yield one finding for each listener whose queue is full."""
     for listener in _full(snapshot):
@@ -72,7 +98,7 @@ def check(snapshot: Snapshot, limits: Limits) -> Iterator[Finding]:
         somaxconn = snapshot.sysctl("net.core.somaxconn")
         yield Finding(
             NAME,
-            Severity.CRITICAL,
+            _severity(snapshot, limits, listener),
             Confidence.OBSERVED,
             f"the accept queue of {listener_name(subject)} is full: {queued:,} waiting, backlog "
             f"{backlog:,}{grown}",

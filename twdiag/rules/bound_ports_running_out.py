@@ -4,8 +4,8 @@ What it means:
 bind(address, 0) before connect() takes a port of the local address for all destinations at once,
 because the kernel does not know the destination yet. connect() alone shares a local port between
 destinations. The kernel hands out the two kinds from opposite ends: connect() takes ports of the
-parity of the range's low end first, bind(0) the other parity. Here the ports in use lean to the
-parity of bind(0), although no single destination has used up half of the ports.
+parity of the range's low end first, bind(0) the other parity. Here more than half of the ports
+are in use, although no single destination has used up half of them.
 
 Why it matters:
 When every port of the range is bound, the next bind(0) on this address fails with EADDRINUSE,
@@ -71,12 +71,11 @@ def check(snapshot: Snapshot, limits: Limits) -> Iterator[Finding]:
     for (source, _, _), number in flows.connections.items():
         fullest[source] = max(fullest[source], number)
     for source, ports in _ports_by_source(snapshot).items():
-        if len(ports) < least or fullest[source] > total / 2:
-            continue
-        other_parity = sum(1 for port in ports if (port - flows.budget.low) % 2)
-        if 2 * other_parity <= len(ports):
-            continue
-        yield _finding(snapshot, limits, source, len(ports), total, other_parity)
+        # Towards each destination connect() uses half of the ports, those of one parity, before it
+        # touches the others.  With no destination above half, more than that has been bound.
+        if len(ports) >= least and fullest[source] <= total / 2:
+            other_parity = sum(1 for port in ports if (port - flows.budget.low) % 2)
+            yield _finding(snapshot, limits, source, len(ports), total, other_parity)
 
 
 def _finding(
@@ -84,12 +83,14 @@ def _finding(
 ) -> Finding:
     address = snapshot.sockets.addresses.text(source)
     serious = used >= limits["bound-ports-warning"] * total
+    severity = Severity.WARNING if serious else Severity.NOTICE
+    none_left = "; bind() to any port fails now" if used >= total else ""
     return Finding(
         NAME,
-        Severity.WARNING if serious else Severity.NOTICE,
+        Severity.CRITICAL if none_left else severity,
         Confidence.INFERRED,
         f"{used:,} of {count(total, 'local port')} ({share(used / total)}) on {address} in use, by "
-        "sockets bound before connect()",
+        f"sockets bound before connect(){none_left}",
         AddressSubject(address),
         {
             "used": used,

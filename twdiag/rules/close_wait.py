@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections import Counter
 from typing import TYPE_CHECKING
 
-from twdiag.half_closed import close_waits
 from twdiag.wording import endpoint
 
 if TYPE_CHECKING:
@@ -21,7 +20,7 @@ def aged(snapshot: Snapshot, limits: Limits, kind: Kind) -> list[Waiting]:
     least = limits["close-wait-age"]
     return [
         waiting
-        for waiting in close_waits(snapshot)
+        for waiting in snapshot.close_waits
         if waiting.kind is kind and (waiting.age_min or 0.0) >= least
     ]
 
@@ -46,6 +45,7 @@ def common_evidence(snapshot: Snapshot, holder: Holder) -> dict[str, Value]:
         "fds": fds,
         "fd_limit": limit,
         "fd_ratio": round(fds / limit, 4) if fds is not None and limit else None,
+        "processes": holder.processes,
         "uid": holder.uid,
         "service_ports": service_ports(snapshot, holder),
         "peers": [name for name, _ in peers(snapshot, holder)],

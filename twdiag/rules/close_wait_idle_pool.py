@@ -21,11 +21,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from twdiag.half_closed import Kind, holders
+from twdiag.half_closed import Kind, by_program
 from twdiag.model import Advice, Confidence, Finding, Place, Rule, Severity
 from twdiag.rules import manual
 from twdiag.rules.close_wait import aged, common_evidence, held_inodes, peers_text
-from twdiag.rules.subjects import holder_name, holder_subject, software_advice
+from twdiag.rules.subjects import holder_subject, software_advice
 from twdiag.tcp import State
 from twdiag.wording import between, count
 
@@ -46,7 +46,7 @@ def inodes(snapshot: Snapshot, limits: Limits) -> Iterator[int]:
 
 def check(snapshot: Snapshot, limits: Limits) -> Iterator[Finding]:
     """Yield one finding for each process whose pool keeps dead connections."""
-    for holder in holders(snapshot, aged(snapshot, limits, Kind.IDLE_POOL)):
+    for holder in by_program(snapshot, aged(snapshot, limits, Kind.IDLE_POOL)):
         number = len(holder.sockets)
         if number < limits["close-wait-notice"]:
             continue
@@ -56,7 +56,7 @@ def check(snapshot: Snapshot, limits: Limits) -> Iterator[Finding]:
             NAME,
             Severity.NOTICE,
             Confidence.INFERRED,
-            f"{holder_name(holder)} keeps {count(number, 'idle connection')} that the server "
+            f"{holder.name} keeps {count(number, 'idle connection')} that the server "
             f"closed, {between(holder.age_min, holder.age_max)}",
             holder_subject(holder),
             common_evidence(snapshot, holder) | {"recv_q": max(queues)},

@@ -27,11 +27,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from twdiag.half_closed import Kind, holders
+from twdiag.half_closed import Kind, by_program
 from twdiag.model import Advice, Confidence, Finding, Place, Rule, Severity
 from twdiag.rules import manual
 from twdiag.rules.close_wait import aged, common_evidence, held_inodes, peers_text
-from twdiag.rules.subjects import holder_name, holder_subject, software_advice
+from twdiag.rules.subjects import holder_subject, software_advice
 from twdiag.tcp import State
 from twdiag.wording import between, count, share
 
@@ -52,21 +52,16 @@ def inodes(snapshot: Snapshot, limits: Limits) -> Iterator[int]:
 
 
 def check(snapshot: Snapshot, limits: Limits) -> Iterator[Finding]:
-    """Yield one finding for each process that leaks."""
+    """Yield one finding for each program that leaks."""
     old = aged(snapshot, limits, Kind.LEAKED)
-    for holder in holders(snapshot, old):
+    for holder in by_program(snapshot, old):
         severity = _severity(holder, limits)
         if severity is not Severity.OK:
             yield _finding(snapshot, holder, severity)
 
 
-def _fd_share(holder: Holder) -> float | None:
-    limit = holder.owner.fd_limit if holder.owner else None
-    return len(holder.sockets) / limit if limit else None
-
-
 def _severity(holder: Holder, limits: Limits) -> Severity:
-    share_of_fds = _fd_share(holder) or 0.0
+    share_of_fds = holder.fd_share or 0.0
     settled = sum(
         1 for w in holder.sockets if (w.age_min or 0.0) >= limits["close-wait-warning-age"]
     )
@@ -79,7 +74,7 @@ def _severity(holder: Holder, limits: Limits) -> Severity:
 
 
 def _finding(snapshot: Snapshot, holder: Holder, severity: Severity) -> Finding:
-    number, fds = len(holder.sockets), _fd_share(holder)
+    number, fds = len(holder.sockets), holder.fd_share
     headroom = f", {share(fds)} of its descriptor limit" if fds and fds >= 0.1 else ""
     new = holder.new()
     growth = f", {new} of them new since the first sample" if new else ""
@@ -88,7 +83,7 @@ def _finding(snapshot: Snapshot, holder: Holder, severity: Severity) -> Finding:
         NAME,
         severity,
         Confidence.OBSERVED,
-        f"{holder_name(holder)} holds {count(number, 'CLOSE_WAIT')} it never closed, "
+        f"{holder.name} holds {count(number, 'CLOSE_WAIT')} it never closed, "
         f"{between(holder.age_min, holder.age_max)}{headroom}{growth}",
         holder_subject(holder),
         common_evidence(snapshot, holder)

@@ -100,7 +100,7 @@ def check(snapshot: Snapshot, limits: Limits) -> Iterator[Finding]:
                 ),
             ),
             manual.do_not(MANUAL),
-            Place.of(State.CLOSE_WAIT),
+            Place.of(State.CLOSE_WAIT)._replace(next="the local application calls accept()"),
             snapshot.netns,
         )
 

@@ -23,11 +23,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from twdiag.half_closed import Kind, holders
+from twdiag.half_closed import Kind, by_program
 from twdiag.model import Advice, Confidence, Finding, Place, Rule, Severity
 from twdiag.rules import manual
 from twdiag.rules.close_wait import aged, common_evidence, held_inodes, peers_text
-from twdiag.rules.subjects import holder_name, holder_subject, software_advice
+from twdiag.rules.subjects import holder_subject, software_advice
 from twdiag.tcp import State
 from twdiag.wording import between, count
 
@@ -49,24 +49,29 @@ def inodes(snapshot: Snapshot, limits: Limits) -> Iterator[int]:
 
 def check(snapshot: Snapshot, limits: Limits) -> Iterator[Finding]:
     """Yield one finding for each process whose reader is stuck."""
-    for holder in holders(snapshot, aged(snapshot, limits, Kind.UNREAD)):
+    for holder in by_program(snapshot, aged(snapshot, limits, Kind.UNREAD)):
         if len(holder.sockets) >= limits["close-wait-notice"]:
-            yield _finding(snapshot, holder)
+            yield _finding(snapshot, limits, holder)
 
 
-def _finding(snapshot: Snapshot, holder: Holder) -> Finding:
+def _finding(snapshot: Snapshot, limits: Limits, holder: Holder) -> Finding:
     queues = [snapshot.sockets.recv_q[w.row] for w in holder.sockets]
     unread = sum(queues) - len(queues)  # each FIN occupies one sequence number
     # A client's idle pool can hold a last message of the server too (HTTP 408, "shutting down"), so
-    # only a server that does not read is surely stuck.
+    # only a server that does not read is surely stuck.  And a server that has read the request and
+    # works on it leaves the FIN unread: that is not stuck before it has lasted.
     server = any(w.server for w in holder.sockets)
+    settled = sum(
+        1 for w in holder.sockets if (w.age_min or 0.0) >= limits["close-wait-warning-age"]
+    )
+    stuck = server and (unread > 0 or settled >= limits["close-wait-warning"])
     owners = (holder.owner,) if holder.owner else ()
     number = len(holder.sockets)
     return Finding(
         NAME,
-        Severity.WARNING if server else Severity.NOTICE,
+        Severity.WARNING if stuck else Severity.NOTICE,
         Confidence.OBSERVED,
-        f"{holder_name(holder)} does not read {count(number, 'connection')} that the peer closed: "
+        f"{holder.name} does not read {count(number, 'connection')} that the peer closed: "
         f"{count(unread, 'byte')} unread, {between(holder.age_min, holder.age_max)}",
         holder_subject(holder),
         common_evidence(snapshot, holder)

@@ -27,7 +27,7 @@ from twdiag.model import Advice, Confidence, Finding, Place, Rule, Severity
 from twdiag.rules import manual
 from twdiag.rules.subjects import client_owners, destination_subject, software_advice
 from twdiag.tcp import State
-from twdiag.wording import count, endpoint, rate
+from twdiag.wording import count, endpoint, rate, ss_address
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -80,8 +80,8 @@ def check(snapshot: Snapshot, limits: Limits) -> Iterator[Finding]:
                     "Keep connections to this destination alive and reuse them",
                     "a pool as large as the client's concurrency, idle timeout below the server's",
                     "idle connections cost a descriptor and some memory at each end",
-                    f"ss -tan state time-wait dst {subject.address} dport = :{subject.port} "
-                    "gets shorter within 60 s",
+                    "fewer rows within 60 s: ss -tan state time-wait dst "
+                    f"{ss_address(subject.address)} dport = :{subject.port}",
                 ),
                 *software_advice(owners, "client", "pool"),
                 *software_advice(owners, "client", "keep-alive"),

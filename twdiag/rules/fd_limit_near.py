@@ -20,11 +20,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from twdiag.half_closed import Kind, close_waits, holders
+from twdiag.half_closed import Kind, by_process
 from twdiag.model import Advice, Confidence, Finding, Place, Rule, Severity
 from twdiag.rules import manual
 from twdiag.rules.close_wait import common_evidence, held_inodes
-from twdiag.rules.subjects import holder_name, holder_subject
+from twdiag.rules.subjects import holder_subject
 from twdiag.tcp import State
 from twdiag.wording import count, duration, share
 
@@ -40,7 +40,7 @@ MANUAL = __doc__ or ""
 
 
 def _accepted(snapshot: Snapshot) -> list[Waiting]:
-    return [w for w in close_waits(snapshot) if w.kind is not Kind.NEVER_ACCEPTED]
+    return [w for w in snapshot.close_waits if w.kind is not Kind.NEVER_ACCEPTED]
 
 
 def inodes(snapshot: Snapshot, limits: Limits) -> Iterator[int]:
@@ -52,7 +52,7 @@ def inodes(snapshot: Snapshot, limits: Limits) -> Iterator[int]:
 
 def check(snapshot: Snapshot, limits: Limits) -> Iterator[Finding]:
     """Yield one finding for each process near its limit because of CLOSE_WAIT."""
-    for holder in holders(snapshot, _accepted(snapshot)):
+    for holder in by_process(snapshot, _accepted(snapshot)):
         owner = holder.owner
         if owner is None or not owner.fds or not owner.fd_limit:
             continue
@@ -74,7 +74,7 @@ def _finding(
         NAME,
         severity,
         Confidence.OBSERVED,
-        f"{holder_name(holder)} has {fds:,} of {count(limit, 'descriptor')} open "
+        f"{holder.name} has {fds:,} of {count(limit, 'descriptor')} open "
         f"({share(fds / limit)}), {number:,} of them in CLOSE_WAIT{when}",
         holder_subject(holder),
         common_evidence(snapshot, holder) | {"limit": limit, "seconds_to_exhaustion": left},

@@ -32,15 +32,18 @@ from twdiag.model import (
     Finding,
     HostSubject,
     Place,
+    PortSubject,
     Rule,
     Severity,
+    Subject,
 )
 from twdiag.rules import manual
 from twdiag.table import TIMER_RETRANSMIT, TIMER_ZERO_WINDOW
 from twdiag.tcp import State
-from twdiag.wording import count, share
+from twdiag.wording import count, share, ss_address
 
 if TYPE_CHECKING:
+    from array import array
     from collections.abc import Iterator
 
     from twdiag.limits import Limits
@@ -48,72 +51,131 @@ if TYPE_CHECKING:
 
 NAME = "fin-unanswered"
 MANUAL = __doc__ or ""
+_SHARE_NOTICE, _SHARE_WARNING = 0.05, 0.25
 _WAITING = (State.FIN_WAIT1, State.CLOSING, State.LAST_ACK)
 _MOST = "net.ipv4.tcp_max_orphans"
 
 
 def check(snapshot: Snapshot, limits: Limits) -> Iterator[Finding]:
-    """Yield one finding for each silent peer, and one for orphans near their limit."""
+    """Yield a finding for each silent destination or service, and one for orphans near their limit.
+
+    A client that vanishes takes its few connections with it, and on the internet that is normal:
+    the peers of a service are judged together, as a share of its connections.
+    """
     table = snapshot.sockets
-    stuck: dict[int, list[int]] = defaultdict(list)
+    by_peer: dict[int, list[int]] = defaultdict(list)
+    by_service: dict[int, list[int]] = defaultdict(list)
+    full: dict[int, list[int]] = defaultdict(list)
     for row in table.rows_in(*_WAITING):
-        resent = (
-            table.timer[row] == TIMER_RETRANSMIT
-            and table.retrans[row] >= limits["fin-unanswered-retries"]
-        )
-        if resent or table.timer[row] == TIMER_ZERO_WINDOW:
-            stuck[table.dst[row]].append(row)
-    alive = _established_peers(snapshot, stuck)
-    for peer, rows in stuck.items():
-        # Some of a busy peer's connections always vanish with their phones and laptops; a peer is
-        # only called silent if that is a good part of all there is to it.
+        resent = table.retrans[row] >= limits["fin-unanswered-retries"]
+        if table.timer[row] == TIMER_ZERO_WINDOW:
+            full[table.dst[row]].append(row)
+        elif table.timer[row] == TIMER_RETRANSMIT and resent:
+            if snapshot.flows.client_side[row]:
+                by_peer[table.dst[row]].append(row)
+            else:
+                by_service[table.sport[row]].append(row)
+    alive = _established(snapshot, table.dst) if by_peer else Counter()
+    for peer, rows in by_peer.items():
+        # Some connections of a busy peer always vanish; it is only silent if many of them do.
         if len(rows) >= max(limits["fin-unanswered"], alive[peer] / 4):
-            yield _finding(snapshot, peer, rows)
+            yield _silent_peer(snapshot, peer, rows)
+    served = _established(snapshot, table.sport) if by_service else Counter()
+    for port, rows in by_service.items():
+        ratio = len(rows) / (len(rows) + served[port])
+        if len(rows) >= limits["fin-unanswered-service"] and ratio >= _SHARE_NOTICE:
+            yield _silent_clients(snapshot, port, rows, ratio)
+    for peer, rows in full.items():
+        if len(rows) >= limits["fin-unanswered"]:
+            yield _no_room(snapshot, peer, rows)
     yield from _orphans(snapshot, limits)
 
 
-def _established_peers(snapshot: Snapshot, peers: dict[int, list[int]]) -> Counter[int]:
-    table = snapshot.sockets
-    if not peers:
-        return Counter()
-    rows = table.rows_in(State.ESTABLISHED)
-    return Counter(peer for peer in map(table.dst.__getitem__, rows) if peer in peers)
+def _established(snapshot: Snapshot, column: array[int]) -> Counter[int]:
+    return Counter(map(column.__getitem__, snapshot.sockets.rows_in(State.ESTABLISHED)))
 
 
-def _finding(snapshot: Snapshot, peer: int, rows: list[int]) -> Finding:
+def _silent_peer(snapshot: Snapshot, peer: int, rows: list[int]) -> Finding:
+    address = snapshot.sockets.addresses.text(peer)
+    return _finding(
+        snapshot,
+        rows,
+        Severity.WARNING,
+        f"{address} does not acknowledge {count(len(rows), 'close')}",
+        AddressSubject(address),
+        Advice(
+            "See whether the peer can be reached",
+            f"ping {address}; a new connection to the same port; the firewalls on the way",
+            verify=f"no timer:(on,...) with growing retries: ss -tano dst {ss_address(address)}",
+        ),
+    )
+
+
+def _silent_clients(snapshot: Snapshot, port: int, rows: list[int], ratio: float) -> Finding:
     table = snapshot.sockets
-    address = table.addresses.text(peer)
-    closed = sum(1 for row in rows if table.timer[row] == TIMER_ZERO_WINDOW)
+    peers = len({table.dst[row] for row in rows})
+    serious = ratio >= _SHARE_WARNING and peers > 1
+    return _finding(
+        snapshot,
+        rows,
+        Severity.WARNING if serious else Severity.NOTICE,
+        f"{count(peers, 'client')} of local port {port} do not acknowledge "
+        f"{count(len(rows), 'close')}, {share(ratio)} of its connections",
+        PortSubject(port),
+        Advice(
+            "See whether this host's answers reach its clients",
+            "the uplink, the firewall and the load balancer in front; a change in the last minutes",
+            verify=f"no timer:(on,...) with growing retries: ss -tano sport = :{port}",
+        ),
+    )
+
+
+def _no_room(snapshot: Snapshot, peer: int, rows: list[int]) -> Finding:
+    address = snapshot.sockets.addresses.text(peer)
+    return _finding(
+        snapshot,
+        rows,
+        Severity.NOTICE,
+        f"{address} has no room for the last data of {count(len(rows), 'closed connection')} "
+        "(zero window)",
+        AddressSubject(address),
+        Advice(
+            "If this lasts, look at the application at the other end",
+            "its Recv-Q is full: it reads slowly or not at all",
+            verify=f"Send-Q falls: ss -tano dst {ss_address(address)}",
+        ),
+    )
+
+
+def _finding(
+    snapshot: Snapshot,
+    rows: list[int],
+    severity: Severity,
+    text: str,
+    subject: Subject,
+    advice: Advice,
+) -> Finding:
+    table = snapshot.sockets
     states = Counter(State(table.state[row]) for row in rows)
-    unsent = sum(table.send_q[row] for row in rows)
-    why = " (zero window)" if closed == len(rows) else ""
+    zero_window = sum(1 for row in rows if table.timer[row] == TIMER_ZERO_WINDOW)
     return Finding(
         NAME,
-        Severity.WARNING,
+        severity,
         Confidence.OBSERVED,
-        f"{address} does not acknowledge {count(len(rows), 'close')}{why}: "
-        f"{', '.join(f'{n:,} in {s.name}' for s, n in states.items())}",
-        AddressSubject(address),
+        f"{text}: {', '.join(f'{n:,} in {state.name}' for state, n in states.items())}",
+        subject,
         {
             "unanswered": len(rows),
-            "zero_window": closed,
+            "peers": len({table.dst[row] for row in rows}),
+            "zero_window": zero_window,
             "retransmissions": max(table.retrans[row] for row in rows),
-            "send_q": unsent,
+            "send_q": sum(table.send_q[row] for row in rows),
             "states": [state.name for state in states],
+            "state_sockets": list(states.values()),
             "orphans": sum(1 for row in rows if not table.inode[row]),
         },
         manual.why(MANUAL),
-        (
-            Advice(
-                "See whether the peer can be reached",
-                f"ping {address}; a new connection to the same port; the firewalls on the way",
-                verify=f"ss -tano dst {address}: no timer:(on,...) with growing retries",
-            ),
-            Advice(
-                "With a zero window, look at the application there: it does not read",
-                "its Recv-Q is full",
-            ),
-        ),
+        (advice,),
         manual.do_not(MANUAL),
         Place.of(states.most_common(1)[0][0]),
         snapshot.netns,

@@ -20,11 +20,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from twdiag.budget import DEFAULT_RANGE
+from twdiag.budget import DEFAULT_RANGE, format_ports, parse_ports
 from twdiag.model import Advice, Confidence, Finding, Place, Rule, Severity
 from twdiag.rules import manual
 from twdiag.rules.subjects import listener_inodes, listener_name, listener_subject
 from twdiag.tcp import State
+from twdiag.wording import count
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
 NAME = "listener-in-ephemeral-range"
 MANUAL = __doc__ or ""
 _RESERVED = "net.ipv4.ip_local_reserved_ports"
+_MOST_PORTS = 100
 
 
 def _concerned(snapshot: Snapshot) -> Iterator[Listener]:
@@ -58,43 +60,54 @@ def inodes(snapshot: Snapshot, limits: Limits) -> Iterator[int]:
 
 
 def check(snapshot: Snapshot, limits: Limits) -> Iterator[Finding]:
-    """Yield one finding for each fixed port in the range."""
+    """Yield one finding for all fixed ports in the range."""
+    concerned = sorted(_concerned(snapshot), key=lambda listener: listener.port)
+    if not concerned:
+        return
     budget = snapshot.flows.budget
-    reserved = snapshot.sysctls.get(_RESERVED, "")
-    for listener in _concerned(snapshot):
-        subject = listener_subject(snapshot, listener)
-        widened = (budget.low, budget.high) != DEFAULT_RANGE and not (
-            DEFAULT_RANGE[0] <= listener.port <= DEFAULT_RANGE[1]
-        )
-        because = ", which was widened over it" if widened else ""
-        ports = f"{reserved},{listener.port}" if reserved else str(listener.port)
-        yield Finding(
-            NAME,
-            Severity.NOTICE,
-            Confidence.OBSERVED,
-            f"{listener_name(subject)} listens inside the ephemeral range "
-            f"{budget.low}-{budget.high}{because}, and the port is not reserved",
-            subject,
-            {
-                "port": listener.port,
-                "range_low": budget.low,
-                "range_high": budget.high,
-                "range_widened": widened,
-            },
-            manual.why(MANUAL),
-            (
-                Advice(
-                    "Reserve the port",
-                    f"sysctl -w {_RESERVED}={ports} (and the same in /etc/sysctl.d/)",
-                    "one ephemeral port fewer",
-                    f"cat /proc/sys/{_RESERVED.replace('.', '/')}",
-                ),
-                Advice("Or move the service below the range", f"a port below {budget.low}"),
-            ),
-            manual.do_not(MANUAL),
-            Place.of(State.LISTEN),
-            snapshot.netns,
-        )
+    ports = [listener.port for listener in concerned]
+    widened = (budget.low, budget.high) != DEFAULT_RANGE and any(
+        not DEFAULT_RANGE[0] <= port <= DEFAULT_RANGE[1] for port in ports
+    )
+    subject = listener_subject(snapshot, concerned[0])
+    who = listener_name(subject)
+    if len(ports) > 1:
+        who = f"{count(len(ports), 'server')} ({who} and others)"
+    because = ", which was widened over them" if widened else ""
+    yield Finding(
+        NAME,
+        Severity.NOTICE,
+        Confidence.OBSERVED,
+        f"{who} on fixed, unreserved {'ports' if len(ports) > 1 else 'port'} inside the ephemeral "
+        f"range {budget.low}-{budget.high}{because}",
+        subject,
+        {
+            "listeners": len(ports),
+            "service_ports": ports[:_MOST_PORTS],
+            "range_low": budget.low,
+            "range_high": budget.high,
+            "range_widened": widened,
+        },
+        manual.why(MANUAL),
+        _advice(snapshot, ports),
+        manual.do_not(MANUAL),
+        Place.of(State.LISTEN),
+        snapshot.netns,
+    )
+
+
+def _advice(snapshot: Snapshot, ports: list[int]) -> tuple[Advice, ...]:
+    already = parse_ports(snapshot.sysctls.get(_RESERVED, ""))
+    together = format_ports({p for low, high in already for p in range(low, high + 1)} | {*ports})
+    return (
+        Advice(
+            "Reserve the ports" if len(ports) > 1 else "Reserve the port",
+            f"sysctl -w {_RESERVED}={together}",
+            "as many ephemeral ports fewer; put it into /etc/sysctl.d/ too",
+            f"cat /proc/sys/{_RESERVED.replace('.', '/')}",
+        ),
+        Advice("Or move the service below the range", f"a port below {snapshot.flows.budget.low}"),
+    )
 
 
 RULE = Rule(

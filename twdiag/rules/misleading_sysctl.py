@@ -104,8 +104,8 @@ def _finding(snapshot: Snapshot, name: str, problem: str, remedy: str) -> Findin
         manual.why(MANUAL),
         (
             Advice(
-                "Remove the setting",
-                f"delete it from /etc/sysctl.conf and /etc/sysctl.d/, then sysctl -w {remedy}",
+                "Put it right, here and in /etc/sysctl.conf and /etc/sysctl.d/",
+                f"sysctl -w {remedy}",
                 verify=f"sysctl {name}",
             ),
         ),

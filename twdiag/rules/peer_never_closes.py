@@ -70,7 +70,10 @@ def _service(snapshot: Snapshot, row: int) -> tuple[str, int, int]:
 
 def _groups(snapshot: Snapshot, limits: Limits) -> dict[tuple[str, int, int], _Group]:
     table = snapshot.sockets
+    # Above 60 s the kernel splits the wait: the mini-socket of the second part lives T - 60 s
+    # (tcp_rcv_state_process()).  A TCP_LINGER2 of the application is not visible.
     timeout = snapshot.sysctl(_TIMEOUT) or 60
+    timeout = timeout - 60 if timeout > 60 else timeout
     least = limits["fin-wait2-age"]
     groups: dict[tuple[str, int, int], _Group] = defaultdict(_Group)
     for row in table.rows_in(State.FIN_WAIT2):
@@ -79,7 +82,6 @@ def _groups(snapshot: Snapshot, limits: Limits) -> dict[tuple[str, int, int], _G
             info = snapshot.tcp_info.get(table.cookie[row])
             age = info.last_ack_recv / 1000 if info else None
         else:
-            # The timer counts down from the timeout; above 60 s a first part runs elsewhere.
             age = timeout - table.expires[row] / 1000 if is_mini(table, row) else None
         if age is not None and age >= least:
             group = groups[_service(snapshot, row)]

@@ -27,7 +27,7 @@ from twdiag.columns import positions, without
 from twdiag.model import Advice, Confidence, Finding, Place, PortSubject, Rule, Severity
 from twdiag.rules import manual
 from twdiag.tcp import State
-from twdiag.wording import count, duration
+from twdiag.wording import count, duration, endpoint
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -37,29 +37,47 @@ if TYPE_CHECKING:
 
 NAME = "restart-blocked"
 MANUAL = __doc__ or ""
+_CLIENTS_FROM = 10_000  # Linux hands out 32768-60999, IANA and Windows 49152-65535, BSD from 10000
+_SURELY_A_SERVICE = 20
+_FEW_SERVICES = 3
+_FTP_DATA = 20
 
 
 def _left_over(snapshot: Snapshot) -> dict[int, list[int]]:
-    """Return the rows of local ports outside the ephemeral range that no listener has.
+    """Return the rows of local ports that no listener has, by port.
 
-    A port with several remote ends, at different remote ports, was a service; an outgoing
-    connection from a fixed port (NFS) has one remote end and the remote port of its service.
+    Ports of the ephemeral range are left to connect(); only one with very many remote ends can be
+    no client's.
     """
     table, flows = snapshot.sockets, snapshot.flows
     unserved = without(flows.fixed_ports, flows.server_side)
-    left = without(unserved, table.mask(State.LISTEN, State.CLOSE))
     groups: dict[int, list[int]] = defaultdict(list)
-    for row in positions(left):
+    for row in positions(without(unserved, table.mask(State.LISTEN, State.CLOSE))):
         groups[table.sport[row]].append(row)
+    often = flows.ports_used_often(_SURELY_A_SERVICE)
+    if often:
+        for row in positions(without(flows.client_side, table.mask(State.LISTEN, State.CLOSE))):
+            if table.sport[row] in often:
+                groups[table.sport[row]].append(row)
     return groups
 
 
 def check(snapshot: Snapshot, limits: Limits) -> Iterator[Finding]:
-    """Yield one finding for each port whose server cannot come back yet."""
+    """Yield one finding for each port whose server cannot come back yet.
+
+    Clients come from ephemeral ports of their own, each from another; an outgoing connection from a
+    fixed port (NFS, rsh, BGP) goes to the port of a service.  More than a few such ports are no
+    services but a protocol that hands out ports, such as passive FTP.
+    """
     table = snapshot.sockets
+    services = []
     for port, rows in _left_over(snapshot).items():
-        remote_ports = {table.dport[row] for row in rows}
-        if len(remote_ports) >= limits["restart-blocked"]:
+        from_clients = {table.dport[row] for row in rows if table.dport[row] >= _CLIENTS_FROM}
+        least = _SURELY_A_SERVICE if port in snapshot.flows.budget else limits["restart-blocked"]
+        if len(from_clients) >= least and port != _FTP_DATA:
+            services.append((port, rows))
+    if len(services) <= _FEW_SERVICES:
+        for port, rows in services:
             yield _finding(snapshot, port, rows)
 
 
@@ -70,12 +88,14 @@ def _finding(snapshot: Snapshot, port: int, rows: list[int]) -> Finding:
     # The timer wheel removes a TIME_WAIT up to 2 s after its 60 s (HZ=250).
     free_in = max(table.expires[row] for row in rows) / 1000 + 2 if only_timed else None
     until = f", for {duration(free_in)} more" if free_in is not None else ""
+    addresses = sorted({table.addresses.text(table.src[row]) for row in rows})
+    where = endpoint(addresses[0], port) if len(addresses) == 1 else f"port {port}"
     words = ", ".join(f"{number:,} {state.name}" for state, number in states.most_common())
     return Finding(
         NAME,
         Severity.NOTICE,
         Confidence.INFERRED,
-        f"nothing listens on port {port}, but {count(len(rows), 'socket')} of it are left "
+        f"nothing listens on {where}, but {count(len(rows), 'socket')} of it are left "
         f"({words}): bind() without SO_REUSEADDR fails{until}",
         PortSubject(port),
         {
@@ -83,7 +103,7 @@ def _finding(snapshot: Snapshot, port: int, rows: list[int]) -> Finding:
             "states": [state.name for state, _ in states.most_common()],
             "state_sockets": [number for _, number in states.most_common()],
             "seconds_until_free": None if free_in is None else round(free_in, 1),
-            "addresses": sorted({table.addresses.text(table.src[row]) for row in rows})[:5],
+            "addresses": addresses[:5],
         },
         manual.why(MANUAL),
         (

@@ -65,7 +65,7 @@ def check(snapshot: Snapshot, limits: Limits) -> Iterator[Finding]:
     table_size = snapshot.sysctl("net.ipv4.tcp_max_tw_buckets")
     for server in _concerned(snapshot, limits):
         subject = listener_subject(snapshot, server.listener)
-        filled = server.time_wait.total / table_size if table_size else None
+        filled = server.time_wait.total / table_size if table_size and table_size > 0 else None
         full = filled is not None and filled >= limits["server-closes-first-table"]
         yield Finding(
             NAME,

@@ -67,13 +67,6 @@ def holder_subject(holder: Holder) -> ProcessSubject:
     return ProcessSubject(holder.owner.pid, holder.owner.name, holder.owner.user)
 
 
-def holder_name(holder: Holder) -> str:
-    """Return "java (pid 812)" or "a process of uid 33"."""
-    if holder.owner is None:
-        return f"a process of uid {holder.uid} (owner not visible)"
-    return f"{holder.owner.name} (pid {holder.owner.pid})"
-
-
 def software_advice(owners: Iterable[Owner], side: str, topic: str) -> tuple[Advice, ...]:
     """Return what is known of the processes' software on a topic, as advice; often nothing.
 

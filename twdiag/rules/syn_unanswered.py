@@ -22,10 +22,19 @@ from __future__ import annotations
 from collections import defaultdict
 from typing import TYPE_CHECKING
 
-from twdiag.model import Advice, Confidence, DestinationSubject, Finding, Place, Rule, Severity
+from twdiag.model import (
+    Advice,
+    Confidence,
+    DestinationSubject,
+    Finding,
+    HostSubject,
+    Place,
+    Rule,
+    Severity,
+)
 from twdiag.rules import manual
 from twdiag.tcp import State
-from twdiag.wording import count, endpoint
+from twdiag.wording import count, endpoint, ss_address
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -53,8 +62,13 @@ def inodes(snapshot: Snapshot, limits: Limits) -> Iterator[int]:
 
 
 def check(snapshot: Snapshot, limits: Limits) -> Iterator[Finding]:
-    """Yield one finding for each destination that does not answer."""
+    """Yield one finding for each destination that does not answer, or one for very many of them."""
     table = snapshot.sockets
+    silent = [row for row in table.rows_in(State.SYN_SENT) if table.retrans[row]]
+    places = {(table.dst[row], table.dport[row]) for row in silent}
+    if len(places) >= limits["syn-unanswered-destinations"]:
+        yield _everywhere(snapshot, silent, len(places))
+        return
     for (number, port), rows in _groups(snapshot, limits).items():
         address = table.addresses.text(number)
         owners = {
@@ -79,7 +93,7 @@ def check(snapshot: Snapshot, limits: Limits) -> Iterator[Finding]:
                     "Find out who drops the SYN",
                     f"tcpdump host {address} and port {port} here and there: does the SYN arrive, "
                     "does the SYN+ACK come back?",
-                    verify=f"ss -tan state syn-sent dst {address} is empty",
+                    verify=f"no row: ss -tan state syn-sent dst {ss_address(address)}",
                 ),
                 Advice(
                     "Look at the accept queue of the server",
@@ -90,6 +104,33 @@ def check(snapshot: Snapshot, limits: Limits) -> Iterator[Finding]:
             Place.of(State.SYN_SENT),
             snapshot.netns,
         )
+
+
+def _everywhere(snapshot: Snapshot, silent: list[int], places: int) -> Finding:
+    return Finding(
+        NAME,
+        Severity.NOTICE,
+        Confidence.OBSERVED,
+        f"{count(len(silent), 'connection attempt')} to {count(places, 'destination')} get no "
+        "answer",
+        HostSubject(),
+        {
+            "syn_sent": len(silent),
+            "destinations": places,
+            "retransmissions": max(snapshot.sockets.retrans[row] for row in silent),
+        },
+        manual.why(MANUAL),
+        (
+            Advice(
+                "See whether this host gets out at all",
+                "a firewall for outgoing connections, the default route, the NAT in front",
+                verify="fewer rows: ss -tan state syn-sent",
+            ),
+        ),
+        manual.do_not(MANUAL),
+        Place.of(State.SYN_SENT),
+        snapshot.netns,
+    )
 
 
 RULE = Rule(NAME, MANUAL, check, ("sockets", "timers"), inodes)

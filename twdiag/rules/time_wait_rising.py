@@ -43,7 +43,7 @@ def check(snapshot: Snapshot, limits: Limits) -> Iterator[Finding]:
     size = snapshot.sysctl(_SIZE)
     closes = snapshot.flows.closes
     projected = round(closes.recent * TIME_WAIT_SECONDS)
-    if not size or projected < limits["time-wait-rising-table"] * size:
+    if size is None or size <= 0 or projected < limits["time-wait-rising-table"] * size:
         return
     if closes.recent < limits["time-wait-rising-factor"] * closes.before:
         return

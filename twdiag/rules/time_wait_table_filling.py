@@ -47,7 +47,7 @@ def check(snapshot: Snapshot, limits: Limits) -> Iterator[Finding]:
     used = snapshot.sockstat.get("TCP.tw")
     if size is None or used is None:
         return
-    ratio = used / size if size else None
+    ratio = used / size if size > 0 else None
     lost = snapshot.grown(_OVERFLOW)
     severity = _severity(ratio, lost, limits)
     if severity is Severity.OK:

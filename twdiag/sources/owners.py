@@ -12,6 +12,7 @@ from twdiag.sources.proc import read_text
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Mapping
 
+_LONGEST_NAME: Final = 64  # psutil completes a name from argv[0], which a process can set
 _FD_LIMIT: Final = re.compile(r"^Max open files\s+(\d+)", re.MULTILINE)
 
 
@@ -117,18 +118,29 @@ def _held(pid: int, links: Mapping[str, int]) -> tuple[set[int], int]:
 
 
 def describe(pid: int, fds: int | None = None) -> Owner | None:
-    """Return what is known of a process, None where it is gone."""
+    """Return what is known of a process, None where it is gone.
+
+    The name of its user comes from /etc/passwd alone: a name service may be slow or hang.
+    """
     import psutil
 
     try:
         process = psutil.Process(pid)
         with process.oneshot():
-            name = process.name()
-            user = process.username()
+            name = process.name()[:_LONGEST_NAME]
+            uid = process.uids().real
     except psutil.Error:
         return None
     limit = _FD_LIMIT.search(read_text(f"/proc/{pid}/limits") or "")
-    return Owner(pid, name, user, fds, int(limit[1]) if limit else None)
+    return Owner(pid, name, _user_name(uid), fds, int(limit[1]) if limit else None)
+
+
+def _user_name(uid: int) -> str:
+    for line in (read_text("/etc/passwd") or "").splitlines():
+        fields = line.split(":")
+        if len(fields) > 2 and fields[2] == str(uid):
+            return fields[0]
+    return f"uid {uid}"
 
 
 def _gaps(missing: int, denied: int) -> list[Gap]:

@@ -12,6 +12,7 @@ import re
 import struct
 from typing import TYPE_CHECKING, Final
 
+from twdiag.budget import parse_range
 from twdiag.errors import SourceError, SourceRefused
 from twdiag.model import Gap
 from twdiag.sources.seen import Seen
@@ -191,6 +192,7 @@ SYSCTLS: Final = (
     "net.ipv4.tcp_tw_reuse_delay",
     "net.core.somaxconn",
 )
+_PORT_RANGE: Final = "net.ipv4.ip_local_port_range"
 _OPTIONAL_SYSCTLS: Final = frozenset(
     {
         "net.ipv4.tcp_ehash_entries",  # Linux 6.1
@@ -209,7 +211,7 @@ def read_sysctls(
     gaps: list[Gap] = []
     for name in names:
         text = read_text(f"{root}/{name.replace('.', '/')}")
-        if text is not None:
+        if text is not None and (name != _PORT_RANGE or parse_range(text)):
             values[name] = " ".join(text.split())
         elif name not in _OPTIONAL_SYSCTLS:
             gaps.append(Gap(name, f"the sysctl {name} cannot be read", "mount /proc/sys"))

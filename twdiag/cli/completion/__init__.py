@@ -68,7 +68,7 @@ def wrote_script(instruction: str) -> bool:
         wanted = ", ".join(f"source_{name}" for name in SHELLS)
         raise UsageError(f"{VARIABLE} is {instruction!r}", f"set it to one of {wanted}")
     if verb == "complete":
-        from typer.completion import completion_init
+        from typer._completion_classes import completion_init
 
         completion_init()
         return False
