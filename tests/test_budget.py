@@ -101,7 +101,9 @@ def test_no_text_breaks_the_parsers(text: str) -> None:
 
 def played(history: list[int], held: int, rate: float, ports: int, hold: int) -> float | None:
     """Open and end TIME_WAITs second by second, three lives long."""
-    cohorts = [(born + hold, count) for born, count in zip(range(-59, 1), history, strict=True)]
+    cohorts: list[tuple[int, float]] = [
+        (born + hold, count) for born, count in zip(range(-59, 1), history, strict=True)
+    ]
     for second in range(3 * hold + 2):
         if second:
             cohorts.append((second + hold, rate))

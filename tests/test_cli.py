@@ -19,6 +19,8 @@ from twdiag import __version__, cli, lab, rules
 from twdiag.model import Severity
 from twdiag.render.json import to_json
 from twdiag.render.text import Detail, Look, render_text, sparkline
+from twdiag.table import Socket
+from twdiag.tcp import State
 
 if TYPE_CHECKING:
     from tests.conftest import Played
@@ -103,6 +105,7 @@ def test_json_is_schema_one_and_nothing_else() -> None:
         (("diagnose", "--port", "99999"), "99999"),
         (("diagnose", "--source", "magic"), "magic"),
         (("diagnose", "--brief", "--full"), "exclude each other"),
+        (("diagnose", "--interval", "nan"), "a number of seconds"),
         (("lab", "run", "close-wait-leek"), "did you mean 'close-wait-leak'"),
     ],
 )
@@ -135,6 +138,26 @@ def test_a_reader_that_leaves_early_is_no_error() -> None:
         check=True,
     )
     assert done.stderr == ""
+
+
+@pytest.mark.parametrize(("words", "code"), [((), 0), (("check",), 3)])
+def test_a_pipe_that_nobody_reads_and_a_closed_stdout(words: tuple[str, ...], code: int) -> None:
+    command = " ".join([*TWDIAG, *words])
+    for suffix, wanted in ((" | true; exit ${PIPESTATUS[0]}", code), (" >&-", 0)):
+        done = subprocess.run(
+            ["/bin/bash", "-c", command + suffix], capture_output=True, timeout=60, check=False
+        )
+        assert (done.returncode, done.stderr) == (wanted, b"")
+
+
+def test_a_full_disk_is_a_sentence() -> None:
+    with open("/dev/full", "w") as full:
+        done = subprocess.run(
+            TWDIAG, stdout=full, stderr=subprocess.PIPE, text=True, timeout=60, check=False
+        )
+    assert done.returncode == 3
+    assert "No space left" in done.stderr
+    assert "internal error" not in done.stderr
 
 
 def test_ctrl_c_ends_with_130_and_no_traceback() -> None:
@@ -195,6 +218,12 @@ def test_the_usual_ways_to_turn_colours_off_work(
 ) -> None:
     shown, _ = on_terminal("diagnose", *words, **environ)
     assert bool(ESCAPES.search(shown)) is colours
+
+
+def test_a_terminal_that_does_not_know_its_width_gets_a_report() -> None:
+    shown, code = on_terminal("diagnose", columns=0)
+    assert code == 0
+    assert "States" in shown
 
 
 def test_force_color_colours_a_pipe() -> None:
@@ -298,6 +327,25 @@ def test_filters_by_port_and_process() -> None:
     ):
         assert len(filtered(report, question).findings) == kept
     assert report.status is Severity.NOTICE
+    out = StringIO()
+    render_text(filtered(report, Question(ports=(9,))), out, Look())
+    assert "no finding about that; 1 about other things (the worst: notice)" in out.getvalue()
+
+
+def test_more_than_a_few_findings_of_a_rule_are_summed_up() -> None:
+    from tests.test_rules import snapshot_of
+    from twdiag.limits import Limits
+
+    rows = [
+        Socket(State.LISTEN, "0.0.0.0", 2000 + i, "0.0.0.0", 0, recv_q=9, send_q=8, inode=7)
+        for i in range(40)
+    ]
+    report = rules.analyze(snapshot_of(*rows), Limits())
+    for detail, shown in ((Detail.NORMAL, 5), (Detail.FULL, 40)):
+        out = StringIO()
+        render_text(report, out, Look(detail=detail))
+        assert out.getvalue().count("the accept queue of") == shown
+        assert ("... and 35 more of accept-queue-full" in out.getvalue()) is (shown == 5)
 
 
 def test_a_sparkline_tells_zero_from_little() -> None:

@@ -8,13 +8,14 @@ from twdiag.half_closed import (
     Holder,
     Kind,
     Waiting,
+    by_process,
+    by_program,
     close_waits,
     earlier_waits,
-    holders,
     identity,
 )
 from twdiag.model import Gap, Host, Owner, Snapshot, TcpInfo
-from twdiag.table import TIMER_KEEPALIVE, Socket, SocketTable
+from twdiag.table import Socket, SocketTable
 from twdiag.tcp import State
 
 LISTEN = Socket(State.LISTEN, "0.0.0.0", 80, "0.0.0.0", 0)
@@ -83,12 +84,6 @@ def test_without_tcp_info_there_is_no_bound() -> None:
     assert (waiting.age_min, waiting.age_max) == (None, None)
 
 
-def test_with_keepalive_there_is_no_lower_bound() -> None:
-    row = SERVED._replace(timer=TIMER_KEEPALIVE)
-    waiting = only(row, tcp_info={70: TcpInfo(1, 40_000, 12_000)})
-    assert (waiting.age_min, waiting.age_max) == (None, 40.0)
-
-
 def test_a_fresh_one_is_zero_seconds_old_and_not_of_unknown_age() -> None:
     assert only(SERVED, tcp_info={70: TcpInfo(0, 0, 0)}).age_min == 0.0
 
@@ -102,9 +97,8 @@ def test_a_socket_that_waited_before_is_at_least_as_old_as_the_sample() -> None:
     assert (waiting.age_min, waiting.new) == (30.0, False)
     older = only(SERVED, earlier=earlier, tcp_info={70: TcpInfo(0, 50_000, 45_000)})
     assert older.age_min == 45.0
-    kept_alive = SERVED._replace(timer=TIMER_KEEPALIVE)
-    waiting = only(kept_alive, earlier=earlier, tcp_info={70: TcpInfo(0, 50_000, 45_000)})
-    assert (waiting.age_min, waiting.age_max) == (30.0, 50.0)
+    kept_alive = only(SERVED, earlier=earlier, tcp_info={70: TcpInfo(0, 50_000, 500)})
+    assert (kept_alive.age_min, kept_alive.age_max) == (30.0, 50.0)
 
 
 @pytest.mark.parametrize(
@@ -167,25 +161,61 @@ def test_a_socket_of_unknown_age_leaves_its_holder_without_that_bound() -> None:
     assert holder.new() == 2
 
 
+SHOP, CART = Owner(10, "shop", "www", fds=9, fd_limit=4), Owner(11, "cart", "www")
+
+
+def held(*inodes: int, uid: int = 0) -> list[Socket]:
+    return [SERVED._replace(inode=inode, uid=uid) for inode in inodes]
+
+
+def rows_of(holder: Holder) -> list[int]:
+    return sorted(waiting.row for waiting in holder.sockets)
+
+
 def test_sockets_are_grouped_by_process_and_the_rest_by_user() -> None:
-    shop, cart = Owner(10, "shop", "www"), Owner(11, "cart", "www")
-    rows = [
-        SERVED._replace(inode=1),
-        SERVED._replace(inode=2, uid=33),
-        SERVED._replace(inode=3, uid=33),
-        SERVED._replace(inode=4, uid=33),
-        SERVED._replace(inode=5, uid=44),
-        SERVED._replace(inode=6),
+    rows = [*held(1), *held(2, 3, 4, uid=33), *held(5, uid=44), *held(6)]
+    seen = snapshot(*rows, owners={1: (SHOP, CART), 6: (CART,)})
+    groups = by_process(seen, close_waits(seen))
+    assert [
+        (h.owner, h.uid, [w.row for w in h.sockets], h.processes, h.largest) for h in groups
+    ] == [
+        (None, 33, [1, 2, 3], 1, 3),
+        (SHOP, 0, [0], 1, 1),
+        (None, 44, [4], 1, 1),
+        (CART, 0, [5], 1, 1),
     ]
-    seen = snapshot(*rows, owners={1: (shop, cart), 6: (cart,)})
-    groups = holders(seen, close_waits(seen))
-    assert [(h.owner, h.uid, [w.row for w in h.sockets]) for h in groups] == [
-        (None, 33, [1, 2, 3]),
-        (shop, 0, [0]),
-        (None, 44, [4]),
-        (cart, 0, [5]),
+
+
+def test_workers_of_one_program_are_one_holder() -> None:
+    worker = SHOP._replace(pid=12)
+    other_user = SHOP._replace(pid=13, user="root")
+    seen = snapshot(
+        *held(1, 2, 3, 4, 5, 6),
+        *held(7, uid=33),
+        owners={
+            n: (o,) for n, o in enumerate([worker, SHOP, SHOP, CART, other_user, SHOP], start=1)
+        },
+    )
+    groups = by_program(seen, close_waits(seen))
+    assert [
+        (h.owner, sorted(w.row for w in h.sockets), h.processes, h.largest) for h in groups
+    ] == [
+        (SHOP, [0, 1, 2, 5], 2, 3),
+        (CART, [3], 1, 1),
+        (other_user, [4], 1, 1),
+        (None, [6], 1, 1),
     ]
+    assert groups[0].fd_share == 0.75
+    assert groups[1].fd_share is None
+    assert [h.name for h in groups[:2]] == ["shop (2 processes)", "cart (pid 11)"]
+    assert groups[3].name == "a process of uid 33 (owner not visible)"
+
+
+def test_a_port_that_no_client_gets_is_a_server_s_though_its_listener_is_gone() -> None:
+    (waiting,) = close_waits(snapshot(SERVED._replace(recv_q=1)))
+    assert waiting.server
+    assert waiting.kind is Kind.UNREAD
 
 
 def test_without_sockets_there_is_no_holder() -> None:
-    assert holders(snapshot(), []) == []
+    assert by_process(snapshot(), []) == by_program(snapshot(), []) == []

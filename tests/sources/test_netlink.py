@@ -42,7 +42,7 @@ def start(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Kernel]:
         kernel = Kernel(script)
         monkeypatch.setattr(netlink, "socket", kernel)
         monkeypatch.setattr(netlink, "read_text", {"/proc/net/protocols": protocols}.get)
-        monkeypatch.setattr(netlink.os.path, "exists", {"/proc/net/if_inet6": ipv6}.get)
+        monkeypatch.setattr(os.path, "exists", {"/proc/net/if_inet6": ipv6}.get)
         return kernel
 
     return begin
@@ -128,7 +128,7 @@ def test_a_kernel_without_ipv6_has_no_gap(start: Callable[..., Kernel]) -> None:
     seen = read_netlink()
     assert cookies(seen.table) == [1]
     assert seen.gaps == []
-    assert seen.auto_bound == {1}
+    assert seen.auto_bound == frozenset({1})
 
 
 def test_ipv6_that_is_refused_is_no_half_truth(start: Callable[..., Kernel]) -> None:
@@ -191,7 +191,7 @@ def test_later_dumps_that_lose_rows_are_taken_again_too(start: Callable[..., Ker
 
     start(script)
     seen = read_netlink()
-    assert seen.auto_bound == {1}
+    assert seen.auto_bound == frozenset({1})
     assert seen.gaps == []
 
 

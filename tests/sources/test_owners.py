@@ -18,9 +18,10 @@ from twdiag.sources.owners import describe, read_owners
 from twdiag.wording import visible
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Collection, Iterator
 
 UNKNOWN_INODE = 0xFFFFFFF0
+NO_PROCESS = 1 << 22  # one above the largest number that Linux gives
 
 
 def inode(held: socket.socket) -> int:
@@ -63,27 +64,41 @@ def fork() -> Iterator[Callable[[Callable[[], object]], int]]:
         os.waitpid(pid, 0)
 
 
-def test_an_own_socket_is_found_with_descriptors_and_limit(listener: socket.socket) -> None:
+@pytest.fixture
+def only(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
+    """Let the search find these processes and no other."""
+    return lambda *pids: monkeypatch.setattr(owners, "_likely_first", lambda *_: iter(pids))
+
+
+def test_an_own_socket_is_found(listener: socket.socket) -> None:
     found, gaps = read_owners([inode(listener)])
     assert gaps == []
     (owner,) = found[inode(listener)]
     assert owner.pid == os.getpid()
     assert owner.user == pwd.getpwuid(os.getuid()).pw_name
-    assert owner.fds == len(os.listdir("/proc/self/fd"))
-    soft = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
-    assert owner.fd_limit == (None if soft == resource.RLIM_INFINITY else soft)
     assert Path("/proc/self/comm").read_text().strip() in owner.name
 
 
-def test_every_descriptor_counts(listener: socket.socket) -> None:
-    def fds() -> int:
-        count = read_owners([inode(listener)])[0][inode(listener)][0].fds
-        assert count is not None
-        return count
+def test_descriptors_and_their_limit_are_counted(
+    listener: socket.socket, fork: Callable[..., int], only: Callable[..., None]
+) -> None:
+    def limit() -> None:
+        hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+        resource.setrlimit(resource.RLIMIT_NOFILE, (77, hard))
+        for _ in range(5):
+            os.open(os.devnull, os.O_RDONLY)
 
-    before = fds()
-    with open(os.devnull), open(os.devnull):
-        assert fds() == before + 2
+    small, large = fork(lambda: None), fork(limit)
+    only(small, large)
+    (one,) = read_owners([inode(listener)])[0][inode(listener)]
+    only(large)
+    (other,) = read_owners([inode(listener)])[0][inode(listener)]
+    assert one.fds == len(os.listdir(f"/proc/{small}/fd"))
+    assert other.fds == len(os.listdir(f"/proc/{large}/fd"))
+    assert other.fds >= one.fds + 5
+    soft = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+    assert one.fd_limit == (None if soft == resource.RLIM_INFINITY else soft)
+    assert other.fd_limit == 77
 
 
 def test_without_an_inode_there_is_nothing_to_look_for(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -92,9 +107,9 @@ def test_without_an_inode_there_is_nothing_to_look_for(monkeypatch: pytest.Monke
 
 
 def test_a_socket_that_nobody_holds_is_a_gap(
-    listener: socket.socket, monkeypatch: pytest.MonkeyPatch
+    listener: socket.socket, only: Callable[..., None]
 ) -> None:
-    monkeypatch.setattr(owners, "_pids", lambda: iter([os.getpid()]))
+    only(os.getpid())
     found, (gap,) = read_owners([inode(listener), UNKNOWN_INODE])
     assert list(found) == [inode(listener)]
     assert (gap.what, gap.partial) == ("owners", True)
@@ -103,22 +118,22 @@ def test_a_socket_that_nobody_holds_is_a_gap(
 
 
 def test_processes_that_vanish_meanwhile_are_passed_over(
-    listener: socket.socket, monkeypatch: pytest.MonkeyPatch, fork: Callable[..., int]
+    listener: socket.socket, only: Callable[..., None], fork: Callable[..., int]
 ) -> None:
     gone = fork(lambda: None)
     os.kill(gone, signal.SIGKILL)
-    os.waitid(os.P_PID, gone, os.WEXITED | os.WNOWAIT)  # a zombie, and then a number of nobody
-    monkeypatch.setattr(owners, "_pids", lambda: iter([gone, 1 << 22, os.getpid()]))
+    os.waitid(os.P_PID, gone, os.WEXITED | os.WNOWAIT)
+    only(gone, NO_PROCESS, os.getpid())  # a zombie, a number of nobody, and the one it is
     found, gaps = read_owners([inode(listener)])
-    assert found[inode(listener)][0].pid == os.getpid()
+    assert [owner.pid for owner in found[inode(listener)]] == [os.getpid()]
     assert gaps == []
-    assert describe(1 << 22) is None
+    assert describe(NO_PROCESS) is None
 
 
 def test_a_process_that_vanishes_before_its_name_is_read_is_no_owner(
-    listener: socket.socket, monkeypatch: pytest.MonkeyPatch
+    listener: socket.socket, only: Callable[..., None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(owners, "_pids", lambda: iter([os.getpid()]))
+    only(os.getpid())
     monkeypatch.setattr(owners, "describe", lambda _pid, _fds: None)
     found, gaps = read_owners([inode(listener)])
     assert found == {}
@@ -127,38 +142,47 @@ def test_a_process_that_vanishes_before_its_name_is_read_is_no_owner(
 
 @pytest.mark.parametrize("error", [FileNotFoundError, ProcessLookupError])
 def test_descriptors_that_close_meanwhile_are_passed_over(
-    listener: socket.socket, monkeypatch: pytest.MonkeyPatch, error: type[OSError]
+    listener: socket.socket,
+    only: Callable[..., None],
+    monkeypatch: pytest.MonkeyPatch,
+    error: type[OSError],
 ) -> None:
-    real = os.readlink
-    own = f"/proc/{os.getpid()}/fd/{listener.fileno()}"
+    real, own = os.readlink, str(listener.fileno())
 
-    def readlink(path: str) -> str:
-        if path != own:
+    def readlink(path: str, *, dir_fd: int | None = None) -> str:
+        if path.rpartition("/")[2] != own:
             raise error(path)
-        return real(path)
+        return real(path, dir_fd=dir_fd)
 
-    monkeypatch.setattr(owners, "_pids", lambda: iter([os.getpid()]))
+    only(os.getpid())
     monkeypatch.setattr(os, "readlink", readlink)
     found, _ = read_owners([inode(listener)])
     # ENOENT is one descriptor's end, ESRCH that of the whole process.
     assert (inode(listener) in found) == (error is FileNotFoundError)
 
 
-@pytest.mark.parametrize("call", ["listdir", "readlink"])
+@pytest.mark.parametrize("call", ["open", "readlink"])
 def test_processes_that_may_not_be_read_are_counted(
-    listener: socket.socket, monkeypatch: pytest.MonkeyPatch, call: str
+    listener: socket.socket,
+    only: Callable[..., None],
+    monkeypatch: pytest.MonkeyPatch,
+    fork: Callable[..., int],
+    call: str,
 ) -> None:
+    hidden = fork(lambda: None)
     real = getattr(os, call)
 
-    def deny(path: str) -> object:
-        if path.startswith("/proc/1/"):
+    def deny(path: str, *arguments: object, dir_fd: int | None = None) -> object:
+        folder = path if dir_fd is None else os.path.realpath(f"/proc/self/fd/{dir_fd}")
+        if folder.startswith(f"/proc/{hidden}/"):
             raise PermissionError(13, "Permission denied", path)
-        return real(path)
+        return real(path, *arguments, dir_fd=dir_fd)
 
-    monkeypatch.setattr(owners, "_pids", lambda: iter([1, os.getpid()]))
+    only(hidden, os.getpid())
     monkeypatch.setattr(os, call, deny)
     found, (gap,) = read_owners([inode(listener), UNKNOWN_INODE])
-    assert list(found) == [inode(listener)]
+    monkeypatch.undo()
+    assert [owner.pid for owner in found[inode(listener)]] == [os.getpid()]
     assert (gap.what, gap.partial) == ("owners", True)
     assert "the owners of 1 socket are not visible: 1 process may not be read" in gap.why
     assert "CAP_SYS_PTRACE" in gap.how
@@ -174,8 +198,10 @@ def test_without_proc_there_are_no_owners(monkeypatch: pytest.MonkeyPatch) -> No
     assert [gap.what for gap in gaps] == ["owners"]
 
 
-def test_a_plain_user_is_told_to_be_root(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(owners, "_pids", lambda: iter([]))
+def test_a_plain_user_is_told_to_be_root(
+    only: Callable[..., None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    only()
     monkeypatch.setattr(os, "geteuid", lambda: 1000)
     assert "as root" in read_owners([UNKNOWN_INODE])[1][0].how
     monkeypatch.setattr(os, "geteuid", lambda: 0)
@@ -192,7 +218,7 @@ def test_of_processes_that_share_a_listener_the_first_is_named(
 
 
 def test_the_search_goes_on_for_sockets_that_only_a_child_holds(
-    listener: socket.socket, fork: Callable[..., int], monkeypatch: pytest.MonkeyPatch
+    listener: socket.socket, fork: Callable[..., int], only: Callable[..., None]
 ) -> None:
     reading, writing = os.pipe()
 
@@ -206,7 +232,7 @@ def test_the_search_goes_on_for_sockets_that_only_a_child_holds(
     its_own = int(os.read(reading, 20))
     os.close(reading)
     os.close(writing)
-    monkeypatch.setattr(owners, "_pids", lambda: iter([os.getpid(), child]))
+    only(os.getpid(), child)
     found, gaps = read_owners([inode(listener), its_own])
     assert gaps == []
     assert [owner.pid for owner in found[its_own]] == [child]
@@ -214,11 +240,71 @@ def test_the_search_goes_on_for_sockets_that_only_a_child_holds(
 
 
 def test_processes_are_searched_in_the_order_of_their_numbers(
-    monkeypatch: pytest.MonkeyPatch,
+    listener: socket.socket, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert os.getpid() in list(owners._pids())
-    monkeypatch.setattr(os, "listdir", lambda _: ["10", "self", "9", "1", "irq", "100"])
-    assert list(owners._pids()) == [1, 9, 10, 100]
+    searched = search_order(listener, monkeypatch, ["10", "self", "9", "1", "irq", "100"])
+    assert searched == [1, 9, 10, 100]
+
+
+def test_processes_of_the_sockets_cgroup_and_user_are_searched_first(
+    listener: socket.socket, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    users = {2: 33, 4: 33, 8: 33}
+    monkeypatch.setattr(owners, "_uid_of", users.get)
+    monkeypatch.setattr(owners, "cgroup_members", lambda groups: {8, 6, 999} if groups else set())
+    names = [str(pid) for pid in range(1, 11)]
+    rest = [1, 3, 5, 7, 9, 10]
+    assert search_order(listener, monkeypatch, names, [5], [33]) == [6, 8, 2, 4, *rest]
+    assert search_order(listener, monkeypatch, names, (), [33]) == [2, 4, 8, 1, 3, 5, 6, 7, 9, 10]
+
+
+def test_a_cgroup_of_most_processes_narrows_nothing_down(
+    listener: socket.socket, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(owners, "cgroup_members", lambda _: {2, 3})
+    monkeypatch.setattr(owners, "_uid_of", lambda _: None)
+    assert search_order(listener, monkeypatch, ["1", "2", "3"], [5]) == [1, 2, 3]
+
+
+def search_order(
+    listener: socket.socket,
+    monkeypatch: pytest.MonkeyPatch,
+    names: list[str],
+    cgroups: Collection[int] = (),
+    uids: Collection[int] = (),
+) -> list[int]:
+    """Return the processes that are looked at for a socket, in order."""
+    searched: list[int] = []
+
+    def held(pid: int, _: object) -> tuple[set[int], int]:
+        searched.append(pid)
+        return set(), 0
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "listdir", lambda _: names)
+        patch.setattr(owners, "_held", held)
+        read_owners([inode(listener)], cgroups, uids)
+    return searched
+
+
+def test_cgroups_are_found_by_the_number_of_their_folder(tmp_path: Path) -> None:
+    folders = [tmp_path / "a", tmp_path / "a" / "b", tmp_path / "c"]
+    for number, folder in enumerate(folders):
+        folder.mkdir()
+        (folder / "cgroup.procs").write_text(f"{number}1\n{number}2\nx\n")
+    inodes = [folder.stat().st_ino for folder in folders]
+    assert owners.cgroup_members([inodes[1]], str(tmp_path)) == {11, 12}
+    assert owners.cgroup_members([inodes[0], inodes[2]], str(tmp_path)) == {1, 2, 21, 22}
+    assert owners.cgroup_members([], str(tmp_path)) == set()
+    assert owners.cgroup_members([inodes[0]], str(tmp_path / "absent")) == set()
+
+
+def test_a_user_without_a_name_is_a_number(monkeypatch: pytest.MonkeyPatch) -> None:
+    for passwd in ("broken\nother:x:12:1:::\n", None):
+        monkeypatch.setattr(owners, "read_text", {"/etc/passwd": passwd}.get)
+        owner = describe(os.getpid())
+        assert owner is not None
+        assert owner.user == f"uid {os.getuid()}"
 
 
 @pytest.mark.parametrize(

@@ -137,6 +137,8 @@ def run(words: list[str]) -> int:
     """Run the command line on these words and return the exit code."""
     from typer._click.exceptions import ClickException
 
+    if sys.stdout is None:  # closed by the caller: the exit code is all that is left to say
+        sys.stdout = open(os.devnull, "w")  # noqa: SIM115
     plugin = _is_check(words)
     refuse = fail_as_plugin if plugin else fail
     if words and words[0].startswith("-") and words[0] not in _OWN_OPTIONS and not plugin:
@@ -154,21 +156,33 @@ def run(words: list[str]) -> int:
         return refuse(error.what, error.next_step, error.exit_code)
     except ClickException as error:
         return refuse(error.format_message(), f"see: twdiag {'check ' if plugin else ''}--help", 3)
-    except SystemExit as end:  # typer has answered for a shell
-        return int(end.code or 0)
+    except SystemExit as end:
+        if "_TWDIAG_COMPLETE" in os.environ:  # typer has answered for a shell
+            return int(end.code or 0)
+        return _unread(plugin)  # typer ends with 1 where the reader of a pipe has gone
     except typer.Abort:
         return 130
     except BrokenPipeError:
-        # Whoever read our output has seen enough; python would complain while flushing at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 3 if plugin else 0
+        return _unread(plugin)
     except KeyboardInterrupt:
         return 130
+    except OSError as error:
+        return refuse(f"it cannot go on: {error.strerror or error}", "is a disk full?", 3)
     except Exception as error:
         if os.environ.get("TWDIAG_DEBUG"):
             raise
         what = f"internal error: {type(error).__name__}: {error}"
         return refuse(what, "please report it with the output of TWDIAG_DEBUG=1 twdiag ...", 3)
+
+
+def _unread(plugin: bool) -> int:
+    """Return the exit code for output whose reader has gone: it has seen enough, unless it polls.
+
+    Python would complain of the pipe once more while flushing at exit.
+    """
+    with contextlib.suppress(OSError, ValueError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return 3 if plugin else 0
 
 
 def _is_check(words: list[str]) -> bool:

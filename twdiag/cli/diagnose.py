@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import enum
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Annotated, Final, NoReturn
 
 import typer
@@ -106,7 +106,11 @@ def run(request: Request) -> None:
     from twdiag import rules
     from twdiag.cli import config, terminal
     from twdiag.cli.look import Question, look
+    from twdiag.errors import UsageError
+    from twdiag.sources.netns import other_namespaces
 
+    if not request.interval >= 0:
+        raise UsageError("--interval needs a number of seconds", "for example --interval 10")
     terminal.make_output_safe()
     detail = terminal.detail_of(*request.detail)
     report = look(
@@ -119,6 +123,7 @@ def run(request: Request) -> None:
             request.processes,
         )
     )
+    report = replace(report, gaps=(*report.gaps, *other_namespaces()))
     if request.format == "json":
         from twdiag.render.json import render_json
 

@@ -10,18 +10,18 @@ from typing import TYPE_CHECKING
 from twdiag import rules, sources
 from twdiag.limits import Limits
 from twdiag.model import (
-    AddressSubject,
     DestinationSubject,
     HostSubject,
     ListenerSubject,
     PortSubject,
     ProcessSubject,
+    Severity,
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable
 
-    from twdiag.model import Finding, Report, Rule, Snapshot, Subject
+    from twdiag.model import Finding, Report, Rule, Snapshot
 
 
 @dataclass(frozen=True)
@@ -67,16 +67,26 @@ def complete(
 
 
 def filtered(report: Report, question: Question) -> Report:
-    """Return the report with only the findings about the ports and processes asked for."""
+    """Return the report with only the findings about the ports and processes asked for.
+
+    Findings about the whole host stay; how many others are left out, and the worst of them, is kept
+    among the facts.
+    """
     if not question.ports and not question.processes:
         return report
-    findings = tuple(
-        finding
-        for finding in report.findings
-        if (not question.ports or _ports(finding) & set(question.ports))
-        and (not question.processes or _concerns(finding.subject, question.processes))
+    kept = tuple(finding for finding in report.findings if _asked_for(finding, question))
+    hidden = [finding for finding in report.findings if finding not in kept]
+    worst = max((finding.severity for finding in hidden), default=Severity.OK)
+    facts = {**report.facts, "hidden_findings": len(hidden), "hidden_worst": worst.label}
+    return dataclasses.replace(report, findings=kept, facts=facts)
+
+
+def _asked_for(finding: Finding, question: Question) -> bool:
+    if isinstance(finding.subject, HostSubject):
+        return True
+    return (not question.ports or bool(_ports(finding) & set(question.ports))) and (
+        not question.processes or bool(_processes(finding) & set(question.processes))
     )
-    return dataclasses.replace(report, findings=findings)
 
 
 def _ports(finding: Finding) -> set[int]:
@@ -88,11 +98,14 @@ def _ports(finding: Finding) -> set[int]:
     return ports
 
 
-def _concerns(subject: Subject, processes: Sequence[str]) -> bool:
-    """Return whether a subject is one of these processes, by name or by number."""
+def _processes(finding: Finding) -> set[str]:
+    """Return the names and numbers of the processes that a finding is about, likely ones too."""
+    subject, names = finding.subject, set[str]()
     if isinstance(subject, ProcessSubject):
-        return subject.name in processes or str(subject.pid) in processes
+        names |= {subject.name, str(subject.pid)}
     if isinstance(subject, ListenerSubject):
-        return any(o.name in processes or str(o.pid) in processes for o in subject.processes)
-    assert isinstance(subject, (DestinationSubject, PortSubject, AddressSubject, HostSubject))
-    return False
+        names |= {word for owner in subject.processes for word in (owner.name, str(owner.pid))}
+    for key in ("processes", "likely_processes"):
+        value = finding.evidence.get(key)
+        names |= {str(name) for name in value} if isinstance(value, list) else set()
+    return names

@@ -35,7 +35,9 @@ def look_of(
     from twdiag.render.text import Look
 
     on_terminal = out.isatty()
-    width = min(shutil.get_terminal_size().columns, _WIDEST) if on_terminal else None
+    # COLUMNS=0 and terminals that do not know their width (a serial console) say 0.
+    columns = shutil.get_terminal_size().columns or 80
+    width = min(columns, _WIDEST) if on_terminal else None
     return Look(width, wants_color(on_terminal, color, environ), can_encode(out), detail)
 
 

@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import enum
 import textwrap
+from collections import Counter
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Final
 
 from twdiag.diagram import close_chart
 from twdiag.model import Severity
+from twdiag.tcp import Role
 from twdiag.wording import count, duration, rate, share, visible
 
 if TYPE_CHECKING:
@@ -33,6 +35,7 @@ _STYLES: Final = {
     Severity.WARNING: "bold yellow",
     Severity.CRITICAL: "bold red",
 }
+_MOST_OF_A_RULE: Final = 5
 _SEEN_IN_NORMAL: Final = 8
 _LABELS: Final = {
     "time_wait": "TIME_WAIT",
@@ -62,6 +65,8 @@ _ONLY_IN_FULL: Final = frozenset(
         "uid",
         "fd_ratio",
         "close_wait_fd_ratio",
+        "process_count",
+        "service_ports",
         "limit",
         "taken_ratio",
         "range_low",
@@ -110,7 +115,13 @@ def write_lines(lines: Iterator[Line] | Sequence[Line], out: TextIO, look: Look)
     from rich.text import Text
 
     console = Console(
-        file=out, force_terminal=True, highlight=False, emoji=False, markup=False, soft_wrap=True
+        file=out,
+        force_terminal=True,
+        width=look.width or 10_000,
+        highlight=False,
+        emoji=False,
+        markup=False,
+        soft_wrap=True,
     )
     for text, style in lines:
         console.print(Text(text.rstrip(), style=style))
@@ -140,15 +151,30 @@ class _Writer:
         yield from self._header(report)
         yield from self._verdict(report)
         compact = report.status > Severity.NOTICE and self.look.detail is not Detail.FULL
+        shown: Counter[str] = Counter()
         for finding in report.findings:
+            shown[finding.rule] += 1
+            if self.look.detail is not Detail.FULL and shown[finding.rule] > _MOST_OF_A_RULE:
+                continue
             yield "", ""
             if compact and finding.severity is Severity.NOTICE:
                 yield from self._compact(finding)
             else:
                 yield from self._finding(finding)
+        yield from self._left_out(shown)
         yield "", ""
         yield from self._glance(report)
         yield from self._unseen(report)
+
+    def _left_out(self, shown: Counter[str]) -> Iterator[Line]:
+        """Yield how many findings of each rule are not shown, the worst of it being shown."""
+        if self.look.detail is Detail.FULL:
+            return
+        for rule, number in shown.items():
+            if number > _MOST_OF_A_RULE:
+                text = f"... and {number - _MOST_OF_A_RULE:,} more of {rule} (--full shows all)"
+                yield "", ""
+                yield from self._wrap(text, style="bold")
 
     def _header(self, report: Report) -> Iterator[Line]:
         moment = datetime.fromtimestamp(report.taken_at, tz=timezone.utc)
@@ -164,7 +190,10 @@ class _Writer:
     def _verdict(self, report: Report) -> Iterator[Line]:
         word = report.status.label.upper()
         if not report.findings:
-            yield from self._wrap(f"{word}: {_nothing_wrong(report)}", style=_STYLES[report.status])
+            text = _nothing_shown(report) if report.facts.get("hidden_findings") else ""
+            yield from self._wrap(
+                f"{word}: {text or _nothing_wrong(report)}", style=_STYLES[report.status]
+            )
             return
         numbers = [
             count(sum(1 for f in report.findings if f.severity is severity), name, many)
@@ -185,12 +214,13 @@ class _Writer:
         yield from self._one_line(finding)
         yield "", ""
         yield from self._seen(finding)
-        yield from self._place(finding)
+        yield from self._where(finding)
         yield from self._labelled("Why", finding.why)
         yield from self._advice(finding.advice)
         for number, word in enumerate(finding.do_not):
             yield from self._labelled("Do not" if not number else "", f"- {_do_not(word)}")
         yield from self._labelled("More", f"twdiag explain {finding.rule}")
+        yield from self._drawing(finding)
 
     def _compact(self, finding: Finding) -> Iterator[Line]:
         yield from self._one_line(finding)
@@ -213,28 +243,31 @@ class _Writer:
             yield from self._history([int(value) for value in history])
 
     def _history(self, values: Sequence[int]) -> Iterator[Line]:
-        line = sparkline(values, unicode=self.look.unicode)
         most = f" max {max(values):,}/s"
-        yield f"  {'Closes':{_LABEL}}{line}{most if len(line) + len(most) < 66 else ''}", ""
+        room = 200 if self.look.width is None else max(10, self.look.width - _LABEL - 2)
+        step = -(-len(values) // room)
+        sums = [sum(values[at : at + step]) for at in range(0, len(values), step)]
+        line = sparkline(sums, unicode=self.look.unicode)
+        yield f"  {'Closes':{_LABEL}}{line}{most if len(line) + len(most) <= room else ''}", ""
         yield f"  {'':{_LABEL}}{'60 s ago':<{len(line) - 3}}now", "dim"
 
-    def _place(self, finding: Finding) -> Iterator[Line]:
+    def _where(self, finding: Finding) -> Iterator[Line]:
         place = finding.place
         if place is None:
             return
-        where = f"{place.state.rfc}, {place.role.value}; next: {place.next}"
-        if place.role.value == "not closing":
-            where = f"{place.state.rfc}; next: {place.next}"
+        role = "" if place.role is Role.NONE else f", {place.role.value}"
+        yield from self._labelled("Where", f"{place.state.rfc}{role}; next: {place.next}")
+
+    def _drawing(self, finding: Finding) -> Iterator[Line]:
+        """Yield the handshake with the place marked, once for each state and where it fits."""
         narrow = self.look.width is not None and self.look.width < _DRAWING_WIDTH
-        if place.state in self.drawn or narrow:
-            yield from self._labelled("Where", where)
+        if finding.place is None or finding.place.state in self.drawn or narrow:
             return
-        self.drawn.add(place.state)
-        chart = close_chart(place.state, ascii=not self.look.unicode, width=_DRAWING_WIDTH)
-        yield from self._labelled("Where", where)
+        state = finding.place.state
+        self.drawn.add(state)
         yield "", ""
+        chart = close_chart(state, ascii=not self.look.unicode, width=_DRAWING_WIDTH)
         yield from ((f"  {line}", "") for line in chart)
-        yield "", ""
 
     def _advice(self, advice: Sequence[Advice]) -> Iterator[Line]:
         for number, item in enumerate(advice, start=1):
@@ -299,7 +332,7 @@ class _Writer:
 
 def _matters(key: str, text: str) -> bool:
     """Return whether a piece of evidence is worth its room in the shorter report."""
-    return key not in _ONLY_IN_FULL and not (key == "projected" and text == "0")
+    return key not in _ONLY_IN_FULL and text not in ("0", "0.0/s", "0 %")
 
 
 def _do_not(text: str) -> str:
@@ -310,6 +343,11 @@ def _do_not(text: str) -> str:
 
 def _by_size(report: Report) -> list[tuple[State, int]]:
     return sorted(report.states.items(), key=lambda item: (-item[1], item[0]))
+
+
+def _nothing_shown(report: Report) -> str:
+    hidden, worst = report.facts["hidden_findings"], report.facts["hidden_worst"]
+    return f"no finding about that; {hidden:,} about other things (the worst: {worst})"
 
 
 def _nothing_wrong(report: Report) -> str:

@@ -45,7 +45,7 @@ def common_evidence(snapshot: Snapshot, holder: Holder) -> dict[str, Value]:
         "fds": fds,
         "fd_limit": limit,
         "fd_ratio": round(fds / limit, 4) if fds is not None and limit else None,
-        "processes": holder.processes,
+        "process_count": holder.processes,
         "uid": holder.uid,
         "service_ports": service_ports(snapshot, holder),
         "peers": [name for name, _ in peers(snapshot, holder)],

@@ -1,0 +1,39 @@
+"""See which other network namespaces there are: their sockets are not in this one's dump."""
+
+from __future__ import annotations
+
+import os
+
+from twdiag.model import Gap
+
+
+def other_namespaces() -> list[Gap]:
+    """Return a gap that counts the namespaces of the processes that may be looked at, if any."""
+    found: dict[int, int] = {}
+    try:
+        own = os.stat("/proc/self/ns/net").st_ino
+        names = os.listdir("/proc")
+    except OSError:
+        return []
+    for name in names:
+        if not name.isdecimal():
+            continue
+        try:
+            namespace = os.stat(f"/proc/{name}/ns/net").st_ino
+        except OSError:
+            continue  # gone, or not ours to look at
+        if namespace != own:
+            found.setdefault(namespace, int(name))
+    if not found:
+        return []
+    one = len(found) == 1
+    what = "1 other network namespace" if one else f"{len(found)} other network namespaces"
+    example = min(found.values())
+    return [
+        Gap(
+            "netns",
+            f"{what} (containers?) {'was' if one else 'were'} not looked at",
+            f"nsenter -t {example} -n twdiag",
+            partial=True,
+        )
+    ]
