@@ -220,6 +220,13 @@ def test_the_usual_ways_to_turn_colours_off_work(
     assert bool(ESCAPES.search(shown)) is colours
 
 
+def test_a_person_who_waits_is_told_why_and_a_pipe_is_not() -> None:
+    shown, code = on_terminal("diagnose", "--interval", "1.5", "--brief")
+    assert code == 0
+    assert "waiting 1.5 s for the second sample ..." in shown
+    assert twdiag("diagnose", "--interval", "1.2", "--brief").stderr == ""
+
+
 def test_a_terminal_that_does_not_know_its_width_gets_a_report() -> None:
     shown, code = on_terminal("diagnose", columns=0)
     assert code == 0

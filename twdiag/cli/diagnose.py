@@ -113,16 +113,17 @@ def run(request: Request) -> None:
         raise UsageError("--interval needs a number of seconds", "for example --interval 10")
     terminal.make_output_safe()
     detail = terminal.detail_of(*request.detail)
-    report = look(
-        Question(
-            request.source,
-            config.load(request.config, request.limits).limits,
-            rules.select(request.select, request.ignore),
-            request.interval,
-            request.ports,
-            request.processes,
-        )
+    question = Question(
+        request.source,
+        config.load(request.config, request.limits).limits,
+        rules.select(request.select, request.ignore),
+        request.interval,
+        request.ports,
+        request.processes,
     )
+    waiting = f"waiting {request.interval:g} s for the second sample"
+    with terminal.patience(waiting if request.interval else "reading the socket table"):
+        report = look(question)
     report = replace(report, gaps=(*report.gaps, *other_namespaces()))
     if request.format == "json":
         from twdiag.render.json import render_json

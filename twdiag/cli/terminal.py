@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import sys
@@ -10,7 +11,7 @@ from typing import TYPE_CHECKING
 from twdiag.errors import UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
     from typing import TextIO
 
     from twdiag.render.text import Detail, Look
@@ -60,6 +61,23 @@ def can_encode(out: TextIO) -> bool:
     except (UnicodeEncodeError, LookupError):
         return False
     return True
+
+
+@contextlib.contextmanager
+def patience(doing: str, after: float = 1.0) -> Iterator[None]:
+    """Say on stderr what is being done if it takes long; only a person at a terminal is told."""
+    if not sys.stderr.isatty():
+        yield
+        return
+    import threading
+
+    timer = threading.Timer(after, print, [f"{doing} ..."], {"file": sys.stderr})
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
 
 
 def make_output_safe() -> None:

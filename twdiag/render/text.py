@@ -289,6 +289,11 @@ class _Writer:
                 f"{waiting:,} of {_number(facts.get('time_wait_limit'))}: closed first by servers "
                 f"here {server:,}, by clients here {client:,}",
             )
+        small = facts.get("sockets_to_small_destinations")
+        if small:
+            yield from self._labelled(
+                "", f"{small:,} sockets to destinations with a few each are not told apart"
+            )
         if report.closes and any(report.closes):
             yield from self._history(report.closes)
 

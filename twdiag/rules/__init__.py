@@ -161,6 +161,7 @@ def _facts(snapshot: Snapshot) -> dict[str, Value]:
         "time_wait_limit": snapshot.sysctl("net.ipv4.tcp_max_tw_buckets"),
         "close_wait": snapshot.sockets.count_states().get(State.CLOSE_WAIT, 0),
         "ports": flows.budget.ports,
+        "sockets_to_small_destinations": flows.connections_left_out,
         "busiest_destination": None,
         "busiest_destination_used": 0,
     }
