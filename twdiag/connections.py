@@ -8,7 +8,7 @@ from functools import cached_property
 from itertools import compress, islice, repeat
 from typing import TYPE_CHECKING, Final
 
-from twdiag.columns import looked_up, low_words, packed, paired
+from twdiag.columns import chosen, looked_up, low_words, packed, paired
 from twdiag.groups import Destination, history_of
 from twdiag.table import is_ipv6
 from twdiag.tcp import State
@@ -26,7 +26,7 @@ NOT_TIMED: Final = 128
 _MOST_DESTINATIONS: Final = 250
 """How many destinations are looked at in detail: the largest; a byte numbers them."""
 _FEW_SOCKETS: Final = 64
-_MANY_ROWS: Final = 200_000
+_MANY_ROWS: Final = 100_000
 _SAMPLE: Final = 8_192
 _BUCKETS: Final = 65_521  # a prime below 2**16, so that every part of a key counts
 
@@ -40,12 +40,11 @@ class Connections:
 
     def __init__(self, table: SocketTable, mask: bytes, moments: bytes, ports: int) -> None:
         self._ports = ports
-        every = 0 not in mask
-        self._src = table.src if every else array("Q", compress(table.src, mask))
-        self._dst = table.dst if every else array("Q", compress(table.dst, mask))
-        self._sport = table.sport if every else array("H", compress(table.sport, mask))
-        self._dport = table.dport if every else array("H", compress(table.dport, mask))
-        self._moments = moments if every else bytes(compress(moments, mask))
+        self._src = chosen(table.src, mask)
+        self._dst = chosen(table.dst, mask)
+        self._sport = chosen(table.sport, mask)
+        self._dport = chosen(table.dport, mask)
+        self._moments = chosen(array("B", moments), mask).tobytes()
 
     def __len__(self) -> int:
         return len(self._src)
@@ -87,9 +86,35 @@ class Connections:
         """Rows to destinations that are not told apart."""
         return self._counted[1]
 
+    @cached_property
+    def _largest(self) -> list[tuple[int, int]]:
+        """The keys with the most rows, and how many."""
+        counts = self._counted[0]
+        if len(counts) > _MOST_DESTINATIONS:
+            # Of very many destinations nearly all have one socket: no need to sort those.
+            several = {key: count for key, count in counts.items() if count > 1}
+            if len(several) >= _MOST_DESTINATIONS:
+                counts = Counter(several)
+        return counts.most_common(_MOST_DESTINATIONS)
+
     def by_destination(self) -> Counter[Tuple3]:
         """Return how many sockets there are to each (source, destination, port)."""
         return Counter({self._tuple3(key): count for key, count in self._counted[0].items()})
+
+    def busiest(self) -> tuple[Tuple3, int] | None:
+        """Return the destination with the most sockets, and how many; None without any."""
+        return (self._tuple3(self._largest[0][0]), self._largest[0][1]) if self._largest else None
+
+    def fullest_by_source(self) -> dict[int, int]:
+        """Return the most sockets to one destination from each source address."""
+        fullest: dict[int, int] = {}
+        for key, count in reversed(self._largest):
+            fullest[self._sources[key >> 16 & 0xFFFF]] = count
+        return fullest
+
+    def remote_ports(self) -> set[int]:
+        """Return the distinct remote ports of the destinations that are told apart."""
+        return {key & 0xFFFF for key in self._counted[0]}
 
     def _tuple3(self, key: int) -> Tuple3:
         source = self._sources[key >> 16 & 0xFFFF]
@@ -112,10 +137,9 @@ class Connections:
         `young` counts their TIME_WAITs younger than the delay before tcp_tw_reuse applies, in whole
         seconds rounded up.  At most _MOST_DESTINATIONS are returned.
         """
-        largest = self._counted[0].most_common(_MOST_DESTINATIONS)
         young_seconds = -(-reuse_delay_ms // 1000)
         found = []
-        for key, count in largest:
+        for key, count in self._largest:
             if count < at_least:
                 break
             seconds, states = self._details[key]
@@ -127,7 +151,7 @@ class Connections:
     def _details(self) -> dict[int, tuple[Counter[int], Counter[State]]]:
         """For each of the largest destinations: TIME_WAITs per second, sockets per state."""
         counts, left_out = self._counted
-        keys = [key for key, _ in counts.most_common(_MOST_DESTINATIONS)]
+        keys = [key for key, _ in self._largest]
         number = {key: place for place, key in enumerate(keys)}
         other = len(keys)
         if len(counts) == other and not left_out:

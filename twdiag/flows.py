@@ -185,14 +185,43 @@ class Flows:
         """Return the distinct local (address number, port) of the connections made by this host."""
         return self._clients.endpoints()
 
-    def ports_used_often(self, at_least: int) -> set[int]:
-        """Return the ephemeral local ports with so many connections or more."""
-        return self._clients.ports_used_often(at_least)
+    def remote_ends_of_left_overs(self, clients_from: int, surely: int) -> dict[int, set[int]]:
+        """Return the remote ports from `clients_from` on of local ports that no listener has.
+
+        Of the ephemeral local ports only those with `surely` remote ports or more are looked at.
+        """
+        connected = without(self.fixed_ports, either(self.server_side, self._unconnected))
+        may_be_services = 1 in connected
+        remote = self._clients.remote_ports()
+        if sum(1 for port in remote if port >= clients_from) >= surely:
+            connected, may_be_services = either(connected, self.client_side), True
+        if not may_be_services:
+            return {}
+        far = bytes(clients_from) + b"\x01" * ((1 << 16) - clients_from)
+        mask = both(connected, looked_up(far, self.table.dport))
+        ends = packed(None, self.table.sport, self.table.dport)
+        found: dict[int, set[int]] = {}
+        for key in set(_chosen(ends, mask)):
+            found.setdefault(key >> 16, set()).add(key & 0xFFFF)
+        return found
+
+    def left_over_rows(self, port: int) -> list[int]:
+        """Return the connected rows of a local port that belong to no listener."""
+        at_port = _marked(self.table.sport, port)
+        return list(positions(without(at_port, either(self.server_side, self._unconnected))))
 
     @cached_property
     def connections(self) -> Counter[Tuple3]:
         """How many sockets this host's clients have to each (source, destination, port)."""
         return self._clients.by_destination()
+
+    def busiest_destination(self) -> tuple[Tuple3, int] | None:
+        """Return the destination with the most sockets, and how many; None without any."""
+        return self._clients.busiest()
+
+    def fullest_by_source(self) -> dict[int, int]:
+        """Return the most sockets to one destination from each source address."""
+        return self._clients.fullest_by_source()
 
     @property
     def connections_left_out(self) -> int:
@@ -278,6 +307,13 @@ class Flows:
                 if len(found) == most:
                     break
         return found
+
+
+def _marked(column: array[int], port: int) -> bytes:
+    """Return the mask of rows with a port."""
+    flags = bytearray(1 << 16)
+    flags[port] = 1
+    return looked_up(bytes(flags), column)
 
 
 def _chosen(column: array[int], mask: bytes) -> Iterable[int]:

@@ -110,8 +110,8 @@ def _ports_used(sample: Sample) -> float | None:
     snapshot = sample.snapshot
     if _PORT_RANGE not in snapshot.sysctls:
         return None
-    used = max(snapshot.flows.connections.values(), default=0)
-    return _percent(used, snapshot.flows.budget.ports) if used else 0.0
+    busiest = snapshot.flows.busiest_destination()
+    return _percent(busiest[1], snapshot.flows.budget.ports) if busiest else 0.0
 
 
 def _ports_taken(sample: Sample) -> float | None:

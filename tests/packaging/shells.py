@@ -64,7 +64,6 @@ class Shell:
         if pid == 0:
             self._become(folder)
         self._pid = pid
-        self.read_until = b""
 
     def _become(self, folder: Path) -> None:
         environ = {
@@ -113,42 +112,37 @@ class Shell:
         except OSError:
             return b""
 
-    def settle(self, quiet: float = 0.25, most: float = 10.0) -> str:
-        """Return what the shell writes until it has been quiet for a while."""
-        written, end = b"", time.monotonic() + most
-        while piece := self._read(quiet):
-            written += piece
-            if time.monotonic() > end:
-                break
-        return _ESCAPES.sub(b"", written).decode("utf-8", "replace")
+    def settle(self, quiet: float = 0.15) -> None:
+        """Read what the shell writes until it has been quiet for a while."""
+        while self._read(quiet):
+            pass
 
-    def _wait_for(self, text: str, most: float = 20.0) -> str:
+    def _wait_for(self, *texts: str, most: float = 20.0) -> str:
+        """Return what the shell writes until all texts were in it, in this order or any other."""
         written, end = b"", time.monotonic() + most
-        while text not in _ESCAPES.sub(b"", written).decode("utf-8", "replace"):
+        while True:
+            shown = _ESCAPES.sub(b"", written).decode("utf-8", "replace")
+            if all(text in shown for text in texts):
+                return shown
             if time.monotonic() > end:
-                raise AssertionError(f"{self._shell}: no {text!r} in {written!r}")
+                lost = [text for text in texts if text not in shown]
+                raise AssertionError(f"{self._shell}: no {lost} in {shown!r}")
             written += self._read(0.1)
-        return _ESCAPES.sub(b"", written).decode("utf-8", "replace")
 
     def completed(self, typed: str) -> list[str]:
         """Return the words of the line that a TAB makes of what was typed."""
-        self._send(typed + "\t")
-        self.settle()
-        self._send("\n")
+        self._send(f"{typed}\t\n")
         shown = self._wait_for(" done")
-        self.settle()
+        self.settle(0.05)
         line = [part for part in shown.splitlines() if " done" in part][-1]
         return re.findall(r"<([^>]*)>", line)
 
-    def offered(self, typed: str) -> str:
-        """Return all that the shell lists at a TAB after what was typed."""
-        self._send(typed + "\t")
-        shown = self.settle(0.4)
-        if self._shell != "bash":
-            self._send("\t")
-            shown += self.settle(0.4)
+    def lists(self, typed: str, *words: str) -> None:
+        """Wait until the shell has listed all these words at a TAB after what was typed."""
+        self._send(f"{typed}\t" if self._shell == "bash" else f"{typed}\t\t")
+        self._wait_for(*words)
+        self.settle()
         self._send("\x03")  # ends a menu
         self.settle()
         self._send("\x15\x03")
         self.settle()
-        return shown

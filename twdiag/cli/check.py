@@ -28,12 +28,12 @@ if TYPE_CHECKING:
 
 EPILOG: Final = """\b
 Examples:
-  twdiag check                              one line for Nagios, Icinga, Checkmk
-  twdiag check --state /var/lib/twdiag/state    judge growth between runs too
-  twdiag check -w time_wait=20000 -c close_wait_age=~:3600
-  twdiag check --quiet                      for cron: a mail only where it is due
+  twdiag check                                one line for Nagios or Icinga
+  twdiag check --state /var/lib/twdiag/state  judge growth between runs too
+  twdiag check -w time_wait=20000 -c close_wait_age=3600
+  twdiag check --quiet                        for cron: a mail where it is due
   twdiag check --format prometheus --output twdiag.prom
-  twdiag check --print-config icinga2       a snippet for this installation
+  twdiag check --print-config icinga2         a snippet for this installation
 
 \b
 Exit status: 0 OK, 1 WARNING, 2 CRITICAL, 3 UNKNOWN (it could not look, or the

@@ -30,7 +30,7 @@ EPILOG: Final = """\b
 Examples:
   twdiag diagnose                        the report
   twdiag diagnose --brief                one line per finding
-  twdiag diagnose --interval 10          two samples: what grows, what overflows
+  twdiag diagnose --interval 10          two samples: what grows, overflows
   twdiag diagnose --port 8080 --full     everything about one port
   twdiag diagnose --json | jq '.findings[].rule'
 

@@ -152,7 +152,7 @@ def _facts(snapshot: Snapshot) -> dict[str, Value]:
     waiting = flows.time_wait
     by_server = both(waiting, flows.server_side).count(1)
     by_client = both(waiting, flows.client_side).count(1)
-    busiest = flows.connections.most_common(1)
+    busiest = flows.busiest_destination()
     facts: dict[str, Value] = {
         "sockets": len(snapshot.sockets),
         "time_wait": waiting.count(1),
@@ -166,7 +166,7 @@ def _facts(snapshot: Snapshot) -> dict[str, Value]:
         "busiest_destination_used": 0,
     }
     if busiest:
-        (_, address, port), used = busiest[0]
+        (_, address, port), used = busiest
         facts["busiest_destination"] = f"{snapshot.sockets.addresses.text(address)} port {port}"
         facts["busiest_destination_used"] = used
     return facts

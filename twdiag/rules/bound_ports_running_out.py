@@ -65,15 +65,13 @@ def check(snapshot: Snapshot, limits: Limits) -> Iterator[Finding]:
     # Bound ports are taken from the budget of connect(); here they count as used instead.
     total = flows.budget.size - len(flows.budget.reserved)
     least = limits["bound-ports-notice"] * total
-    fullest: dict[int, int] = defaultdict(int)
     if len(snapshot.sockets) < least:
         return
-    for (source, _, _), number in flows.connections.items():
-        fullest[source] = max(fullest[source], number)
+    fullest = flows.fullest_by_source()
     for source, ports in _ports_by_source(snapshot).items():
         # Towards each destination connect() uses half of the ports, those of one parity, before it
         # touches the others.  With no destination above half, more than that has been bound.
-        if len(ports) >= least and fullest[source] <= total / 2:
+        if len(ports) >= least and fullest.get(source, 0) <= total / 2:
             other_parity = sum(1 for port in ports if (port - flows.budget.low) % 2)
             yield _finding(snapshot, limits, source, len(ports), total, other_parity)
 

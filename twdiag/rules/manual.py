@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import functools
 import inspect
 from typing import Final
 
 HEADINGS: Final = ("What it means", "Why it matters", "What to do", "What not to do")
 
 
+@functools.lru_cache
 def sections(manual: str) -> dict[str, str]:
     """Return {heading: text} of a manual; the text before the first heading is under "".
 

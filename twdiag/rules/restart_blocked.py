@@ -20,10 +20,9 @@ What not to do:
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict
+from collections import Counter
 from typing import TYPE_CHECKING
 
-from twdiag.columns import positions, without
 from twdiag.model import Advice, Confidence, Finding, Place, PortSubject, Rule, Severity
 from twdiag.rules import manual
 from twdiag.tcp import State
@@ -43,25 +42,6 @@ _FEW_SERVICES = 3
 _FTP_DATA = 20
 
 
-def _left_over(snapshot: Snapshot) -> dict[int, list[int]]:
-    """Return the rows of local ports that no listener has, by port.
-
-    Ports of the ephemeral range are left to connect(); only one with very many remote ends can be
-    no client's.
-    """
-    table, flows = snapshot.sockets, snapshot.flows
-    unserved = without(flows.fixed_ports, flows.server_side)
-    groups: dict[int, list[int]] = defaultdict(list)
-    for row in positions(without(unserved, table.mask(State.LISTEN, State.CLOSE))):
-        groups[table.sport[row]].append(row)
-    often = flows.ports_used_often(_SURELY_A_SERVICE)
-    if often:
-        for row in positions(without(flows.client_side, table.mask(State.LISTEN, State.CLOSE))):
-            if table.sport[row] in often:
-                groups[table.sport[row]].append(row)
-    return groups
-
-
 def check(snapshot: Snapshot, limits: Limits) -> Iterator[Finding]:
     """Yield one finding for each port whose server cannot come back yet.
 
@@ -69,16 +49,18 @@ def check(snapshot: Snapshot, limits: Limits) -> Iterator[Finding]:
     fixed port (NFS, rsh, BGP) goes to the port of a service.  More than a few such ports are no
     services but a protocol that hands out ports, such as passive FTP.
     """
-    table = snapshot.sockets
-    services = []
-    for port, rows in _left_over(snapshot).items():
-        from_clients = {table.dport[row] for row in rows if table.dport[row] >= _CLIENTS_FROM}
-        least = _SURELY_A_SERVICE if port in snapshot.flows.budget else limits["restart-blocked"]
-        if len(from_clients) >= least and port != _FTP_DATA:
-            services.append((port, rows))
+    flows = snapshot.flows
+    ends = flows.remote_ends_of_left_overs(_CLIENTS_FROM, _SURELY_A_SERVICE)
+    services = [
+        port
+        for port, remote in sorted(ends.items())
+        if port != _FTP_DATA
+        and len(remote)
+        >= (_SURELY_A_SERVICE if port in flows.budget else limits["restart-blocked"])
+    ]
     if len(services) <= _FEW_SERVICES:
-        for port, rows in services:
-            yield _finding(snapshot, port, rows)
+        for port in services:
+            yield _finding(snapshot, port, flows.left_over_rows(port))
 
 
 def _finding(snapshot: Snapshot, port: int, rows: list[int]) -> Finding:

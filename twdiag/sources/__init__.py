@@ -6,15 +6,18 @@ import os
 import time
 from typing import TYPE_CHECKING, Final
 
+from twdiag.columns import positions
 from twdiag.errors import SourceError, UsageError
 from twdiag.model import Gap, Host, Snapshot
 from twdiag.sources.proc import read_counters, read_sysctls
+from twdiag.table import TIMER_TIME_WAIT
 
 if TYPE_CHECKING:
     from collections.abc import Collection
 
     from twdiag.sources.seen import Seen
 
+_IS_FULL: Final = bytes(timer != TIMER_TIME_WAIT for timer in range(256))
 SOURCES: Final = ("auto", "netlink", "pyroute2", "psutil", "proc")
 """The readers of sockets that --source names; auto is netlink, then proc."""
 
@@ -52,7 +55,8 @@ def add_owners(snapshot: Snapshot, inodes: Collection[int]) -> Snapshot:
 
     table = snapshot.sockets
     wanted = set(inodes)
-    uids = {u for u, inode in zip(table.uid, table.inode, strict=True) if inode in wanted}
+    full = table.timer.tobytes().translate(_IS_FULL)
+    uids = {table.uid[row] for row in positions(full) if table.inode[row] in wanted}
     cgroups = {snapshot.cgroups[inode] for inode in wanted if inode in snapshot.cgroups}
     return snapshot.with_owners(*read_owners(wanted, cgroups, uids))
 

@@ -257,13 +257,12 @@ class Dump:
             if _all_mapped(words, word, step, count):
                 column.extend(widen(_host_order("I", words[word + 3 :: step])))
                 continue
-            number = table.addresses.of_bytes
-            interfaces = words[14::step]
             at = 4 * word
-            column.extend(
-                number(block[i * length + at : i * length + at + 16], interfaces[i])
-                for i in range(count)
-            )
+            raws = [block[n + at : n + at + 16] for n in range(0, count * length, length)]
+            if _all_global(words[word::step]):
+                column.extend(table.addresses.of_global(raws))
+            else:
+                column.extend(map(table.addresses.of_bytes, raws, words[14::step]))
 
     def _attributes(self, block: bytes, at: int, length: int, row: int) -> None:
         """Keep what the attributes of a row say: IPV6_V6ONLY, its cgroup, the ages of tcp_info."""
@@ -332,6 +331,12 @@ def _all_mapped(words: memoryview, word: int, step: int, count: int) -> bool:
         and not any(words[word::step].tobytes())
         and not any(words[word + 1 :: step].tobytes())
     )
+
+
+def _all_global(first_words: memoryview) -> bool:
+    """Return whether no address is v4-mapped (first word 0) or link-local (fe80::/10)."""
+    firsts = [word.to_bytes(4, sys.byteorder) for word in set(first_words)]
+    return all(any(raw) and (raw[0], raw[1] & 0xC0) != (0xFE, 0x80) for raw in firsts)
 
 
 def _walk_attributes(block: bytes, at: int, end: int) -> Iterator[tuple[int, int, int]]:

@@ -1,0 +1,54 @@
+"""The help texts: one voice, the same words for the same option, examples that make sense."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from collections import defaultdict
+
+import pytest
+
+from twdiag.cli import grammar
+
+from .test_man import parsed_by_typer
+
+COMMANDS = list(grammar.read().walk())
+
+
+@pytest.mark.parametrize("command", COMMANDS, ids=lambda command: command.name)
+def test_help_fits_a_terminal_of_80_columns(command: grammar.Command) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "twdiag", *command.path, "--help"],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+    assert [line for line in done.stdout.splitlines() if len(line) > 80] == []
+    assert "..." not in done.stdout.partition("\n")[2]  # a summary that was cut
+    assert done.stdout.index("Options:") > done.stdout.index("Usage:")
+
+
+def test_the_same_option_has_the_same_words_and_takes_the_same_everywhere() -> None:
+    said = defaultdict(set)
+    for command in COMMANDS:
+        for option in command.options:
+            if option.names[-1] not in ("--json", "--format"):  # two schemas, two sets of formats
+                said[option.names[-1]].add((option.help, option.value, option.bounds))
+    assert {name: words for name, words in said.items() if len(words) > 1} == {}
+
+
+@pytest.mark.parametrize("command", COMMANDS, ids=lambda command: command.name)
+def test_each_text_is_one_sentence_that_says_what_to_do(command: grammar.Command) -> None:
+    for text in (command.summary, *(option.help for option in command.options)):
+        assert re.fullmatch(r"[A-Z].*[^.]\.", text), text
+
+
+@pytest.mark.parametrize("command", COMMANDS, ids=lambda command: command.name)
+def test_examples_make_sense(command: grammar.Command) -> None:
+    examples = re.findall(r"(?m)^ +(twdiag.*)$", command.epilog)
+    assert examples or command.path == ("lab", "list")
+    for example in examples:
+        words = re.split(r"\s{2,}|\s\|", example)[0].split()[1:]
+        parsed_by_typer(words)
