@@ -89,13 +89,12 @@ class Connections:
     @cached_property
     def _largest(self) -> list[tuple[int, int]]:
         """The keys with the most rows, and how many."""
+        # Of very many destinations nearly all have one socket: no need to sort those.
         counts = self._counted[0]
-        if len(counts) > _MOST_DESTINATIONS:
-            # Of very many destinations nearly all have one socket: no need to sort those.
-            several = {key: count for key, count in counts.items() if count > 1}
-            if len(several) >= _MOST_DESTINATIONS:
-                counts = Counter(several)
-        return counts.most_common(_MOST_DESTINATIONS)
+        several = Counter({key: count for key, count in counts.items() if count > 1})
+        largest = several.most_common(_MOST_DESTINATIONS)
+        singles = ((key, 1) for key, count in counts.items() if count == 1)
+        return largest + list(islice(singles, _MOST_DESTINATIONS - len(largest)))
 
     def by_destination(self) -> Counter[Tuple3]:
         """Return how many sockets there are to each (source, destination, port)."""
@@ -113,8 +112,8 @@ class Connections:
         return fullest
 
     def remote_ports(self) -> set[int]:
-        """Return the distinct remote ports of the destinations that are told apart."""
-        return {key & 0xFFFF for key in self._counted[0]}
+        """Return the distinct remote ports."""
+        return set(self._dport)
 
     def _tuple3(self, key: int) -> Tuple3:
         source = self._sources[key >> 16 & 0xFFFF]

@@ -10,7 +10,7 @@ import socket as _socket
 import struct
 import sys
 from array import array
-from itertools import compress
+from itertools import compress, count
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from twdiag.columns import positions
@@ -101,8 +101,9 @@ class Addresses:
 
         A host with hundreds of thousands of IPv6 clients needs them at C speed.
         """
-        for raw in set(raws).difference(self._ids):
-            self._number(raw)
+        new = list(set(raws).difference(self._ids))
+        self._ids.update(zip(new, count(_FIRST_IPV6 + len(self._raws))))
+        self._raws.extend(new)
         return map(self._ids.__getitem__, raws)
 
     def _number(self, raw: bytes) -> int:

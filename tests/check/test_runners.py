@@ -29,7 +29,15 @@ if TYPE_CHECKING:
     from .conftest import Said
 
 PLUGINS = "/usr/lib/nagios/plugins"
-SNIPPETS = ("nagios", "nrpe", "icinga2", "cron", "systemd-timer", "prometheus-rules")
+SNIPPETS = (
+    "nagios",
+    "nrpe",
+    "icinga2",
+    "cron",
+    "systemd-timer",
+    "node-exporter",
+    "prometheus-rules",
+)
 
 
 def program(name: str, package: str) -> str:
@@ -284,13 +292,16 @@ def test_the_alerts_cover_every_rule_and_only_real_metrics(plain: str) -> None:
         assert f'"{name[0]}"' in source
 
 
-def test_systemd_accepts_the_units(plain: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("which", "unit"), [("systemd-timer", "twdiag"), ("node-exporter", "twdiag-textfile")]
+)
+def test_systemd_accepts_the_units(plain: str, tmp_path: Path, which: str, unit: str) -> None:
     analyze = program("systemd-analyze", "systemd")
-    service, timer = snippet(plain, "systemd-timer").split("# /etc/systemd/system/twdiag.timer")
-    (tmp_path / "twdiag.service").write_text(service)
-    (tmp_path / "twdiag.timer").write_text("#" + timer)
+    service, timer = snippet(plain, which).split(f"# /etc/systemd/system/{unit}.timer")
+    (tmp_path / f"{unit}.service").write_text(service)
+    (tmp_path / f"{unit}.timer").write_text("#" + timer)
     said = process(
-        analyze, "verify", str(tmp_path / "twdiag.service"), str(tmp_path / "twdiag.timer")
+        analyze, "verify", str(tmp_path / f"{unit}.service"), str(tmp_path / f"{unit}.timer")
     )
     assert said.code == 0, said.err
     assert "twdiag" not in said.err, said.err

@@ -73,6 +73,7 @@ class Snippet(str, enum.Enum):
     ICINGA2 = "icinga2"
     CRON = "cron"
     SYSTEMD_TIMER = "systemd-timer"
+    NODE_EXPORTER = "node-exporter"
     PROMETHEUS_RULES = "prometheus-rules"
 
 
@@ -170,7 +171,12 @@ def check(
         typer.Option("--show-limits", help="Show the limits in force and where they come from."),
     ] = False,
     print_config: Annotated[
-        Snippet | None, typer.Option("--print-config", help="Print a configuration to copy.")
+        Snippet | None,
+        typer.Option(
+            "--print-config",
+            metavar="CONFIG",
+            help=f"Print a configuration to copy: {', '.join(name.value for name in Snippet)}.",
+        ),
     ] = None,
     version: Annotated[
         bool,

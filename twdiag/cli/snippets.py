@@ -20,6 +20,7 @@ Without rights twdiag sees all sockets and judges them, but names only the proce
 user, and cannot see how near the descriptor limit the others are. For that it needs the
 capabilities CAP_SYS_PTRACE and CAP_DAC_READ_SEARCH, nothing else."""
 _STATE: Final = "/var/lib/twdiag"
+_TEXTFILES: Final = "/var/lib/prometheus/node-exporter"
 
 
 def snippet(name: str) -> str:
@@ -182,6 +183,41 @@ WantedBy=timers.target
 """
 
 
+def _node_exporter(words: list[str]) -> str:
+    line = " ".join(map(_systemd_word, words))
+    return f"""\
+# /etc/systemd/system/twdiag-textfile.service: numbers for node_exporter, which has to run with
+# --collector.textfile.directory={_TEXTFILES}
+# As root, because that folder is root's, but without any right that is not needed.
+[Unit]
+Description=Measure what the closing side of TCP does to this host
+
+[Service]
+Type=oneshot
+ExecStart={line} check --exit-zero --format prometheus --output {_TEXTFILES}/twdiag.prom
+CapabilityBoundingSet=CAP_SYS_PTRACE CAP_DAC_READ_SEARCH
+NoNewPrivileges=yes
+ProtectSystem=strict
+ReadWritePaths={_TEXTFILES}
+ProtectHome=read-only
+PrivateDevices=yes
+RestrictAddressFamilies=AF_NETLINK AF_UNIX
+MemoryDenyWriteExecute=yes
+SystemCallArchitectures=native
+
+# /etc/systemd/system/twdiag-textfile.timer: systemctl enable --now twdiag-textfile.timer
+[Unit]
+Description=Measure the closing side of TCP every minute
+
+[Timer]
+OnCalendar=minutely
+AccuracySec=5s
+
+[Install]
+WantedBy=timers.target
+"""
+
+
 def _systemd_word(word: str) -> str:
     escaped = word.replace("\\", "\\\\").replace('"', '\\"').replace("%", "%%").replace("$", "$$")
     return f'"{escaped}"' if escaped != word or " " in word else word
@@ -204,9 +240,9 @@ def _prometheus_rules(words: list[str]) -> str:
     )
     return f"""\
 # Prometheus: rule_files. The numbers come from node_exporter's textfile folder, filled each minute
-# by cron or a timer:
+# by the timer of `--print-config node-exporter`, or by cron:
 #   {_shell(words)} check --exit-zero --format prometheus \\
-#     --output /var/lib/prometheus/node-exporter/twdiag.prom
+#     --output {_TEXTFILES}/twdiag.prom
 groups:
   - name: twdiag
     rules:
@@ -262,5 +298,6 @@ _SNIPPETS: Final[Mapping[str, Callable[[list[str]], str]]] = {
     "icinga2": _icinga2,
     "cron": _cron,
     "systemd-timer": _systemd_timer,
+    "node-exporter": _node_exporter,
     "prometheus-rules": _prometheus_rules,
 }

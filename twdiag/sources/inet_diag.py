@@ -11,6 +11,7 @@ import os
 import struct
 import sys
 from array import array
+from operator import itemgetter
 from typing import TYPE_CHECKING, Final
 
 from twdiag.columns import positions
@@ -57,6 +58,7 @@ _ATTR: Final = struct.Struct("=HH")
 _TCP_INFO_AGES: Final = struct.Struct("=44x4I")
 _CGROUP_ID: Final = struct.Struct("=Q")
 _IS_LISTEN: Final = bytes(number == State.LISTEN for number in range(256))
+_FIRST_ITEM: Final = itemgetter(0)
 _LITTLE: Final = sys.byteorder == "little"
 _BATCH_BYTES: Final = 1 << 18
 _SHORT_RUN: Final = 8
@@ -257,8 +259,7 @@ class Dump:
             if _all_mapped(words, word, step, count):
                 column.extend(widen(_host_order("I", words[word + 3 :: step])))
                 continue
-            at = 4 * word
-            raws = [block[n + at : n + at + 16] for n in range(0, count * length, length)]
+            raws = _addresses(words, word, step, count)
             if _all_global(words[word::step]):
                 column.extend(table.addresses.of_global(raws))
             else:
@@ -331,6 +332,15 @@ def _all_mapped(words: memoryview, word: int, step: int, count: int) -> bool:
         and not any(words[word::step].tobytes())
         and not any(words[word + 1 :: step].tobytes())
     )
+
+
+def _addresses(words: memoryview, word: int, step: int, count: int) -> list[bytes]:
+    """Return the 16-byte addresses that begin at a word of each row."""
+    raw = bytearray(16 * count)
+    with memoryview(raw).cast("I") as parts:
+        for part in range(4):
+            parts[part::4] = words[word + part :: step]
+    return list(map(_FIRST_ITEM, struct.iter_unpack("16s", raw)))
 
 
 def _all_global(first_words: memoryview) -> bool:
