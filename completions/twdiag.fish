@@ -90,11 +90,13 @@ function __twdiag_words_limit
         'fin-wait2-held-warning=' 'old half-closed sockets that a process holds' \
         'fin-wait2-orphans-notice=' 'old orphans that wait for the FIN of one service' \
         'fin-unanswered=' 'sockets to one peer whose FIN is not acknowledged' \
+        'fin-unanswered-service=' 'such sockets of one local port, all clients together' \
         'fin-unanswered-retries=' 'retransmissions before a FIN is unanswered' \
         'orphans-warning=' 'orphans as a share of tcp_max_orphans' \
         'orphans-critical=' 'orphans as a share of tcp_max_orphans' \
         'restart-blocked=' 'left-over sockets of a service without a listener' \
-        'syn-unanswered=' 'retransmitted SYNs to one destination'
+        'syn-unanswered=' 'retransmitted SYNs to one destination' \
+        'syn-unanswered-destinations=' 'destinations that do not answer SYNs'
 end
 
 function __twdiag_words_metric
@@ -318,7 +320,7 @@ complete --command twdiag --condition '__twdiag_is "check" 99' --long-option sou
 complete --command twdiag --condition '__twdiag_is "check" 99' --short-option v --long-option verbose --description 'Add the findings; -vv adds advice too.'
 complete --command twdiag --condition '__twdiag_is "check" 99' --long-option list-metrics --description 'List the metrics for --warning and --critical.'
 complete --command twdiag --condition '__twdiag_is "check" 99' --long-option show-limits --description 'Show the limits in force and where they come from.'
-complete --command twdiag --condition '__twdiag_is "check" 99' --long-option print-config --exclusive --arguments 'nagios nrpe icinga2 cron systemd-timer prometheus-rules' --description 'Print a configuration to copy.'
+complete --command twdiag --condition '__twdiag_is "check" 99' --long-option print-config --exclusive --arguments 'nagios nrpe icinga2 cron systemd-timer node-exporter prometheus-rules' --description 'Print a configuration to copy: nagios, nrpe, icinga2, cron, systemd-timer, node-exporter, prometheus-rules.'
 complete --command twdiag --condition '__twdiag_is "check" 99' --short-option V --long-option version --description 'Show the version and exit.'
 complete --command twdiag --condition '__twdiag_is "check" 99' --short-option h --long-option help --description 'Show this message and exit.'
 complete --command twdiag --condition '__twdiag_is "explain" 0' --arguments '(__twdiag_words_page)'

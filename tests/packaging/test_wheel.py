@@ -36,6 +36,9 @@ SHARED: Final = {
 }
 VERSIONS: Final = ("3.10", "3.11", "3.12", "3.13")
 
+# A home that nothing can be written to: what it is for must not leave anything behind.
+_NO_HOME = "/proc/1/none"
+
 
 @pytest.fixture(scope="session")
 def checkout(tmp_path_factory: pytest.TempPathFactory) -> Path:
@@ -141,13 +144,14 @@ def installed(python: str, what: Path, folder: Path) -> Path:
 
 def said(*words: str, code: int = 0, **environ: str) -> str:
     """Return what a command writes, after looking at its exit code."""
+    # Not HOME: root would make even a folder that is not there.
     done = subprocess.run(
         words,
         capture_output=True,
         text=True,
         check=False,
         timeout=60,
-        env={"PATH": os.environ["PATH"], "LC_ALL": "C.UTF-8", "HOME": "/nonexistent"} | environ,
+        env={"PATH": os.environ["PATH"], "LC_ALL": "C.UTF-8", "PIP_NO_CACHE_DIR": "1"} | environ,
     )
     assert done.returncode == code, (words, done.returncode, done.stdout, done.stderr)
     return done.stdout
