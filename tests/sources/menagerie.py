@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import re
 import shutil
@@ -145,7 +146,16 @@ def listen_link_local(sockets: Sockets) -> None:
     with IPRoute() as route:
         route.addr("add", index=1, address=LINK_LOCAL, prefixlen=64)
     listener = socket.socket(socket.AF_INET6)
-    listener.bind((LINK_LOCAL, 8084, 0, 1))
+    # The kernel readies a new address in the background, loopback or not.
+    deadline = time.monotonic() + 10
+    while True:
+        try:
+            listener.bind((LINK_LOCAL, 8084, 0, 1))
+            break
+        except OSError as error:
+            if error.errno != errno.EADDRNOTAVAIL or time.monotonic() > deadline:
+                raise
+            time.sleep(0.01)
     listener.listen(3)
     listener.setblocking(False)
     sockets.listening.append(listener)
