@@ -85,6 +85,8 @@ function __twdiag_words_limit
         'close-wait-fds-critical=' 'CLOSE_WAIT sockets as a share of the fd limit' \
         'fds-warning=' 'open descriptors of a process as a share of its fd limit' \
         'fds-critical=' 'open descriptors of a process as a share of its fd limit' \
+        'fds-warning-seconds=' 'time until CLOSE_WAIT fills the fd limit, two samples' \
+        'fds-critical-seconds=' 'time until CLOSE_WAIT fills the fd limit, two samples' \
         'fin-wait2-age=' 'a FIN_WAIT2 younger than this waits normally' \
         'fin-wait2-held-notice=' 'old half-closed sockets that a process holds' \
         'fin-wait2-held-warning=' 'old half-closed sockets that a process holds' \

@@ -407,6 +407,23 @@ def test_a_slow_server_that_has_read_the_request_is_not_called_stuck() -> None:
     }
 
 
+def test_a_tls_close_notify_is_no_unread_request() -> None:
+    rows = close_wait(9, recv_q=25)
+    assert found(snapshot_of(LISTEN_8080, *rows, tcp_info=aged(9, 20))) == {
+        "close-wait-unread": Severity.NOTICE
+    }
+
+
+@pytest.mark.parametrize("recv_q", [1, 400])
+def test_a_client_that_leaks_is_told_from_a_pool_by_its_growth(recv_q: int) -> None:
+    rows = close_wait(300, recv_q=recv_q, server=False)
+    info = aged(300, 90)
+    for earlier, worst in ((rows, Severity.NOTICE), (rows[:100], Severity.WARNING)):
+        before = snapshot_of(*earlier, taken_at=999_900.0)
+        report = rules.analyze(snapshot_of(*rows, tcp_info=info, earlier=before), Limits())
+        assert report.status is worst
+
+
 def test_the_connections_of_a_service_whose_listener_has_gone_are_no_clients_pool() -> None:
     rows = close_wait(9, recv_q=1)
     snapshot = snapshot_of(*rows, tcp_info=aged(9, 20))
@@ -417,7 +434,7 @@ def test_the_connections_of_a_service_whose_listener_has_gone_are_no_clients_poo
     ("counters", "earlier", "severity"),
     [
         ({"TcpExt.ListenOverflows": 0}, None, Severity.NOTICE),
-        ({"TcpExt.ListenOverflows": 7}, None, Severity.WARNING),
+        ({"TcpExt.ListenOverflows": 7}, None, Severity.NOTICE),
         ({"TcpExt.ListenOverflows": 7}, {"TcpExt.ListenOverflows": 3}, Severity.CRITICAL),
     ],
 )
@@ -429,6 +446,14 @@ def test_one_full_instant_of_an_accept_queue_is_no_outage(
     assert found(snapshot_of(full, counters=counters, earlier=before)) == {
         "accept-queue-full": severity
     }
+
+
+def test_connections_refused_between_two_samples_are_told_though_no_queue_is_full_now() -> None:
+    before = snapshot_of(LISTEN_8080, counters={"TcpExt.ListenOverflows": 4})
+    now = snapshot_of(LISTEN_8080, counters={"TcpExt.ListenOverflows": 1150}, earlier=before)
+    finding = rules.analyze(now, Limits()).findings[0]
+    assert (finding.rule, finding.severity) == ("accept-queue-full", Severity.WARNING)
+    assert finding.evidence["new_listen_overflows"] == 1146
 
 
 def test_an_accept_queue_that_is_full_in_two_samples_is_critical() -> None:
@@ -490,6 +515,39 @@ def test_time_to_emfile_comes_from_two_samples() -> None:
     snapshot = snapshot_of(*rows, tcp_info=aged(60, 90), owners=held(60, 90, 100), earlier=earlier)
     report = rules.analyze(snapshot, Limits(), rules.select(["fd-limit-near"]))
     assert report.findings[0].evidence["seconds_to_exhaustion"] == pytest.approx(10.0)
+
+
+@pytest.mark.parametrize(
+    ("fds_before", "severity"), [(100, Severity.CRITICAL), (155, Severity.WARNING), (159, None)]
+)
+def test_a_leak_that_reaches_the_limit_soon_alarms_before_it_is_near(
+    fds_before: int, severity: Severity | None
+) -> None:
+    rows = (LISTEN_8080, *close_wait(120))
+    earlier = snapshot_of(*rows, taken_at=999_990.0, owners=held(120, fds_before, 400))
+    now = held(120, 160, 400)
+    snapshot = snapshot_of(*rows, tcp_info=aged(120, 20), owners=now, earlier=earlier)
+    assert found(snapshot).get("fd-limit-near") == severity
+
+
+def test_without_rights_the_descriptor_limit_is_not_judged_and_that_is_said() -> None:
+    gap = Gap("owners", "the owners of 9 sockets are not visible", "run as root", partial=True)
+    snapshot = snapshot_of(LISTEN_8080, *close_wait(9), tcp_info=aged(9, 60), gaps=(gap,))
+    report = rules.analyze(snapshot, Limits())
+    assert [skip.rule for skip in report.skipped] == ["fd-limit-near"]
+
+
+def test_one_dead_destination_of_many_is_a_notice() -> None:
+    dead = [
+        Socket(State.FIN_WAIT1, "10.0.0.1", 40001 + 2 * i, "10.9.0.9", 443, 1, 900, 4)
+        for i in range(6)
+    ]
+    healthy = [
+        Socket(State.ESTABLISHED, "10.0.0.1", 42000 + 2 * i, "10.9.0.1", 443, inode=9)
+        for i in range(800)
+    ]
+    assert found(snapshot_of(*dead)) == {"fin-unanswered": Severity.WARNING}
+    assert found(snapshot_of(*dead, *healthy)) == {"fin-unanswered": Severity.NOTICE}
 
 
 def test_a_small_idle_pool_is_quiet_and_a_pool_is_no_leak() -> None:

@@ -61,6 +61,8 @@ LIMITS: Final[tuple[Limit, ...]] = (
     _ratio("close-wait-fds-critical", 0.9, "CLOSE_WAIT sockets as a share of the fd limit"),
     _ratio("fds-warning", 0.8, "open descriptors of a process as a share of its fd limit"),
     _ratio("fds-critical", 0.95, "open descriptors of a process as a share of its fd limit"),
+    _seconds("fds-warning-seconds", 900, "time until CLOSE_WAIT fills the fd limit, two samples"),
+    _seconds("fds-critical-seconds", 300, "time until CLOSE_WAIT fills the fd limit, two samples"),
     _seconds("fin-wait2-age", 10, "a FIN_WAIT2 younger than this waits normally"),
     _count("fin-wait2-held-notice", 5, "old half-closed sockets that a process holds"),
     _count("fin-wait2-held-warning", 50, "old half-closed sockets that a process holds"),
@@ -113,6 +115,19 @@ class Limits:
             name = raw_name.strip().lower().replace("_", "-")
             checked[name] = _check(name, raw, origin)
         return Limits(self._values | checked, self._origins | dict.fromkeys(checked, origin))
+
+    def in_order(self) -> Limits:
+        """Return the limits; raises UsageError where a warning would come after its critical."""
+        for name, warning in self._values.items():
+            stem, _, word = name.rpartition("-")
+            critical = self._values.get(f"{stem}-critical") if word == "warning" else None
+            if critical is not None and warning > critical:
+                raise UsageError(
+                    f"{self.origin(name)}: {name} is {warning:g}, above {stem}-critical "
+                    f"({critical:g})",
+                    "a warning has to come first",
+                )
+        return self
 
 
 def _check(name: str, raw: object, origin: str) -> float:

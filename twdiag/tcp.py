@@ -239,7 +239,7 @@ TRANSITIONS: Final[tuple[Transition, ...]] = (
         State.CLOSE,
         _NONE,
         _RFC + "3.10.8",
-        "connect() fails with ETIMEDOUT after net.ipv4.tcp_syn_retries retransmissions",
+        "connect() fails with ETIMEDOUT, about 130 s after the first SYN by default",
     ),
     Transition(
         State.SYN_RECV,
@@ -571,7 +571,8 @@ PHASES: Final[dict[State, Phase]] = {
             "a SYN went out and nothing came back yet",
             Actor.PEER_KERNEL,
             "the other end answers with SYN+ACK, or refuses with RST",
-            "net.ipv4.tcp_syn_retries retransmissions (6: about 127 s), then ETIMEDOUT",
+            "net.ipv4.tcp_syn_retries retransmissions (6; since Linux 6.5 after "
+            "tcp_syn_linear_timeouts, 4 more), about 130 s, then ETIMEDOUT",
             _RFC + "3.5",
         ),
         Phase(

@@ -80,7 +80,7 @@ def snippet(command: str, name: str) -> str:
 @pytest.mark.parametrize("name", SNIPPETS)
 def test_a_snippet_names_this_installation(name: str, plain: str) -> None:
     assert plain in snippet(plain, name)
-    assert f"{sys.executable} -m twdiag" in re.sub(
+    assert f"{sys.executable} -I -m twdiag" in re.sub(
         '", "', " ", twdiag("check", "--print-config", name).out
     )
 

@@ -135,7 +135,7 @@ def _leave(code: int) -> NoReturn:
 
 def run(words: list[str]) -> int:
     """Run the command line on these words and return the exit code."""
-    from typer._click.exceptions import ClickException
+    from typer._click.exceptions import ClickException, NoArgsIsHelpError
 
     if sys.stdout is None:  # closed by the caller: the exit code is all that is left to say
         sys.stdout = open(os.devnull, "w")  # noqa: SIM115
@@ -154,6 +154,9 @@ def run(words: list[str]) -> int:
         return int(code or 0)
     except TwdiagError as error:
         return refuse(error.what, error.next_step, error.exit_code)
+    except NoArgsIsHelpError as help_text:
+        print(help_text.format_message())
+        return 0
     except ClickException as error:
         return refuse(error.format_message(), f"see: twdiag {'check ' if plugin else ''}--help", 3)
     except SystemExit as end:

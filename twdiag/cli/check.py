@@ -245,8 +245,11 @@ def run(request: Request) -> int:
     from twdiag.cli import terminal
     from twdiag.cli.deadline import Deadline, TimeIsUp
     from twdiag.cli.examine import Outcome, examine
+    from twdiag.errors import UsageError
     from twdiag.verdict import unknown
 
+    if not request.timeout > 0:
+        raise UsageError("--timeout needs a number of seconds above 0", "for example --timeout 10")
     begin = time.monotonic()
     terminal.make_output_safe()
     limit = f"no answer within {request.timeout:g} s"
@@ -291,6 +294,8 @@ def _speak(request: Request, outcome: Outcome, seconds: float) -> Answer:
 
 
 def _has_to_speak(request: Request, outcome: Outcome) -> bool:
+    if request.format != "text":
+        return True  # an empty file would say that there is nothing to measure
     status = outcome.answer.status.name
     if request.notify_on == "change":
         return status != (outcome.last_status or "OK")

@@ -73,7 +73,8 @@ def load(
         if variable.startswith(_PREFIX) and variable not in _NOT_LIMITS:
             name = variable[len(_PREFIX) :]
             limits = limits.replaced({name: value}, f"environment variable {variable}")
-    return settings._replace(limits=limits.replaced(parse_limit_flags(limit_flags), "--limit"))
+    limits = limits.replaced(parse_limit_flags(limit_flags), "--limit").in_order()
+    return settings._replace(limits=limits)
 
 
 def _paths(config: str | None, environ: Mapping[str, str]) -> Iterator[tuple[str, bool]]:

@@ -113,9 +113,12 @@ def run(request: Request) -> None:
         raise UsageError("--interval needs a number of seconds", "for example --interval 10")
     terminal.make_output_safe()
     detail = terminal.detail_of(*request.detail)
+    limits = config.load(request.config, request.limits).limits
+    if request.ports:  # whoever names a port wants to know of every left-over socket
+        limits = limits.replaced({"restart-blocked": 1}, "--port")
     question = Question(
         request.source,
-        config.load(request.config, request.limits).limits,
+        limits,
         rules.select(request.select, request.ignore),
         request.interval,
         request.ports,

@@ -36,7 +36,9 @@ def command() -> list[str]:
         path = os.path.abspath(found)
         beside = os.path.join(os.path.dirname(path), "twdiag")
         return [beside if os.access(beside, os.X_OK) else os.path.realpath(path)]
-    return [sys.executable or "/usr/bin/python3", "-m", "twdiag"]
+    # -I: without it, python looks for the module in the folder that it is called in first, and
+    # whoever may call this line as root could put a module of that name there.
+    return [sys.executable or "/usr/bin/python3", "-I", "-m", "twdiag"]
 
 
 def _shell(words: Sequence[str]) -> str:

@@ -22,24 +22,26 @@ def close_chart(
     mark: State | None = None,
     *,
     here: Role | None = None,
+    move: str = "",
     ascii: bool = False,
     width: int = MAX_WIDTH,
 ) -> list[str]:
     """Draw the ordinary close with "you are here" at a state, and whose move is next.
 
     What has not happened yet is dotted.  The states of opening are shown in the 3-way open, CLOSING
-    in the simultaneous close.  `here` is the role of this host, by default that of the state.
+    in the simultaneous close.  `here` is the role of this host, by default that of the state;
+    `move` is what has to happen next, by default what ends the state.
     """
     if mark in (State.LISTEN, State.SYN_SENT, State.SYN_RECV):
-        chart = _open(mark)
+        chart = _open(mark, move)
     elif mark is State.CLOSING:
-        chart = _simultaneous()
+        chart = _simultaneous(move)
     else:
-        chart = _close(mark, here or (PHASES[mark].role if mark else None))
+        chart = _close(mark, here or (PHASES[mark].role if mark else None), move)
     return sequence_chart(chart, ascii=ascii, width=width)
 
 
-def _close(mark: State | None, here: Role | None) -> Chart:
+def _close(mark: State | None, here: Role | None, next_move: str) -> Chart:
     """Return the ordinary close as both ends live through it, up to the mark and beyond it."""
     start, end = State.ESTABLISHED, State.CLOSE
     role = PHASES[mark].role if mark else Role.NONE
@@ -60,10 +62,10 @@ def _close(mark: State | None, here: Role | None) -> Chart:
         this, other = (0, 1) if here is Role.ACTIVE_CLOSER else (1, 0)
         names[this] += ": this host"
         names[other] += ": the other end"
-    return Chart(names[0], names[1], _marked(rows, at, side, mark))
+    return Chart(names[0], names[1], _marked(rows, at, side, mark, next_move))
 
 
-def _open(mark: State) -> Chart:
+def _open(mark: State, next_move: str) -> Chart:
     """Return the 3-way open with the mark at a state of it."""
     syn = _move(State.CLOSE, Event.ACTIVE_OPEN)
     answer = _move(State.LISTEN, Event.RECEIVE_SYN)
@@ -83,10 +85,10 @@ def _open(mark: State) -> Chart:
     names = (
         ("client: this host", "server") if side is Side.LEFT else ("client", "server: this host")
     )
-    return Chart(names[0], names[1], _marked(rows, at, side, mark))
+    return Chart(names[0], names[1], _marked(rows, at, side, mark, next_move))
 
 
-def _simultaneous() -> Chart:
+def _simultaneous(next_move: str) -> Chart:
     """Return the close in which the FINs cross, with the mark at CLOSING."""
     fin = _move(State.ESTABLISHED, Event.CLOSE)
     ack = _move(fin.after, Event.RECEIVE_FIN)
@@ -98,16 +100,20 @@ def _simultaneous() -> Chart:
         Row(Crossing(answered, answered), done.after, done.after),
     ]
     return Chart(
-        "closer: this host", "closer: the other end", _marked(rows, 1, Side.LEFT, State.CLOSING)
+        "closer: this host",
+        "closer: the other end",
+        _marked(rows, 1, Side.LEFT, State.CLOSING, next_move),
     )
 
 
-def _marked(rows: list[Row], at: int, side: Side, mark: State | None) -> tuple[Row, ...]:
+def _marked(
+    rows: list[Row], at: int, side: Side, mark: State | None, next_move: str
+) -> tuple[Row, ...]:
     """Return the rows with the mark at one of them, the next move after it, the rest pending."""
     if mark is None:
         return tuple(rows)
     here = replace(rows[at], mark=side)
-    move = replace(here, what=Note(f"next: {PHASES[mark].next}"), mark=None)
+    move = replace(here, what=Note(f"next: {next_move or PHASES[mark].next}"), mark=None)
     later = (replace(row, pending=True) for row in rows[at + 1 :])
     return (*rows[:at], here, move, *later)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from twdiag.diagram import label
 from twdiag.errors import UsageError
@@ -18,6 +18,37 @@ if TYPE_CHECKING:
     from twdiag.explain.page import Page
     from twdiag.model import Rule
     from twdiag.software import Software
+
+_ALIASES: Final = {
+    **dict.fromkeys(
+        (
+            "tcptwreuse",
+            "tcptwreusedelay",
+            "tcptwrecycle",
+            "tcpfintimeout",
+            "tcpmaxtwbuckets",
+            "tcptimestamps",
+            "tcprfc1337",
+            "tcporphanretries",
+            "tcpmaxorphans",
+            "tcpsynretries",
+            "somaxconn",
+            "keepalive",
+        ),
+        "sysctls",
+    ),
+    **dict.fromkeys(("iplocalportrange", "iplocalreservedports"), "ephemeral-ports"),
+    **dict.fromkeys(("rst", "fin", "ack", "syn", "psh", "urg", "ece", "cwr", "ns"), "flags"),
+    **dict.fromkeys(("msl", "2msl"), "how-long-is-time-wait"),
+    "eaddrnotavail": "ephemeral-ports",
+    "eaddrinuse": "bind-fails-after-restart",
+    "soreuseaddr": "reuseaddr-always-helps",
+    "solinger": "linger-zero-is-the-cure",
+    "emfile": "fd-limit-near",
+    "java": "tomcat",
+    "httpd": "apache",
+}
+"""Words of the shell, of error messages and of captures, and the page that answers them."""
 
 _NEAR = 3
 """How many suggestions an unknown word gets."""
@@ -47,7 +78,8 @@ class Library:
 
         Raises UsageError with the nearest names where there is none.
         """
-        page = self._by_name.get(_normal(words))
+        wanted = _normal(words)
+        page = self._by_name.get(wanted) or self._by_name.get(_normal(_ALIASES.get(wanted, "")))
         if page is not None:
             return page
         state = parse_state(words)
@@ -71,5 +103,6 @@ class Library:
 
 
 def _normal(name: str) -> str:
-    """Return a name without case, blanks, `-` and `_`."""
-    return "".join(c for c in name.casefold() if c.isalnum())
+    """Return a name without case, blanks, `-` and `_`, and without the net.ipv4. of a sysctl."""
+    name = name.casefold().removeprefix("net.ipv4.").removeprefix("net.core.")
+    return "".join(c for c in name if c.isalnum())

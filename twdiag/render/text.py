@@ -266,7 +266,8 @@ class _Writer:
         state = finding.place.state
         self.drawn.add(state)
         yield "", ""
-        chart = close_chart(state, ascii=not self.look.unicode, width=_DRAWING_WIDTH)
+        move, plain = finding.place.next, not self.look.unicode
+        chart = close_chart(state, move=move, ascii=plain, width=_DRAWING_WIDTH)
         yield from ((f"  {line}", "") for line in chart)
 
     def _advice(self, advice: Sequence[Advice]) -> Iterator[Line]:

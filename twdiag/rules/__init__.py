@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Final
 from twdiag import __version__
 from twdiag.columns import both
 from twdiag.errors import UsageError
+from twdiag.half_closed import Kind
 from twdiag.limits import nearest
 from twdiag.model import Gap, Report, Skip
 from twdiag.rules import (
@@ -88,6 +89,7 @@ def inodes_wanted(snapshot: Snapshot, limits: Limits, rules: Iterable[Rule] = RU
 
 def analyze(snapshot: Snapshot, limits: Limits, rules: Iterable[Rule] = RULES) -> Report:
     """Run the rules over a snapshot; a rule whose needs were not seen is recorded as skipped."""
+    rules = tuple(rules)
     findings: list[Finding] = []
     skipped: list[Skip] = []
     for rule in rules:
@@ -96,6 +98,7 @@ def analyze(snapshot: Snapshot, limits: Limits, rules: Iterable[Rule] = RULES) -
             findings.extend(rule.check(snapshot, limits))
         else:
             skipped.append(Skip(rule.name, gap.why, gap.how))
+    skipped.extend(_blind(snapshot, limits, rules))
     findings.sort(key=lambda finding: -finding.severity)
     timed = "timers" not in snapshot.missing
     return Report(
@@ -124,6 +127,21 @@ def _unseen_need(rule: Rule, snapshot: Snapshot) -> Gap | None:
         if name in gaps:
             return gaps[name]
     return None
+
+
+def _blind(snapshot: Snapshot, limits: Limits, rules: Iterable[Rule]) -> Iterator[Skip]:
+    """Yield a skip where sockets wait whose owner, and so its descriptor limit, was not seen."""
+    if fd_limit_near.RULE not in rules:
+        return
+    unseen = sum(
+        1
+        for waiting in snapshot.close_waits
+        if waiting.kind is not Kind.NEVER_ACCEPTED
+        and snapshot.sockets.inode[waiting.row] not in snapshot.owners
+    )
+    gap = next((gap for gap in snapshot.gaps if gap.what == "owners"), None)
+    if gap is not None and unseen >= limits["close-wait-notice"]:
+        yield Skip(fd_limit_near.NAME, gap.why, gap.how)
 
 
 def _unjudged(snapshot: Snapshot, limits: Limits) -> Iterator[Gap]:

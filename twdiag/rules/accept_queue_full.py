@@ -9,7 +9,8 @@ if connections wait in it that their clients have given up.
 
 Why it matters:
 While it is full, new SYNs and last ACKs of the open are dropped, counted in ListenOverflows and
-ListenDrops. Clients do not see a refusal: they retransmit after 1, 3 and 7 s and then time out.
+ListenDrops. Clients do not see a refusal: they retransmit, at first each second (before Linux 6.5
+after 1, 3 and 7 s), and time out in the end.
 
 What to do:
 Find out why the process accepts too slowly: it hangs, it is out of descriptors or workers, or the
@@ -26,10 +27,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from twdiag.half_closed import Kind
-from twdiag.model import Advice, Confidence, Finding, Place, Rule, Severity
+from twdiag.model import Advice, Confidence, Finding, HostSubject, Place, Rule, Severity
 from twdiag.rules import manual
 from twdiag.rules.subjects import listener_inodes, listener_name, listener_subject, software_advice
 from twdiag.tcp import State
+from twdiag.wording import count, endpoint
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -40,6 +42,9 @@ if TYPE_CHECKING:
 
 NAME = "accept-queue-full"
 MANUAL = __doc__ or ""
+
+
+_PLACE = Place.of(State.LISTEN)._replace(next="the application calls accept()")
 
 
 def queue_of(snapshot: Snapshot, listener: Listener) -> tuple[int, int | None]:
@@ -75,7 +80,7 @@ def _severity(snapshot: Snapshot, limits: Limits, listener: Listener) -> Severit
         forgotten = waiting.kind is Kind.NEVER_ACCEPTED and (waiting.age_min or 0.0) >= least
         if forgotten and snapshot.flows.find_listener(*ends) == listener:
             return Severity.CRITICAL
-    return Severity.WARNING if snapshot.counters.get("TcpExt.ListenOverflows") else Severity.NOTICE
+    return Severity.NOTICE
 
 
 def _was_full(snapshot: Snapshot, listener: Listener) -> bool:
@@ -90,7 +95,11 @@ def _was_full(snapshot: Snapshot, listener: Listener) -> bool:
 
 def check(snapshot: Snapshot, limits: Limits) -> Iterator[Finding]:
     """Yield one finding for each listener whose queue is full."""
-    for listener in _full(snapshot):
+    full = list(_full(snapshot))
+    refused = snapshot.grown("TcpExt.ListenOverflows")
+    if refused and not full:
+        yield _emptied(snapshot, refused)
+    for listener in full:
         subject = listener_subject(snapshot, listener)
         queued, backlog = queue_of(snapshot, listener)
         drops = snapshot.grown("TcpExt.ListenOverflows")
@@ -115,7 +124,7 @@ def check(snapshot: Snapshot, limits: Limits) -> Iterator[Finding]:
                 Advice(
                     "See why the server accepts too slowly",
                     "is it blocked, out of workers, or at its descriptor limit?",
-                    verify="nstat -az TcpExtListenOverflows stays the same",
+                    verify="this stays the same: nstat -az TcpExtListenOverflows",
                 ),
                 *software_advice(subject.processes, "server", "accept-queue"),
                 Advice(
@@ -125,9 +134,42 @@ def check(snapshot: Snapshot, limits: Limits) -> Iterator[Finding]:
                 ),
             ),
             manual.do_not(MANUAL),
-            Place.of(State.SYN_RECV),
+            _PLACE,
             snapshot.netns,
         )
+
+
+def _emptied(snapshot: Snapshot, refused: int) -> Finding:
+    """Return the finding that a queue was full between the samples, though none is now."""
+    fullest = sorted(
+        snapshot.flows.listeners.values(),
+        key=lambda found: -queue_of(snapshot, found)[0],
+    )[:3]
+    text = snapshot.sockets.addresses.text
+    return Finding(
+        NAME,
+        Severity.WARNING,
+        Confidence.OBSERVED,
+        f"{count(refused, 'connection')} met a full accept queue since the first sample; no queue "
+        "is full now",
+        HostSubject(),
+        {
+            "new_listen_overflows": refused,
+            "listen_overflows": snapshot.counters.get("TcpExt.ListenOverflows"),
+            "fullest_listeners": [endpoint(text(found.address), found.port) for found in fullest],
+        },
+        manual.why(MANUAL),
+        (
+            Advice(
+                "Find the listener: bursts reach it faster than it accepts",
+                "watch the queues: ss -ltn (Recv-Q against Send-Q)",
+                verify="this stays the same: nstat -az TcpExtListenOverflows",
+            ),
+        ),
+        manual.do_not(MANUAL),
+        _PLACE,
+        snapshot.netns,
+    )
 
 
 RULE = Rule(NAME, MANUAL, check, ("sockets", "queues", "backlog"), inodes)

@@ -112,7 +112,7 @@ def _finding(
             ),
         ),
         manual.do_not(MANUAL),
-        Place.of(State.CLOSE),
+        Place.of(State.SYN_SENT)._replace(next="bind(), then connect(), needs a port"),
         snapshot.netns,
     )
 

@@ -50,14 +50,21 @@ def check(snapshot: Snapshot, limits: Limits) -> Iterator[Finding]:
         number = len(holder.sockets)
         if number < limits["close-wait-notice"]:
             continue
+        new = holder.new()
+        settled = sum(
+            1 for w in holder.sockets if (w.age_min or 0.0) >= limits["close-wait-warning-age"]
+        )
+        grows = bool(new) and settled >= limits["close-wait-warning"]
+        full = (holder.fd_share or 0.0) >= limits["close-wait-fds-warning"]
+        growth = f", {new:,} of them new since the first sample" if new else ""
         queues = [snapshot.sockets.recv_q[w.row] for w in holder.sockets]
         owners = (holder.owner,) if holder.owner else ()
         yield Finding(
             NAME,
-            Severity.NOTICE,
+            Severity.WARNING if grows or full else Severity.NOTICE,
             Confidence.INFERRED,
             f"{holder.name} keeps {count(number, 'idle connection')} that the server "
-            f"closed, {between(holder.age_min, holder.age_max)}",
+            f"closed, {between(holder.age_min, holder.age_max)}{growth}",
             holder_subject(holder),
             common_evidence(snapshot, holder) | {"recv_q": max(queues)},
             manual.why(MANUAL),

@@ -23,7 +23,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from twdiag.half_closed import Kind, by_program
+from twdiag.half_closed import POOL_RECV_Q, Kind, by_program
 from twdiag.model import Advice, Confidence, Finding, Place, Rule, Severity
 from twdiag.rules import manual
 from twdiag.rules.close_wait import aged, common_evidence, held_inodes, peers_text
@@ -57,6 +57,8 @@ def check(snapshot: Snapshot, limits: Limits) -> Iterator[Finding]:
 def _finding(snapshot: Snapshot, limits: Limits, holder: Holder) -> Finding:
     queues = [snapshot.sockets.recv_q[w.row] for w in holder.sockets]
     unread = sum(queues) - len(queues)  # each FIN occupies one sequence number
+    # A TLS close_notify before the FIN is no request that somebody waits for.
+    requests = sum(queue - 1 for queue in queues if queue not in POOL_RECV_Q)
     # A client's idle pool can hold a last message of the server too (HTTP 408, "shutting down"), so
     # only a server that does not read is surely stuck.  And a server that has read the request and
     # works on it leaves the FIN unread: that is not stuck before it has lasted.
@@ -64,7 +66,9 @@ def _finding(snapshot: Snapshot, limits: Limits, holder: Holder) -> Finding:
     settled = sum(
         1 for w in holder.sockets if (w.age_min or 0.0) >= limits["close-wait-warning-age"]
     )
-    stuck = server and (unread > 0 or settled >= limits["close-wait-warning"])
+    # A client leaks unread responses where their number grows; a slow one holds the same number.
+    many = settled >= limits["close-wait-warning"]
+    stuck = (requests > 0 or many) if server else many and bool(holder.new())
     owners = (holder.owner,) if holder.owner else ()
     number = len(holder.sockets)
     return Finding(

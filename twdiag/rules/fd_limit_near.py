@@ -56,12 +56,24 @@ def check(snapshot: Snapshot, limits: Limits) -> Iterator[Finding]:
         owner = holder.owner
         if owner is None or not owner.fds or not owner.fd_limit:
             continue
-        ratio = owner.fds / owner.fd_limit
-        if ratio < limits["fds-warning"] or 2 * len(holder.sockets) < owner.fds:
-            continue
-        critical = ratio >= limits["fds-critical"]
-        severity = Severity.CRITICAL if critical else Severity.WARNING
-        yield _finding(snapshot, holder, owner.fds, owner.fd_limit, severity)
+        severity = _severity(snapshot, limits, holder, owner.fds / owner.fd_limit)
+        if severity is not Severity.OK and 2 * len(holder.sockets) >= owner.fds:
+            yield _finding(snapshot, holder, owner.fds, owner.fd_limit, severity)
+
+
+def _severity(snapshot: Snapshot, limits: Limits, holder: Holder, ratio: float) -> Severity:
+    """Return how near the limit is: by what is used, and by when it is reached at this rate."""
+    left = _seconds_left(snapshot, holder.owner)
+    soon = left is not None and len(holder.sockets) >= limits["close-wait-notice"]
+    if ratio >= limits["fds-critical"]:
+        return Severity.CRITICAL
+    if soon and (left or 0.0) <= limits["fds-critical-seconds"]:
+        return Severity.CRITICAL
+    if ratio >= limits["fds-warning"]:
+        return Severity.WARNING
+    return (
+        Severity.WARNING if soon and (left or 0.0) <= limits["fds-warning-seconds"] else Severity.OK
+    )
 
 
 def _finding(

@@ -79,7 +79,10 @@ def check(snapshot: Snapshot, limits: Limits) -> Iterator[Finding]:
     for peer, rows in by_peer.items():
         # Some connections of a busy peer always vanish; it is only silent if many of them do.
         if len(rows) >= max(limits["fin-unanswered"], alive[peer] / 4):
-            yield _silent_peer(snapshot, peer, rows)
+            others = snapshot.flows.client_side.count(1) - len(rows)
+            serious = len(rows) >= _SHARE_WARNING * (len(rows) + others)
+            severity = Severity.WARNING if serious else Severity.NOTICE
+            yield _silent_peer(snapshot, peer, rows, severity)
     served = _established(snapshot, table.sport) if by_service else Counter()
     for port, rows in by_service.items():
         ratio = len(rows) / (len(rows) + served[port])
@@ -95,12 +98,12 @@ def _established(snapshot: Snapshot, column: array[int]) -> Counter[int]:
     return Counter(map(column.__getitem__, snapshot.sockets.rows_in(State.ESTABLISHED)))
 
 
-def _silent_peer(snapshot: Snapshot, peer: int, rows: list[int]) -> Finding:
+def _silent_peer(snapshot: Snapshot, peer: int, rows: list[int], severity: Severity) -> Finding:
     address = snapshot.sockets.addresses.text(peer)
     return _finding(
         snapshot,
         rows,
-        Severity.WARNING,
+        severity,
         f"{address} does not acknowledge {count(len(rows), 'close')}",
         AddressSubject(address),
         Advice(

@@ -78,8 +78,8 @@ def check(snapshot: Snapshot, limits: Limits) -> Iterator[Finding]:
         NAME,
         Severity.NOTICE,
         Confidence.OBSERVED,
-        f"{who} on fixed, unreserved {'ports' if len(ports) > 1 else 'port'} inside the ephemeral "
-        f"range {budget.low}-{budget.high}{because}",
+        f"{who} {'listen' if len(ports) > 1 else 'listens'} inside the ephemeral range "
+        f"{budget.low}-{budget.high}{because}, unreserved",
         subject,
         {
             "listeners": len(ports),

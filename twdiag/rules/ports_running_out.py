@@ -129,7 +129,7 @@ def _no_port_at_all(snapshot: Snapshot) -> Finding:
             ),
         ),
         manual.do_not(MANUAL),
-        Place.of(State.CLOSE),
+        Place.of(State.SYN_SENT)._replace(next="connect() needs a port"),
         snapshot.netns,
     )
 

@@ -69,7 +69,7 @@ def _finding(snapshot: Snapshot, port: int, rows: list[int]) -> Finding:
     only_timed = set(states) <= {State.TIME_WAIT}
     # The timer wheel removes a TIME_WAIT up to 2 s after its 60 s (HZ=250).
     free_in = max(table.expires[row] for row in rows) / 1000 + 2 if only_timed else None
-    until = f", for {duration(free_in)} more" if free_in is not None else ""
+    until = f" for {duration(free_in)}" if free_in is not None else ""
     addresses = sorted({table.addresses.text(table.src[row]) for row in rows})
     where = endpoint(addresses[0], port) if len(addresses) == 1 else f"port {port}"
     words = ", ".join(f"{number:,} {state.name}" for state, number in states.most_common())
@@ -77,8 +77,8 @@ def _finding(snapshot: Snapshot, port: int, rows: list[int]) -> Finding:
         NAME,
         Severity.NOTICE,
         Confidence.INFERRED,
-        f"nothing listens on {where}, but {count(len(rows), 'socket')} of it are left "
-        f"({words}): bind() without SO_REUSEADDR fails{until}",
+        f"bind() to {where} fails{until} without SO_REUSEADDR: nothing listens there, but "
+        f"{count(len(rows), 'socket')} of it {'is' if len(rows) == 1 else 'are'} left ({words})",
         PortSubject(port),
         {
             "sockets": len(rows),
@@ -93,7 +93,7 @@ def _finding(snapshot: Snapshot, port: int, rows: list[int]) -> Finding:
                 "Set SO_REUSEADDR on the listening socket before bind()",
                 "setsockopt(SOL_SOCKET, SO_REUSEADDR, 1)",
                 "none for a server: it never allows two live listeners",
-                f"ss -tan sport = :{port} | wc -l",
+                f"fewer rows: ss -tanH sport = :{port}",
             ),
             Advice(
                 "Or wait until the sockets are gone",

@@ -118,7 +118,7 @@ def _advice(processes: tuple[Owner, ...], port: int) -> tuple[Advice, ...]:
         Advice(
             "Find out why this server closes first",
             "its keep-alive setting, its idle timeout, or a limit of requests per connection",
-            verify=f"ss -tan state time-wait sport = :{port} | wc -l",
+            verify=f"fewer rows: ss -tanH state time-wait sport = :{port}",
         ),
         *software_advice(processes, "server", "closes-first"),
         Advice(

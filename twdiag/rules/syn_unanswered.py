@@ -6,7 +6,7 @@ for at least a second. A firewall drops the SYNs or the answers, the host is dow
 queue is full, or a NAT on the way has no port left.
 
 Why it matters:
-Each attempt blocks its caller until connect() gives up, about 127 s with tcp_syn_retries at 6,
+Each attempt blocks its caller until connect() gives up, about 130 s with tcp_syn_retries at 6,
 and holds a local port and a descriptor meanwhile.
 
 What to do:

@@ -265,7 +265,7 @@ PAGES: Final = (
         = net.ipv4.tcp_keepalive_time (7200 s): only for sockets with SO_KEEPALIVE. Finds vanished
         peers. It does not make an application close its CLOSE_WAIT.
 
-        = net.ipv4.tcp_syn_retries (6), tcp_synack_retries (5): the open; 6 is about 127 s.
+        = net.ipv4.tcp_syn_retries (6), tcp_synack_retries (5): the open; 6 is about 130 s.
 
         = net.core.somaxconn (4096), net.ipv4.tcp_max_syn_backlog: the accept queue of a listener
         and its half-open connections. Nothing to do with closing.
@@ -302,7 +302,7 @@ PAGES: Final = (
 
         = TcpExtListenOverflows, ListenDrops: the accept queue was full.
 
-        = TcpCurrEstab: ESTABLISHED and CLOSE_WAIT together.
+        = CurrEstab of /proc/net/snmp: ESTABLISHED and CLOSE_WAIT together.
 
         = TcpActiveOpens, TcpPassiveOpens: connections opened by this host, and to it.
 

@@ -375,7 +375,7 @@ MYTHS: Final = (
         looks like many established connections there.
         """,
         """
-        $ nstat -az TcpCurrEstab
+        $ grep '^Tcp:' /proc/net/snmp  # the ninth number is CurrEstab
         $ ss -tanH state close-wait | wc -l  # how many of them are CLOSE_WAIT
         """,
         see=("CLOSE_WAIT", "counters", "close-wait-leak"),

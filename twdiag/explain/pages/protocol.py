@@ -109,7 +109,7 @@ PAGES: Final = (
 
         What is true: the ack number in that FIN tells the other end how far it was received, as in
         any segment; and after its FIN the active closer does go on receiving and acknowledging
-        (half-close). Only it would do so just the same if the FIN had no use for the number.
+        (half-close). It would do so even if the FIN carried no ACK.
         """,
         see=("flags", "half-close", "four-way-close"),
         cites=(

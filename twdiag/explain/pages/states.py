@@ -47,7 +47,7 @@ _NOTES: Final = {
         use all the while.
 
         $ ss -tano state syn-sent  # timer:(on,...): when the SYN is sent again, and how often yet
-        $ sysctl net.ipv4.tcp_syn_retries  # 6: connect() gives up after about 127 s
+        $ sysctl net.ipv4.tcp_syn_retries  # 6: connect() gives up after about 130 s
         """,
     State.SYN_RECV: """
         The server's kernel has answered a SYN. There is no socket yet, only a small request entry,
