@@ -39,32 +39,42 @@ class Connections:
     """
 
     def __init__(self, table: SocketTable, mask: bytes, moments: bytes, ports: int) -> None:
+        self._table = table
+        self._mask = mask
+        self._all_moments = moments
         self._ports = ports
-        self._src = chosen(table.src, mask)
-        self._dst = chosen(table.dst, mask)
-        self._sport = chosen(table.sport, mask)
-        self._dport = chosen(table.dport, mask)
-        self._moments = chosen(array("B", moments), mask).tobytes()
 
-    def __len__(self) -> int:
-        return len(self._src)
+    # Picking the rows of a column takes longer than packing whole columns does: a column is picked
+    # only where it is needed by itself.
+
+    @cached_property
+    def _sport(self) -> array[int]:
+        return chosen(self._table.sport, self._mask)
+
+    @cached_property
+    def _moments(self) -> bytes:
+        if 0 not in self._mask:
+            return self._all_moments
+        return bytes(compress(self._all_moments, self._mask))
 
     @cached_property
     def _sources(self) -> list[int]:
-        return list(set(self._src))
+        return list(set(compress(self._table.src, self._mask)))
 
     @cached_property
     def _keys(self) -> array[int]:
         """(destination, place of the source, port) of each row; the source tells the family."""
-        places = None
-        if len(self._sources) > 1:
-            # A host has far fewer than 65,536 local addresses; what is beyond shares a place.
-            number = {address: min(n, 0xFFFF) for n, address in enumerate(self._sources)}
-            if len(self._sources) <= 256:
-                places = paired(bytes(len(self)), looked_up(number, self._src))
-            else:
-                places = array("H", map(number.__getitem__, self._src))
-        return packed(low_words(self._dst), places, self._dport)
+        table, mask = self._table, self._mask
+        if len(self._sources) <= 1:
+            return chosen(packed(low_words(table.dst), None, table.dport), mask)
+        # A host has far fewer than 65,536 local addresses; what is beyond shares a place.
+        number = {address: min(n, 0xFFFF) for n, address in enumerate(self._sources)}
+        sources = chosen(table.src, mask)
+        if len(number) <= 256:
+            places = paired(bytes(len(sources)), looked_up(number, sources))
+        else:
+            places = array("H", map(number.__getitem__, sources))
+        return packed(chosen(low_words(table.dst), mask), places, chosen(table.dport, mask))
 
     @cached_property
     def _counted(self) -> tuple[Counter[int], int]:
@@ -113,7 +123,7 @@ class Connections:
 
     def remote_ports(self) -> set[int]:
         """Return the distinct remote ports."""
-        return set(self._dport)
+        return set(compress(self._table.dport, self._mask))
 
     def _tuple3(self, key: int) -> Tuple3:
         source = self._sources[key >> 16 & 0xFFFF]
@@ -124,7 +134,7 @@ class Connections:
         """Return the distinct (source address number, local port)."""
         if len(self._sources) == 1:
             return {(self._sources[0], port) for port in set(self._sport)}
-        return set(zip(self._src, self._sport, strict=True))
+        return set(zip(compress(self._table.src, self._mask), self._sport, strict=True))
 
     def ports_used_often(self, at_least: int) -> set[int]:
         """Return the local ports with so many rows or more."""
