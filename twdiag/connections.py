@@ -136,10 +136,6 @@ class Connections:
             return {(self._sources[0], port) for port in set(self._sport)}
         return set(zip(compress(self._table.src, self._mask), self._sport, strict=True))
 
-    def ports_used_often(self, at_least: int) -> set[int]:
-        """Return the local ports with so many rows or more."""
-        return {port for port, count in Counter(self._sport).items() if count >= at_least}
-
     def destinations(self, at_least: int, reuse_delay_ms: int) -> list[Destination]:
         """Return the destinations with so many sockets or more, the largest first.
 

@@ -20,9 +20,6 @@ if TYPE_CHECKING:
 HOST_NETNS = "host"
 """The name of the network namespace that twdiag itself runs in."""
 
-HISTORY_SECONDS = 60
-"""Length of every closing-rate history: TIME_WAIT remembers the last 60 s."""
-
 
 class Severity(enum.IntEnum):
     """How bad a finding is; OK is the severity of a report without findings."""

@@ -22,6 +22,17 @@ capabilities CAP_SYS_PTRACE and CAP_DAC_READ_SEARCH, nothing else."""
 _STATE: Final = "/var/lib/twdiag"
 _TEXTFILES: Final = "/var/lib/prometheus/node-exporter"
 
+# What a service that only looks at sockets and processes does without.
+_SANDBOX: Final = """\
+NoNewPrivileges=yes
+ProtectSystem=strict
+ProtectHome=read-only
+PrivateDevices=yes
+RestrictAddressFamilies=AF_NETLINK AF_UNIX
+MemoryDenyWriteExecute=yes
+SystemCallArchitectures=native
+"""
+
 
 def snippet(name: str) -> str:
     """Return the configuration of a name for this installation."""
@@ -164,14 +175,7 @@ DynamicUser=yes
 StateDirectory=twdiag
 AmbientCapabilities=CAP_SYS_PTRACE CAP_DAC_READ_SEARCH
 CapabilityBoundingSet=CAP_SYS_PTRACE CAP_DAC_READ_SEARCH
-NoNewPrivileges=yes
-ProtectSystem=strict
-ProtectHome=read-only
-PrivateDevices=yes
-RestrictAddressFamilies=AF_NETLINK AF_UNIX
-MemoryDenyWriteExecute=yes
-SystemCallArchitectures=native
-
+{_SANDBOX}
 # /etc/systemd/system/twdiag.timer: systemctl enable --now twdiag.timer
 [Unit]
 Description=Check the closing side of TCP every minute
@@ -198,15 +202,8 @@ Description=Measure what the closing side of TCP does to this host
 Type=oneshot
 ExecStart={line} check --exit-zero --format prometheus --output {_TEXTFILES}/twdiag.prom
 CapabilityBoundingSet=CAP_SYS_PTRACE CAP_DAC_READ_SEARCH
-NoNewPrivileges=yes
-ProtectSystem=strict
 ReadWritePaths={_TEXTFILES}
-ProtectHome=read-only
-PrivateDevices=yes
-RestrictAddressFamilies=AF_NETLINK AF_UNIX
-MemoryDenyWriteExecute=yes
-SystemCallArchitectures=native
-
+{_SANDBOX}
 # /etc/systemd/system/twdiag-textfile.timer: systemctl enable --now twdiag-textfile.timer
 [Unit]
 Description=Measure the closing side of TCP every minute
