@@ -11,6 +11,7 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
+from twdiag import client_rows as client_rows_module
 from twdiag import connections as connections_module
 from twdiag import flows as flows_module
 from twdiag.flows import Flows, is_loopback, is_mini
@@ -232,6 +233,19 @@ def test_destinations_are_those_of_a_naive_count(world: World, least: int, delay
 
 
 @MANY
+@given(worlds(), st.integers(0, 3))
+def test_destinations_are_the_same_however_many_are_counted_at_once(
+    world: World, at_once: int
+) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(client_rows_module, "_MOST_FREQUENT", at_once)
+        flows = world.flows
+        found, closes = flows.destinations(0), flows.closes
+    assert found == world.flows.destinations(0)
+    assert closes == world.flows.closes
+
+
+@MANY
 @given(worlds())
 def test_live_inodes_are_those_of_live_sockets_to_the_destination(world: World) -> None:
     flows = world.flows
@@ -256,9 +270,10 @@ def test_closes_count_every_time_wait_of_the_namespace(world: World) -> None:
 
 @MANY
 @given(worlds())
-def test_client_endpoints_are_distinct_ports_of_each_address(world: World) -> None:
+def test_client_ports_are_the_distinct_ports_of_each_address(world: World) -> None:
     flows = world.flows
-    assert {(name(flows, a), port) for a, port in flows.client_endpoints()} == {
+    found = {(name(flows, a), port) for a, ports in flows.client_ports().items() for port in ports}
+    assert found == {
         (row.local_address, row.local_port) for row in world.rows if is_client(world, row)
     }
     fixed = [row.local_port != 0 and not 40000 <= row.local_port <= 40009 for row in world.rows]
@@ -272,7 +287,8 @@ def test_a_host_with_very_many_connections_loses_only_small_destinations(
 ) -> None:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(connections_module, "_MANY_ROWS", most)
-        patch.setattr(connections_module, "_SAMPLE", 0)
+        patch.setattr(connections_module, "_SAMPLE", 1)
+        patch.setattr(client_rows_module, "_SAMPLE", 1)
         patch.setattr(connections_module, "_FEW_SOCKETS", 3)
         flows = Flows(world.table, {"net.ipv4.ip_local_port_range": "40000 40009"})
         patch.setattr(type(flows.budget), "ports", 100)
@@ -304,7 +320,7 @@ def test_a_server_with_very_many_clients_names_the_busiest(world: World) -> None
 
 
 def test_listening_ports_beyond_those_that_are_numbered() -> None:
-    ports = range(1000, 1060)
+    ports = range(1000, 1200)
     rows = [listening("10.0.0.1", port) for port in ports]
     rows += [
         TIME_WAIT._replace(local_port=port, remote_port=n)
@@ -347,7 +363,7 @@ def test_an_empty_table_has_no_groups() -> None:
     assert (flows.servers, flows.destinations(0), flows.connections) == ([], [], Counter())
     assert flows.closes == History((0,) * 60, 0)
     assert flows.server_side == flows.client_side == b""
-    assert flows.client_endpoints() == set()
+    assert flows.client_ports() == {}
     assert flows.find_listener(0, 80) is None
 
 

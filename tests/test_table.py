@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import ipaddress
 from array import array
+from collections import Counter
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from twdiag import table as table_module
 from twdiag.table import Addresses, Socket, SocketTable, is_ipv6, widen
 from twdiag.tcp import State
 
@@ -175,6 +177,43 @@ def test_equal_addresses_have_one_number_and_different_ones_two() -> None:
 def test_what_is_no_address_is_an_error(text: str) -> None:
     with pytest.raises(ValueError):  # noqa: PT011  (also UnicodeEncodeError, which is one)
         Addresses().of_text(text)
+
+
+BATCHES = st.lists(st.lists(st.integers(1, 9), min_size=1, max_size=12), max_size=6)
+
+
+@given(BATCHES, st.integers(0, 4), st.integers(1, 4))
+def test_of_very_many_ipv6_addresses_those_with_many_rows_are_told_apart(
+    batches: list[list[int]], most: int, many: int
+) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(table_module, "_MOST_TOLD_APART", most)
+        patch.setattr(table_module, "_MANY_ROWS", many)
+        table, last_bytes = SocketTable(), [last for batch in batches for last in batch]
+        for batch in batches:
+            table.dst.extend(table.addresses.of_closed([bytes(15) + bytes([n]) for n in batch]))
+        texts = [f"::{last}" for last in last_bytes]
+        assert list(map(table.addresses.text, table.dst)) == texts
+        loose = Counter(
+            text for text, n in zip(texts, table.dst, strict=True) if n >= table_module._FIRST_LOOSE
+        )
+        table.settle()
+    assert list(map(table.addresses.text, table.dst)) == texts
+    assert all(map(is_ipv6, table.dst))
+    for text, rows in loose.items():
+        if rows >= many:
+            assert {n for n, t in zip(table.dst, texts, strict=True) if t == text} == {
+                table.addresses.of_text(text)
+            }
+
+
+def test_few_ipv6_addresses_are_told_apart_whatever_their_rows() -> None:
+    table = SocketTable()
+    raws = [bytes(14) + bytes(divmod(n, 256)) for n in range(1000)]
+    table.dst.extend(table.addresses.of_closed(raws))
+    table.dst.extend(table.addresses.of_closed(raws))
+    table.settle()
+    assert len(set(table.dst)) == 1000
 
 
 @given(st.lists(U32, max_size=9))

@@ -5,17 +5,19 @@ from __future__ import annotations
 from array import array
 from collections import Counter
 from functools import cached_property
-from itertools import compress, islice, repeat
+from itertools import compress, islice
 from typing import TYPE_CHECKING, Final
 
-from twdiag.columns import chosen, looked_up, low_words, packed, paired
+from twdiag.columns import chosen, packed
 from twdiag.groups import Destination, history_of
 from twdiag.table import is_ipv6
 from twdiag.tcp import State
 
 if TYPE_CHECKING:
-    from twdiag.groups import Endpoint
-    from twdiag.table import SocketTable
+    from collections.abc import Mapping
+
+    from twdiag.budget import PortBudget
+    from twdiag.client_rows import ClientRows, Rows
 
 Tuple3 = tuple[int, int, int]
 """(source address number, destination address number, destination port)"""
@@ -24,7 +26,7 @@ NOT_TIMED: Final = 128
 """A moment is the second in which a TIME_WAIT began, or for other states NOT_TIMED + the state."""
 
 _MOST_DESTINATIONS: Final = 250
-"""How many destinations are looked at in detail: the largest; a byte numbers them."""
+"""How many destinations are looked at in detail: the largest."""
 _FEW_SOCKETS: Final = 64
 _MANY_ROWS: Final = 100_000
 _SAMPLE: Final = 8_192
@@ -32,75 +34,43 @@ _BUCKETS: Final = 65_521  # a prime below 2**16, so that every part of a key cou
 
 
 class Connections:
-    """The client side of a table: the rows of a mask, each with its moment.
+    """Client rows counted by destination.
 
-    On hosts with very many connections, destinations with so few sockets that no rule minds them
-    are not told apart, so that memory stays bounded; `left_out` counts their rows.
+    `frequent` has the rows of the frequent destinations at each moment, `others` the rows of the
+    other ones.  On hosts with very many connections, destinations with so few sockets that no rule
+    minds them are not told apart, so that memory stays bounded; `left_out` counts their rows.
     """
 
-    def __init__(self, table: SocketTable, mask: bytes, moments: bytes, ports: int) -> None:
-        self._table = table
-        self._mask = mask
-        self._all_moments = moments
-        self._ports = ports
-
-    # Picking the rows of a column takes longer than packing whole columns does: a column is picked
-    # only where it is needed by itself.
-
-    @cached_property
-    def _sport(self) -> array[int]:
-        return chosen(self._table.sport, self._mask)
-
-    @cached_property
-    def _moments(self) -> bytes:
-        if 0 not in self._mask:
-            return self._all_moments
-        return bytes(compress(self._all_moments, self._mask))
+    def __init__(
+        self,
+        rows: ClientRows,
+        frequent: Mapping[int, Counter[int]],
+        others: Rows,
+        budget: PortBudget,
+    ) -> None:
+        self._rows = rows
+        self._frequent = frequent
+        self._others = others
+        self._budget = budget
 
     @cached_property
-    def _sources(self) -> list[int]:
-        return list(set(compress(self._table.src, self._mask)))
-
-    @cached_property
-    def _keys(self) -> array[int]:
-        """(destination, place of the source, port) of each row; the source tells the family."""
-        table, mask = self._table, self._mask
-        if len(self._sources) <= 1:
-            return chosen(packed(low_words(table.dst), None, table.dport), mask)
-        # A host has far fewer than 65,536 local addresses; what is beyond shares a place.
-        number = {address: min(n, 0xFFFF) for n, address in enumerate(self._sources)}
-        sources = chosen(table.src, mask)
-        if len(number) <= 256:
-            places = paired(bytes(len(sources)), looked_up(number, sources))
-        else:
-            places = array("H", map(number.__getitem__, sources))
-        return packed(chosen(low_words(table.dst), mask), places, chosen(table.dport, mask))
-
-    @cached_property
-    def _counted(self) -> tuple[Counter[int], int]:
-        """How many rows each key has, and how many rows were left out."""
-        keys = self._keys
-        sample = set(islice(keys, _SAMPLE))
-        if len(keys) <= _MANY_ROWS or 4 * len(sample) < _SAMPLE:
-            return Counter(keys), 0
-        # A destination with many sockets makes its bucket large; the rest of the rows need no key
-        # of their own.
-        buckets = array("H", map(_BUCKETS.__rmod__, keys))
-        least = max(1, min(_FEW_SOCKETS, self._ports // 20))
-        heavy = {bucket for bucket, count in Counter(buckets).items() if count >= least}
-        counts = Counter(compress(keys, map(heavy.__contains__, buckets)))
-        return counts, len(keys) - sum(counts.values())
+    def _counts(self) -> Counter[int]:
+        """How many rows each key has, without the rows left out."""
+        least = max(1, min(_FEW_SOCKETS, self._budget.ports // 20))
+        counts = _counted(self._others.keys, least)
+        counts.update({key: moments.total() for key, moments in self._frequent.items()})
+        return counts
 
     @property
     def left_out(self) -> int:
         """Rows to destinations that are not told apart."""
-        return self._counted[1]
+        return self._rows.count - self._counts.total()
 
     @cached_property
     def _largest(self) -> list[tuple[int, int]]:
         """The keys with the most rows, and how many."""
         # Of very many destinations nearly all have one socket: no need to sort those.
-        counts = self._counted[0]
+        counts = self._counts
         several = Counter({key: count for key, count in counts.items() if count > 1})
         largest = several.most_common(_MOST_DESTINATIONS)
         singles = ((key, 1) for key, count in counts.items() if count == 1)
@@ -108,7 +78,7 @@ class Connections:
 
     def by_destination(self) -> Counter[Tuple3]:
         """Return how many sockets there are to each (source, destination, port)."""
-        return Counter({self._tuple3(key): count for key, count in self._counted[0].items()})
+        return Counter({self._tuple3(key): n for key, n in self._counts.items()})
 
     def busiest(self) -> tuple[Tuple3, int] | None:
         """Return the destination with the most sockets, and how many; None without any."""
@@ -118,23 +88,36 @@ class Connections:
         """Return the most sockets to one destination from each source address."""
         fullest: dict[int, int] = {}
         for key, count in reversed(self._largest):
-            fullest[self._sources[key >> 16 & 0xFFFF]] = count
+            fullest[self._rows.sources[key >> 16 & 0xFFFF]] = count
         return fullest
 
     def remote_ports(self) -> set[int]:
         """Return the distinct remote ports."""
-        return set(compress(self._table.dport, self._mask))
+        if self.left_out:
+            return set(compress(self._rows.table.dport, self._rows.mask))
+        return {key & 0xFFFF for key in self._counts}
+
+    def local_ports(self) -> dict[int, set[int]]:
+        """Return the distinct local ports of each source address."""
+        rows, usable = self._rows, self._budget.usable_mask
+        src, sport = rows.table.src, rows.table.sport
+        if rows.few:
+            src, sport = chosen(src, rows.mask), chosen(sport, rows.mask)
+        # Else no row needs to be picked: only these have a port that connect() may hand out.
+        places = rows.source_places(src)
+        if places is None:
+            ports = {port for port in set(sport) if usable[port]}
+            return {rows.sources[0]: ports} if ports else {}
+        found: dict[int, set[int]] = {}
+        for key in set(packed(None, places, sport)):
+            if usable[key & 0xFFFF]:
+                found.setdefault(rows.sources[key >> 16], set()).add(key & 0xFFFF)
+        return found
 
     def _tuple3(self, key: int) -> Tuple3:
-        source = self._sources[key >> 16 & 0xFFFF]
+        source = self._rows.sources[key >> 16 & 0xFFFF]
         address = key >> 32 | (1 << 32 if is_ipv6(source) else 0)
         return source, address, key & 0xFFFF
-
-    def endpoints(self) -> set[Endpoint]:
-        """Return the distinct (source address number, local port)."""
-        if len(self._sources) == 1:
-            return {(self._sources[0], port) for port in set(self._sport)}
-        return set(zip(compress(self._table.src, self._mask), self._sport, strict=True))
 
     def destinations(self, at_least: int, reuse_delay_ms: int) -> list[Destination]:
         """Return the destinations with so many sockets or more, the largest first.
@@ -147,31 +130,35 @@ class Connections:
         for key, count in self._largest:
             if count < at_least:
                 break
-            seconds, states = self._details[key]
+            seconds, states = _parted(self._moments_of[key])
             young = sum(count for second, count in seconds.items() if second < young_seconds)
             found.append(Destination(*self._tuple3(key), states, history_of(seconds), young))
         return sorted(found, key=lambda d: (-d.sockets, d.source, d.address, d.port))
 
     @cached_property
-    def _details(self) -> dict[int, tuple[Counter[int], Counter[State]]]:
-        """For each of the largest destinations: TIME_WAITs per second, sockets per state."""
-        counts, left_out = self._counted
-        keys = [key for key, _ in self._largest]
-        number = {key: place for place, key in enumerate(keys)}
-        other = len(keys)
-        if len(counts) == other and not left_out:
-            places = looked_up(number, self._keys)
-        else:
-            places = bytes(map(number.get, self._keys, repeat(other)))
-        details = {key: (Counter[int](), Counter[State]()) for key in keys}
-        for value, count in Counter(paired(places, self._moments)).items():
-            place, moment = value >> 8, value & 0xFF
-            if place == other:
-                continue
-            seconds, states = details[keys[place]]
-            if moment < NOT_TIMED:
-                seconds[moment] += count
-                states[State.TIME_WAIT] += count
-            else:
-                states[State(moment - NOT_TIMED)] += count
-        return details
+    def _moments_of(self) -> Mapping[int, Counter[int]]:
+        """For each of the largest destinations, how many rows began at each moment."""
+        missing = [key for key, _ in self._largest if key not in self._frequent]
+        return {**self._frequent, **self._others.moments_of(missing)} if missing else self._frequent
+
+
+def _counted(keys: array[int], least: int) -> Counter[int]:
+    """Return how many rows each key has; of very many keys, those with fewer than `least` may miss.
+
+    A destination with many sockets makes its bucket large; the rest of the rows need no key of
+    their own.
+    """
+    if len(keys) <= _MANY_ROWS or 4 * len(set(keys[:: len(keys) // _SAMPLE + 1])) < _SAMPLE:
+        return Counter(keys)
+    buckets = array("H", map(_BUCKETS.__rmod__, keys))
+    heavy = {bucket for bucket, count in Counter(buckets).items() if count >= least}
+    return Counter(compress(keys, map(heavy.__contains__, buckets)))
+
+
+def _parted(moments: Counter[int]) -> tuple[Counter[int], Counter[State]]:
+    """Return (TIME_WAITs per second, sockets per state) of the rows at each moment."""
+    seconds = Counter({m: count for m, count in moments.items() if m < NOT_TIMED})
+    states = Counter({State(m - NOT_TIMED): n for m, n in moments.items() if m >= NOT_TIMED})
+    if seconds:
+        states[State.TIME_WAIT] = seconds.total()
+    return seconds, states

@@ -7,55 +7,53 @@ groups, never for rows.
 
 from __future__ import annotations
 
-from array import array
-from collections import Counter
+from collections import Counter, defaultdict
 from functools import cached_property
 from itertools import compress
 from typing import TYPE_CHECKING, Final
 
 from twdiag.budget import PortBudget
+from twdiag.client_rows import FIRST_PLACE, ClientRows
 from twdiag.columns import (
     both,
+    counts_of,
+    distinct_low_words,
     either,
+    kept,
     looked_up,
-    low_halves,
+    low_planes,
     low_words,
+    ones,
     packed,
     paired,
     positions,
+    whole_seconds,
     without,
 )
 from twdiag.connections import NOT_TIMED, Connections
 from twdiag.groups import Destination, Endpoint, History, Listener, Server, history_of, listeners_of
+from twdiag.port_kinds import FIXED, LISTENING, USABLE, PortKinds, only
 from twdiag.table import TIMER_TIME_WAIT, is_ipv6
 from twdiag.tcp import TIME_WAIT_SECONDS, State
 
 if TYPE_CHECKING:
+    from array import array
     from collections.abc import Iterable, Mapping
 
     from twdiag.connections import Tuple3
     from twdiag.table import SocketTable
 
-# The second of the last minute in which a TIME_WAIT began, by its expires in ms: 0 is the newest.
-# expires 0 means that it is past its 60 s and waits for the timer wheel (up to 2 s more): 60.
+# The second of the last minute in which a TIME_WAIT began, by its expires in whole seconds rounded
+# up: 0 is the newest.  expires 0 means that it is past its 60 s and waits for the timer wheel, up
+# to 2 s more: 60.
 _DYING: Final = TIME_WAIT_SECONDS
-_SECOND_OF: Final = (
-    bytes([_DYING])
-    + b"".join(bytes([second]) * 1000 for second in range(TIME_WAIT_SECONDS - 1, -1, -1))
-    + bytes((1 << 16) - 1 - 1000 * TIME_WAIT_SECONDS)
-)
+_SECOND_OF: Final = bytes(max(0, TIME_WAIT_SECONDS - left) for left in range(256))
 _MOMENT_OF_STATE: Final = bytes(
     0 if number == State.TIME_WAIT else NOT_TIMED | number & 0x7F for number in range(256)
 )
 _SAMPLE: Final = 8_192
-_ALL_BITS: Final = b"\x00\xff" + bytes(254)
-_USABLE, _LISTENING, _FIXED = 1, 2, 4
-_FIRST_NUMBER: Final = 8
-_NUMBERED: Final = 31
-_HAS_BIT: Final = {
-    bit: bytes(1 if number & bit else 0 for number in range(256))
-    for bit in (_USABLE, _LISTENING, _FIXED)
-}
+_NOT_USABLE: Final = bytes(0 if kind == USABLE else kind for kind in range(256))
+_FEW_ADDRESSES: Final = 64
 
 
 class Flows:
@@ -76,59 +74,82 @@ class Flows:
     @cached_property
     def _moments(self) -> bytes:
         """For each row the second in which its TIME_WAIT began, or NOT_TIMED + its state."""
-        # Only the low half of expires is looked up: a TIME_WAIT has at most 60,000 ms left, and the
-        # other states, whose keepalive timers run for hours, are masked out.
-        seconds = looked_up(_SECOND_OF, low_halves(self.table.expires))
-        timed = both(seconds, self.time_wait.translate(_ALL_BITS))
+        # Of expires only the low half counts: a TIME_WAIT has at most 60,000 ms left, and the other
+        # states, whose keepalive timers run for hours, are masked out.
+        seconds = whole_seconds(self.table.expires).translate(_SECOND_OF)
+        timed = kept(seconds, self.time_wait)
         others = self.table.state.tobytes().translate(_MOMENT_OF_STATE)
         return either(timed, others)
 
     @cached_property
+    def _kinds(self) -> PortKinds:
+        return PortKinds(self.budget, self._ports)
+
+    @cached_property
+    def _kind_of_row(self) -> bytes:
+        return self._kinds.of(self.table.sport)
+
+    @cached_property
+    def _groups(self) -> dict[int, Counter[int]]:
+        """The moments of the rows in each group, so that every row is counted once.
+
+        A group is a frequent destination, or else the kind of the local port.
+        """
+        # The rows of a destination have the one kind USABLE, which nobody asks for.
+        groups = either(self._kind_of_row.translate(_NOT_USABLE), self._client_rows.places)
+        found: dict[int, Counter[int]] = defaultdict(Counter)
+        for cell, count in Counter(paired(groups, self._moments)).items():
+            found[cell >> 8][cell & 0xFF] = count
+        return found
+
+    @cached_property
     def closes(self) -> History:
         """When every TIME_WAIT of the namespace began."""
-        return history_of({n: self._moments.count(n) for n in range(_DYING + 1)})
-
-    @cached_property
-    def _port_kinds(self) -> bytes:
-        """For each row what its local port is, by one look-up.
-
-        Bits _USABLE, _LISTENING and _FIXED, and above them the number of the listening port, 0 for
-        those beyond the first _NUMBERED.
-        """
-        budget = self.budget
-        kinds = bytearray(budget.usable_mask)
-        kinds[1 : budget.low] = bytes([_FIXED]) * (budget.low - 1)
-        kinds[budget.high + 1 :] = bytes([_FIXED]) * (0xFFFF - budget.high)
-        for port in self._ports:
-            kinds[port] |= _LISTENING | self._port_numbers.get(port, 0)
-        return looked_up(bytes(kinds), self.table.sport)
-
-    @cached_property
-    def _port_numbers(self) -> dict[int, int]:
-        numbered = sorted(self._ports)[:_NUMBERED]
-        return {port: number * _FIRST_NUMBER for number, port in enumerate(numbered, start=1)}
+        groups = list(self._groups.values())
+        seconds = range(_DYING + 1)
+        return history_of({s: sum([moments.get(s, 0) for moments in groups]) for s in seconds})
 
     @property
     def fixed_ports(self) -> bytes:
         """The mask of rows whose local port is outside of ip_local_port_range."""
-        return self._port_kinds.translate(_HAS_BIT[_FIXED])
+        return self._kind_of_row.translate(self._kinds.having(FIXED))
 
     @cached_property
     def _listening(self) -> bytes:
-        return self._port_kinds.translate(_HAS_BIT[_LISTENING])
+        return self._kind_of_row.translate(self._kinds.having(LISTENING))
 
     @cached_property
     def _unconnected(self) -> bytes:
         return self.table.mask(State.LISTEN, State.CLOSE)
 
     @cached_property
-    def _at_listening_ports(self) -> Counter[int]:
-        """Connected rows on a listening port by (local address, port, moment), as one number.
+    def _local_addresses(self) -> list[int]:
+        """The distinct local addresses, without the wildcards, which no connection has."""
+        # The low 32 bits of an address number tell it whole: those of IPv6 are counted from 0 up,
+        # and no connected socket has an IPv4 address that low.
+        ipv6 = self.table.addresses.ipv6_count
+        words = sorted(distinct_low_words(self.table.src))
+        addresses = [word | 1 << 32 if word < ipv6 else word for word in words]
+        wildcards = (0, self.table.addresses.of_bytes(bytes(16)))
+        return [address for address in addresses if address not in wildcards]
 
-        The low 32 bits of an address number tell it whole: those of IPv6 are counted from 0 up,
-        and no connected socket has an IPv4 address that low.
-        """
-        mask = without(self._listening, self._unconnected)
+    @cached_property
+    def _sole_listeners(self) -> dict[int, Listener]:
+        """For kinds of port whose connections are all one listener's: that listener."""
+        addresses, found = self._local_addresses, {}
+        for port, kind in self._kinds.number.items():
+            first = self.find_listener(addresses[0], port) if addresses else None
+            if first is None or len(addresses) > _FEW_ADDRESSES:
+                continue
+            if all(self.find_listener(address, port) == first for address in addresses):
+                found[kind] = first
+        return found
+
+    @cached_property
+    def _at_shared_ports(self) -> Counter[int]:
+        """Connected rows on ports with several listeners by (local address, port, moment)."""
+        shared = without(self._listening, self._kind_of_row.translate(only(self._sole_listeners)))
+        mask = without(shared, self._unconnected)
         if 1 not in mask:
             return Counter()
         table = self.table
@@ -137,10 +158,10 @@ class Flows:
 
     @cached_property
     def _listener_of(self) -> dict[int, Listener | None]:
-        """The listener of each local endpoint (address << 16 | port) on a listening port."""
+        """The listener of each local endpoint (address << 16 | port) on such a port."""
         ipv6 = self.table.addresses.ipv6_count
         found = {}
-        for endpoint in {key >> 16 for key in self._at_listening_ports}:
+        for endpoint in {key >> 16 for key in self._at_shared_ports}:
             low = endpoint >> 16
             address = low | 1 << 32 if low < ipv6 else low
             found[endpoint] = self.find_listener(address, endpoint & 0xFFFF)
@@ -154,7 +175,8 @@ class Flows:
         # Some row has the port of a listener but an address that the listener does not take: an
         # outgoing connection that happens to use the same number.
         own = {endpoint for endpoint, listener in self._listener_of.items() if listener}
-        return either(self._of(own), both(self._listening, self._unconnected))
+        sole = self._kind_of_row.translate(only(self._sole_listeners))
+        return either(either(self._of(own), sole), both(self._listening, self._unconnected))
 
     def _of(self, endpoints: set[int]) -> bytes:
         """Return the mask of connected rows at these local endpoints."""
@@ -169,7 +191,7 @@ class Flows:
 
         An MPTCP connection is left out: its subflows are rows of their own and hold the ports.
         """
-        client = without(self._port_kinds.translate(_HAS_BIT[_USABLE]), self.server_side)
+        client = without(self._kind_of_row.translate(self._kinds.having(USABLE)), self.server_side)
         if not self.table.mptcp:
             return client
         mask = bytearray(client)
@@ -178,12 +200,18 @@ class Flows:
         return bytes(mask)
 
     @cached_property
-    def _clients(self) -> Connections:
-        return Connections(self.table, self.client_side, self._moments, self.budget.ports)
+    def _client_rows(self) -> ClientRows:
+        return ClientRows(self.table, self.client_side, self._local_addresses)
 
-    def client_endpoints(self) -> set[Endpoint]:
-        """Return the distinct local (address number, port) of the connections made by this host."""
-        return self._clients.endpoints()
+    @cached_property
+    def _clients(self) -> Connections:
+        rows = self._client_rows
+        frequent = {key: self._groups[n] for n, key in enumerate(rows.frequent, FIRST_PLACE)}
+        return Connections(rows, frequent, rows.others(self._moments), self.budget)
+
+    def client_ports(self) -> dict[int, set[int]]:
+        """Return the distinct local ports of the connections made from each local address."""
+        return self._clients.local_ports()
 
     def remote_ends_of_left_overs(self, clients_from: int, surely: int) -> dict[int, set[int]]:
         """Return the remote ports from `clients_from` on of local ports that no listener has.
@@ -245,11 +273,14 @@ class Flows:
     def servers(self) -> list[Server]:
         """The listeners with sockets that this host closed first, the largest first."""
         moments: dict[Endpoint, Counter[int]] = {}
-        for key, count in self._at_listening_ports.items():
-            listener = self._listener_of[key >> 16]
-            if listener is not None:
-                endpoint = (listener.address, listener.port)
-                moments.setdefault(endpoint, Counter())[key & 0xFF] += count
+        for kind, listener in self._sole_listeners.items():
+            moments.setdefault((listener.address, listener.port), Counter()).update(
+                self._groups[kind]
+            )
+        for key, count in self._at_shared_ports.items():
+            found = self._listener_of[key >> 16]
+            if found is not None:
+                moments.setdefault((found.address, found.port), Counter())[key & 0xFF] += count
         servers = [
             Server(
                 self.listeners[endpoint],
@@ -259,33 +290,35 @@ class Flows:
             )
             for endpoint, counts in moments.items()
         ]
-        found = [server for server in servers if server.sockets]
-        return sorted(found, key=lambda s: (-s.sockets, s.listener.port, s.listener.address))
+        closing = [server for server in servers if server.sockets]
+        return sorted(closing, key=lambda s: (-s.sockets, s.listener.port, s.listener.address))
 
     def clients_of(self, listener: Listener, most: int = 3) -> list[tuple[int, int]]:
         """Return (remote address, sockets) of a listener's closed connections, busiest first."""
-        closing = self.table.mask(State.TIME_WAIT, State.FIN_WAIT1, State.FIN_WAIT2)
-        mask = both(closing, self.server_side)
-        if any(found is not listener for found in self._listener_of.values()):
-            mask = both(mask, self._at(listener))
-        remote = array("Q", _chosen(self.table.dst, mask))
-        # A busy client is in any sample; counting every client of a busy server would take more
+        table = self.table
+        closing = table.mask(State.TIME_WAIT, State.FIN_WAIT1, State.FIN_WAIT2)
+        mask = both(closing, self._at(listener))
+        # A busy client is in any sample, and counting every client of a busy server would take more
         # memory than all the rest.
-        sample = remote[:: max(1, len(remote) // _SAMPLE)]
-        likely = {address for address, _ in Counter(sample).most_common(4 * most)}
-        return Counter(filter(likely.__contains__, remote)).most_common(most)
+        step = max(1, ones(mask) // _SAMPLE)
+        sample = Counter(compress(table.dst[::step], mask[::step])).most_common(most)
+        if step == 1:
+            return sample
+        addresses = [address for address, _ in sample]
+        words = [address & 0xFFFFFFFF for address in addresses]
+        exact = zip(addresses, counts_of(words, self._remote_planes, mask), strict=True)
+        return sorted(exact, key=lambda found: -found[1])
+
+    @cached_property
+    def _remote_planes(self) -> list[bytes]:
+        return low_planes(self.table.dst)
 
     def _at(self, listener: Listener) -> bytes:
         """Return the mask of connected rows that belong to a listener."""
-        number = self._port_numbers.get(listener.port)
-        own = {key for key, found in self._listener_of.items() if found is listener}
-        others = {key & 0xFFFF for key in self._listener_of if key not in own}
-        if number is None or listener.port in others:
-            return self._of(own)
-        wanted = bytes(
-            1 if kind // _FIRST_NUMBER * _FIRST_NUMBER == number else 0 for kind in range(256)
-        )
-        return without(self._port_kinds.translate(wanted), self._unconnected)
+        kind = self._kinds.number.get(listener.port)
+        if kind is not None and self._sole_listeners.get(kind) == listener:
+            return without(self._kind_of_row.translate(only({kind})), self._unconnected)
+        return self._of({key for key, found in self._listener_of.items() if found is listener})
 
     @cached_property
     def _live(self) -> bytes:

@@ -10,7 +10,9 @@ import socket as _socket
 import struct
 import sys
 from array import array
+from collections import Counter
 from itertools import compress, count
+from operator import itemgetter
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from twdiag.columns import positions
@@ -51,6 +53,12 @@ _FIRST_IPV6: Final = 1 << 32
 _MAPPED_PREFIX: Final = bytes(10) + b"\xff\xff"
 _LINK_LOCAL: Final = 0xFE80
 
+# The low 32 bits of these numbers are class E addresses, which no connected socket has.
+_FIRST_LOOSE: Final = 0x1_F000_0000
+_MOST_TOLD_APART: Final = 65_536
+_MANY_ROWS: Final = 32
+_BUCKETS: Final = 65_521
+
 
 class Socket(NamedTuple):
     """One row, readable.  Addresses are plain text, v4-mapped ones folded to IPv4.
@@ -79,12 +87,17 @@ class Addresses:
 
     Numbers below 2**32 are IPv4 addresses in host order, so that ranges are plain comparisons.
     A link-local address keeps its interface, since it means nothing without it.
+
+    A host can have hundreds of thousands of IPv6 clients, whose numbers would take more memory than
+    their sockets' rows.  So beyond the first 65,536 IPv6 addresses, those of closed connections are
+    loose: each row has a number of its own, until settle() finds the addresses with many rows.
     """
 
     def __init__(self) -> None:
         # A scoped address is its 16 bytes and 4 of its interface.
         self._ids: dict[bytes, int] = {}
         self._raws: list[bytes] = []
+        self._loose = bytearray()
 
     def of_bytes(self, raw: bytes, interface: int = 0) -> int:
         """Return the number of a 4-byte or 16-byte address in network order."""
@@ -105,6 +118,37 @@ class Addresses:
         self._ids.update(zip(new, count(_FIRST_IPV6 + len(self._raws))))
         self._raws.extend(new)
         return map(self._ids.__getitem__, raws)
+
+    def of_closed(self, raws: list[bytes]) -> Iterable[int]:
+        """Return the numbers of 16-byte addresses of closed connections, of many of them loosely.
+
+        As with of_global(), none of the addresses is v4-mapped or link-local.
+        """
+        if len(self._raws) < _MOST_TOLD_APART:
+            return self.of_global(raws)
+        first = _FIRST_LOOSE + len(self._loose) // 16
+        self._loose += b"".join(raws)
+        return map(self._ids.get, raws, count(first))
+
+    def settle(self) -> dict[int, int]:
+        """Number the loose addresses with many rows; return the new numbers of those rows by old.
+
+        An address with many rows makes its bucket large; the others need no number to share.
+        """
+        rows = len(self._loose) // 16
+        if not rows:
+            return {}
+        least = max(_MANY_ROWS, 4 * rows // _BUCKETS)
+        buckets = array("H", map(_BUCKETS.__rmod__, map(hash, self._loose_raws())))
+        large = {bucket for bucket, many in Counter(buckets).items() if many >= least}
+        likely = bytes(map(large.__contains__, buckets))
+        raws = list(compress(self._loose_raws(), likely))
+        many = {raw for raw, times in Counter(raws).items() if times >= least}
+        found = zip(compress(count(_FIRST_LOOSE), likely), raws, strict=False)
+        return {number: self._number(raw) for number, raw in found if raw in many}
+
+    def _loose_raws(self) -> Iterator[bytes]:
+        return map(itemgetter(0), struct.iter_unpack("16s", self._loose))
 
     def _number(self, raw: bytes) -> int:
         number = self._ids.get(raw)
@@ -127,14 +171,15 @@ class Addresses:
 
     @property
     def ipv6_count(self) -> int:
-        """How many IPv6 addresses have a number; the numbers follow each other."""
+        """How many IPv6 addresses have a number; they follow each other, the loose ones apart."""
         return len(self._raws)
 
     def text(self, number: int) -> str:
         """Return the plain text of an address number."""
         if number < _FIRST_IPV6:
             return _socket.inet_ntoa(struct.pack("!I", number))
-        raw = self._raws[number - _FIRST_IPV6]
+        at = 16 * (number - _FIRST_LOOSE)
+        raw = self._raws[number - _FIRST_IPV6] if at < 0 else bytes(self._loose[at : at + 16])
         text = _socket.inet_ntop(_socket.AF_INET6, raw[:16])
         return f"{text}%{int.from_bytes(raw[16:], 'big')}" if len(raw) > 16 else text
 
@@ -279,6 +324,12 @@ class SocketTable:
         self.v6only = {moved[i] for i in self.v6only if i in moved}
         self.mptcp = {moved[i] for i in self.mptcp if i in moved}
 
+    def settle(self) -> None:
+        """Give the loose remote addresses with many rows one number each; see Addresses."""
+        moved = self.addresses.settle()
+        if moved:
+            self.dst = array("Q", map(moved.get, self.dst, self.dst))
+
     def cut(self, length: int) -> None:
         """Keep so many rows and remove the later ones."""
         for name in _COLUMNS:
@@ -292,10 +343,10 @@ class SocketTable:
         setattr(self, name, array(column.typecode, compress(column, keep)))
 
 
-def widen(words: memoryview | array[int]) -> array[int]:
+def widen(words: array[int]) -> array[int]:
     """Return 32-bit words as a 64-bit column without making an object per row."""
     count = len(words)
     raw = bytearray(8 * count)
     with memoryview(raw).cast("I") as halves:
         halves[1 if sys.byteorder == "big" else 0 :: 2] = memoryview(words)
-    return array("Q", bytes(raw))
+    return array("Q", raw)

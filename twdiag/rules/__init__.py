@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from twdiag import __version__
-from twdiag.columns import both
+from twdiag.columns import both, ones
 from twdiag.errors import UsageError
 from twdiag.half_closed import Kind
 from twdiag.limits import nearest
@@ -168,12 +168,12 @@ def _facts(snapshot: Snapshot) -> dict[str, Value]:
     """Return the numbers behind a report that has nothing to complain about."""
     flows = snapshot.flows
     waiting = flows.time_wait
-    by_server = both(waiting, flows.server_side).count(1)
-    by_client = both(waiting, flows.client_side).count(1)
+    by_server = ones(both(waiting, flows.server_side))
+    by_client = ones(both(waiting, flows.client_side))
     busiest = flows.busiest_destination()
     facts: dict[str, Value] = {
         "sockets": len(snapshot.sockets),
-        "time_wait": waiting.count(1),
+        "time_wait": ones(waiting),
         "time_wait_server_closed": by_server,
         "time_wait_client_closed": by_client,
         "time_wait_limit": snapshot.sysctl("net.ipv4.tcp_max_tw_buckets"),

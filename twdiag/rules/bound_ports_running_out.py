@@ -21,7 +21,6 @@ What not to do:
 
 from __future__ import annotations
 
-from collections import defaultdict
 from typing import TYPE_CHECKING
 
 from twdiag.model import (
@@ -50,12 +49,10 @@ MANUAL = __doc__ or ""
 def _ports_by_source(snapshot: Snapshot) -> dict[int, set[int]]:
     """Return the distinct local ports in use on each source address, bound sockets included."""
     table, flows = snapshot.sockets, snapshot.flows
-    ports: dict[int, set[int]] = defaultdict(set)
-    for address, port in flows.client_endpoints():
-        ports[address].add(port)
+    ports = flows.client_ports()
     for row in table.bound:
         if table.sport[row] in flows.budget:
-            ports[table.src[row]].add(table.sport[row])
+            ports.setdefault(table.src[row], set()).add(table.sport[row])
     return ports
 
 

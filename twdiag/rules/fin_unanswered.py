@@ -25,6 +25,7 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from typing import TYPE_CHECKING
 
+from twdiag.columns import ones
 from twdiag.model import (
     AddressSubject,
     Advice,
@@ -79,7 +80,7 @@ def check(snapshot: Snapshot, limits: Limits) -> Iterator[Finding]:
     for peer, rows in by_peer.items():
         # Some connections of a busy peer always vanish; it is only silent if many of them do.
         if len(rows) >= max(limits["fin-unanswered"], alive[peer] / 4):
-            others = snapshot.flows.client_side.count(1) - len(rows)
+            others = ones(snapshot.flows.client_side) - len(rows)
             serious = len(rows) >= _SHARE_WARNING * (len(rows) + others)
             severity = Severity.WARNING if serious else Severity.NOTICE
             yield _silent_peer(snapshot, peer, rows, severity)

@@ -5,9 +5,9 @@ from __future__ import annotations
 import errno
 import os
 import socket
-from itertools import compress
 from typing import TYPE_CHECKING, Final
 
+from twdiag.columns import positions
 from twdiag.errors import SourceError, SourceRefused
 from twdiag.model import Gap
 from twdiag.sources import inet_diag
@@ -45,6 +45,7 @@ def read_netlink() -> Seen:
         table = seen.table
         if _mptcp_sockets():
             _add_mptcp(channel, seen)
+        table.settle()
         table.drop(_repeated(table))
         if _needs_ages(table):
             _read_ages(channel, seen)
@@ -234,13 +235,15 @@ def _repeated(table: SocketTable) -> set[int]:
     A dump resumes at (bucket, index in bucket), so rows can repeat while the table changes.  Only
     full sockets are checked: there are few, and a repeated TIME_WAIT is one in 264,000.
     """
+    rows = list(positions(table.timer.tobytes().translate(_IS_FULL)))
+    if len({table.cookie[row] for row in rows}) == len(rows):
+        return set()
     seen: set[int] = set()
     repeated: set[int] = set()
-    full = table.timer.tobytes().translate(_IS_FULL)
-    for index in compress(range(len(table)), full):
-        cookie = table.cookie[index]
-        if cookie in seen and index not in table.mptcp:
-            repeated.add(index)
+    for row in rows:
+        cookie = table.cookie[row]
+        if cookie in seen and row not in table.mptcp:
+            repeated.add(row)
         seen.add(cookie)
     return repeated
 
