@@ -18,12 +18,13 @@ from twdiag.columns import (
     either,
     kept,
     looked_up,
-    low_planes,
     low_words,
+    marked,
     ones,
     packed,
     paired,
     places_of,
+    planes_of,
     positions,
     whole_seconds,
     without,
@@ -127,7 +128,7 @@ def test_values_are_counted_by_their_bytes(
     column = array("Q", (high | word for word, high, _ in rows))
     mask = bytes(bit for _, _, bit in rows)
     naive = Counter(word for word, _, bit in rows if bit)
-    assert counts_of(wanted, low_planes(column), mask) == [naive[word] for word in wanted]
+    assert counts_of(wanted, planes_of(column, 4), mask) == [naive[word] for word in wanted]
 
 
 @given(
@@ -140,9 +141,15 @@ def test_each_row_gets_the_place_of_its_value(
 ) -> None:
     column = array("Q", (high | word for word, high in rows))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(columns, "_FEW_VALUES", few)
+        patch.setattr(columns, "FEW_VALUES", few)
         places = places_of(values, column)
     assert list(places) == [values.index(word) if word in values else 0 for word, _ in rows]
+
+
+@given(st.lists(ALIKE | WORDS, min_size=1), st.lists(ALIKE, unique=True, max_size=9))
+def test_rows_are_marked_with_the_place_of_their_value(rows: list[int], wanted: list[int]) -> None:
+    marks = marked(wanted, planes_of(array("I", rows)), 100)
+    assert list(marks) == [100 + wanted.index(row) if row in wanted else 0 for row in rows]
 
 
 @given(st.lists(st.tuples(WORDS, PORTS, PORTS), min_size=1))

@@ -233,12 +233,13 @@ def test_destinations_are_those_of_a_naive_count(world: World, least: int, delay
 
 
 @MANY
-@given(worlds(), st.integers(0, 3))
-def test_destinations_are_the_same_however_many_are_counted_at_once(
-    world: World, at_once: int
+@given(worlds(), st.integers(0, 3), st.sampled_from([0, 8]))
+def test_destinations_are_the_same_however_they_are_counted(
+    world: World, at_once: int, few: int
 ) -> None:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(client_rows_module, "_MOST_FREQUENT", at_once)
+        patch.setattr(client_rows_module, "FEW_VALUES", few)
         flows = world.flows
         found, closes = flows.destinations(0), flows.closes
     assert found == world.flows.destinations(0)

@@ -12,7 +12,7 @@ import sys
 import tracemalloc
 from array import array
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import repeat
 from typing import TYPE_CHECKING, Any, Final
 
@@ -73,6 +73,7 @@ MOST_MEGABYTES: Final = 40
 class Shape:
     """What the rows look like: who closed, which family, how many remote addresses (None: all).
 
+    Of family "both" every other row is IPv6, as on hosts with clients of either.
     `ports` is how many ports the connecting ends take in turn: with few, each has been used so
     often that a rule could take it for a service's.
     """
@@ -89,7 +90,7 @@ class Shape:
 SHAPES: Final = [
     Shape(role, family, remotes)
     for role in ("server", "client", "mixed")
-    for family in ("ipv4", "mapped", "ipv6")
+    for family in ("ipv4", "mapped", "ipv6", "both")
     for remotes in (1, 41, None)
 ]
 
@@ -123,7 +124,23 @@ def encode(
     numbers: Iterable[int],
 ) -> bytes:
     """Return one datagram; address 0 is the wildcard, n is the n-th of 2**24 hosts."""
-    numbers = list(numbers)
+    columns = [list(column) for column in (src, sport, dst, dport, numbers)]
+    if shape.family != "both":
+        return _encode(shape, state, *columns)
+    ipv4, ipv6 = (_encode(replace(shape, family=f), state, *columns) for f in ("ipv4", "ipv6"))
+    rows = [(ipv6, ipv4)[row % 2][row * ROW.size :][: ROW.size] for row in range(len(columns[0]))]
+    return b"".join(rows)
+
+
+def _encode(
+    shape: Shape,
+    state: State,
+    src: list[int],
+    sport: list[int],
+    dst: list[int],
+    dport: list[int],
+    numbers: list[int],
+) -> bytes:
     family = AF_INET if shape.family == "ipv4" else AF_INET6
     timer = TIMER_TIME_WAIT if state == State.TIME_WAIT else 0
     head = (ROW.size, SOCK_DIAG_BY_FAMILY, 2, 1, 0, family, state, timer, 0)
@@ -131,7 +148,7 @@ def encode(
     halves, words = memoryview(raw).cast("H"), memoryview(raw).cast("I")
     halves[SPORT :: 2 * WORDS] = in_network_order("H", sport)
     halves[DPORT :: 2 * WORDS] = in_network_order("H", dport)
-    for word, addresses in ((SRC, list(src)), (DST, list(dst))):
+    for word, addresses in ((SRC, src), (DST, dst)):
         if not any(addresses):
             continue
         last = word if shape.family == "ipv4" else word + 3

@@ -7,7 +7,19 @@ from functools import cached_property
 from itertools import compress, repeat
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from twdiag.columns import chosen, kept, low_words, ones, packed, paired, places_of, without
+from twdiag.columns import (
+    FEW_VALUES,
+    chosen,
+    kept,
+    low_words,
+    marked,
+    ones,
+    packed,
+    paired,
+    places_of,
+    planes_of,
+    without,
+)
 
 if TYPE_CHECKING:
     from array import array
@@ -93,8 +105,16 @@ class ClientRows:
         """For each row of the table FIRST_PLACE + the place of its frequent destination, else 0."""
         if not self.frequent:
             return bytes(len(self.mask))
+        if len(self.frequent) <= FEW_VALUES:
+            return kept(marked(self.frequent, self._key_planes(), FIRST_PLACE), self.mask)
         number = {key: place for place, key in enumerate(self.frequent, start=FIRST_PLACE)}
         return kept(bytes(map(number.get, self._keys, repeat(0))), self.mask)
+
+    def _key_planes(self) -> list[bytes]:
+        """Return the bytes of the keys, which need not be made for that."""
+        table, places = self.table, self.source_places(self.table.src)
+        source = [bytes(len(table))] * 2 if places is None else planes_of(places)
+        return [*planes_of(table.dport), *source, *planes_of(table.dst, 4)]
 
     def others(self, moments: bytes) -> Rows:
         """Return the rows of all other destinations; `moments` are those of the whole table."""

@@ -20,8 +20,9 @@ _LITTLE: Final = sys.byteorder == "little"
 _FEW: Final = 1_000
 _PIECE: Final = 16_384
 _ALL_BITS: Final = b"\x00\xff" + bytes(254)
-_FEW_VALUES: Final = 8
 _FEW_PAGES: Final = 10
+FEW_VALUES: Final = 8
+"""So many values are faster found by comparing bytes than by looking up each row."""
 
 
 def _round_up_by_high_byte() -> tuple[bytes, bytes]:
@@ -175,16 +176,37 @@ def _pieces(column: array[int]) -> Iterator[array[int]]:
         yield column[start : start + _PIECE]
 
 
-def low_planes(column: array[int]) -> list[bytes]:
-    """Return the low four bytes of a 64-bit column, a column for each, in the order of memory."""
-    raw = column.tobytes()
-    return [raw[place if _LITTLE else 4 + place :: 8] for place in range(4)]
+def planes_of(column: array[int], most: int = 8) -> list[bytes]:
+    """Return the bytes of each entry of a column, at most so many, the lowest first.
+
+    Comparing entries byte by byte makes no object of any of them: a nanosecond a row and byte.
+    """
+    raw, size = column.tobytes(), column.itemsize
+    return [raw[n if _LITTLE else size - 1 - n :: size] for n in range(min(size, most))]
 
 
-def counts_of(values: Iterable[int], planes: list[bytes], mask: bytes) -> list[int]:
-    """Return how often each value of 32 bits occurs in the rows of a mask of a column's planes."""
+def counts_of(values: Iterable[int], planes: Sequence[bytes], mask: bytes) -> list[int]:
+    """Return how often each value occurs in the rows of a mask, given the planes of a column."""
     rows = int.from_bytes(mask, "little")
     return [(_rows_with(value, planes) & rows).bit_count() for value in values]
+
+
+def marked(values: Sequence[int], planes: Sequence[bytes], first: int) -> bytes:
+    """Return one byte a row: `first` + the place of its value among distinct ones, else 0."""
+    number = 0
+    for place, value in enumerate(values, start=first):
+        number |= _rows_with(value, planes) * place
+    return number.to_bytes(len(planes[0]), "little")
+
+
+def _rows_with(value: int, planes: Sequence[bytes]) -> int:
+    """Return a mask as a number: a byte for each row, 1 where all bytes are those of a value."""
+    found = -1
+    for plane, byte in zip(planes, value.to_bytes(len(planes), "little"), strict=True):
+        same = bytearray(256)
+        same[byte] = 1
+        found &= int.from_bytes(plane.translate(same), "little")
+    return found
 
 
 def places_of(values: Sequence[int], column: array[int]) -> array[int]:
@@ -192,27 +214,10 @@ def places_of(values: Sequence[int], column: array[int]) -> array[int]:
 
     Entries that are none of them get place 0; values beyond the first 65,535 share the last place.
     """
-    if len(values) <= _FEW_VALUES:
-        # Each value costs 5 ns a row, a look-up 60.
-        planes, number = low_planes(column) if len(values) > 1 else [], 0
-        for place, value in enumerate(values[1:], start=1):
-            number |= _rows_with(value, planes) * place
-        return paired(bytes(len(column)), number.to_bytes(len(column), "little"))
+    if len(values) <= FEW_VALUES:
+        return paired(bytes(len(column)), marked(values[1:], planes_of(column, 4), 1))
     place_of = {value: min(place, 0xFFFF) for place, value in enumerate(values)}
     return array("H", map(place_of.get, low_words(column), repeat(0)))
-
-
-def _rows_with(value: int, planes: list[bytes]) -> int:
-    """Return a mask as a number: a byte for each row, 1 where all four bytes are those of a value.
-
-    Byte by byte, since looking at a whole entry would make an object of it.
-    """
-    found = -1
-    for plane, byte in zip(planes, value.to_bytes(4, sys.byteorder), strict=True):
-        same = bytearray(256)
-        same[byte] = 1
-        found &= int.from_bytes(plane.translate(same), "little")
-    return found
 
 
 def packed(word: array[int] | None, high: array[int] | None, low: array[int] | None) -> array[int]:

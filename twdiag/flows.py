@@ -21,11 +21,11 @@ from twdiag.columns import (
     either,
     kept,
     looked_up,
-    low_planes,
     low_words,
     ones,
     packed,
     paired,
+    planes_of,
     positions,
     whole_seconds,
     without,
@@ -311,7 +311,7 @@ class Flows:
 
     @cached_property
     def _remote_planes(self) -> list[bytes]:
-        return low_planes(self.table.dst)
+        return planes_of(self.table.dst, 4)
 
     def _at(self, listener: Listener) -> bytes:
         """Return the mask of connected rows that belong to a listener."""
