@@ -185,6 +185,12 @@ def planes_of(column: array[int], most: int = 8) -> list[bytes]:
     return [raw[n if _LITTLE else size - 1 - n :: size] for n in range(min(size, most))]
 
 
+def plane_of(column: array[int], number: int) -> bytes:
+    """Return one byte of each entry of a column; number 0 is the lowest."""
+    size = column.itemsize
+    return column.tobytes()[number if _LITTLE else size - 1 - number :: size]
+
+
 def counts_of(values: Iterable[int], planes: Sequence[bytes], mask: bytes) -> list[int]:
     """Return how often each value occurs in the rows of a mask, given the planes of a column."""
     rows = int.from_bytes(mask, "little")

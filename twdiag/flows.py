@@ -16,6 +16,7 @@ from twdiag.budget import PortBudget
 from twdiag.client_rows import FIRST_PLACE, ClientRows
 from twdiag.columns import (
     both,
+    chosen,
     counts_of,
     distinct_low_words,
     either,
@@ -25,6 +26,7 @@ from twdiag.columns import (
     ones,
     packed,
     paired,
+    plane_of,
     planes_of,
     positions,
     whole_seconds,
@@ -83,11 +85,15 @@ class Flows:
 
     @cached_property
     def _kinds(self) -> PortKinds:
-        return PortKinds(self.budget, self._ports)
+        # The busiest ports first, as far as a sample shows, since not all may get a number.
+        ports = self.table.sport[:: len(self.table) // _SAMPLE | 1]
+        seen = Counter(filter(self._ports.__contains__, ports))
+        return PortKinds(self.budget, sorted(self._ports, key=lambda port: (-seen[port], port)))
 
     @cached_property
     def _kind_of_row(self) -> bytes:
-        return self._kinds.of(self.table.sport)
+        # An IPv6 address has a number from 2**32 up, see Addresses.
+        return self._kinds.of(self.table.sport, plane_of(self.table.src, 4))
 
     @cached_property
     def _groups(self) -> dict[int, Counter[int]]:
@@ -136,25 +142,38 @@ class Flows:
     @cached_property
     def _sole_listeners(self) -> dict[int, Listener]:
         """For kinds of port whose connections are all one listener's: that listener."""
-        addresses, found = self._local_addresses, {}
-        for port, kind in self._kinds.number.items():
-            first = self.find_listener(addresses[0], port) if addresses else None
-            if first is None or len(addresses) > _FEW_ADDRESSES:
-                continue
-            if all(self.find_listener(address, port) == first for address in addresses):
-                found[kind] = first
+        if len(self._local_addresses) > _FEW_ADDRESSES:
+            return {}
+        found = {}
+        for family in (0, 1):
+            addresses = [address for address in self._local_addresses if address >> 32 == family]
+            for port, kind in self._kinds.number.items():
+                listeners = {self.find_listener(address, port) for address in addresses}
+                if len(listeners) == 1 or (len(listeners) == 2 and None in listeners):
+                    listener = next(filter(None, listeners), None)
+                    if listener and (len(listeners) == 1 or self._has_all(listener, kind + family)):
+                        found[kind + family] = listener
         return found
+
+    def _has_all(self, listener: Listener, kind: int) -> bool:
+        """Return whether all connected rows of a kind have the address of a listener."""
+        rows = without(self._kind_of_row.translate(only({kind})), self._unconnected)
+        address = listener.address & 0xFFFFFFFF
+        return counts_of([address], planes_of(self.table.src, 4), rows) == [ones(rows)]
 
     @cached_property
     def _at_shared_ports(self) -> Counter[int]:
         """Connected rows on ports with several listeners by (local address, port, moment)."""
         shared = without(self._listening, self._kind_of_row.translate(only(self._sole_listeners)))
-        mask = without(shared, self._unconnected)
-        if 1 not in mask:
+        rows = without(shared, self._unconnected)
+        if 1 not in rows:
             return Counter()
-        table = self.table
-        moments = paired(bytes(len(table)), self._moments)
-        return Counter(_chosen(packed(low_words(table.src), table.sport, moments), mask))
+        columns = [self.table.src, self.table.sport, paired(bytes(len(rows)), self._moments)]
+        few = 8 * ones(rows) < len(rows)
+        if few:  # then picking them is cheaper than packing whole columns
+            columns = [chosen(column, rows) for column in columns]
+        keys = packed(low_words(columns[0]), columns[1], columns[2])
+        return Counter(keys if few else chosen(keys, rows))
 
     @cached_property
     def _listener_of(self) -> dict[int, Listener | None]:
@@ -315,10 +334,10 @@ class Flows:
 
     def _at(self, listener: Listener) -> bytes:
         """Return the mask of connected rows that belong to a listener."""
-        kind = self._kinds.number.get(listener.port)
-        if kind is not None and self._sole_listeners.get(kind) == listener:
-            return without(self._kind_of_row.translate(only({kind})), self._unconnected)
-        return self._of({key for key, found in self._listener_of.items() if found is listener})
+        kinds = {kind for kind, found in self._sole_listeners.items() if found == listener}
+        rows = without(self._kind_of_row.translate(only(kinds)), self._unconnected)
+        shared = {key for key, found in self._listener_of.items() if found == listener}
+        return either(rows, self._of(shared)) if shared else rows
 
     @cached_property
     def _live(self) -> bytes:
