@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from twdiag.errors import UsageError
-from twdiag.half_closed import Kind, close_waits
+from twdiag.half_closed import Kind
 from twdiag.limits import nearest
 from twdiag.port_use import WORTH_A_LOOK, uses
 from twdiag.tcp import State
@@ -137,7 +137,7 @@ def _new_close_waits(sample: Sample) -> float | None:
 
 def held_inodes(snapshot: Snapshot) -> Iterator[int]:
     """Yield the inodes of the CLOSE_WAITs that a process holds."""
-    return _held(snapshot, close_waits(snapshot))
+    return _held(snapshot, snapshot.close_waits)
 
 
 def _held(snapshot: Snapshot, sockets: Iterable[Waiting]) -> Iterator[int]:
@@ -275,7 +275,7 @@ def measure(snapshot: Snapshot) -> Values:
     """Return the value of every metric."""
     if "sockets" in snapshot.missing:
         return dict.fromkeys(_BY_NAME)
-    sample = Sample(snapshot, snapshot.sockets.count_states(), tuple(close_waits(snapshot)))
+    sample = Sample(snapshot, snapshot.sockets.count_states(), tuple(snapshot.close_waits))
     return {metric.name: metric.read(sample) for metric in METRICS}
 
 

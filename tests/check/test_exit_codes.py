@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import subprocess
@@ -13,6 +14,7 @@ import pytest
 
 from twdiag import __version__, lab, sources
 from twdiag.errors import SourceRefused
+from twdiag.sources import owners
 
 from .conftest import NOBODY, SOURCE, process, twdiag
 
@@ -22,6 +24,7 @@ if TYPE_CHECKING:
 
     from twdiag.lab import Stage
 
+    from ..conftest import Played
     from .conftest import Said
 
 
@@ -189,6 +192,23 @@ def test_a_collector_that_hangs_ends_in_unknown(
     assert json.loads(state.read_text())["status"] == "UNKNOWN"
     said = check("--timeout", "0.3", "--format", "prometheus")
     assert 'twdiag_source_up{source="auto"} 0' in said.out
+
+
+def test_a_verdict_does_not_wait_for_the_names_of_all_owners(
+    monkeypatch: pytest.MonkeyPatch, played: dict[str, Played], check: Callable[..., Said]
+) -> None:
+    snapshot = dataclasses.replace(played["close-wait-leak"].snapshot, owners={})
+    monkeypatch.setattr(sources, "collect", lambda source: snapshot)
+
+    def slow(pid: int, links: object) -> tuple[set[int], int]:
+        time.sleep(0.2)
+        return set(), 0
+
+    monkeypatch.setattr(owners, "_held", slow)
+    monkeypatch.setattr(owners, "_groups", lambda *_: [range(1, 100)])
+    said = check("--timeout", "1.5", "--warn-on", "notice", "-v")
+    assert said.code == 1
+    assert "were not found within 0." in said.out
 
 
 def test_a_settings_file_that_hangs_ends_in_unknown(

@@ -291,7 +291,7 @@ def test_fd_ratio_looks_for_owners_only_on_request(
     snapshot = dataclasses.replace(played["close-wait-young"].snapshot, owners={}, tcp_info={})
     monkeypatch.setattr(sources, "collect", lambda source: snapshot)
     monkeypatch.setattr(
-        sources, "add_owners", lambda snapshot, inodes: asked.extend(inodes) or snapshot
+        sources, "add_owners", lambda snapshot, inodes, _: asked.extend(inodes) or snapshot
     )
     said = check("--limit", "close-wait-notice=6")
     assert (said.code, asked) == (0, [])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import pwd
 import resource
@@ -15,10 +16,13 @@ import pytest
 from twdiag.lab import kernel
 from twdiag.sources import owners
 from twdiag.sources.owners import describe, read_owners
+from twdiag.sources.proc import read_text
 from twdiag.wording import visible
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterator
+    from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+
+    from twdiag.model import Owner
 
 UNKNOWN_INODE = 0xFFFFFFF0
 NO_PROCESS = 1 << 22  # one above the largest number that Linux gives
@@ -68,6 +72,23 @@ def fork() -> Iterator[Callable[[Callable[[], object]], int]]:
 def only(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
     """Let the search find these processes and no other."""
     return lambda *pids: monkeypatch.setattr(owners, "_likely_first", lambda *_: iter(pids))
+
+
+def test_a_search_that_takes_too_long_ends_and_says_so(
+    listener: socket.socket, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = iter(range(1000))
+    monkeypatch.setattr(owners.time, "monotonic", lambda: float(next(now)))
+    monkeypatch.setattr(owners, "_groups", lambda *_: [list(range(1, 500)), [os.getpid()]])
+    searched: list[int] = []
+    monkeypatch.setattr(owners, "_held", lambda pid, _: searched.append(pid) or (set(), 0))
+    for sought in ([inode(listener)], range(UNKNOWN_INODE, UNKNOWN_INODE + 50)):
+        searched.clear()
+        found, (gap,) = read_owners(sought, seconds=4)
+        assert found == {}
+        assert len(searched) < 5
+        assert gap.why.endswith("not found within 4.0 s")
+        assert gap.partial
 
 
 def test_an_own_socket_is_found(listener: socket.socket) -> None:
@@ -134,7 +155,7 @@ def test_a_process_that_vanishes_before_its_name_is_read_is_no_owner(
     listener: socket.socket, only: Callable[..., None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     only(os.getpid())
-    monkeypatch.setattr(owners, "describe", lambda _pid, _fds: None)
+    monkeypatch.setattr(owners, "describe", lambda *_: None)
     found, gaps = read_owners([inode(listener)])
     assert found == {}
     assert len(gaps) == 1
@@ -287,6 +308,277 @@ def search_order(
     return searched
 
 
+LEAKED: list[socket.socket] = []
+
+
+def leak(count: int) -> None:
+    """Hold so many sockets until this process ends."""
+    LEAKED.extend(socket.socket() for _ in range(count))
+
+
+def quiet() -> None:
+    """Hold many descriptors that are no sockets."""
+    for _ in range(150):
+        os.dup(0)
+
+
+def sockets_of(pid: int) -> set[int]:
+    """Return the inodes of the sockets that a process holds and this one does not."""
+    return _sockets(pid) - _sockets(os.getpid())
+
+
+def _sockets(pid: int) -> set[int]:
+    links = set()
+    for entry in os.scandir(f"/proc/{pid}/fd"):
+        with contextlib.suppress(FileNotFoundError):  # that of the scan itself
+            links.add(os.readlink(entry.path))
+    return {int(link[8:-1]) for link in links if link.startswith("socket:[")}
+
+
+@pytest.fixture
+def listed(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
+    """Let /proc list these processes and no other."""
+    real = os.listdir
+
+    def let(*pids: int) -> None:
+        names = [str(pid) for pid in pids]
+        monkeypatch.setattr(os, "listdir", lambda path: names if path == "/proc" else real(path))
+
+    return let
+
+
+@pytest.fixture
+def read(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Note each descriptor that is read, as its path."""
+    paths: list[str] = []
+    real = os.readlink
+
+    def readlink(path: str, *, dir_fd: int | None = None) -> str:
+        folder = "" if dir_fd is None else real(f"/proc/self/fd/{dir_fd}") + "/"
+        paths.append(folder + path)
+        return real(path, dir_fd=dir_fd)
+
+    monkeypatch.setattr(os, "readlink", readlink)
+    return paths
+
+
+def reads_of(read: list[str], pid: int) -> int:
+    return sum(path.startswith(f"/proc/{pid}/") for path in read)
+
+
+def owner_pids(found: Mapping[int, Sequence[Owner]]) -> set[tuple[int, ...]]:
+    """Return who is named, once for all sockets of the same owners."""
+    return {tuple(owner.pid for owner in named) for named in found.values()}
+
+
+@pytest.mark.parametrize("kernel_counts", [True, False], ids=["Linux 6.2", "before Linux 6.2"])
+def test_the_process_that_leaks_is_found_by_a_glance_at_each(
+    kernel_counts: bool,
+    fork: Callable[..., int],
+    listed: Callable[..., None],
+    read: list[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    others = [fork(quiet) for _ in range(3)]
+    leaking = fork(lambda: leak(50))
+    wanted = sockets_of(leaking)
+    assert len(wanted) == 50
+    if not kernel_counts:
+        monkeypatch.setattr(owners, "_descriptors", lambda _: 0)
+    listed(*others, leaking)
+    read.clear()
+    found, gaps = read_owners(wanted)
+    assert (owner_pids(found), set(found), gaps) == ({(leaking,)}, wanted, [])
+    assert max(reads_of(read, pid) for pid in others) <= 12
+
+
+def test_after_the_process_that_leaks_no_other_is_looked_at(
+    fork: Callable[..., int], listed: Callable[..., None], read: list[str]
+) -> None:
+    leaking, other = sorted(fork(lambda: leak(50)) for _ in range(2))
+    wanted = sockets_of(leaking)
+    listed(leaking, other)
+    read.clear()
+    assert owner_pids(read_owners(wanted)[0]) == {(leaking,)}
+    assert reads_of(read, other) == 0
+
+
+def test_no_glance_is_taken_for_a_few_sockets(
+    fork: Callable[..., int], listed: Callable[..., None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(owners, "_is_hit", lambda *_: pytest.fail("it was"))
+    leaking = fork(lambda: leak(3))
+    listed(leaking)
+    assert owner_pids(read_owners(sockets_of(leaking))[0]) == {(leaking,)}
+
+
+def test_what_no_glance_finds_is_searched_for_everywhere(
+    fork: Callable[..., int], listed: Callable[..., None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(owners, "_is_hit", lambda *_: False)
+    pids = [fork(lambda: leak(15)) for _ in range(3)]
+    listed(*pids)
+    wanted = set().union(*map(sockets_of, pids))
+    found, gaps = read_owners(wanted)
+    assert (owner_pids(found), set(found), gaps) == ({(pid,) for pid in pids}, wanted, [])
+
+
+@pytest.mark.parametrize("closed", ["8", "13"])
+def test_a_glance_gets_over_a_descriptor_that_is_closed(
+    closed: str, fork: Callable[..., int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    leaking = fork(lambda: leak(50))
+    links = {f"socket:[{inode}]" for inode in sockets_of(leaking)}
+    real = os.readlink
+
+    def readlink(path: str) -> str:
+        number = path.rpartition("/")[2]
+        if number == closed:
+            raise FileNotFoundError(path)
+        return real(path) if int(number) > 13 else "/dev/null"
+
+    monkeypatch.setattr(os, "readlink", readlink)
+    assert owners._is_hit(leaking, links)
+
+
+def test_a_glance_ends_where_the_descriptors_do(fork: Callable[..., int], read: list[str]) -> None:
+    pid = fork(quiet)
+    highest = max(int(name) for name in os.listdir(f"/proc/{pid}/fd"))
+    assert not owners._is_hit(pid, ())
+    numbers = [int(path.rpartition("/")[2]) for path in read]
+    assert sum(number > highest for number in numbers) <= 2
+    assert len([number for number in numbers if number % 2]) >= len(numbers) // 2
+
+
+def test_a_process_that_vanishes_after_the_glance_is_passed_over(
+    fork: Callable[..., int], listed: Callable[..., None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    leaking = fork(lambda: leak(50))
+    wanted = sockets_of(leaking)
+    gone = next(pid for pid in range(leaking, 0, -1) if not os.path.exists(f"/proc/{pid}"))
+    looked_at: list[int] = []
+
+    def is_hit(pid: int, _: object) -> bool:
+        looked_at.append(pid)
+        return True
+
+    monkeypatch.setattr(owners, "_is_hit", is_hit)
+    monkeypatch.setattr(owners, "_descriptors", lambda _: 50)
+    listed(gone, NO_PROCESS, leaking)
+    found, gaps = read_owners(wanted)
+    assert looked_at == [gone, leaking]
+    assert (owner_pids(found), gaps) == ({(leaking,)}, [])
+
+
+@pytest.mark.parametrize("error", [PermissionError, ProcessLookupError, FileNotFoundError])
+def test_a_process_that_refuses_the_glance_is_searched_all_the_same(
+    error: type[OSError],
+    fork: Callable[..., int],
+    listed: Callable[..., None],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    leaking = fork(lambda: leak(50))
+    wanted = sockets_of(leaking)
+    real = os.readlink
+
+    def readlink(path: str, *, dir_fd: int | None = None) -> str:
+        if dir_fd is None:
+            raise error(path)
+        return real(path, dir_fd=dir_fd)
+
+    listed(leaking)
+    monkeypatch.setattr(os, "readlink", readlink)
+    found, gaps = read_owners(wanted)
+    assert (owner_pids(found), gaps) == ({(leaking,)}, [])
+
+
+def test_a_process_that_may_not_be_read_is_counted_once_despite_the_glance(
+    fork: Callable[..., int], listed: Callable[..., None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hidden = fork(lambda: leak(50))
+    wanted = sockets_of(hidden)
+
+    def deny(path: str, *_: object, **__: object) -> object:
+        raise PermissionError(13, "Permission denied", path)
+
+    listed(hidden)
+    for call in ("open", "readlink"):
+        monkeypatch.setattr(os, call, deny)
+    found, (gap,) = read_owners(wanted)
+    assert found == {}
+    assert "the owners of 50 sockets are not visible: 1 process may not be read" in gap.why
+
+
+@pytest.mark.parametrize("kernel_counts", [True, False], ids=["Linux 6.2", "before Linux 6.2"])
+def test_the_parent_of_a_worker_that_leaks_keeps_its_listener(
+    kernel_counts: bool,
+    listener: socket.socket,
+    fork: Callable[..., int],
+    listed: Callable[..., None],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    worker = fork(lambda: leak(50))
+    wanted = sockets_of(worker)
+    # This process, too, has as many descriptors as there are sockets sought.
+    counts = {os.getpid(): 60, worker: 100} if kernel_counts else {}
+    monkeypatch.setattr(owners, "_descriptors", lambda pid: counts.get(pid, 0))
+    glance = owners._is_hit
+    monkeypatch.setattr(owners, "_is_hit", lambda pid, links: pid == worker and glance(pid, links))
+    listed(os.getpid(), worker)
+    found, gaps = read_owners({*wanted, inode(listener), UNKNOWN_INODE})
+    assert [gap.what for gap in gaps] == ["owners"]
+    # Each once, although the search went on for what nobody holds.
+    assert [owner.pid for owner in found.pop(inode(listener))] == [os.getpid(), worker]
+    assert owner_pids(found) == {(worker,)}
+
+
+def test_of_processes_that_inherited_a_leak_the_first_is_named(
+    fork: Callable[..., int], listed: Callable[..., None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(owners, "_parent_of", lambda _: None)
+    held = [socket.socket() for _ in range(50)]
+    wanted = [inode(each) for each in held]
+    reading, writing = os.pipe()
+
+    def grandchild() -> None:
+        pid = os.fork()
+        if pid == 0:
+            kernel.die_with_parent(os.getppid(), signal.SIGKILL)
+            os.write(writing, str(os.getpid()).encode())
+            signal.pause()
+
+    child = fork(grandchild)
+    last = int(os.read(reading, 20))
+    os.close(reading)
+    os.close(writing)
+    listed(last, child, os.getpid())
+    found, _ = read_owners(wanted)
+    for each in held:
+        each.close()
+    assert owner_pids(found) == {(min(os.getpid(), child, last),)}
+
+
+def test_the_parent_of_a_process_is_found_behind_any_name(fork: Callable[..., int]) -> None:
+    assert owners._parent_of(fork(lambda: kernel.set_name("a) R 1 1 (b"))) == os.getpid()
+    assert owners._parent_of(NO_PROCESS) is None
+
+
+def test_the_search_of_a_process_ends_with_the_last_socket(
+    fork: Callable[..., int], only: Callable[..., None], read: list[str]
+) -> None:
+    def work() -> None:
+        leak(1)
+        quiet()
+
+    holding = fork(work)
+    wanted = sockets_of(holding)
+    only(holding)
+    read.clear()
+    ((owner,),) = read_owners(wanted)[0].values()
+    assert owner.fds == len(os.listdir(f"/proc/{holding}/fd"))
+    assert reads_of(read, holding) < owner.fds - 140
+
+
 def test_cgroups_are_found_by_the_number_of_their_folder(tmp_path: Path) -> None:
     folders = [tmp_path / "a", tmp_path / "a" / "b", tmp_path / "c"]
     for number, folder in enumerate(folders):
@@ -305,6 +597,23 @@ def test_a_user_without_a_name_is_a_number(monkeypatch: pytest.MonkeyPatch) -> N
         owner = describe(os.getpid())
         assert owner is not None
         assert owner.user == f"uid {os.getuid()}"
+
+
+def test_the_names_of_users_are_read_once_for_each_user(
+    fork: Callable[..., int], only: Callable[..., None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pids = [fork(lambda: leak(1)) for _ in range(3)]
+    read_files: list[str] = []
+
+    def noted(path: str) -> str | None:
+        read_files.append(path)
+        return read_text(path)
+
+    only(*pids)
+    monkeypatch.setattr(owners, "read_text", noted)
+    found, _ = read_owners(set().union(*map(sockets_of, pids)))
+    assert owner_pids(found) == {(pid,) for pid in pids}
+    assert read_files.count("/etc/passwd") == 1
 
 
 @pytest.mark.parametrize(

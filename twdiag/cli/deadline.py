@@ -32,12 +32,14 @@ class Deadline:
     def __init__(self, seconds: float, last_words: str) -> None:
         self.seconds = seconds
         self.doing = "starting"
+        self._ends = time.monotonic() + seconds
         self._last_words = last_words.encode()
         self._over = _thread.allocate_lock()
         self._before: signal._HANDLER = None
 
     def __enter__(self) -> Deadline:
         self._over.acquire()
+        self._ends = time.monotonic() + self.seconds
         self._before = signal.signal(signal.SIGALRM, self._ring)
         signal.setitimer(signal.ITIMER_REAL, self.seconds)
         _thread.start_new_thread(self._watch, ())
@@ -52,6 +54,11 @@ class Deadline:
         self.stop()
         self._over.release()
         signal.signal(signal.SIGALRM, self._before)
+
+    @property
+    def left(self) -> float:
+        """The seconds until the time limit, 0 after it."""
+        return max(0.0, self._ends - time.monotonic())
 
     def stop(self) -> None:
         """Let nothing interrupt what is done from now on, short of the end of the process."""

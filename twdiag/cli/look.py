@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
@@ -55,15 +56,17 @@ def complete(
     question: Question,
     earlier: Snapshot | None = None,
     also: Iterable[int] = (),
+    seconds: float = math.inf,
 ) -> Snapshot:
     """Return a snapshot with its earlier one and with the owners that the rules would name.
 
-    `also` are the inodes whose owners are needed for something else.
+    `also` are the inodes whose owners are needed for something else; the search for owners takes no
+    longer than so many seconds.
     """
     if earlier is not None:
         snapshot = dataclasses.replace(snapshot, earlier=earlier)
     wanted = rules.inodes_wanted(snapshot, question.limits, question.rules)
-    return sources.add_owners(snapshot, wanted.union(also))
+    return sources.add_owners(snapshot, wanted.union(also), seconds)
 
 
 def filtered(report: Report, question: Question) -> Report:

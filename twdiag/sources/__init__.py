@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import time
 from typing import TYPE_CHECKING, Final
@@ -47,8 +48,11 @@ def collect(source: str = "auto") -> Snapshot:
     )
 
 
-def add_owners(snapshot: Snapshot, inodes: Collection[int]) -> Snapshot:
-    """Return the snapshot with the owners of these socket inodes, as far as they can be seen."""
+def add_owners(snapshot: Snapshot, inodes: Collection[int], seconds: float = math.inf) -> Snapshot:
+    """Return the snapshot with the owners of these socket inodes, as far as they can be seen.
+
+    The search gives up after so many seconds and says so.
+    """
     if not inodes:
         return snapshot
     from twdiag.sources.owners import read_owners
@@ -58,7 +62,7 @@ def add_owners(snapshot: Snapshot, inodes: Collection[int]) -> Snapshot:
     full = table.timer.tobytes().translate(_IS_FULL)
     uids = {table.uid[row] for row in positions(full) if table.inode[row] in wanted}
     cgroups = {snapshot.cgroups[inode] for inode in wanted if inode in snapshot.cgroups}
-    return snapshot.with_owners(*read_owners(wanted, cgroups, uids))
+    return snapshot.with_owners(*read_owners(wanted, cgroups, uids, seconds))
 
 
 def _read_sockets(source: str) -> tuple[str, Seen, list[Gap]]:
