@@ -72,6 +72,20 @@ def test_every_row_comes_out_however_the_dump_is_cut(dump: tuple[list[Row], list
 
 
 @MANY
+@given(dumps(), st.sampled_from([1, 2, 3]), st.booleans())
+def test_long_runs_are_decoded_where_they_stand(
+    dump: tuple[list[Row], list[bytes]], long: int, joined: bool
+) -> None:
+    wanted, datagrams = dump
+    if joined:  # as far as they may be: netlink pads what it sends
+        datagrams = [b"".join(raw + bytes(-len(raw) % 4) for raw in datagrams)]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(inet_diag, "_LONG_RUN", long)
+        decoded = fed(*datagrams)
+    assert Counter(seen_in(decoded.table)) == Counter(row.expected() for row in wanted)
+
+
+@MANY
 @given(dumps(), st.booleans())
 def test_bound_and_v6only_rows_are_marked(dump: tuple[list[Row], list[bytes]], info: bool) -> None:
     wanted, datagrams = dump

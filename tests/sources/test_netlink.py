@@ -16,7 +16,7 @@ from twdiag.sources.netlink import read_netlink
 from twdiag.tcp import State
 
 from .fake_kernel import INTERRUPTED, Kernel, Request
-from .wire import INFO, Row, done, error
+from .wire import GETSOCK, INFO, Row, done, error, message
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -179,6 +179,22 @@ def test_a_dump_that_lost_rows_is_taken_again(start: Callable[..., Kernel]) -> N
     assert cookies(seen.table) == [1, 2]
     assert seen.gaps == []
     assert kernel.opened == kernel.closed == 3
+
+
+@pytest.mark.parametrize("end", ["alone", "behind the last rows", "behind a few rows"])
+def test_many_full_datagrams_are_read_to_their_end(end: str, start: Callable[..., Kernel]) -> None:
+    def script(request: Request) -> list[object]:
+        if request.states != ALL:
+            return having(LISTENER)(request)
+        row = message(GETSOCK, TIME_WAIT.body, seq=request.seq)
+        full = row * 360  # about 32 KiB, as the kernel fills them
+        last = {"alone": b"", "behind the last rows": full, "behind a few rows": row * 3}[end]
+        return [*[full] * 30, last + done(seq=request.seq)]
+
+    start(script)
+    counts = read_netlink().table.count_states()
+    rows = {"alone": 0, "behind the last rows": 360, "behind a few rows": 3}[end]
+    assert counts[State.TIME_WAIT] == 30 * 360 + rows
 
 
 def test_later_dumps_that_lose_rows_are_taken_again_too(start: Callable[..., Kernel]) -> None:

@@ -9,15 +9,13 @@ from __future__ import annotations
 import errno
 import os
 import struct
-import sys
 from array import array
-from itertools import compress
-from operator import itemgetter
 from typing import TYPE_CHECKING, Final
 
 from twdiag.columns import positions
 from twdiag.errors import SourceError, SourceRefused
 from twdiag.model import TcpInfo
+from twdiag.sources.row_block import RowBlock, run_length
 from twdiag.table import BOUND, SocketTable, widen
 from twdiag.tcp import State
 
@@ -52,6 +50,8 @@ ALL_STATES: Final = sum(1 << state for state in State) | 1 << 12 | 1 << BOUND
 
 _HEADER: Final = struct.Struct("=IHHII")  # nlmsg_len, type, flags, seq, pid
 _ROW_BYTES: Final = _HEADER.size + 72  # header + struct inet_diag_msg
+_KIND_WORD: Final = 4  # family, state, timer and retrans, a byte each
+_INTERFACE_WORD: Final = 14
 _ERRNO: Final = struct.Struct("=i")
 _ATTR: Final = struct.Struct("=HH")
 # last_data_sent, last_ack_sent, last_data_recv, last_ack_recv: struct tcp_info, uapi/linux/tcp.h
@@ -61,14 +61,13 @@ _IS_LISTEN: Final = bytes(number == State.LISTEN for number in range(256))
 _IS_FAMILY: Final = {
     family: bytes(number == family for number in range(256)) for family in (AF_INET, AF_INET6)
 }
-_FIRST_ITEM: Final = itemgetter(0)
-_LITTLE: Final = sys.byteorder == "little"
+_DONE_HEAD: Final = struct.pack("=IH", _HEADER.size + 4, NLMSG_DONE)
+_LONG_RUN: Final = 256
 _BATCH_BYTES: Final = 1 << 18
-_SHORT_RUN: Final = 8
+_NEARLY_FULL: Final = 31_000  # of 32 KiB, which is what netlink_dump() allocates at most
 _KNOWN_STATES: Final = frozenset(range(1, 14))
 _MAX_ERRNO: Final = 4095  # include/linux/err.h
 _STATE_OF: Final = bytes({12: State.SYN_RECV, BOUND: State.CLOSE}.get(n, n) for n in range(256))
-_MAPPED_WORD: Final = struct.pack("!I", 0xFFFF)
 
 
 def state_bits(*states: State) -> int:
@@ -121,6 +120,16 @@ def encode_request(
     return _HEADER.pack(length, SOCK_DIAG_BY_FAMILY, flags, seq, 0) + body + attributes
 
 
+def may_end(datagram: memoryview) -> bool:
+    """Return whether a datagram may hold the end of a dump.
+
+    The kernel puts it behind the last rows, or alone.  A datagram that is not nearly full is the
+    last one, or nearly so.
+    """
+    done = _HEADER.size + 4
+    return len(datagram) < _NEARLY_FULL or datagram[-done : 6 - done] == _DONE_HEAD
+
+
 def _attribute(kind: int, payload: bytes) -> bytes:
     return _ATTR.pack(_ATTR.size + len(payload), kind) + payload + bytes(-len(payload) % 4)
 
@@ -152,39 +161,39 @@ class Dump:
         self.cgroups: dict[int, int] = {}
         self._batches: dict[int, _Batch] = {}
 
-    def feed(self, datagram: bytes | bytearray | memoryview) -> None:
-        """Decode one datagram.
+    def feed(self, datagrams: bytes | bytearray | memoryview) -> None:
+        """Decode one datagram, or several that follow each other.
 
         Raises SourceRefused where the kernel refuses the dump and SourceError where the bytes make
         no sense; a dump that ends with an errno is an error, never "no sockets".
         """
-        # Slices with a step of bytes and of arrays take 0.6 and 2.2 ns a row; those of a memoryview
-        # take 8.  So the datagram is copied once, which costs next to nothing.
-        data = bytes(datagram)
+        size = len(datagrams)
+        words = array("I")
+        words.frombytes(bytes(datagrams) + bytes(-size % 4) if size % 4 else datagrams)
         position = 0
-        while position < len(data):
-            position += self._message(data, position)
+        while position < size:
+            position += self._message(words, position, size)
         if self.done:
             self._flush()
 
-    def _message(self, data: bytes, position: int) -> int:
+    def _message(self, words: array[int], position: int, size: int) -> int:
         """Decode the message, or the run of equally long rows, at a position; return its bytes."""
-        if len(data) - position < _HEADER.size:
+        if size - position < _HEADER.size:
             raise SourceError(f"a netlink message is cut at byte {position}")
-        length, kind, flags, seq, _ = _HEADER.unpack_from(data, position)
-        if length < _HEADER.size or position + length > len(data):
+        length, kind, flags, seq, _ = _HEADER.unpack_from(words, position)
+        if length < _HEADER.size or position + length > size:
             raise SourceError(f"a netlink message at byte {position} claims {length} bytes")
-        aligned = min((length + 3) & ~3, len(data) - position)
+        aligned = min((length + 3) & ~3, size - position)
         if seq != self.seq:
             return int(aligned)  # a late answer to an earlier request
         if flags & NLM_F_DUMP_INTR:
             self.interrupted = True
         if kind in (SOCK_DIAG_BY_FAMILY, TCPDIAG_GETSOCK):
-            return self._rows(data, position, length)
+            return self._rows(words, position, length, size)
         if kind in (NLMSG_DONE, NLMSG_ERROR):
             if kind == NLMSG_ERROR and length < _HEADER.size + _ERRNO.size:
                 raise SourceError(f"an error message at byte {position} is cut")
-            self._end(data[position + _HEADER.size : position + length])
+            self._end(words.tobytes()[position + _HEADER.size : position + length])
         return int(aligned)
 
     def _end(self, payload: bytes) -> None:
@@ -198,103 +207,104 @@ class Dump:
                 "load the tcp_diag module (modprobe tcp_diag) or use --source proc",
             )
 
-    def _rows(self, data: bytes, position: int, length: int) -> int:
-        """Keep the run of equally long rows at a position; return its bytes.
+    def _rows(self, words: array[int], position: int, length: int, size: int) -> int:
+        """Decode or keep the run of equally long rows at a position; return its bytes.
 
         Decoding has a price per call, not per row, and a mixed host has runs of two or three rows:
-        so rows are kept until there are many of their length.
+        so the rows of short runs are kept until there are many of their length.
         """
         if length < _ROW_BYTES:
             raise SourceError(f"a socket row at byte {position} has only {length} bytes")
+        first, step = position // 4, (length + 3) // 4
         if length % 4:
-            padded = data[position : position + length] + bytes(-length % 4)
-            self._keep(padded, len(padded))
-            return min(len(padded), len(data) - position)
-        run = _run_length(data, position, length) * length
-        self._keep(data[position : position + run], length)
-        return run
+            raw = words.tobytes()[position : position + length]
+            self._keep(raw + bytes(-length % 4), step)
+            return min(4 * step, size - position)
+        count = run_length(words, first, step, (size - position) // length)
+        if count >= _LONG_RUN:
+            self._append(RowBlock(words, first, count, step))
+        else:
+            self._keep(words[first : first + count * step].tobytes(), step)
+        return count * length
 
-    def _keep(self, rows: bytes, length: int) -> None:
-        batch = self._batches.setdefault(length, _Batch())
+    def _keep(self, rows: bytes, step: int) -> None:
+        batch = self._batches.setdefault(step, _Batch())
         batch.runs.append(rows)
         batch.size += len(rows)
         if batch.size >= _BATCH_BYTES:
-            del self._batches[length]
-            self._append(b"".join(batch.runs), length)
+            del self._batches[step]
+            self._append(RowBlock.of(b"".join(batch.runs), step))
 
     def _flush(self) -> None:
         batches, self._batches = self._batches, {}
-        for length, batch in batches.items():
-            self._append(b"".join(batch.runs), length)
+        for step, batch in batches.items():
+            self._append(RowBlock.of(b"".join(batch.runs), step))
 
-    def _append(self, block: bytes, length: int) -> None:
-        """Append the rows of `length` bytes each in a block to the columns, family by family."""
-        families = block[16::length]
+    def _append(self, rows: RowBlock) -> None:
+        """Append a block of rows to the columns, family by family."""
+        families = rows.bytes_of(_KIND_WORD)[0]
         for family in sorted(set(families)):
             if family not in _IS_FAMILY:
                 raise SourceError(f"a socket row has the unknown address family {family}")
             if families.count(family) == len(families):
-                self._append_family(block, length, len(families))
-                continue
-            rows = map(_FIRST_ITEM, struct.iter_unpack(f"{length}s", block))
-            wanted = families.translate(_IS_FAMILY[family])
-            self._append_family(b"".join(compress(rows, wanted)), length, wanted.count(1))
+                self._append_family(rows, family)
+            else:
+                self._append_family(rows.chosen(families.translate(_IS_FAMILY[family])), family)
 
-    def _append_family(self, block: bytes, length: int, count: int) -> None:
-        """Append `count` rows of one family and `length` bytes each to the columns."""
+    def _append_family(self, rows: RowBlock, family: int) -> None:
+        """Append a block of rows of one family to the columns."""
         table = self.table
         first = len(table)
-        states = block[17::length]
+        _, states, timers, retrans = rows.bytes_of(_KIND_WORD)
         if not _KNOWN_STATES.issuperset(states):
             raise SourceError(f"a socket row has the unknown state {max(states)}")
         # A request socket is its own pseudo-state (12, NEW_SYN_RECV) to the kernel only.
         states = states.translate(_STATE_OF)
         table.state.frombytes(states)
-        table.timer.frombytes(block[18::length])
-        table.retrans.frombytes(block[19::length])
-        words, step = array("I", block), length // 4
-        ports = array("H", words[5::step].tobytes())
-        table.sport.extend(_host_order(ports[0::2]))
-        table.dport.extend(_host_order(ports[1::2]))
-        closed = states.count(State.TIME_WAIT) == count
-        self._append_addresses(block[16], words, step, count, closed)
-        table.cookie.extend(_joined(words[15::step], words[16::step]))
-        table.expires.extend(words[17::step])
-        table.recv_q.extend(words[18::step])
-        table.send_q.extend(words[19::step])
-        table.uid.extend(words[20::step])
-        table.inode.extend(words[21::step])
+        table.timer.frombytes(timers)
+        table.retrans.frombytes(retrans)
+        local_ports, remote_ports = rows.ports(5)
+        table.sport.extend(local_ports)
+        table.dport.extend(remote_ports)
+        closed = states.count(State.TIME_WAIT) == rows.size
+        self._append_addresses(rows, family, closed)
+        table.cookie.extend(rows.joined(15))
+        table.expires.extend(rows.column(17))
+        table.recv_q.extend(rows.column(18))
+        table.send_q.extend(rows.column(19))
+        table.uid.extend(rows.column(20))
+        table.inode.extend(rows.column(21))
         if b"\x07" in states:
             table.bound.update(first + i for i, s in enumerate(states) if s == State.CLOSE)
         if self.info or b"\x0a" in states:
-            rows = range(count) if self.info else positions(states.translate(_IS_LISTEN))
-            for row in rows:
-                self._attributes(block, row * length, length, first + row)
+            wanted = range(rows.size) if self.info else positions(states.translate(_IS_LISTEN))
+            for row in wanted:
+                self._attributes(rows, row, first + row)
 
-    def _append_addresses(
-        self, family: int, words: array[int], step: int, count: int, closed: bool
-    ) -> None:
+    def _append_addresses(self, rows: RowBlock, family: int, closed: bool) -> None:
         table, addresses = self.table, self.table.addresses
         for column, word in ((table.src, 6), (table.dst, 10)):
             if family == AF_INET:
-                column.extend(widen(_host_order(words[word::step])))
-            elif _all_mapped(words, word, step, count):
-                column.extend(widen(_host_order(words[word + 3 :: step])))
-            elif _all_alike(words, word, step, count):
-                raw = words[word : word + 4].tobytes()
-                column.extend(array("Q", [addresses.of_bytes(raw, words[14])]) * count)
+                column.extend(widen(rows.host_order(word)))
+            elif rows.all_mapped(word):
+                column.extend(widen(rows.host_order(word + 3)))
+            elif rows.has_alike(word, word + 1, word + 2, word + 3, _INTERFACE_WORD):
+                raw = b"".join(rows.column(word + part)[:1] for part in range(4))
+                number = addresses.of_bytes(raw, rows.column(_INTERFACE_WORD)[0])
+                column.extend(array("Q", [number]) * rows.size)
+            elif not rows.all_global(word):
+                interfaces = rows.column(_INTERFACE_WORD)
+                column.extend(map(addresses.of_bytes, rows.addresses(word), interfaces))
+            elif closed and column is table.dst:
+                column.extend(addresses.of_closed(rows.addresses(word)))
             else:
-                raws = _addresses(words, word, step, count)
-                if not _all_global(words[word::step]):
-                    column.extend(map(addresses.of_bytes, raws, words[14::step]))
-                elif closed and column is table.dst:
-                    column.extend(addresses.of_closed(raws))
-                else:
-                    column.extend(addresses.of_global(raws))
+                column.extend(addresses.of_global(rows.addresses(word)))
 
-    def _attributes(self, block: bytes, at: int, length: int, row: int) -> None:
+    def _attributes(self, rows: RowBlock, number: int, row: int) -> None:
         """Keep what the attributes of a row say: IPV6_V6ONLY, its cgroup, the ages of tcp_info."""
-        for kind, start, end in _walk_attributes(block, at + _ROW_BYTES, at + length):
+        at = 4 * (rows.first + number * rows.step)
+        block = memoryview(rows.words).cast("B")
+        for kind, start, end in _walk_attributes(block, at + _ROW_BYTES, at + 4 * rows.step):
             if kind == _ATTR_SKV6ONLY and end > start:
                 if block[at + 17] == State.LISTEN and block[start]:
                     self.table.v6only.add(row)
@@ -305,87 +315,7 @@ class Dump:
                 self.tcp_info[self.table.cookie[row]] = TcpInfo(sent, data, ack)
 
 
-def _run_length(data: bytes, position: int, length: int) -> int:
-    """Return how many rows of the same length, type, flags and dump follow each other there.
-
-    A dump mixes row lengths (TIME_WAIT 96 bytes, full sockets 124 and more), so a datagram is a few
-    runs.  Short runs are walked; the heads of a long one are compared as one strided copy, and a
-    mismatch is found by bisection.
-    """
-    count = (len(data) - position) // length
-    head = data[position : position + 12]
-    for known in range(1, min(count, _SHORT_RUN)):
-        if not data.startswith(head, position + known * length):
-            return known
-    if count <= _SHORT_RUN:
-        return count
-    words = array("I", data[position : position + count * length])
-    step = length // 4
-    heads = [words[at::step].tobytes() for at in range(3)]
-
-    def alike(rows: int) -> bool:
-        return all(column.startswith(column[:4] * rows) for column in heads)
-
-    if alike(count):
-        return count
-    known, unknown = 1, count
-    while unknown - known > 1:
-        middle = (known + unknown) // 2
-        if alike(middle):
-            known = middle
-        else:
-            unknown = middle
-    return known
-
-
-def _host_order(column: array[int]) -> array[int]:
-    if _LITTLE:
-        column.byteswap()
-    return column
-
-
-def _joined(low: array[int], high: array[int]) -> array[int]:
-    """Return the 64-bit values of two columns of words."""
-    raw = bytearray(8 * len(low))
-    with memoryview(raw).cast("I") as halves:
-        halves[0 if _LITTLE else 1 :: 2] = memoryview(low)
-        halves[1 if _LITTLE else 0 :: 2] = memoryview(high)
-    return array("Q", raw)
-
-
-def _all_mapped(words: array[int], word: int, step: int, count: int) -> bool:
-    zeros = bytes(4 * count)
-    return (
-        words[word + 2 :: step].tobytes() == _MAPPED_WORD * count
-        and words[word::step].tobytes() == zeros
-        and words[word + 1 :: step].tobytes() == zeros
-    )
-
-
-def _all_alike(words: array[int], word: int, step: int, count: int) -> bool:
-    """Return whether all rows have the same address and the same interface."""
-    return all(
-        words[at::step].tobytes() == words[at : at + 1].tobytes() * count
-        for at in (word, word + 1, word + 2, word + 3, 14)
-    )
-
-
-def _addresses(words: array[int], word: int, step: int, count: int) -> list[bytes]:
-    """Return the 16-byte addresses that begin at a word of each row."""
-    raw = bytearray(16 * count)
-    with memoryview(raw).cast("I") as parts:
-        for part in range(4):
-            parts[part::4] = memoryview(words[word + part :: step])
-    return list(map(_FIRST_ITEM, struct.iter_unpack("16s", raw)))
-
-
-def _all_global(first_words: array[int]) -> bool:
-    """Return whether no address is v4-mapped (first word 0) or link-local (fe80::/10)."""
-    firsts = [word.to_bytes(4, sys.byteorder) for word in set(first_words)]
-    return all(any(raw) and (raw[0], raw[1] & 0xC0) != (0xFE, 0x80) for raw in firsts)
-
-
-def _walk_attributes(block: bytes, at: int, end: int) -> Iterator[tuple[int, int, int]]:
+def _walk_attributes(block: memoryview, at: int, end: int) -> Iterator[tuple[int, int, int]]:
     """Yield (type, first byte, end) of each attribute; stop at one that does not fit."""
     while at + _ATTR.size <= end:
         size, kind = _ATTR.unpack_from(block, at)

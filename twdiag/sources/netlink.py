@@ -11,7 +11,14 @@ from twdiag.columns import positions
 from twdiag.errors import SourceError, SourceRefused
 from twdiag.model import Gap
 from twdiag.sources import inet_diag
-from twdiag.sources.inet_diag import AF_INET, AF_INET6, ALL_STATES, IPPROTO_MPTCP, Dump
+from twdiag.sources.inet_diag import (
+    AF_INET,
+    AF_INET6,
+    ALL_STATES,
+    IPPROTO_MPTCP,
+    Dump,
+    may_end,
+)
 from twdiag.sources.proc import read_text
 from twdiag.sources.seen import Seen
 from twdiag.table import TIMER_TIME_WAIT, SocketTable
@@ -24,6 +31,7 @@ _NETLINK_SOCK_DIAG: Final = 4
 # The kernel fills up to 32 KiB a datagram, but only once it has seen a buffer of that size
 # (netlink_recvmsg() keeps the largest as max_recvmsg_len); a smaller one would cut rows.
 _BUFFER: Final = 65536
+_BATCH: Final = 1 << 18
 _QUIET_SECONDS: Final = 5.0
 _TRIES: Final = 3
 _IS_FULL: Final = bytes(timer != TIMER_TIME_WAIT for timer in range(256))
@@ -58,7 +66,7 @@ class _Channel:
 
     def __init__(self) -> None:
         self._socket = _open()
-        self._buffer = bytearray(_BUFFER)
+        self._buffer = bytearray(_BATCH + _BUFFER)
         self._seq = 0
         self._one_walk = True
 
@@ -125,14 +133,10 @@ class _Channel:
                 seq=self._seq,
             )
         dump = Dump(table, self._seq, info=info)
-        view = memoryview(self._buffer)
         try:
             self._socket.sendto(request, (0, 0))
             while not dump.done:
-                received, _, flags, _ = self._socket.recvmsg_into([self._buffer])
-                if flags & socket.MSG_TRUNC or not received:
-                    raise SourceError("the kernel sent a datagram of an unexpected size")
-                dump.feed(view[:received])
+                dump.feed(self._receive())
         except TimeoutError as error:
             raise SourceError(
                 f"the kernel stopped answering the socket dump for {_QUIET_SECONDS:.0f} s",
@@ -145,6 +149,19 @@ class _Channel:
                 f"the kernel refuses the socket dump: {error.strerror}", "use --source proc"
             ) from error
         return dump
+
+    def _receive(self) -> memoryview:
+        """Return the next datagrams, one behind the other: decoding many rows at once is faster."""
+        view, used = memoryview(self._buffer), 0
+        while used < _BATCH:
+            free = view[used : used + _BUFFER]
+            received, _, flags, _ = self._socket.recvmsg_into([free])
+            if flags & socket.MSG_TRUNC or not received:
+                raise SourceError("the kernel sent a datagram of an unexpected size")
+            used += received
+            if received % 4 or may_end(free[:received]):
+                break
+        return view[:used]
 
     def dump_both(
         self,
