@@ -320,6 +320,19 @@ def test_a_server_with_very_many_clients_names_the_busiest(world: World) -> None
             assert counts == [max(every.values())] or server.sockets >= 8
 
 
+def test_clients_are_named_where_rows_take_turns_with_others(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(flows_module, "_SAMPLE", 50)
+    own = [TIME_WAIT._replace(remote_port=n, remote_address=f"10.0.1.{n % 2}") for n in range(200)]
+    other = TIME_WAIT._replace(local_port=40001)
+    for rows in (zip([other] * 200, own, strict=True), zip(own, [other] * 200, strict=True)):
+        table = [listening("10.0.0.1"), *(row for pair in rows for row in pair)]
+        flows = Flows(SocketTable.of(table), RANGE)
+        (server,) = flows.servers
+        assert [count for _, count in flows.clients_of(server.listener)] == [100, 100]
+
+
 def test_listening_ports_beyond_those_that_are_numbered() -> None:
     ports = range(1000, 1200)
     rows = [listening("10.0.0.1", port) for port in ports]

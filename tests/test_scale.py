@@ -52,8 +52,8 @@ SRC, DST, COOKIE, EXPIRES = 6, 10, 15, 17  # in words
 MOST_INSTRUCTIONS: Final = 1.5
 """Bytecode instructions that one row more may cost.
 
-Work per eight datagrams, spread over their 2,728 rows, takes 0.5 to 1.1.  One comprehension over the
-rows takes 5 and more, one Python function called per row 20.
+Work per eight datagrams, spread over their 2,728 rows, takes 0.5 to 1.1.  One comprehension over
+the rows takes 5 and more, one Python function called per row 20.
 """
 MOST_INSTRUCTIONS_NEW_ADDRESS: Final = 20.0
 """The same where every row brings a remote address not seen before, so that groups are rows."""

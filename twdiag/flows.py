@@ -145,9 +145,13 @@ class Flows:
         if len(self._local_addresses) > _FEW_ADDRESSES:
             return {}
         found = {}
+        connected = without(b"\x01" * len(self._unconnected), self._unconnected)
+        present = set(kept(self._kind_of_row, connected))
         for family in (0, 1):
             addresses = [address for address in self._local_addresses if address >> 32 == family]
             for port, kind in self._kinds.number.items():
+                if kind + family not in present:
+                    continue
                 listeners = {self.find_listener(address, port) for address in addresses}
                 if len(listeners) == 1 or (len(listeners) == 2 and None in listeners):
                     listener = next(filter(None, listeners), None)
@@ -159,7 +163,7 @@ class Flows:
         """Return whether all connected rows of a kind have the address of a listener."""
         rows = without(self._kind_of_row.translate(only({kind})), self._unconnected)
         address = listener.address & 0xFFFFFFFF
-        return counts_of([address], planes_of(self.table.src, 4), rows) == [ones(rows)]
+        return counts_of([address], self._local_planes, rows) == [ones(rows)]
 
     @cached_property
     def _at_shared_ports(self) -> Counter[int]:
@@ -318,15 +322,20 @@ class Flows:
         closing = table.mask(State.TIME_WAIT, State.FIN_WAIT1, State.FIN_WAIT2)
         mask = both(closing, self._at(listener))
         # A busy client is in any sample, and counting every client of a busy server would take more
-        # memory than all the rest.
-        step = max(1, ones(mask) // _SAMPLE)
-        sample = Counter(compress(table.dst[::step], mask[::step])).most_common(most)
-        if step == 1:
-            return sample
-        addresses = [address for address, _ in sample]
+        # memory than all the rest.  One more than asked for, since a sample can mistake the last.
+        rows = ones(mask)
+        if rows <= _SAMPLE:
+            return Counter(chosen(table.dst, mask)).most_common(most)
+        step = rows // _SAMPLE | 1  # odd, lest it meet only one half of rows that take turns
+        sample = Counter(compress(table.dst[::step], mask[::step]))
+        addresses = [address for address, _ in sample.most_common(most + 1)]
         words = [address & 0xFFFFFFFF for address in addresses]
         exact = zip(addresses, counts_of(words, self._remote_planes, mask), strict=True)
-        return sorted(exact, key=lambda found: -found[1])
+        return sorted(exact, key=lambda found: -found[1])[:most]
+
+    @cached_property
+    def _local_planes(self) -> list[bytes]:
+        return planes_of(self.table.src, 4)
 
     @cached_property
     def _remote_planes(self) -> list[bytes]:

@@ -8,6 +8,7 @@ import pwd
 import resource
 import signal
 import socket
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -535,7 +536,7 @@ def test_the_parent_of_a_worker_that_leaks_keeps_its_listener(
 def test_of_processes_that_inherited_a_leak_the_first_is_named(
     fork: Callable[..., int], listed: Callable[..., None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(owners, "_parent_of", lambda _: None)
+    monkeypatch.setattr(owners, "_relatives", lambda _: iter(()))
     held = [socket.socket() for _ in range(50)]
     wanted = [inode(each) for each in held]
     reading, writing = os.pipe()
@@ -559,8 +560,36 @@ def test_of_processes_that_inherited_a_leak_the_first_is_named(
 
 
 def test_the_parent_of_a_process_is_found_behind_any_name(fork: Callable[..., int]) -> None:
-    assert owners._parent_of(fork(lambda: kernel.set_name("a) R 1 1 (b"))) == os.getpid()
-    assert owners._parent_of(NO_PROCESS) is None
+    pid = fork(lambda: kernel.set_name("a) R 1 1 (b"))
+    assert list(owners._relatives(pid))[-1] == os.getpid()
+    assert list(owners._relatives(NO_PROCESS)) == []
+
+
+def test_a_worker_that_forked_twice_still_belongs_to_its_master(
+    fork: Callable[..., int], tmp_path: Path
+) -> None:
+    """Its parent is init, but a daemon is the leader of its session."""
+    told = tmp_path / "worker"
+
+    def master() -> None:
+        os.setsid()
+        reading, writing = os.pipe()
+        if first := os.fork():
+            os.close(reading)
+            os.waitpid(first, 0)
+            return
+        if os.fork() == 0:
+            os.close(writing)
+            told.with_suffix(".new").write_text(str(os.getpid()))
+            told.with_suffix(".new").rename(told)
+            os.read(reading, 1)  # until the master is gone
+        os._exit(0)
+
+    pid = fork(master)
+    end = time.monotonic() + 10
+    while not told.exists() and time.monotonic() < end:
+        time.sleep(0.01)
+    assert next(owners._relatives(int(told.read_text()))) == pid
 
 
 def test_the_search_of_a_process_ends_with_the_last_socket(

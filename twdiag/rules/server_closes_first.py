@@ -48,6 +48,7 @@ if TYPE_CHECKING:
 
 NAME = "server-closes-first"
 MANUAL = __doc__ or ""
+_MOST_WITH_CLIENTS = 8  # to count the clients of a listener takes another look at every row
 
 
 def _concerned(snapshot: Snapshot, limits: Limits) -> list[Server]:
@@ -63,7 +64,7 @@ def inodes(snapshot: Snapshot, limits: Limits) -> Iterable[int]:
 def check(snapshot: Snapshot, limits: Limits) -> Iterator[Finding]:
     """Yield one finding for each listener whose server is the active closer."""
     table_size = snapshot.sysctl("net.ipv4.tcp_max_tw_buckets")
-    for server in _concerned(snapshot, limits):
+    for place, server in enumerate(_concerned(snapshot, limits)):
         subject = listener_subject(snapshot, server.listener)
         filled = server.time_wait.total / table_size if table_size and table_size > 0 else None
         full = filled is not None and filled >= limits["server-closes-first-table"]
@@ -73,7 +74,7 @@ def check(snapshot: Snapshot, limits: Limits) -> Iterator[Finding]:
             Confidence.OBSERVED,
             _summary(subject, server, filled if full else None),
             subject,
-            _evidence(snapshot, server, filled),
+            _evidence(snapshot, server, filled, place < _MOST_WITH_CLIENTS),
             manual.why(MANUAL),
             _advice(subject.processes, subject.port),
             manual.do_not(MANUAL),
@@ -96,9 +97,11 @@ def _summary(subject: ListenerSubject, server: Server, filled: float | None) -> 
     return f"{text}; that is {share(filled)} of the TIME_WAIT table" if filled else text
 
 
-def _evidence(snapshot: Snapshot, server: Server, filled: float | None) -> dict[str, Value]:
+def _evidence(
+    snapshot: Snapshot, server: Server, filled: float | None, with_clients: bool
+) -> dict[str, Value]:
     text = snapshot.sockets.addresses.text
-    clients = snapshot.flows.clients_of(server.listener)
+    clients = snapshot.flows.clients_of(server.listener) if with_clients else None
     return {
         "time_wait": server.time_wait.total,
         "fin_wait1": server.fin_wait1,
@@ -108,8 +111,8 @@ def _evidence(snapshot: Snapshot, server: Server, filled: float | None) -> dict[
         "closes_per_second_history": list(server.time_wait.seconds),
         "table_ratio": None if filled is None else round(filled, 4),
         "limit": snapshot.sysctl("net.ipv4.tcp_max_tw_buckets"),
-        "top_clients": [text(address) for address, _ in clients],
-        "top_client_sockets": [number for _, number in clients],
+        "top_clients": None if clients is None else [text(address) for address, _ in clients],
+        "top_client_sockets": None if clients is None else [number for _, number in clients],
     }
 
 

@@ -257,7 +257,8 @@ class Dump:
         first = len(table)
         _, states, timers, retrans = rows.bytes_of(_KIND_WORD)
         if not _KNOWN_STATES.issuperset(states):
-            raise SourceError(f"a socket row has the unknown state {max(states)}")
+            unknown = min(set(states) - _KNOWN_STATES)
+            raise SourceError(f"a socket row has the unknown state {unknown}")
         # A request socket is its own pseudo-state (12, NEW_SYN_RECV) to the kernel only.
         states = states.translate(_STATE_OF)
         table.state.frombytes(states)

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 _LONGEST_NAME: Final = 64  # psutil completes a name from argv[0], which a process can set
 _MANY_SOCKETS: Final = 20
+_MOST_ANCESTORS: Final = 8
 # Which descriptors are looked at before a process is searched: 8, 13, 18, 27, 40, 61, 90 and so on
 # up to a million, even and odd ones in turn because a proxy opens its two ends in pairs.  They are
 # the same in every process: what a child inherited has the same number in its parent, so that both
@@ -72,11 +73,16 @@ def _likely_first(
     cgroups: Collection[int], uids: Collection[int], links: Collection[str], until: float
 ) -> Iterator[int]:
     """Yield the number of every process, the likely ones first; `links` name the sockets sought."""
-    for group in _groups(cgroups, uids, len(links)):
-        if len(links) < _MANY_SOCKETS:
+    if len(links) < _MANY_SOCKETS:
+        for group in _groups(cgroups, uids, len(links)):
             yield from sorted(group)
-        else:
-            yield from _hits_first(group, links, until)
+        return
+    searched: set[int] = set()
+    for group in _groups(cgroups, uids, len(links)):
+        for pid in _hits_first(group, links, until):
+            if pid not in searched:
+                searched.add(pid)
+                yield pid
 
 
 def _groups(
@@ -111,22 +117,40 @@ def _hits_first(group: Collection[int], links: Collection[str], until: float) ->
 
     A leak soon fills most of a process's descriptors, so that a few of them tell.  In vain, looking
     costs a fifteenth of searching 200 descriptors, and less of more.  Each process found goes
-    before the next look, which the caller may not need, and after its parent, which shares its
+    before the next look, which the caller may not need, and after its relatives, which share its
     listener with it.
     """
-    waiting = set(group)
+    hits = set()
     for pid in sorted(group):
         if time.monotonic() >= until:
             break
-        if pid not in waiting or not _is_hit(pid, links):
-            continue
-        parent = _parent_of(pid)
-        if parent in waiting:
-            waiting.remove(parent)
-            yield parent
-        waiting.remove(pid)
-        yield pid
-    yield from sorted(waiting)
+        if pid not in hits and _is_hit(pid, links):
+            hits.add(pid)
+            yield from _relatives(pid)
+            yield pid
+    yield from sorted(set(group) - hits)
+
+
+def _relatives(pid: int) -> Iterator[int]:
+    """Yield the leaders of a process's session and group, and its ancestors, the eldest first.
+
+    A worker that forked twice is a child of init, but still in the session of its master.
+    """
+    ancestors: list[int] = []
+    leaders: tuple[int, ...] = ()
+    for _ in range(_MOST_ANCESTORS):
+        # What stands before is the process's name in parentheses, which may hold some itself.
+        text = read_text(f"/proc/{ancestors[-1] if ancestors else pid}/stat") or ""
+        fields = text.rpartition(")")[2].split()
+        if len(fields) < 4:
+            break
+        parent, group, session = map(int, fields[1:4])
+        leaders = leaders or (session, group)
+        if parent <= 1:
+            break
+        ancestors.append(parent)
+    yield from (leader for leader in leaders if leader > 1)
+    yield from reversed(ancestors)
 
 
 def _is_hit(pid: int, links: Collection[str]) -> bool:
@@ -147,12 +171,6 @@ def _is_hit(pid: int, links: Collection[str]) -> bool:
         except OSError:
             return False  # it may not be read, or is gone
     return False
-
-
-def _parent_of(pid: int) -> int | None:
-    # What stands before is the process's name in parentheses, which may hold some itself.
-    fields = (read_text(f"/proc/{pid}/stat") or "").rpartition(")")[2].split()
-    return int(fields[1]) if len(fields) > 1 else None
 
 
 def _descriptors(pid: int) -> int:
