@@ -10,12 +10,11 @@ import socket as _socket
 import struct
 import sys
 from array import array
-from collections import Counter
-from itertools import compress, count
-from operator import itemgetter
+from itertools import compress, count, filterfalse, islice
+from operator import eq, itemgetter
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from twdiag.columns import positions
+from twdiag.columns import plane_of, positions
 from twdiag.tcp import State
 
 if TYPE_CHECKING:
@@ -56,8 +55,6 @@ _LINK_LOCAL: Final = 0xFE80
 # The low 32 bits of these numbers are class E addresses, which no connected socket has.
 _FIRST_LOOSE: Final = 0x1_F000_0000
 _MOST_TOLD_APART: Final = 65_536
-_MANY_ROWS: Final = 32
-_BUCKETS: Final = 65_521
 
 
 class Socket(NamedTuple):
@@ -90,7 +87,7 @@ class Addresses:
 
     A host can have hundreds of thousands of IPv6 clients, whose numbers would take more memory than
     their sockets' rows.  So beyond the first 65,536 IPv6 addresses, those of closed connections are
-    loose: each row has a number of its own, until settle() finds the addresses with many rows.
+    loose: each row has a number of its own, until settle() finds the addresses of several rows.
     """
 
     def __init__(self) -> None:
@@ -119,36 +116,45 @@ class Addresses:
         self._raws.extend(new)
         return map(self._ids.__getitem__, raws)
 
-    def of_closed(self, raws: list[bytes]) -> Iterable[int]:
-        """Return the numbers of 16-byte addresses of closed connections, of many of them loosely.
+    @property
+    def are_many(self) -> bool:
+        """Whether there are so many IPv6 addresses that further ones should be loose."""
+        return len(self._raws) >= _MOST_TOLD_APART
+
+    def loosen(self, raws: list[bytes]) -> int:
+        """Keep 16-byte addresses, one for each row; return the place of the first.
 
         As with of_global(), none of the addresses is v4-mapped or link-local.
         """
-        if len(self._raws) < _MOST_TOLD_APART:
-            return self.of_global(raws)
-        first = _FIRST_LOOSE + len(self._loose) // 16
         self._loose += b"".join(raws)
-        return map(self._ids.get, raws, count(first))
+        return len(self._loose) // 16 - len(raws)
 
-    def settle(self) -> dict[int, int]:
-        """Number the loose addresses with many rows; return the new numbers of those rows by old.
+    def forget_loose(self, place: int) -> None:
+        """Drop the loose addresses from a place on."""
+        del self._loose[16 * place :]
 
-        An address with many rows makes its bucket large; the others need no number to share.
+    def of_loose(self, place: int, rows: int) -> Iterable[int]:
+        """Return the numbers of loose addresses: an address's own if it has one, else the row's."""
+        raws = self._loose_raws(place, place + rows)
+        return map(self._ids.get, raws, count(_FIRST_LOOSE + place))
+
+    def settle(self) -> None:
+        """Give a number of its own to each loose address that has several rows.
+
+        Several are two, or four, eight and so on until no more than 65,536 addresses have so many.
         """
-        rows = len(self._loose) // 16
-        if not rows:
-            return {}
-        least = max(_MANY_ROWS, 4 * rows // _BUCKETS)
-        buckets = array("H", map(_BUCKETS.__rmod__, map(hash, self._loose_raws())))
-        large = {bucket for bucket, many in Counter(buckets).items() if many >= least}
-        likely = bytes(map(large.__contains__, buckets))
-        raws = list(compress(self._loose_raws(), likely))
-        many = {raw for raw, times in Counter(raws).items() if times >= least}
-        found = zip(compress(count(_FIRST_LOOSE), likely), raws, strict=False)
-        return {number: self._number(raw) for number, raw in found if raw in many}
+        hashes, several = array("q", map(hash, self._unnumbered())), 2
+        while len(found := _frequent(hashes, several, _MOST_TOLD_APART)) > _MOST_TOLD_APART:
+            several *= 2
+        self.of_global(list(set(compress(self._unnumbered(), map(found.__contains__, hashes)))))
 
-    def _loose_raws(self) -> Iterator[bytes]:
-        return map(itemgetter(0), struct.iter_unpack("16s", self._loose))
+    def _unnumbered(self) -> Iterator[bytes]:
+        return filterfalse(self._ids.__contains__, self._loose_raws())
+
+    def _loose_raws(self, place: int = 0, end: int | None = None) -> Iterator[bytes]:
+        with memoryview(self._loose) as view:
+            part = bytes(view[16 * place : None if end is None else 16 * end])
+        return map(itemgetter(0), struct.iter_unpack("16s", part))
 
     def _number(self, raw: bytes) -> int:
         number = self._ids.get(raw)
@@ -184,6 +190,23 @@ class Addresses:
         return f"{text}%{int.from_bytes(raw[16:], 'big')}" if len(raw) > 16 else text
 
 
+def _frequent(hashes: array[int], times: int, most: int) -> set[int]:
+    """Return the hashes that occur so often or more, or somewhat more than `most` of them.
+
+    Sorted, equal ones are neighbours; in eight parts, since a list of all would take more memory
+    than anything else.
+    """
+    found: set[int] = set()
+    low = plane_of(hashes, 0)
+    for part in range(8):
+        mask = low.translate(bytes(number % 8 == part for number in range(256)))
+        ordered = sorted(compress(hashes, mask))
+        found.update(compress(ordered, map(eq, ordered, islice(ordered, times - 1, None))))
+        if len(found) > most:
+            break
+    return found
+
+
 def is_ipv6(number: int) -> bool:
     """Return whether an address number stands for an IPv6 address (v4-mapped ones do not)."""
     return number >= _FIRST_IPV6
@@ -199,6 +222,7 @@ class SocketTable:
     """
 
     __slots__ = (
+        "_loose",
         "addresses",
         "bound",
         "cookie",
@@ -236,6 +260,7 @@ class SocketTable:
         self.bound: set[int] = set()
         self.v6only: set[int] = set()
         self.mptcp: set[int] = set()
+        self._loose: list[tuple[int, int, int]] = []  # first row, place among the loose, rows
 
     def __len__(self) -> int:
         return len(self.state)
@@ -314,6 +339,7 @@ class SocketTable:
         """Remove rows (the few that a dump under load reports twice)."""
         if not rows:
             return
+        self.settle()
         keep = bytearray(b"\x01") * len(self)
         for index in rows:
             keep[index] = 0
@@ -324,17 +350,35 @@ class SocketTable:
         self.v6only = {moved[i] for i in self.v6only if i in moved}
         self.mptcp = {moved[i] for i in self.mptcp if i in moved}
 
+    def extend_closed(self, raws: list[bytes]) -> None:
+        """Append the 16-byte remote addresses of closed connections, of very many of them loosely.
+
+        None of them is v4-mapped or link-local.  settle() is to be called once all rows are there.
+        """
+        if not self.addresses.are_many:
+            self.dst.extend(self.addresses.of_global(raws))
+            return
+        place = self.addresses.loosen(raws)
+        self._loose.append((len(self.dst), place, len(raws)))
+        self.dst.extend(self.addresses.of_loose(place, len(raws)))
+
     def settle(self) -> None:
-        """Give the loose remote addresses with many rows one number each; see Addresses."""
-        moved = self.addresses.settle()
-        if moved:
-            self.dst = array("Q", map(moved.get, self.dst, self.dst))
+        """Give the loose remote addresses with several rows one number each; see Addresses."""
+        if self._loose:
+            self.addresses.settle()
+        for row, place, rows in self._loose:
+            self.dst[row : row + rows] = array("Q", self.addresses.of_loose(place, rows))
+        self._loose.clear()
 
     def cut(self, length: int) -> None:
         """Keep so many rows and remove the later ones."""
         for name in _COLUMNS:
             column: array[int] = getattr(self, name)
             del column[length:]
+        gone = [place for row, place, _ in self._loose if row >= length]
+        if gone:
+            self.addresses.forget_loose(gone[0])
+        self._loose = self._loose[: len(self._loose) - len(gone)]
         for rows in (self.bound, self.v6only, self.mptcp):
             rows.difference_update([row for row in rows if row >= length])
 

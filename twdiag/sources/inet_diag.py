@@ -12,7 +12,7 @@ import struct
 from array import array
 from typing import TYPE_CHECKING, Final
 
-from twdiag.columns import positions
+from twdiag.columns import either, positions, without
 from twdiag.errors import SourceError, SourceRefused
 from twdiag.model import TcpInfo
 from twdiag.sources.row_block import RowBlock, run_length
@@ -51,12 +51,15 @@ ALL_STATES: Final = sum(1 << state for state in State) | 1 << 12 | 1 << BOUND
 _HEADER: Final = struct.Struct("=IHHII")  # nlmsg_len, type, flags, seq, pid
 _ROW_BYTES: Final = _HEADER.size + 72  # header + struct inet_diag_msg
 _KIND_WORD: Final = 4  # family, state, timer and retrans, a byte each
+_REMOTE_WORD: Final = 10
 _INTERFACE_WORD: Final = 14
 _ERRNO: Final = struct.Struct("=i")
 _ATTR: Final = struct.Struct("=HH")
 # last_data_sent, last_ack_sent, last_data_recv, last_ack_recv: struct tcp_info, uapi/linux/tcp.h
 _TCP_INFO_AGES: Final = struct.Struct("=44x4I")
 _CGROUP_ID: Final = struct.Struct("=Q")
+_IS_TIME_WAIT: Final = bytes(number == State.TIME_WAIT for number in range(256))
+_ALL: Final = b"\x01"
 _IS_LISTEN: Final = bytes(number == State.LISTEN for number in range(256))
 _IS_FAMILY: Final = {
     family: bytes(number == family for number in range(256)) for family in (AF_INET, AF_INET6)
@@ -246,10 +249,10 @@ class Dump:
         for family in sorted(set(families)):
             if family not in _IS_FAMILY:
                 raise SourceError(f"a socket row has the unknown address family {family}")
-            if families.count(family) == len(families):
-                self._append_family(rows, family)
-            else:
-                self._append_family(rows.chosen(families.translate(_IS_FAMILY[family])), family)
+            part = _part(rows, families.translate(_IS_FAMILY[family]))
+            for block in _alike(part) if family == AF_INET6 else (part,):
+                if block.size:
+                    self._append_family(block, family)
 
     def _append_family(self, rows: RowBlock, family: int) -> None:
         """Append a block of rows of one family to the columns."""
@@ -284,7 +287,7 @@ class Dump:
 
     def _append_addresses(self, rows: RowBlock, family: int, closed: bool) -> None:
         table, addresses = self.table, self.table.addresses
-        for column, word in ((table.src, 6), (table.dst, 10)):
+        for column, word in ((table.src, 6), (table.dst, _REMOTE_WORD)):
             if family == AF_INET:
                 column.extend(widen(rows.host_order(word)))
             elif rows.all_mapped(word):
@@ -297,7 +300,7 @@ class Dump:
                 interfaces = rows.column(_INTERFACE_WORD)
                 column.extend(map(addresses.of_bytes, rows.addresses(word), interfaces))
             elif closed and column is table.dst:
-                column.extend(addresses.of_closed(rows.addresses(word)))
+                table.extend_closed(rows.addresses(word))
             else:
                 column.extend(addresses.of_global(rows.addresses(word)))
 
@@ -314,6 +317,32 @@ class Dump:
             elif kind == _ATTR_INFO and end - start >= _TCP_INFO_AGES.size:
                 sent, _, data, ack = _TCP_INFO_AGES.unpack_from(block, start)
                 self.tcp_info[self.table.cookie[row]] = TcpInfo(sent, data, ack)
+
+
+def _part(rows: RowBlock, mask: bytes) -> RowBlock:
+    return rows.chosen(mask) if 0 in mask else rows
+
+
+def _alike(rows: RowBlock) -> Iterator[RowBlock]:
+    """Yield IPv6 rows in parts whose remote addresses can be numbered at C speed.
+
+    A dual-stack server has native and v4-mapped clients; one address that needs a look of its own
+    would make all the rows of a block wait for theirs.
+    """
+    if rows.size < _LONG_RUN:
+        yield rows
+        return
+    mapped, special = rows.mapped(_REMOTE_WORD), rows.special(_REMOTE_WORD)
+    closed = rows.bytes_of(_KIND_WORD)[1].translate(_IS_TIME_WAIT)
+    plain = without(closed, special)
+    for mask in (
+        mapped,
+        without(special, mapped),
+        plain,
+        without(_ALL * rows.size, either(special, closed)),
+    ):
+        if 1 in mask:
+            yield _part(rows, mask)
 
 
 def _walk_attributes(block: memoryview, at: int, end: int) -> Iterator[tuple[int, int, int]]:

@@ -9,8 +9,14 @@ from itertools import compress
 from operator import itemgetter
 from typing import Final, NamedTuple
 
+from twdiag.columns import both, either, marked, planes_of
+
 _LITTLE: Final = sys.byteorder == "little"
 _MAPPED_WORD: Final = struct.pack("!I", 0xFFFF)
+_MAPPED_VALUE: Final = struct.unpack("=I", _MAPPED_WORD)[0] << 64
+_IS_ZERO: Final = b"\x01" + bytes(255)
+_IS_FE: Final = bytes(number == 0xFE for number in range(256))
+_IS_LINK_LOCAL: Final = bytes(number & 0xC0 == 0x80 for number in range(256))
 _FIRST_ITEM: Final = itemgetter(0)
 _SHORT_RUN: Final = 8
 
@@ -74,6 +80,18 @@ class RowBlock(NamedTuple):
             and self.column(word).tobytes() == zeros
             and self.column(word + 1).tobytes() == zeros
         )
+
+    def mapped(self, word: int) -> bytes:
+        """Return the mask of rows whose address of four words is an IPv4 one, v4-mapped."""
+        planes = [plane for part in range(3) for plane in planes_of(self.column(word + part))]
+        return marked([_MAPPED_VALUE], planes, 1)
+
+    def special(self, word: int) -> bytes:
+        """Return the mask of rows whose address is v4-mapped, link-local or begins with 0."""
+        first, second, third, fourth = self.bytes_of(word)
+        some = either(either(first, second), either(third, fourth))
+        link_local = both(first.translate(_IS_FE), second.translate(_IS_LINK_LOCAL))
+        return either(some.translate(_IS_ZERO), link_local)
 
     def all_global(self, word: int) -> bool:
         """Return whether no address is v4-mapped (first word 0) or link-local (fe80::/10)."""
