@@ -71,8 +71,9 @@ def machine() -> dict[str, Any]:
 def describe_machine() -> str:
     """Return the machine in one line."""
     facts = machine()
+    version = ".".join(facts["kernel"].split(".")[:2])  # what follows names a build
     return (
-        f"{facts['cores']} cores, Linux {facts['kernel']} {facts['architecture']}, "
+        f"{facts['cores']} cores, Linux {version} {facts['architecture']}, "
         f"Python {facts['python']}, {facts['ss'] or 'no ss on this machine'}"
     )
 
