@@ -18,7 +18,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 import pytest
 
-from twdiag import rules, table
+from twdiag import addresses as addresses_module
+from twdiag import rules
 from twdiag.limits import Limits
 from twdiag.model import Host, Snapshot
 from twdiag.sources.inet_diag import AF_INET, AF_INET6, NLMSG_DONE, SOCK_DIAG_BY_FAMILY, Dump
@@ -283,7 +284,7 @@ def test_as_many_addresses_as_rows_fit_in_memory(role: str, family: str) -> None
 
 
 def test_v4_mapped_clients_let_ipv6_ones_be_loose(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(table, "_MOST_TOLD_APART", 1000)
+    monkeypatch.setattr(addresses_module, "_MOST_TOLD_APART", 1000)
     rows, batch = 12_000, ROWS_IN_DATAGRAM * DATAGRAMS_AT_A_TIME
     snapshot = diagnose(datagrams(Shape("server", "dual", None, ports=len(PORTS)), rows))
     assert snapshot.sockets.addresses.ipv6_count < 1000 + batch

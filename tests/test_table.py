@@ -10,8 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from twdiag import table as table_module
-from twdiag.table import Addresses, Socket, SocketTable, is_ipv6, widen
+from twdiag import addresses as addresses_module
+from twdiag.addresses import Addresses, is_ipv6
+from twdiag.table import Socket, SocketTable, widen
 from twdiag.tcp import State
 
 COLUMNS = (
@@ -187,7 +188,7 @@ def test_of_very_many_ipv6_addresses_those_with_several_rows_are_told_apart(
     batches: list[list[int]], most: int, cut: bool
 ) -> None:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(table_module, "_MOST_TOLD_APART", most)
+        patch.setattr(addresses_module, "_MOST_TOLD_APART", most)
         table, last_bytes = SocketTable(), [last for batch in batches for last in batch]
         if cut:  # a dump that was taken again
             table.extend_closed([bytes(15) + bytes([n]) for n in (1, 2, 3, 7, 7)])
@@ -197,7 +198,9 @@ def test_of_very_many_ipv6_addresses_those_with_several_rows_are_told_apart(
         texts = [f"::{last}" for last in last_bytes]
         assert list(map(table.addresses.text, table.dst)) == texts
         loose = Counter(
-            text for text, n in zip(texts, table.dst, strict=True) if n >= table_module._FIRST_LOOSE
+            text
+            for text, n in zip(texts, table.dst, strict=True)
+            if n >= addresses_module._FIRST_LOOSE
         )
         table.settle()
     assert list(map(table.addresses.text, table.dst)) == texts

@@ -8,9 +8,9 @@ from functools import cached_property
 from itertools import compress, islice
 from typing import TYPE_CHECKING, Final
 
+from twdiag.addresses import is_ipv6
 from twdiag.columns import chosen, packed
 from twdiag.groups import Destination, history_of
-from twdiag.table import is_ipv6
 from twdiag.tcp import State
 
 if TYPE_CHECKING:

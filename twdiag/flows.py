@@ -12,6 +12,7 @@ from functools import cached_property
 from itertools import compress
 from typing import TYPE_CHECKING, Final
 
+from twdiag.addresses import is_ipv6
 from twdiag.budget import PortBudget
 from twdiag.client_rows import FIRST_PLACE, ClientRows
 from twdiag.columns import (
@@ -35,7 +36,7 @@ from twdiag.columns import (
 from twdiag.connections import NOT_TIMED, Connections
 from twdiag.groups import Destination, Endpoint, History, Listener, Server, history_of, listeners_of
 from twdiag.port_kinds import FIXED, LISTENING, USABLE, PortKinds, only
-from twdiag.table import TIMER_TIME_WAIT, is_ipv6
+from twdiag.table import TIMER_TIME_WAIT
 from twdiag.tcp import TIME_WAIT_SECONDS, State
 
 if TYPE_CHECKING:

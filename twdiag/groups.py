@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from twdiag.table import is_ipv6
+from twdiag.addresses import is_ipv6
 from twdiag.tcp import TIME_WAIT_SECONDS, State
 
 if TYPE_CHECKING:
