@@ -296,7 +296,7 @@ class Dump:
                 raw = b"".join(rows.column(word + part)[:1] for part in range(4))
                 number = addresses.of_bytes(raw, rows.column(_INTERFACE_WORD)[0])
                 column.extend(array("Q", [number]) * rows.size)
-            elif not rows.all_global(word):
+            elif 1 in rows.special(word):
                 interfaces = rows.column(_INTERFACE_WORD)
                 column.extend(map(addresses.of_bytes, rows.addresses(word), interfaces))
             elif closed and column is table.dst:

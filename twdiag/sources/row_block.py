@@ -93,11 +93,6 @@ class RowBlock(NamedTuple):
         link_local = both(first.translate(_IS_FE), second.translate(_IS_LINK_LOCAL))
         return either(some.translate(_IS_ZERO), link_local)
 
-    def all_global(self, word: int) -> bool:
-        """Return whether no address is v4-mapped (first word 0) or link-local (fe80::/10)."""
-        firsts = [first.to_bytes(4, sys.byteorder) for first in set(self.column(word))]
-        return all(any(raw) and (raw[0], raw[1] & 0xC0) != (0xFE, 0x80) for raw in firsts)
-
     def addresses(self, word: int) -> list[bytes]:
         """Return the 16-byte addresses that begin at a word of each row."""
         raw = bytearray(16 * self.size)
