@@ -9,7 +9,7 @@ from hypothesis import settings
 
 from twdiag import lab, rules, sources
 from twdiag.errors import SourceRefused
-from twdiag.limits import Limits
+from twdiag.model.limits import Limits
 
 if TYPE_CHECKING:
     from twdiag.lab import Stage

@@ -12,28 +12,35 @@ import pytest
 PACKAGE = Path(__file__).parent.parent / "twdiag"
 MODULES = sorted(PACKAGE.rglob("*.py"))
 
-# A room may import itself and what stands to its right.
-LAYERS = {
-    "__main__": {"cli"},
-    "cli": {"lab", "explain", "render", "sources", "rules", "software"},
-    "lab": set(),
-    "explain": {"software"},
-    "render": set(),
-    "sources": set(),
-    "rules": {"software"},
-    "software": set(),
+# Each room and its floor; what stands on a floor imports its own room and lower floors only.
+FLOORS = {
+    "errors": 0,
+    "wording": 0,
+    "__init__": 0,
+    "tcp": 1,
+    "model": 2,
+    "census": 3,
+    "analysis": 4,
+    "software": 5,
+    "sources": 6,
+    "rules": 6,
+    "check": 6,
+    "settings": 7,
+    "history": 7,
+    "explain": 7,
+    "lab": 7,
+    "integrations": 7,
+    "engine": 8,
+    "render": 9,
+    "cli": 10,
+    "__main__": 11,
 }
 HEAVY = {
     "rich": {"render/text.py", "explain", "cli/explain.py"},
-    "psutil": {"sources/owners.py", "sources/psutil_reader.py"},
-    "pyroute2": {"sources/pyroute2_reader.py", "lab/network.py"},
+    "psutil": {"sources/live/owners.py", "sources/live/psutil_reader.py"},
+    "pyroute2": {"sources/live/pyroute2_reader.py", "lab/network.py"},
     "typer": {"cli"},
 }
-
-
-def room_of(path: Path) -> str:
-    """Return the subpackage of a module, or its own name at the top level."""
-    return path.relative_to(PACKAGE).parts[0].removesuffix(".py")
 
 
 def imports_of(path: Path) -> list[tuple[str, bool]]:
@@ -50,31 +57,61 @@ def imports_of(path: Path) -> list[tuple[str, bool]]:
         if isinstance(node, ast.Import):
             found += [(alias.name, node in late) for alias in node.names]
         elif isinstance(node, ast.ImportFrom) and node.module:
-            whole = node.module == "twdiag"
-            names = [f"twdiag.{a.name}" for a in node.names] if whole else [node.module]
-            found += [(name, node in late) for name in names]
+            found += [(_imported(node.module, alias.name), node in late) for alias in node.names]
     return found
 
 
-@pytest.mark.parametrize("path", MODULES, ids=lambda p: str(p.relative_to(PACKAGE)))
-def test_imports_run_downward(path: Path) -> None:
-    room = room_of(path)
-    for module, _ in imports_of(path):
-        if not module.startswith("twdiag."):
-            continue
-        other = module.split(".")[1]
-        if other == room or other not in LAYERS:
-            continue
-        assert other in LAYERS.get(room, set()), f"{room} must not import {module}"
+def _imported(package: str, name: str) -> str:
+    """Return the module that `from package import name` loads last."""
+    return f"{package}.{name}" if f"{package}.{name}" in NAMES else package
 
 
-def test_the_lower_modules_import_nothing_above_them() -> None:
-    below = {path.stem for path in PACKAGE.glob("*.py")} - {"__init__", "__main__"}
-    for name in below:
-        for module, _ in imports_of(PACKAGE / f"{name}.py"):
-            if module.startswith("twdiag."):
-                assert module.split(".")[1] in below | {"diagram", "software"}, (name, module)
-    assert not [m for m, _ in imports_of(PACKAGE / "tcp.py") if m.startswith("twdiag")]
+def module_name(path: Path) -> str:
+    """Return the dotted name of a module's file."""
+    parts = path.relative_to(PACKAGE.parent).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+NAMES = {module_name(path): path for path in MODULES}
+
+
+def floor_of(module: str) -> int:
+    """Return the floor of the room that a module of twdiag stands in."""
+    return FLOORS[module.split(".")[1] if "." in module else "__init__"]
+
+
+def test_every_module_stands_in_a_room() -> None:
+    loose = {path.stem for path in PACKAGE.glob("*.py")}
+    assert loose == {"__init__", "__main__", "errors", "wording"}
+    rooms = {path.name for path in PACKAGE.iterdir() if (path / "__init__.py").exists()}
+    assert rooms <= FLOORS.keys()
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_imports_run_downward(name: str) -> None:
+    for module, _ in imports_of(NAMES[name]):
+        if module not in NAMES or module.split(".")[1:2] == name.split(".")[1:2]:
+            continue
+        assert floor_of(module) < floor_of(name), f"{name} must not import {module}"
+
+
+def test_no_imports_run_in_a_circle() -> None:
+    # What stands under TYPE_CHECKING counts: a reader has to follow it too.
+    below = {
+        name: {module for module, _ in imports_of(path) if module in NAMES} - {name}
+        for name, path in NAMES.items()
+    }
+    while leaves := {name for name, imported in below.items() if not imported}:
+        below = {name: imported - leaves for name, imported in below.items() if name not in leaves}
+    assert not below, f"these import one another: {_circle(below)}"
+
+
+def _circle(below: dict[str, set[str]]) -> str:
+    """Return one circle among modules of which each imports another of them."""
+    way = [min(below)]
+    while (step := min(below[way[-1]])) not in way:
+        way.append(step)
+    return " -> ".join([*way[way.index(step) :], step])
 
 
 @pytest.mark.parametrize("path", MODULES, ids=lambda p: str(p.relative_to(PACKAGE)))

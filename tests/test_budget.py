@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from twdiag.budget import (
+from twdiag.model.ports import (
     DEFAULT_RANGE,
     PortBudget,
     parse_ports,

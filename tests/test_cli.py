@@ -16,10 +16,10 @@ from typing import TYPE_CHECKING
 import pytest
 
 from twdiag import __version__, cli, lab, rules
+from twdiag.census.table import Socket
 from twdiag.model import Severity
 from twdiag.render.json import to_json
 from twdiag.render.text import Detail, Look, render_text, sparkline
-from twdiag.table import Socket
 from twdiag.tcp import State
 
 if TYPE_CHECKING:
@@ -318,8 +318,8 @@ def test_json_names_subject_evidence_and_place(played: dict[str, Played]) -> Non
 
 def test_filters_by_port_and_process() -> None:
     from tests.test_rules import LISTEN_8080, aged, close_wait, held, snapshot_of
-    from twdiag.cli.look import Question, filtered
-    from twdiag.limits import Limits
+    from twdiag.engine.look import Question, filtered
+    from twdiag.model.limits import Limits
 
     snapshot = snapshot_of(
         LISTEN_8080, *close_wait(9), tcp_info=aged(9, 60), owners=held(9, 20, 1024)
@@ -341,7 +341,7 @@ def test_filters_by_port_and_process() -> None:
 
 def test_more_than_a_few_findings_of_a_rule_are_summed_up() -> None:
     from tests.test_rules import snapshot_of
-    from twdiag.limits import Limits
+    from twdiag.model.limits import Limits
 
     rows = [
         Socket(State.LISTEN, "0.0.0.0", 2000 + i, "0.0.0.0", 0, recv_q=9, send_q=8, inode=7)

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from twdiag import columns
-from twdiag.columns import (
+from twdiag.census import columns
+from twdiag.census.columns import (
     both,
     chosen,
     counts_of,

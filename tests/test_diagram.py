@@ -7,7 +7,7 @@ import re
 import pytest
 
 from tests.explain.reading import histories, read_lines, state_of
-from twdiag.diagram import (
+from twdiag.explain.diagram import (
     Arrow,
     Chart,
     Fate,
@@ -20,7 +20,7 @@ from twdiag.diagram import (
     state_diagram,
     to_ascii,
 )
-from twdiag.diagram.machine import DRAWN, WIDTH
+from twdiag.explain.diagram.machine import DRAWN, WIDTH
 from twdiag.tcp import ORDINARY_CLOSE, PHASES, TRANSITIONS, Event, Role, State, transition
 
 STATES = pytest.mark.parametrize("state", State, ids=lambda state: state.name)

@@ -11,12 +11,12 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from twdiag import client_rows as client_rows_module
-from twdiag import connections as connections_module
-from twdiag import flows as flows_module
-from twdiag.flows import Flows, is_loopback, is_mini
-from twdiag.groups import History
-from twdiag.table import Socket, SocketTable
+from twdiag.census import client_rows as client_rows_module
+from twdiag.census import connections as connections_module
+from twdiag.census import flows as flows_module
+from twdiag.census.flows import Flows, is_loopback, is_mini
+from twdiag.census.groups import History
+from twdiag.census.table import Socket, SocketTable
 from twdiag.tcp import State
 
 if TYPE_CHECKING:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from twdiag.half_closed import (
+from twdiag.analysis.half_closed import (
     Holder,
     Kind,
     Waiting,
@@ -14,8 +14,8 @@ from twdiag.half_closed import (
     earlier_waits,
     identity,
 )
+from twdiag.census.table import Socket, SocketTable
 from twdiag.model import Gap, Host, Owner, Snapshot, TcpInfo
-from twdiag.table import Socket, SocketTable
 from twdiag.tcp import State
 
 LISTEN = Socket(State.LISTEN, "0.0.0.0", 80, "0.0.0.0", 0)

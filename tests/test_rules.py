@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from twdiag import lab, rules
+from twdiag.census.table import TIMER_KEEPALIVE, TIMER_TIME_WAIT, Socket, SocketTable
 from twdiag.errors import UsageError
-from twdiag.limits import Limits
 from twdiag.model import (
     Gap,
     Host,
@@ -21,8 +21,8 @@ from twdiag.model import (
     Snapshot,
     TcpInfo,
 )
+from twdiag.model.limits import Limits
 from twdiag.rules import manual
-from twdiag.table import TIMER_KEEPALIVE, TIMER_TIME_WAIT, Socket, SocketTable
 from twdiag.tcp import State
 from twdiag.wording import visible
 

@@ -18,12 +18,12 @@ from typing import TYPE_CHECKING, Any, Final
 
 import pytest
 
-from twdiag import addresses as addresses_module
 from twdiag import rules
-from twdiag.limits import Limits
+from twdiag.census import addresses as addresses_module
+from twdiag.census.table import TIMER_TIME_WAIT, SocketTable
 from twdiag.model import Host, Snapshot
-from twdiag.sources.inet_diag import AF_INET, AF_INET6, NLMSG_DONE, SOCK_DIAG_BY_FAMILY, Dump
-from twdiag.table import TIMER_TIME_WAIT, SocketTable
+from twdiag.model.limits import Limits
+from twdiag.sources.live.inet_diag import AF_INET, AF_INET6, NLMSG_DONE, SOCK_DIAG_BY_FAMILY, Dump
 from twdiag.tcp import State
 
 if TYPE_CHECKING:

@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from twdiag import addresses as addresses_module
-from twdiag.addresses import Addresses, is_ipv6
-from twdiag.table import Socket, SocketTable, widen
+from twdiag.census import addresses as addresses_module
+from twdiag.census.addresses import Addresses, is_ipv6
+from twdiag.census.table import Socket, SocketTable, widen
 from twdiag.tcp import State
 
 COLUMNS = (

@@ -15,7 +15,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Final
 
 from twdiag.lab import kernel, network
-from twdiag.sources.proc import read_counters
+from twdiag.sources.live.proc import read_counters
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence

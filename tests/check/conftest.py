@@ -16,7 +16,8 @@ import pytest
 
 import twdiag as twdiag_package
 from twdiag import sources
-from twdiag.cli import config, run
+from twdiag.cli import run
+from twdiag.settings import config
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

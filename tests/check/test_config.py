@@ -11,9 +11,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from twdiag.cli import config
 from twdiag.errors import UsageError
-from twdiag.ranges import Range
+from twdiag.model.ranges import Range
+from twdiag.settings import config
 
 if TYPE_CHECKING:
     from collections.abc import Callable

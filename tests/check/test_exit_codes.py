@@ -14,7 +14,7 @@ import pytest
 
 from twdiag import __version__, lab, sources
 from twdiag.errors import SourceRefused
-from twdiag.sources import owners
+from twdiag.sources.live import owners
 
 from .conftest import NOBODY, SOURCE, process, twdiag
 
@@ -224,7 +224,8 @@ def test_a_settings_file_that_hangs_ends_in_unknown(
 STUCK = """
 import signal, sys, time
 from twdiag import sources
-from twdiag.cli import deadline, run
+from twdiag.cli import run
+from twdiag.history import deadline
 deadline.GRACE = 0.2
 def collect(source):
     signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGALRM])  # as if the kernel let none in

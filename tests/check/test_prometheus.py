@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from prometheus_client.parser import text_string_to_metric_families
 
 from twdiag import lab
+from twdiag.check.verdict import Answer
 from twdiag.errors import SourceRefused
 from twdiag.model import (
     Confidence,
@@ -24,7 +25,6 @@ from twdiag.model import (
     Severity,
 )
 from twdiag.render.prometheus import render_prometheus
-from twdiag.verdict import Answer
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -9,10 +9,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from twdiag.check.metrics import METRICS
+from twdiag.check.thresholds import parse_threshold, parse_threshold_flags
 from twdiag.errors import UsageError
-from twdiag.metrics import METRICS
-from twdiag.ranges import Range, number, parse_range
-from twdiag.thresholds import parse_threshold, parse_threshold_flags
+from twdiag.model.ranges import Range, number, parse_range
 
 numbers = st.one_of(
     st.integers(-(10**9), 10**9).map(str),

@@ -17,10 +17,11 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from twdiag import state
-from twdiag.cli import files, memory
+from twdiag.census.table import Socket, SocketTable
+from twdiag.history import files
+from twdiag.history import sample as state
+from twdiag.history import state_file as memory
 from twdiag.model import Owner
-from twdiag.table import Socket, SocketTable
 from twdiag.tcp import State
 
 if TYPE_CHECKING:
@@ -445,7 +446,7 @@ def test_two_runs_at_a_time_take_turns(on: Callable[..., Said], file: str) -> No
 
 WRITER = """
 import sys
-from twdiag.cli import files
+from twdiag.history import files
 path, size = sys.argv[1], int(sys.argv[2])
 print("ready", flush=True)
 for turn in range(10**6):

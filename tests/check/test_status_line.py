@@ -12,7 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from twdiag import lab
-from twdiag.metrics import METRICS
+from twdiag.check.metrics import METRICS
+from twdiag.check.verdict import Answer, Problem, Status, unknown
 from twdiag.model import (
     Confidence,
     DestinationSubject,
@@ -22,7 +23,6 @@ from twdiag.model import (
     Severity,
 )
 from twdiag.render.nagios import WIDTH, inert, render_nagios, status_line
-from twdiag.verdict import Answer, Problem, Status, unknown
 
 if TYPE_CHECKING:
     from collections.abc import Callable

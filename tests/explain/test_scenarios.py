@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from tests.explain.reading import histories, segments
-from twdiag.diagram import Side, sequence_chart
+from twdiag.explain.diagram import Side, sequence_chart
 from twdiag.explain.play import Play, perform
 from twdiag.explain.scenarios import SCENARIOS
 from twdiag.explain.story import IllegalStep, Scenario

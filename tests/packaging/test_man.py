@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Final
 
 import pytest
 
+from twdiag.check.metrics import METRICS
 from twdiag.cli import grammar
-from twdiag.limits import LIMITS
-from twdiag.metrics import METRICS
+from twdiag.model.limits import LIMITS
 from twdiag.rules import RULES
 
 from .shells import ROOT

@@ -66,7 +66,7 @@ class Kernel:
     closed: int = 0
     refuses: int = 0
 
-    # What twdiag.sources.netlink uses of the socket module.
+    # What twdiag.sources.live.netlink uses of the socket module.
     AF_NETLINK = socket.AF_NETLINK
     SOCK_RAW = socket.SOCK_RAW
     MSG_TRUNC = socket.MSG_TRUNC

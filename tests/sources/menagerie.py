@@ -13,6 +13,7 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from twdiag.census.table import Socket
 from twdiag.lab.actors import (
     Program,
     Sockets,
@@ -30,19 +31,18 @@ from twdiag.lab.actors import (
 )
 from twdiag.lab.network import MAIN_ADDRESS
 from twdiag.lab.scenario import Scenario
-from twdiag.sources.inet_diag import ALL_STATES
-from twdiag.sources.netlink import read_netlink
-from twdiag.sources.proc import read_proc
-from twdiag.sources.psutil_reader import read_psutil
-from twdiag.sources.pyroute2_reader import read_pyroute2
-from twdiag.table import Socket
+from twdiag.sources.live.inet_diag import ALL_STATES
+from twdiag.sources.live.netlink import read_netlink
+from twdiag.sources.live.proc import read_proc
+from twdiag.sources.live.psutil_reader import read_psutil
+from twdiag.sources.live.pyroute2_reader import read_pyroute2
 from twdiag.tcp import State
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from twdiag.lab import Stage
-    from twdiag.sources.seen import Seen
+    from twdiag.sources.live.seen import Seen
 
 NOBODY = 65534
 LINK_LOCAL = "fe80::77"

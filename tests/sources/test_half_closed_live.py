@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from twdiag import lab
-from twdiag.half_closed import Kind, close_waits
+from twdiag.analysis.half_closed import Kind, close_waits
 from twdiag.lab.actors import (
     HERE,
     PORT,

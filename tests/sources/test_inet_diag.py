@@ -12,10 +12,10 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from twdiag.census.table import SocketTable
 from twdiag.errors import SourceError, SourceRefused
-from twdiag.sources import inet_diag
-from twdiag.sources.inet_diag import Dump
-from twdiag.table import SocketTable
+from twdiag.sources.live import inet_diag
+from twdiag.sources.live.inet_diag import Dump
 from twdiag.tcp import State
 
 from .wire import (

@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING
 import pytest
 
 from twdiag.errors import SourceError, SourceRefused
-from twdiag.sources import collect, netlink, proc
-from twdiag.sources.netlink import read_netlink
+from twdiag.sources import collect
+from twdiag.sources.live import netlink, proc
+from twdiag.sources.live.netlink import read_netlink
 from twdiag.tcp import State
 
 from .fake_kernel import INTERRUPTED, Kernel, Request

@@ -8,7 +8,7 @@ import pytest
 
 from twdiag import lab
 from twdiag.errors import SourceRefused
-from twdiag.sources.netns import other_namespaces
+from twdiag.sources.live.netns import other_namespaces
 
 if TYPE_CHECKING:
     from twdiag.lab import Stage

@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING
 import pytest
 
 from twdiag.lab import kernel
-from twdiag.sources import owners
-from twdiag.sources.owners import describe, read_owners
-from twdiag.sources.proc import read_text
+from twdiag.sources.live import owners
+from twdiag.sources.live.owners import describe, read_owners
+from twdiag.sources.live.proc import read_text
 from twdiag.wording import visible
 
 if TYPE_CHECKING:

@@ -12,9 +12,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from twdiag.census.table import Socket, SocketTable
 from twdiag.errors import SourceError, SourceRefused
-from twdiag.sources import proc
-from twdiag.table import Socket, SocketTable
+from twdiag.sources.live import proc
 from twdiag.tcp import State
 
 from .wire import MANY, lengths

@@ -13,8 +13,9 @@ import pytest
 from twdiag import lab
 from twdiag.errors import SourceError, SourceRefused
 from twdiag.lab.scenarios import dual_stack, idle
-from twdiag.sources import SOURCES, add_owners, collect, proc
-from twdiag.sources.pyroute2_reader import read_pyroute2
+from twdiag.sources import SOURCES, add_owners, collect
+from twdiag.sources.live import proc
+from twdiag.sources.live.pyroute2_reader import read_pyroute2
 from twdiag.tcp import State
 
 from .confinement import become_nobody, can_filter, forbid_netlink, in_child
@@ -24,9 +25,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
     from pathlib import Path
 
+    from twdiag.census.table import Socket
     from twdiag.lab import Stage
     from twdiag.model import Snapshot
-    from twdiag.table import Socket
 
 
 def identities(rows: Iterable[Socket]) -> Counter[tuple[object, ...]]:
@@ -220,7 +221,7 @@ def test_a_host_without_sockets_is_no_refusal(
 def _pretend(monkeypatch: pytest.MonkeyPatch, tcp: str, tcp6: str | None) -> None:
     import pyroute2
 
-    from twdiag.sources import pyroute2_reader
+    from twdiag.sources.live import pyroute2_reader
 
     files = {"/proc/net/tcp": tcp, "/proc/net/tcp6": tcp6}
     monkeypatch.setattr(pyroute2, "DiagSocket", EmptyDiagSocket)

@@ -205,8 +205,8 @@ def fail(what: str, next_step: str, code: int) -> int:
 
 def fail_as_plugin(what: str, next_step: str, code: int) -> int:
     """Say on stdout what went wrong, as a plugin has to, and return 3 for UNKNOWN."""
+    from twdiag.check.verdict import unknown
     from twdiag.render.nagios import render_nagios
-    from twdiag.verdict import unknown
 
     render_nagios(unknown(what, next_step), sys.stdout)
     return 3

@@ -23,8 +23,8 @@ from twdiag.cli.options import (
 )
 
 if TYPE_CHECKING:
-    from twdiag.cli.examine import Outcome, Request
-    from twdiag.verdict import Answer
+    from twdiag.check.verdict import Answer
+    from twdiag.engine.examine import Outcome, Request
 
 EPILOG: Final = """\b
 Examples:
@@ -196,7 +196,7 @@ def check(
     ] = False,
 ) -> None:
     """Check this host: one status line, perfdata and an exit code."""
-    from twdiag.cli.examine import Request
+    from twdiag.engine.examine import Request
 
     request = Request(
         source.value,
@@ -231,7 +231,7 @@ def _inform(request: Request, list_metrics: bool, print_config: Snippet | None) 
         typer.echo(snippet(print_config.value), nl=False)
         return
     from twdiag.cli import listing
-    from twdiag.cli.examine import plan
+    from twdiag.engine.examine import plan
 
     planned = plan(request)
     if list_metrics:
@@ -242,11 +242,11 @@ def _inform(request: Request, list_metrics: bool, print_config: Snippet | None) 
 
 def run(request: Request) -> int:
     """Check, speak, and return the exit code."""
+    from twdiag.check.verdict import unknown
     from twdiag.cli import terminal
-    from twdiag.cli.deadline import Deadline, TimeIsUp
-    from twdiag.cli.examine import Outcome, examine
+    from twdiag.engine.examine import Outcome, examine
     from twdiag.errors import UsageError
-    from twdiag.verdict import unknown
+    from twdiag.history.deadline import Deadline, TimeIsUp
 
     if not request.timeout > 0:
         raise UsageError("--timeout needs a number of seconds above 0", "for example --timeout 10")
@@ -266,8 +266,8 @@ def run(request: Request) -> int:
 
 def _sensible(request: Request) -> Outcome | None:
     """Return the refusal of options that contradict each other, None where they do not."""
-    from twdiag.cli.examine import Outcome
-    from twdiag.verdict import unknown
+    from twdiag.check.verdict import unknown
+    from twdiag.engine.examine import Outcome
 
     if request.notify_on == "change" and request.state is None:
         return Outcome(unknown("--notify-on change needs --state FILE to know the last status"))
@@ -326,9 +326,9 @@ def _written(request: Request, answer: Answer, seconds: float) -> str:
 
 def _write_file(path: str, text: str) -> Answer | None:
     """Replace the output file; return the answer that tells why it could not be done."""
-    from twdiag.cli import files
+    from twdiag.check.verdict import unknown
     from twdiag.errors import UsageError
-    from twdiag.verdict import unknown
+    from twdiag.history import files
 
     try:
         files.check_replaceable(path, "the output file")

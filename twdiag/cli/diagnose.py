@@ -104,10 +104,11 @@ def run(request: Request) -> None:
     if request.format in ("nagios", "prometheus"):
         _answer(request)
     from twdiag import rules
-    from twdiag.cli import config, terminal
-    from twdiag.cli.look import Question, look
+    from twdiag.cli import terminal
+    from twdiag.engine.look import Question, look
     from twdiag.errors import UsageError
-    from twdiag.sources.netns import other_namespaces
+    from twdiag.settings import config
+    from twdiag.sources.live.netns import other_namespaces
 
     if not request.interval >= 0:
         raise UsageError("--interval needs a number of seconds", "for example --interval 10")
@@ -141,7 +142,7 @@ def run(request: Request) -> None:
 def _answer(request: Request) -> NoReturn:
     """Write what `check` would say; exit 0 if it could look, as this command does."""
     from twdiag.cli import check
-    from twdiag.cli.examine import Request as CheckRequest
+    from twdiag.engine.examine import Request as CheckRequest
     from twdiag.errors import UsageError
 
     if request.interval:

@@ -124,7 +124,7 @@ def _state_now(name: str) -> tuple[Block, ...]:
 
 def _rule_now(name: str) -> tuple[Block, ...]:
     from twdiag import rules
-    from twdiag.cli.look import Question, sample
+    from twdiag.engine.look import Question, sample
     from twdiag.explain.live import rule_now
 
     question = Question(rules=rules.select([name]))

@@ -115,11 +115,11 @@ def words(kind: Kind) -> tuple[Word, ...]:
 
         return tuple(Word(rule.name, rule.manual.partition("\n")[0]) for rule in RULES)
     if kind is Kind.LIMIT:
-        from twdiag.limits import LIMITS
+        from twdiag.model.limits import LIMITS
 
         return tuple(Word(limit.name, limit.meaning) for limit in LIMITS)
     if kind is Kind.METRIC:
-        from twdiag.metrics import METRICS
+        from twdiag.check.metrics import METRICS
 
         return tuple(Word(metric.name, metric.meaning) for metric in METRICS)
     if kind is Kind.SCENARIO:

@@ -76,7 +76,7 @@ def run_scenario(
 
 def observe(stage: Stage) -> Report:
     """Diagnose the namespace that this process is in."""
-    from twdiag.cli.look import Question, look
+    from twdiag.engine.look import Question, look
 
     return look(Question())
 
@@ -84,7 +84,7 @@ def observe(stage: Stage) -> Report:
 def _find(name: str) -> Scenario:
     from twdiag.errors import UsageError
     from twdiag.lab import SCENARIOS, find
-    from twdiag.limits import nearest
+    from twdiag.model.limits import nearest
 
     scenario = find(name)
     if scenario is None:

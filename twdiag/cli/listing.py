@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from twdiag.limits import LIMITS
-from twdiag.metrics import METRICS
-from twdiag.thresholds import default_ranges
+from twdiag.check.metrics import METRICS
+from twdiag.check.thresholds import default_ranges
+from twdiag.model.limits import LIMITS
 from twdiag.wording import visible
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
     from typing import TextIO
 
-    from twdiag.cli.examine import Plan
+    from twdiag.engine.examine import Plan
 
 
 def list_metrics(planned: Plan, out: TextIO) -> None:

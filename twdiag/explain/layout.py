@@ -6,7 +6,7 @@ import textwrap
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from twdiag.diagram import MAX_WIDTH, to_ascii
+from twdiag.explain.diagram import MAX_WIDTH, to_ascii
 from twdiag.explain.page import Command, Drawing, Heading, Item, Kind, Page, Term, Text
 
 if TYPE_CHECKING:

@@ -6,8 +6,8 @@ import difflib
 from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
-from twdiag.diagram import label
 from twdiag.errors import UsageError
+from twdiag.explain.diagram import label
 from twdiag.explain.pages import host, myths, protocol, scenarios, states
 from twdiag.explain.pages.rules import rule_page, software_page
 from twdiag.tcp import parse_state

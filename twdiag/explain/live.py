@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from twdiag.explain.page import Block, Command, Heading, Item, Text
-from twdiag.table import (
+from twdiag.census.table import (
     TIMER_KEEPALIVE,
     TIMER_RETRANSMIT,
     TIMER_TIME_WAIT,
     TIMER_ZERO_WINDOW,
     Socket,
 )
+from twdiag.explain.page import Block, Command, Heading, Item, Text
 from twdiag.tcp import State
 from twdiag.wording import count, duration, endpoint, rate, visible
 

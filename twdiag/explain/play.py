@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Final
 
-from twdiag.diagram import Arrow, Chart, Crossing, Fate, Note, Pause, Row, Side
+from twdiag.explain.diagram import Arrow, Chart, Crossing, Fate, Note, Pause, Row, Side
 from twdiag.explain.story import TAKES_A_NUMBER, IllegalStep, Move, Packet, Step
 from twdiag.tcp import Event, Segment, State, transition
 

@@ -10,7 +10,7 @@ from twdiag.tcp import Event, Segment, State
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from twdiag.diagram import Arrow, Crossing, Note, Pause, Side
+    from twdiag.explain.diagram import Arrow, Crossing, Note, Pause, Side
     from twdiag.explain.play import Play
 
 TAKES_A_NUMBER: Final = (Segment.SYN, Segment.SYN_ACK, Segment.FIN)

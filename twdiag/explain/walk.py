@@ -7,7 +7,7 @@ import os
 import shutil
 from typing import TYPE_CHECKING, Final
 
-from twdiag.diagram import label, sequence_chart, to_ascii
+from twdiag.explain.diagram import label, sequence_chart, to_ascii
 from twdiag.explain.layout import Line, set_blocks
 from twdiag.explain.page import Text
 from twdiag.explain.pages.scenarios import played, step_title

@@ -13,7 +13,7 @@ from twdiag.wording import visible
 if TYPE_CHECKING:
     from typing import TextIO
 
-    from twdiag.verdict import Answer
+    from twdiag.check.verdict import Answer
 
 
 def render_check_json(answer: Answer, out: TextIO) -> None:

@@ -9,18 +9,18 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Final
 
-from twdiag.metrics import METRICS
+from twdiag.check.metrics import METRICS
 from twdiag.model import DestinationSubject
-from twdiag.ranges import number
+from twdiag.model.ranges import number
 from twdiag.wording import count, duration, endpoint
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from typing import TextIO
 
-    from twdiag.metrics import Metric
+    from twdiag.check.metrics import Metric
+    from twdiag.check.verdict import Answer, Problem
     from twdiag.model import Finding
-    from twdiag.verdict import Answer, Problem
 
 WIDTH: Final = 79
 """The guidelines want the line below 80 characters, for pagers and SMS."""

@@ -10,7 +10,7 @@ from collections import Counter
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from twdiag import __version__
-from twdiag.metrics import METRICS
+from twdiag.check.metrics import METRICS
 from twdiag.model import (
     AddressSubject,
     DestinationSubject,
@@ -19,7 +19,7 @@ from twdiag.model import (
     ProcessSubject,
     Severity,
 )
-from twdiag.ranges import number
+from twdiag.model.ranges import number
 from twdiag.tcp import State
 from twdiag.wording import endpoint, visible
 
@@ -27,9 +27,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
     from typing import TextIO
 
-    from twdiag.metrics import PortShare
+    from twdiag.check.metrics import PortShare
+    from twdiag.check.verdict import Answer
     from twdiag.model import Finding, Subject
-    from twdiag.verdict import Answer
 
 _MOST_SUBJECTS: Final = 20
 """Findings with a subject of their own; the rest is counted under the subject "other"."""

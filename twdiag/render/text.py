@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Final
 
-from twdiag.diagram import close_chart
+from twdiag.explain.diagram import close_chart
 from twdiag.model import Severity
 from twdiag.tcp import Role
 from twdiag.wording import count, duration, rate, share, visible

@@ -5,11 +5,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from twdiag import __version__
-from twdiag.columns import both, ones
+from twdiag.analysis.half_closed import Kind
+from twdiag.census.columns import both, ones
+from twdiag.census.table import TIMER_KEEPALIVE
 from twdiag.errors import UsageError
-from twdiag.half_closed import Kind
-from twdiag.limits import nearest
 from twdiag.model import Gap, Report, Skip
+from twdiag.model.limits import nearest
 from twdiag.rules import (
     accept_queue_full,
     bound_ports_running_out,
@@ -30,15 +31,14 @@ from twdiag.rules import (
     time_wait_rising,
     time_wait_table_filling,
 )
-from twdiag.table import TIMER_KEEPALIVE
 from twdiag.tcp import State
 from twdiag.wording import count
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-    from twdiag.limits import Limits
     from twdiag.model import Finding, Rule, Snapshot, Value
+    from twdiag.model.limits import Limits
 
 RULES: Final[tuple[Rule, ...]] = (
     ports_running_out.RULE,

@@ -26,7 +26,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from twdiag.half_closed import Kind
+from twdiag.analysis.half_closed import Kind
 from twdiag.model import Advice, Confidence, Finding, HostSubject, Place, Rule, Severity
 from twdiag.rules import manual
 from twdiag.rules.subjects import listener_inodes, listener_name, listener_subject, software_advice
@@ -36,9 +36,9 @@ from twdiag.wording import count, endpoint
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from twdiag.groups import Listener
-    from twdiag.limits import Limits
+    from twdiag.census.groups import Listener
     from twdiag.model import Snapshot
+    from twdiag.model.limits import Limits
 
 NAME = "accept-queue-full"
 MANUAL = __doc__ or ""

@@ -10,9 +10,9 @@ from twdiag.wording import endpoint
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-    from twdiag.half_closed import Holder, Kind, Waiting
-    from twdiag.limits import Limits
+    from twdiag.analysis.half_closed import Holder, Kind, Waiting
     from twdiag.model import Snapshot, Value
+    from twdiag.model.limits import Limits
 
 
 def aged(snapshot: Snapshot, limits: Limits, kind: Kind) -> list[Waiting]:

@@ -21,7 +21,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from twdiag.half_closed import Kind, by_program
+from twdiag.analysis.half_closed import Kind, by_program
 from twdiag.model import Advice, Confidence, Finding, Place, Rule, Severity
 from twdiag.rules import manual
 from twdiag.rules.close_wait import aged, common_evidence, held_inodes, peers_text
@@ -32,8 +32,8 @@ from twdiag.wording import between, count
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from twdiag.limits import Limits
     from twdiag.model import Snapshot
+    from twdiag.model.limits import Limits
 
 NAME = "close-wait-idle-pool"
 MANUAL = __doc__ or ""

@@ -27,7 +27,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from twdiag.half_closed import Kind, by_program
+from twdiag.analysis.half_closed import Kind, by_program
 from twdiag.model import Advice, Confidence, Finding, Place, Rule, Severity
 from twdiag.rules import manual
 from twdiag.rules.close_wait import aged, common_evidence, held_inodes, peers_text
@@ -38,9 +38,9 @@ from twdiag.wording import between, count, share
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from twdiag.half_closed import Holder
-    from twdiag.limits import Limits
+    from twdiag.analysis.half_closed import Holder
     from twdiag.model import Snapshot
+    from twdiag.model.limits import Limits
 
 NAME = "close-wait-leak"
 MANUAL = __doc__ or ""

@@ -23,7 +23,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from twdiag.half_closed import Kind
+from twdiag.analysis.half_closed import Kind
 from twdiag.model import Advice, Confidence, Finding, Place, Rule, Severity
 from twdiag.rules import manual
 from twdiag.rules.accept_queue_full import queue_of
@@ -35,10 +35,10 @@ from twdiag.wording import between, count
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from twdiag.groups import Listener
-    from twdiag.half_closed import Waiting
-    from twdiag.limits import Limits
+    from twdiag.analysis.half_closed import Waiting
+    from twdiag.census.groups import Listener
     from twdiag.model import Snapshot
+    from twdiag.model.limits import Limits
 
 NAME = "close-wait-never-accepted"
 MANUAL = __doc__ or ""

@@ -23,7 +23,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from twdiag.half_closed import POOL_RECV_Q, Kind, by_program
+from twdiag.analysis.half_closed import POOL_RECV_Q, Kind, by_program
 from twdiag.model import Advice, Confidence, Finding, Place, Rule, Severity
 from twdiag.rules import manual
 from twdiag.rules.close_wait import aged, common_evidence, held_inodes, peers_text
@@ -34,9 +34,9 @@ from twdiag.wording import between, count
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from twdiag.half_closed import Holder
-    from twdiag.limits import Limits
+    from twdiag.analysis.half_closed import Holder
     from twdiag.model import Snapshot
+    from twdiag.model.limits import Limits
 
 NAME = "close-wait-unread"
 MANUAL = __doc__ or ""

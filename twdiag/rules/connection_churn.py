@@ -32,9 +32,9 @@ from twdiag.wording import count, endpoint, rate, ss_address
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from twdiag.groups import Destination
-    from twdiag.limits import Limits
+    from twdiag.census.groups import Destination
     from twdiag.model import Snapshot
+    from twdiag.model.limits import Limits
 
 NAME = "connection-churn"
 MANUAL = __doc__ or ""

@@ -20,7 +20,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from twdiag.half_closed import Kind, by_process
+from twdiag.analysis.half_closed import Kind, by_process
 from twdiag.model import Advice, Confidence, Finding, Place, Rule, Severity
 from twdiag.rules import manual
 from twdiag.rules.close_wait import common_evidence, held_inodes
@@ -31,9 +31,9 @@ from twdiag.wording import count, duration, share
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from twdiag.half_closed import Holder, Waiting
-    from twdiag.limits import Limits
+    from twdiag.analysis.half_closed import Holder, Waiting
     from twdiag.model import Owner, Snapshot
+    from twdiag.model.limits import Limits
 
 NAME = "fd-limit-near"
 MANUAL = __doc__ or ""

@@ -25,7 +25,8 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from typing import TYPE_CHECKING
 
-from twdiag.columns import ones
+from twdiag.census.columns import ones
+from twdiag.census.table import TIMER_RETRANSMIT, TIMER_ZERO_WINDOW
 from twdiag.model import (
     AddressSubject,
     Advice,
@@ -39,7 +40,6 @@ from twdiag.model import (
     Subject,
 )
 from twdiag.rules import manual
-from twdiag.table import TIMER_RETRANSMIT, TIMER_ZERO_WINDOW
 from twdiag.tcp import State
 from twdiag.wording import count, share, ss_address
 
@@ -47,8 +47,8 @@ if TYPE_CHECKING:
     from array import array
     from collections.abc import Iterator
 
-    from twdiag.limits import Limits
     from twdiag.model import Snapshot
+    from twdiag.model.limits import Limits
 
 NAME = "fin-unanswered"
 MANUAL = __doc__ or ""

@@ -20,8 +20,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from twdiag.budget import DEFAULT_RANGE, format_ports, parse_ports
 from twdiag.model import Advice, Confidence, Finding, Place, Rule, Severity
+from twdiag.model.ports import DEFAULT_RANGE, format_ports, parse_ports
 from twdiag.rules import manual
 from twdiag.rules.subjects import listener_inodes, listener_name, listener_subject
 from twdiag.tcp import State
@@ -30,9 +30,9 @@ from twdiag.wording import count
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from twdiag.groups import Listener
-    from twdiag.limits import Limits
+    from twdiag.census.groups import Listener
     from twdiag.model import Snapshot
+    from twdiag.model.limits import Limits
 
 NAME = "listener-in-ephemeral-range"
 MANUAL = __doc__ or ""

@@ -22,7 +22,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from twdiag.columns import both
+from twdiag.census.columns import both
 from twdiag.model import Advice, Confidence, Finding, HostSubject, Place, Rule, Severity
 from twdiag.rules import manual
 from twdiag.tcp import State
@@ -30,8 +30,8 @@ from twdiag.tcp import State
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from twdiag.limits import Limits
     from twdiag.model import Snapshot
+    from twdiag.model.limits import Limits
 
 NAME = "misleading-sysctl"
 MANUAL = __doc__ or ""

@@ -26,7 +26,7 @@ from collections import defaultdict
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from twdiag.flows import is_mini
+from twdiag.census.flows import is_mini
 from twdiag.model import (
     Advice,
     Confidence,
@@ -45,8 +45,8 @@ from twdiag.wording import count, endpoint
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from twdiag.limits import Limits
     from twdiag.model import Owner, Snapshot
+    from twdiag.model.limits import Limits
 
 NAME = "peer-never-closes"
 MANUAL = __doc__ or ""

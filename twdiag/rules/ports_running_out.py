@@ -28,8 +28,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from twdiag.analysis.port_use import TW_REUSE, WORTH_A_LOOK, uses
 from twdiag.model import Advice, Confidence, Finding, HostSubject, Place, Rule, Severity
-from twdiag.port_use import TW_REUSE, WORTH_A_LOOK, uses
 from twdiag.rules import manual
 from twdiag.rules.subjects import client_owners, destination_subject, software_advice
 from twdiag.tcp import State
@@ -38,9 +38,9 @@ from twdiag.wording import count, duration, endpoint, rate, ss_address
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from twdiag.limits import Limits
+    from twdiag.analysis.port_use import Use
     from twdiag.model import DestinationSubject, Snapshot, Value
-    from twdiag.port_use import Use
+    from twdiag.model.limits import Limits
 
 NAME = "ports-running-out"
 MANUAL = __doc__ or ""

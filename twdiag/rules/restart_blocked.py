@@ -31,8 +31,8 @@ from twdiag.wording import count, duration, endpoint
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from twdiag.limits import Limits
     from twdiag.model import Snapshot
+    from twdiag.model.limits import Limits
 
 NAME = "restart-blocked"
 MANUAL = __doc__ or ""

@@ -42,9 +42,9 @@ from twdiag.wording import count, rate, share
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-    from twdiag.groups import Server
-    from twdiag.limits import Limits
+    from twdiag.census.groups import Server
     from twdiag.model import ListenerSubject, Owner, Snapshot, Value
+    from twdiag.model.limits import Limits
 
 NAME = "server-closes-first"
 MANUAL = __doc__ or ""

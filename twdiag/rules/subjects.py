@@ -10,8 +10,8 @@ from twdiag.wording import endpoint
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-    from twdiag.groups import Destination, Listener
-    from twdiag.half_closed import Holder
+    from twdiag.analysis.half_closed import Holder
+    from twdiag.census.groups import Destination, Listener
     from twdiag.model import Advice, Owner, Snapshot
 
 

@@ -39,8 +39,8 @@ from twdiag.wording import count, endpoint, ss_address
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from twdiag.limits import Limits
     from twdiag.model import Snapshot
+    from twdiag.model.limits import Limits
 
 NAME = "syn-unanswered"
 MANUAL = __doc__ or ""

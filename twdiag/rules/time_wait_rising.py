@@ -30,8 +30,8 @@ from twdiag.wording import count, rate, share
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from twdiag.limits import Limits
     from twdiag.model import Snapshot
+    from twdiag.model.limits import Limits
 
 NAME = "time-wait-rising"
 MANUAL = __doc__ or ""

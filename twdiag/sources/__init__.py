@@ -7,16 +7,16 @@ import os
 import time
 from typing import TYPE_CHECKING, Final
 
-from twdiag.columns import positions
+from twdiag.census.columns import positions
+from twdiag.census.table import TIMER_TIME_WAIT
 from twdiag.errors import SourceError, UsageError
 from twdiag.model import Gap, Host, Snapshot
-from twdiag.sources.proc import read_counters, read_sysctls
-from twdiag.table import TIMER_TIME_WAIT
+from twdiag.sources.live.proc import read_counters, read_sysctls
 
 if TYPE_CHECKING:
     from collections.abc import Collection
 
-    from twdiag.sources.seen import Seen
+    from twdiag.sources.live.seen import Seen
 
 _IS_FULL: Final = bytes(timer != TIMER_TIME_WAIT for timer in range(256))
 SOURCES: Final = ("auto", "netlink", "pyroute2", "psutil", "proc")
@@ -55,7 +55,7 @@ def add_owners(snapshot: Snapshot, inodes: Collection[int], seconds: float = mat
     """
     if not inodes:
         return snapshot
-    from twdiag.sources.owners import read_owners
+    from twdiag.sources.live.owners import read_owners
 
     table = snapshot.sockets
     wanted = set(inodes)
@@ -86,19 +86,19 @@ def _read_sockets(source: str) -> tuple[str, Seen, list[Gap]]:
 
 def _read_with(source: str) -> Seen:
     if source == "netlink":
-        from twdiag.sources.netlink import read_netlink
+        from twdiag.sources.live.netlink import read_netlink
 
         return read_netlink()
     if source == "proc":
-        from twdiag.sources.proc import read_proc
+        from twdiag.sources.live.proc import read_proc
 
         return read_proc()
     if source == "psutil":
-        from twdiag.sources.psutil_reader import read_psutil
+        from twdiag.sources.live.psutil_reader import read_psutil
 
         return read_psutil()
     if source == "pyroute2":
-        from twdiag.sources.pyroute2_reader import read_pyroute2
+        from twdiag.sources.live.pyroute2_reader import read_pyroute2
 
         return read_pyroute2()
     raise UsageError(f"there is no source {source!r}", f"use one of {', '.join(SOURCES)}")

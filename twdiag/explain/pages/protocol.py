@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from twdiag.diagram import close_chart, state_diagram
+from twdiag.explain.diagram import close_chart, state_diagram
 from twdiag.explain.page import Drawing
 from twdiag.explain.pages.topic import topic
 

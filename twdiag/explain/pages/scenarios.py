@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import cache, partial
 from typing import TYPE_CHECKING, Final
 
-from twdiag.diagram import Crossing, Note, Pause, sequence_chart
+from twdiag.explain.diagram import Crossing, Note, Pause, sequence_chart
 from twdiag.explain.page import Block, Drawing, Heading, Item, Kind, Page, prose
 from twdiag.explain.play import perform
 from twdiag.explain.scenarios import SCENARIOS

@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import partial
 from typing import Final
 
-from twdiag.diagram import close_chart, label, state_diagram
+from twdiag.explain.diagram import close_chart, label, state_diagram
 from twdiag.explain.page import Block, Drawing, Heading, Item, Kind, Page, Text, prose
 from twdiag.tcp import PHASES, State, Transition, transitions_from, transitions_into
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from twdiag.diagram import Side
+from twdiag.explain.diagram import Side
 from twdiag.explain.story import Scenario
 from twdiag.tcp import TIME_WAIT_SECONDS, Event
 

@@ -1,0 +1,1 @@
+"""What rules see: a snapshot's sockets, sorted by what they mean."""

@@ -1,0 +1,1 @@
+"""What a check measures and how it judges."""

@@ -1,0 +1,33 @@
+"""Drawings of the handshake as plain lines of text, made from twdiag.tcp: no I/O, no colours."""
+
+from twdiag.explain.diagram.ink import MAX_WIDTH, label, to_ascii
+from twdiag.explain.diagram.machine import state_diagram
+from twdiag.explain.diagram.place import close_chart
+from twdiag.explain.diagram.sequence import (
+    Arrow,
+    Chart,
+    Crossing,
+    Fate,
+    Note,
+    Pause,
+    Row,
+    Side,
+    sequence_chart,
+)
+
+__all__ = [
+    "MAX_WIDTH",
+    "Arrow",
+    "Chart",
+    "Crossing",
+    "Fate",
+    "Note",
+    "Pause",
+    "Row",
+    "Side",
+    "close_chart",
+    "label",
+    "sequence_chart",
+    "state_diagram",
+    "to_ascii",
+]

@@ -1,0 +1,208 @@
+"""The --state file: locked for a whole run, read at its start and replaced at its end."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import time
+from typing import TYPE_CHECKING, Any, Final
+
+from twdiag.errors import TwdiagError, UsageError
+from twdiag.history import files
+from twdiag.history import sample as state
+from twdiag.history.deadline import wait_for
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from types import TracebackType
+
+    from twdiag.model import Owner, Snapshot
+
+LOCK_SECONDS: Final = 3.0
+"""How long to wait for another run with the same file: longer than a run takes."""
+
+
+class StateFileBusy(TwdiagError):
+    """Another run holds the state file."""
+
+
+class StateFile:
+    """A locked state file.
+
+    `memory` is what the last run remembered, None without one; `notes` tells what is worth to know
+    about it (a foreign file, a reboot, a clock step).
+    """
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+        self.memory: state.Memory | None = None
+        self.notes: list[str] = []
+        self._now: state.Moment | None = None
+        self._lock: int | None = None
+
+    def __enter__(self) -> StateFile:
+        self._take_lock()
+        try:
+            self._read()
+        except BaseException:
+            self._release()
+            raise
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._release()
+
+    def _take_lock(self) -> None:
+        # A lock on the file itself would be lost with each rename.
+        path = f"{self.path}.lock"
+        files.check_replaceable(path, "the lock file")
+        try:
+            lock = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+        except OSError as error:
+            raise UsageError(
+                f"the state file {self.path} cannot be locked: {error.strerror}",
+                "name a file in a folder that this user may write to",
+            ) from error
+        self._lock = lock
+        if not wait_for(lambda: _locked(lock), LOCK_SECONDS):
+            self._release()
+            raise StateFileBusy(
+                f"another run holds the state file {self.path} for more than {LOCK_SECONDS:.0f} s",
+                "give each check a state file of its own",
+            )
+
+    def _release(self) -> None:
+        if self._lock is not None:
+            os.close(self._lock)
+            self._lock = None
+
+    def _read(self) -> None:
+        try:
+            raw = files.read_own(self.path, state.MOST_BYTES)
+        except OSError as error:
+            raise UsageError(f"the state file {self.path}: {error.strerror}") from error
+        if raw is None:
+            return
+        try:
+            if len(raw) > state.MOST_BYTES:
+                raise state.Foreign(f"it is larger than {state.MOST_BYTES:,} bytes")
+            self.memory = state.from_data(_parse(raw))
+        except state.Foreign as error:
+            self.notes.append(f"the state file {self.path} is not used and starts afresh: {error}")
+
+    def earlier(self, snapshot: Snapshot) -> Snapshot | None:
+        """Return the remembered sample as the earlier one of a snapshot taken just now.
+
+        None where there is nothing that can be compared.
+        """
+        now = self._now = moment()
+        if self.memory is None:
+            return None
+        why = state.why_not_comparable(self.memory, now)
+        if why:
+            self.notes.append(f"nothing is compared with the last run: {why}")
+            return None
+        step = state.clock_step(self.memory, now)
+        if step:
+            self.notes.append(
+                f"the clock was set by {step:+,.0f} s since the last run; the time between the "
+                "runs is taken from the time since boot"
+            )
+        pids = (process.owner.pid for process in self.memory.processes)
+        alive = {pid: started for pid in pids if (started := _started(pid)) is not None}
+        return state.earlier_sample(self.memory, now, snapshot, alive)
+
+    def remember(self, snapshot: Snapshot, status: str) -> None:
+        """Replace what is remembered by the snapshot that `earlier` was asked for.
+
+        Raises OSError.
+        """
+        now = self._now or moment()
+        owners = {o.pid: o for group in snapshot.owners.values() for o in group}
+        self._write(state.to_data(snapshot, now, _processes(owners.values()), status))
+
+    def remember_status(self, status: str) -> None:
+        """Replace the remembered status alone, where there is a sample to keep.  Raises OSError."""
+        if self.memory is not None:
+            self._write({**self.memory.data, "status": status})
+        else:
+            self._write(_without_sample(status))
+
+    def _write(self, data: dict[str, Any]) -> None:
+        files.replace(self.path, json.dumps(data, separators=(",", ":")).encode() + b"\n", 0o600)
+
+
+def _locked(lock: int) -> bool:
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+def _parse(raw: bytes) -> object:
+    try:
+        return json.loads(raw)
+    except (ValueError, RecursionError) as error:
+        raise state.Foreign(f"it is not JSON ({str(error)[:80]})") from error
+
+
+def _without_sample(status: str) -> dict[str, Any]:
+    """Return a memory of a status alone; its boot is none, so nothing is compared with it."""
+    return {
+        "schema": state.SCHEMA,
+        "boot": "",
+        "uptime": 0,
+        "wall": 0,
+        "netns": 0,
+        "source": "",
+        "counters": {},
+        "rows": None,
+        "processes": [],
+        "status": status,
+    }
+
+
+def moment() -> state.Moment:
+    """Return the present moment of this host and namespace."""
+    return state.Moment(
+        _text("/proc/sys/kernel/random/boot_id").strip(),
+        time.clock_gettime(time.CLOCK_BOOTTIME),
+        time.time(),
+        _netns(),
+    )
+
+
+def _netns() -> int:
+    try:
+        return os.stat("/proc/self/ns/net").st_ino
+    except OSError:
+        return 0
+
+
+def _text(path: str) -> str:
+    try:
+        with open(path, encoding="ascii", errors="replace") as file:
+            return file.read()
+    except OSError:
+        return ""
+
+
+def _processes(owners: Iterable[Owner]) -> list[state.Process]:
+    found = ((_started(owner.pid), owner) for owner in owners)
+    return [state.Process(started, owner) for started, owner in found if started is not None]
+
+
+def _started(pid: int) -> int | None:
+    """Return when a process started, in clock ticks since boot: field 22 of proc_pid_stat(5)."""
+    try:
+        # The name, in parentheses, may contain anything; the fields follow the last one.
+        return int(_text(f"/proc/{pid}/stat").rpartition(")")[2].split()[19])
+    except (IndexError, ValueError):
+        return None

@@ -1,0 +1,1 @@
+"""The settings in force: files, environment and flags."""
