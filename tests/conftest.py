@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from twdiag.lab import Stage
     from twdiag.model import Report, Snapshot
 
+pytest_plugins = ["tests.running"]
+
 settings.register_profile("twdiag", deadline=None, derandomize=True, max_examples=60)
 settings.load_profile("twdiag")
 

@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from .conftest import process
+from tests.running import process
 
 HEAVY = {"rich", "pyroute2", "asyncio", "pygments", "markdown_it"}
 # Each of them costs a millisecond or more, and a check on a healthy host needs none.

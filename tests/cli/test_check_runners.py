@@ -18,15 +18,14 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.running import SOURCE, process, twdiag
 from twdiag.cli import snippets
 from twdiag.rules import RULES
-
-from .conftest import SOURCE, process, twdiag
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from .conftest import Said
+    from tests.running import Said
 
 PLUGINS = "/usr/lib/nagios/plugins"
 SNIPPETS = (

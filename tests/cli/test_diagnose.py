@@ -317,7 +317,7 @@ def test_json_names_subject_evidence_and_place(played: dict[str, Played]) -> Non
 
 
 def test_filters_by_port_and_process() -> None:
-    from tests.test_rules import LISTEN_8080, aged, close_wait, held, snapshot_of
+    from tests.rules.test_rules import LISTEN_8080, aged, close_wait, held, snapshot_of
     from twdiag.engine.look import Question, filtered
     from twdiag.model.limits import Limits
 
@@ -340,7 +340,7 @@ def test_filters_by_port_and_process() -> None:
 
 
 def test_more_than_a_few_findings_of_a_rule_are_summed_up() -> None:
-    from tests.test_rules import snapshot_of
+    from tests.rules.test_rules import snapshot_of
     from twdiag.model.limits import Limits
 
     rows = [

@@ -27,10 +27,9 @@ from twdiag.render.nagios import WIDTH, inert, render_nagios, status_line
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from tests.conftest import Played
+    from tests.running import Said
     from twdiag.model import Snapshot, Subject, Value
-
-    from ..conftest import Played
-    from .conftest import Said
 
 SCENARIOS = [scenario.name for scenario in lab.SCENARIOS]
 CODES = {"notice": 0, "warning": 1, "critical": 2}

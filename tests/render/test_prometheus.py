@@ -30,10 +30,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
+    from tests.conftest import Played
+    from tests.running import Said
     from twdiag.model import Snapshot
-
-    from ..conftest import Played
-    from .conftest import Said
 
 Samples = dict[tuple[str, tuple[tuple[str, str], ...]], float]
 

@@ -27,10 +27,9 @@ from twdiag.tcp import State
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from tests.conftest import Played
+    from tests.running import Said
     from twdiag.model import Snapshot
-
-    from ..conftest import Played
-    from .conftest import Said
 
 NOW = state.Moment("boot-1", 1000.0, 1_700_000_000.0, 42)
 
@@ -548,7 +547,7 @@ def test_notify_on_change_needs_a_state(check: Callable[..., Said]) -> None:
 
 
 def test_real_runs_compare(file: str) -> None:
-    from .conftest import twdiag
+    from tests.running import twdiag
 
     assert twdiag("check", "--state", file).code in (0, 1, 2)
     said = twdiag("check", "--state", file, "-v")

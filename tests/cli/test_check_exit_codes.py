@@ -12,20 +12,18 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.running import NOBODY, SOURCE, process, twdiag
 from twdiag import __version__, lab, sources
 from twdiag.errors import SourceRefused
 from twdiag.sources.live import owners
-
-from .conftest import NOBODY, SOURCE, process, twdiag
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
+    from tests.conftest import Played
+    from tests.running import Said
     from twdiag.lab import Stage
-
-    from ..conftest import Played
-    from .conftest import Said
 
 
 @pytest.mark.parametrize(

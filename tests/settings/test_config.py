@@ -18,7 +18,7 @@ from twdiag.settings import config
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from .conftest import Said
+    from tests.running import Said
 
 
 @pytest.fixture

@@ -22,9 +22,8 @@ from twdiag.settings import config
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    from tests.conftest import Played
     from twdiag.model import Snapshot
-
-    from ..conftest import Played
 
 
 SOURCE = str(Path(twdiag_package.__file__).parent.parent)
