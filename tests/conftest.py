@@ -13,7 +13,8 @@ from twdiag.model.limits import Limits
 
 if TYPE_CHECKING:
     from twdiag.lab import Stage
-    from twdiag.model import Report, Snapshot
+    from twdiag.model.findings import Report
+    from twdiag.model.snapshot import Snapshot
 
 pytest_plugins = ["tests.running"]
 

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from tests.conftest import Played
-    from twdiag.model import Snapshot
+    from twdiag.model.snapshot import Snapshot
 
 
 SOURCE = str(Path(twdiag_package.__file__).parent.parent)

@@ -16,7 +16,8 @@ from twdiag.census import connections as connections_module
 from twdiag.census import flows as flows_module
 from twdiag.census.flows import Flows, is_loopback, is_mini
 from twdiag.census.groups import History
-from twdiag.census.table import Socket, SocketTable
+from twdiag.model.? import SocketTable
+from twdiag.model.sockets import Socket
 from twdiag.tcp import State
 
 if TYPE_CHECKING:

@@ -20,8 +20,9 @@ import pytest
 
 from twdiag import rules
 from twdiag.census import addresses as addresses_module
-from twdiag.census.table import TIMER_TIME_WAIT, SocketTable
-from twdiag.model import Host, Snapshot
+from twdiag.model.? import SocketTable
+from twdiag.model.sockets import TIMER_TIME_WAIT
+from twdiag.model.snapshot import Host, Snapshot
 from twdiag.model.limits import Limits
 from twdiag.sources.live.inet_diag import AF_INET, AF_INET6, NLMSG_DONE, SOCK_DIAG_BY_FAMILY, Dump
 from twdiag.tcp import State

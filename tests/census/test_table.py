@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 
 from twdiag.census import addresses as addresses_module
 from twdiag.census.addresses import Addresses, is_ipv6
-from twdiag.census.table import Socket, SocketTable, widen
+from twdiag.model.? import SocketTable, widen
+from twdiag.model.sockets import Socket
 from twdiag.tcp import State
 
 COLUMNS = (

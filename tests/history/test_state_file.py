@@ -17,11 +17,12 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from twdiag.census.table import Socket, SocketTable
+from twdiag.model.? import SocketTable
+from twdiag.model.sockets import Socket
 from twdiag.history import files
 from twdiag.history import sample as state
 from twdiag.history import state_file as memory
-from twdiag.model import Owner
+from twdiag.model.snapshot import Owner
 from twdiag.tcp import State
 
 if TYPE_CHECKING:
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
 
     from tests.conftest import Played
     from tests.running import Said
-    from twdiag.model import Snapshot
+    from twdiag.model.snapshot import Snapshot
 
 NOW = state.Moment("boot-1", 1000.0, 1_700_000_000.0, 42)
 

@@ -14,14 +14,7 @@ from hypothesis import strategies as st
 from twdiag import lab
 from twdiag.check.metrics import METRICS
 from twdiag.check.verdict import Answer, Problem, Status, unknown
-from twdiag.model import (
-    Confidence,
-    DestinationSubject,
-    Finding,
-    HostSubject,
-    ProcessSubject,
-    Severity,
-)
+from twdiag.model.findings import Confidence, DestinationSubject, Finding, HostSubject, ProcessSubject, Severity
 from twdiag.render.nagios import WIDTH, inert, render_nagios, status_line
 
 if TYPE_CHECKING:
@@ -29,7 +22,8 @@ if TYPE_CHECKING:
 
     from tests.conftest import Played
     from tests.running import Said
-    from twdiag.model import Snapshot, Subject, Value
+    from twdiag.model.findings import Subject, Value
+    from twdiag.model.snapshot import Snapshot
 
 SCENARIOS = [scenario.name for scenario in lab.SCENARIOS]
 CODES = {"notice": 0, "warning": 1, "critical": 2}
@@ -230,7 +224,7 @@ def test_long_output_is_bounded(played: dict[str, Played]) -> None:
 def test_what_was_not_seen_is_told(
     played: dict[str, Played], host: Callable[[Snapshot], None], check: Callable[..., Said]
 ) -> None:
-    from twdiag.model import Gap
+    from twdiag.model.snapshot import Gap
 
     gaps = tuple(Gap(what, "no timers here", "look elsewhere") for what in ("timers", "inodes"))
     host(dataclasses.replace(played["idle"].snapshot, gaps=gaps))
@@ -245,7 +239,7 @@ def test_what_was_not_seen_is_told(
 def test_an_unseen_number_with_a_range_is_unknown(
     played: dict[str, Played], host: Callable[[Snapshot], None], check: Callable[..., Said]
 ) -> None:
-    from twdiag.model import Gap
+    from twdiag.model.snapshot import Gap
 
     host(dataclasses.replace(played["idle"].snapshot, gaps=(Gap("timers", "no", "way"),)))
     said = check("-w", "closes_per_second=100")
@@ -259,7 +253,7 @@ def test_an_unseen_number_with_a_range_is_unknown(
 def test_a_rule_asked_for_by_name_has_to_look(
     played: dict[str, Played], host: Callable[[Snapshot], None], check: Callable[..., Said]
 ) -> None:
-    from twdiag.model import Gap
+    from twdiag.model.snapshot import Gap
 
     host(dataclasses.replace(played["idle"].snapshot, gaps=(Gap("timers", "no", "way"),)))
     said = check("--select", "time-wait-rising")

@@ -120,7 +120,7 @@ def run(request: Request) -> None:
     question = Question(
         request.source,
         limits,
-        rules.select(request.select, request.ignore),
+        rules.choose(request.select, request.ignore),
         request.interval,
         request.ports,
         request.processes,

@@ -109,6 +109,8 @@ def _now(page: Page | None) -> tuple[Block, ...]:
 
 
 def _state_now(name: str) -> tuple[Block, ...]:
+    from dataclasses import replace
+
     from twdiag import sources
     from twdiag.explain.live import example, state_now
     from twdiag.tcp import parse_state
@@ -118,18 +120,18 @@ def _state_now(name: str) -> tuple[Block, ...]:
     snapshot = sources.collect()
     row = example(state, snapshot)
     if row is not None and row.inode:
-        snapshot = sources.add_owners(snapshot, {row.inode})
+        owners, gaps = sources.find_owners(snapshot, {row.inode})
+        snapshot = replace(snapshot, owners=owners, gaps=(*snapshot.gaps, *gaps))
     return state_now(state, snapshot)
 
 
 def _rule_now(name: str) -> tuple[Block, ...]:
-    from twdiag import rules
-    from twdiag.engine.look import Question, sample
+    from twdiag import rules, sources
+    from twdiag.engine.look import Question, examined
     from twdiag.explain.live import rule_now
 
-    question = Question(rules=rules.select([name]))
-    snapshot = sample(question)
-    return rule_now(rules.analyze(snapshot, question.limits, question.rules), snapshot)
+    report, view = examined(sources.collect(), Question(rules=rules.choose([name])))
+    return rule_now(report, view.snapshot)
 
 
 def _write_json(library: Library, page: Page | None, now: tuple[Block, ...]) -> None:

@@ -115,7 +115,7 @@ def words(kind: Kind) -> tuple[Word, ...]:
 
         return tuple(Word(rule.name, rule.manual.partition("\n")[0]) for rule in RULES)
     if kind is Kind.LIMIT:
-        from twdiag.model.limits import LIMITS
+        from twdiag.rules import LIMITS
 
         return tuple(Word(limit.name, limit.meaning) for limit in LIMITS)
     if kind is Kind.METRIC:

@@ -11,7 +11,7 @@ from twdiag.cli.options import BriefOption, Color, ColorOption, FullOption, Json
 
 if TYPE_CHECKING:
     from twdiag.lab import Scenario, Stage
-    from twdiag.model import Report
+    from twdiag.model.findings import Report
 
 _EPILOG: Final = """\b
 Examples:

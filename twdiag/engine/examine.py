@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING, Final, NamedTuple
+from functools import partial
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from twdiag.check.verdict import Answer, Problem, Ranges, Status, judge, unknown
 from twdiag.errors import TwdiagError
 from twdiag.history.deadline import TimeIsUp
 
 if TYPE_CHECKING:
+    from twdiag.analysis.view import View
     from twdiag.history.deadline import Deadline
     from twdiag.history.state_file import StateFile
-    from twdiag.model import Rule, Snapshot
+    from twdiag.model.snapshot import Snapshot
+    from twdiag.rules.rule import Rule
     from twdiag.settings.config import Settings
 
 _MOST_DESTINATIONS: Final = 5
@@ -47,7 +50,7 @@ class Plan(NamedTuple):
     request: Request
     settings: Settings
     ranges: Ranges
-    rules: tuple[Rule, ...]
+    rules: tuple[Rule[Any], ...]
 
 
 class Outcome(NamedTuple):
@@ -68,7 +71,7 @@ def plan(request: Request) -> Plan:
     critical = {**settings.critical, **parse_threshold_flags(request.critical, "--critical")}
     asked = set(request.select)
     ignore = (*request.ignore, *(name for name in settings.ignore if name not in asked))
-    chosen = rules.select(request.select, ignore)
+    chosen = rules.choose(request.select, ignore)
     return Plan(request, settings, Ranges(warning, critical), chosen)
 
 
@@ -111,10 +114,10 @@ def _remembering(planned: Plan, deadline: Deadline, memory: StateFile) -> Outcom
 
 
 def _look(planned: Plan, deadline: Deadline, memory: StateFile | None) -> tuple[Answer, Snapshot]:
-    from twdiag import rules, sources
+    from twdiag import sources
     from twdiag.check import metrics
-    from twdiag.engine.look import Question, complete, filtered
-    from twdiag.model import Severity
+    from twdiag.engine.look import Question, examined, filtered
+    from twdiag.model.findings import Severity
 
     request, limits = planned.request, planned.settings.limits
     question = Question(
@@ -125,31 +128,32 @@ def _look(planned: Plan, deadline: Deadline, memory: StateFile | None) -> tuple[
     earlier = None if memory is None else memory.earlier(snapshot)
     deadline.doing = "looking for the owners of sockets"
     # A verdict without all names is worth more than none: the search gets half of the time left.
-    also, seconds = _owners_needed(planned.ranges, snapshot), deadline.left / 2
-    snapshot = complete(snapshot, question, earlier, also, seconds)
+    report, view = examined(
+        snapshot, question, earlier, partial(_owners_needed, planned.ranges), deadline.left / 2
+    )
     deadline.doing = "judging"
-    report = filtered(rules.analyze(snapshot, limits, planned.rules), question)
-    values = metrics.measure(snapshot)
+    report = filtered(report, question)
+    values = metrics.measure(view)
     warn_on = Severity.NOTICE if request.warn_on == "notice" else Severity.WARNING
     answer = judge(report, values, planned.ranges, warn_on, request.select)
     return (
         answer._replace(
             shown=_shown(planned),
-            busiest=metrics.busiest(snapshot, _MOST_DESTINATIONS),
+            busiest=metrics.busiest(view, _MOST_DESTINATIONS),
             compared=memory is not None,
         ),
-        snapshot,
+        view.snapshot,
     )
 
 
-def _owners_needed(ranges: Ranges, snapshot: Snapshot) -> list[int]:
+def _owners_needed(ranges: Ranges, view: View) -> list[int]:
     """Return the inodes whose owners a range asks about."""
     from twdiag.check import metrics
 
     asked = {*ranges.warning, *ranges.critical}
     if not any(metric.owners and metric.name in asked for metric in metrics.METRICS):
         return []
-    return list(metrics.held_inodes(snapshot))
+    return metrics.held_inodes(view)
 
 
 def _shown(planned: Plan) -> Ranges:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 from dataclasses import replace
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from twdiag.errors import UsageError
 from twdiag.explain.diagram import label
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from twdiag.explain.page import Page
-    from twdiag.model import Rule
+    from twdiag.rules.rule import Rule
     from twdiag.software import Software
 
 _ALIASES: Final = {
@@ -57,7 +57,7 @@ _NEAR = 3
 class Library:
     """The pages that `explain` can show; rules and software come from the caller."""
 
-    def __init__(self, rules: Iterable[Rule] = (), software: Iterable[Software] = ()) -> None:
+    def __init__(self, rules: Iterable[Rule[Any]] = (), software: Iterable[Software] = ()) -> None:
         pages: tuple[Page, ...] = (
             *states.PAGES,
             *scenarios.PAGES,

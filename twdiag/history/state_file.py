@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
     from types import TracebackType
 
-    from twdiag.model import Owner, Snapshot
+    from twdiag.model.snapshot import Owner, Snapshot
 
 LOCK_SECONDS: Final = 3.0
 """How long to wait for another run with the same file: longer than a run takes."""

@@ -6,7 +6,7 @@ import json
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any, Final
 
-from twdiag.model import (
+from twdiag.model.findings import (
     AddressSubject,
     DestinationSubject,
     HostSubject,
@@ -18,7 +18,8 @@ from twdiag.model import (
 if TYPE_CHECKING:
     from typing import TextIO
 
-    from twdiag.model import Finding, Owner, Report, Subject
+    from twdiag.model.findings import Finding, Report, Subject
+    from twdiag.model.snapshot import Owner
 
 SCHEMA: Final = "twdiag/1"
 

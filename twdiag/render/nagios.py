@@ -10,7 +10,7 @@ import re
 from typing import TYPE_CHECKING, Final
 
 from twdiag.check.metrics import METRICS
-from twdiag.model import DestinationSubject
+from twdiag.model.findings import DestinationSubject
 from twdiag.model.ranges import number
 from twdiag.wording import count, duration, endpoint
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from twdiag.check.metrics import Metric
     from twdiag.check.verdict import Answer, Problem
-    from twdiag.model import Finding
+    from twdiag.model.findings import Finding
 
 WIDTH: Final = 79
 """The guidelines want the line below 80 characters, for pagers and SMS."""

@@ -14,7 +14,7 @@ from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Final
 
 from twdiag.explain.diagram import close_chart
-from twdiag.model import Severity
+from twdiag.model.findings import Severity
 from twdiag.tcp import Role
 from twdiag.wording import count, duration, rate, share, visible
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from typing import TextIO
 
-    from twdiag.model import Advice, Finding, Report, Value
+    from twdiag.model.findings import Advice, Finding, Report, Value
     from twdiag.tcp import State
 
 _LABEL: Final = 10

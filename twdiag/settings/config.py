@@ -32,7 +32,7 @@ class Settings(NamedTuple):
     the files say; `origins` tells where each range comes from; `files` what became of each file.
     """
 
-    limits: Limits = Limits()
+    limits: Limits
     warning: Mapping[str, Range] = _NOTHING
     critical: Mapping[str, Range] = _NOTHING
     ignore: tuple[str, ...] = ()
@@ -62,7 +62,9 @@ def load(
     TWDIAG_CONFIG), TWDIAG_* variables, flags.  Raises UsageError, naming file and line, variable or
     flag, where anything is not understood: a setting that has no effect is worse than none.
     """
-    settings = Settings()
+    from twdiag.rules import DEFAULTS
+
+    settings = Settings(DEFAULTS)
     for path, required in _paths(config, environ):
         text, state = _read(path, required)
         settings = settings._replace(files=(*settings.files, (path, state)))
@@ -175,7 +177,7 @@ def _rules(file: _File, check: Mapping[str, Any]) -> tuple[str, ...]:
     if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
         raise UsageError(f"{where}: ignore needs a list of rules", 'write ignore = ["RULE"]')
     try:
-        rules.select((), names)
+        rules.choose((), names)
     except UsageError as error:
         raise UsageError(f"{where}: {error.what}", error.next_step) from error
     return tuple(names)

@@ -15,6 +15,10 @@ from typing import Final, NamedTuple
 TIME_WAIT_SECONDS: Final = 60
 """How long Linux keeps a TIME_WAIT: TCP_TIMEWAIT_LEN in include/net/tcp.h, compiled in."""
 
+LONGEST_TIME_WAIT_SECONDS: Final = 64
+"""How long a TIME_WAIT can hold its port: the timer wheel removes it up to 2.048 s late at HZ=250,
+up to 4.096 s at HZ=1000 (kernel/time/timer.c)."""
+
 CLOSE_SEGMENTS: Final = 4
 """Segments of the ordinary close: FIN, ACK, FIN, ACK."""
 

@@ -13,7 +13,7 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from twdiag.census.table import Socket
+from twdiag.model.sockets import Socket
 from twdiag.lab.actors import (
     Program,
     Sockets,

@@ -12,7 +12,7 @@ from twdiag.sources.live.netns import other_namespaces
 
 if TYPE_CHECKING:
     from twdiag.lab import Stage
-    from twdiag.model import Gap
+    from twdiag.model.snapshot import Gap
 
 
 def seen_inside(stage: Stage) -> list[Gap]:

@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import inspect
 import re
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from twdiag.explain.page import Block, Heading, Item, Kind, Page, prose
 
 if TYPE_CHECKING:
-    from twdiag.model import Rule
+    from twdiag.rules.rule import Rule
     from twdiag.software import Software, Statement
 
 _HEADING: Final = re.compile(r"^((?:What|Why|How)[^:\n]*):[ \t]*$", re.MULTILINE)
 
 
-def rule_page(rule: Rule) -> Page:
+def rule_page(rule: Rule[Any]) -> Page:
     """Return a rule's manual as a page."""
     manual = inspect.cleandoc(rule.manual)
     summary, _, rest = manual.partition("\n\n")

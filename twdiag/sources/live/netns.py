@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-from twdiag.model import Gap
+from twdiag.model.snapshot import Gap
 
 
 def other_namespaces() -> list[Gap]:

@@ -8,7 +8,7 @@ import re
 import time
 from typing import TYPE_CHECKING, Final
 
-from twdiag.model import Gap, Owner
+from twdiag.model.snapshot import Gap, Owner
 from twdiag.sources.live.proc import read_text
 
 if TYPE_CHECKING:

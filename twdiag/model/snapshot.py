@@ -1,0 +1,78 @@
+"""Everything that was seen of one network namespace at one moment, and what was not."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+from twdiag.model.census import Census
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+HOST_NETNS: Final = "host"
+"""The name of the network namespace that twdiag itself runs in."""
+
+
+class Gap(NamedTuple):
+    """Something that was not seen, which is not the same as zero.
+
+    `what` is a stable key that rules name in `needs` ("sockets", "owners", "sockstat", "netstat",
+    "timers", "queues", "inodes", "tcp-info", "bind-mode", or a sysctl such as
+    "net.ipv4.tcp_tw_reuse"); `why` says what went wrong, `how` what would let it be seen.
+    `partial` is True where some of it was seen, so that rules run on what there is.
+    """
+
+    what: str
+    why: str
+    how: str
+    partial: bool = False
+
+
+class Owner(NamedTuple):
+    """A process that holds sockets.
+
+    `fds` is its number of open descriptors and `fd_limit` its soft RLIMIT_NOFILE, None where /proc
+    did not say.
+    """
+
+    pid: int
+    name: str
+    user: str
+    fds: int | None = None
+    fd_limit: int | None = None
+
+
+class Host(NamedTuple):
+    """Which host a snapshot is of."""
+
+    name: str
+    kernel: str
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """Everything that was seen of one network namespace at one moment.
+
+    `counters` are /proc/net/netstat and snmp ("TcpExt.TW"), `sockstat` /proc/net/sockstat
+    ("TCP.tw"), `sysctls` the values of the sysctls read ("net.ipv4.tcp_tw_reuse"): a missing key
+    was not seen.  `owners` maps socket inodes to the processes that hold them.  `earlier` is the
+    first of two samples of the same namespace.
+    """
+
+    taken_at: float
+    host: Host
+    source: str
+    census: Census = field(default_factory=Census)
+    netns: str = HOST_NETNS
+    counters: Mapping[str, int] = field(default_factory=dict)
+    sockstat: Mapping[str, int] = field(default_factory=dict)
+    sysctls: Mapping[str, str] = field(default_factory=dict)
+    owners: Mapping[int, tuple[Owner, ...]] = field(default_factory=dict)
+    gaps: tuple[Gap, ...] = ()
+    earlier: Snapshot | None = None
+
+    @property
+    def missing(self) -> frozenset[str]:
+        """The keys of everything that was not seen at all."""
+        return frozenset(gap.what for gap in self.gaps if not gap.partial)
