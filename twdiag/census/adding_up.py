@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 from twdiag.census.addresses import bytes_of, text_of
 from twdiag.census.cells import Groups, Key, total
 from twdiag.census.listeners import OTHER, USABLE, find_listener, port_kinds
+from twdiag.census.masks import both, table_of
 from twdiag.census.moments import tally_of
 from twdiag.model.census import Census, Destination, LocalEnd, Server
 
@@ -27,6 +28,8 @@ _MOST_CLIENTS: Final = 3
 _SURE: Final = 30
 """An estimate from a sample is told if so many rows of the sample are behind it."""
 _MOST_SOURCES: Final = 16
+_NEAR: Final = 0.1
+"""A source address with fewer connections than that share of the ports cannot run out of them."""
 _MOST_LEFT_OVERS: Final = 1_000
 _SURELY_A_SERVICE: Final = 20
 """Of the ports that connect() hands out only those with so many clients may be a service's."""
@@ -58,7 +61,7 @@ def census_of(intake: Intake) -> Census:
         _destinations(intake, remote),
         left_out.total(),
         _left_overs(intake, unclaimed),
-        _ports_by_source(intake),
+        _ports_by_source(intake, remote),
         intake.examples,
     )
 
@@ -231,16 +234,37 @@ def _halves(keys: array[int], place: int) -> array[int]:
     return halves[place if sys.byteorder == "little" else 3 - place :: 4]
 
 
-def _ports_by_source(intake: Intake) -> dict[str, frozenset[int]]:
+def _ports_by_source(
+    intake: Intake, remote: Iterable[tuple[int | None, Groups]]
+) -> dict[str, frozenset[int]]:
     """Return the distinct local ports of the connections made from the busiest addresses."""
-    ends = array("H", intake.client_ends.tobytes())
-    low = 0 if sys.byteorder == "little" else 1
-    ports, numbers = ends[low::2], ends[1 - low :: 2]
-    texts = _texts(intake)
-    busiest = Counter(numbers).most_common(_MOST_SOURCES)
-    if len(busiest) == 1:
-        return {texts[busiest[0][0]]: frozenset(ports)}
-    return {
-        texts[number]: frozenset(compress(ports, map(number.__eq__, numbers)))
-        for number, _ in busiest
-    }
+    usable, texts = intake.budget.usable_mask, _texts(intake)
+    rows = _rows_by_source(intake, remote)
+    least = intake.budget.ports * _NEAR
+    found = {}
+    for number in [number for number, count in rows.most_common(_MOST_SOURCES) if count >= least]:
+        low, high = _bytes_of(intake.local_numbers, 0), _bytes_of(intake.local_numbers, 1)
+        here = both(low.translate(table_of(number & 0xFF)), high.translate(table_of(number >> 8)))
+        ports = set(compress(intake.local_ports, here))
+        found[texts[number]] = frozenset(port for port in ports if usable[port])
+    return found
+
+
+def _bytes_of(column: array[int], place: int) -> bytes:
+    """Return 8 bits of each word, the lowest at place 0."""
+    return column.tobytes()[place if sys.byteorder == "little" else 3 - place :: 4]
+
+
+def _rows_by_source(intake: Intake, remote: Iterable[tuple[int | None, Groups]]) -> Counter[int]:
+    """Return how many connections were made from each local address, by its number."""
+    found: Counter[int] = Counter()
+    for page, groups in remote:
+        if groups.left_out:  # no group tells of the sockets left out, but their rows do
+            return Counter(intake.local_numbers)
+        for group, moments in groups.moments.items():
+            if page is None:
+                number = int.from_bytes(groups.names[group][:2], "big")
+            else:
+                number = page << 8 | Key.of(group).tag
+            found[number] += moments.total()
+    return found

@@ -9,7 +9,7 @@ from __future__ import annotations
 import sys
 from array import array
 from collections import Counter, defaultdict
-from itertools import compress
+from itertools import compress, islice
 from struct import iter_unpack
 from typing import TYPE_CHECKING, Final, NamedTuple
 
@@ -25,7 +25,7 @@ group_of: Final = GROUP_BITS.__rrshift__
 """Return the group of a key, in one call of C."""
 
 _MOST_CELLS: Final = 65_536
-_MANY_ROWS: Final = 100_000
+_MANY_ROWS: Final = 16_384
 _SAMPLE: Final = 512
 _BUCKETS: Final = 65_521  # a prime below 2**16, so that every part of a group counts
 _bucket_of: Final = _BUCKETS.__rmod__
@@ -84,15 +84,16 @@ class Cells:
         self._names: dict[int, bytes] = {}
         self._loose_names = bytearray()
 
-    def add(self, keys: array[int], names: list[bytes] | None = None) -> None:
-        """Count some rows."""
-        if 4 * len(set(keys[:_SAMPLE])) > 3 * _SAMPLE:
-            self._loose.extend(keys)
-            self._loose_names += b"".join(names or ())
+    def add(self, keys: array[int], mask: bytes, names: list[bytes] | None = None) -> None:
+        """Count the rows of a mask."""
+        if 4 * len(set(islice(compress(keys, mask), _SAMPLE))) > 3 * _SAMPLE:
+            self._loose.extend(compress(keys, mask))
+            self._loose_names += b"".join(compress(names or (), mask))
             return
-        self._counts.update(keys)
+        self._counts.update(compress(keys, mask) if 0 in mask else keys)
         if names:
-            self._names.update(zip(map(group_of, keys), names, strict=True))
+            groups = map(group_of, compress(keys, mask))
+            self._names.update(zip(groups, compress(names, mask), strict=True))
         few = 1
         while len(self._counts) > _MOST_CELLS:
             self._loosen(few)

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Final
 
 from twdiag.census.cells import Cells, group_of, keys_of
 from twdiag.census.listeners import LISTENING, OTHER, USABLE, listeners_of, port_kinds
-from twdiag.census.masks import both, chosen, inverted, table_of
+from twdiag.census.masks import both, inverted, table_of
 from twdiag.census.moments import moments_of
 from twdiag.census.rows import Rows
 from twdiag.model.ports import PortBudget
@@ -62,6 +62,7 @@ _IS_UNCLAIMED: Final = table_of(USABLE, OTHER)
 _IS_FAR: Final = table_of(*range(CLIENTS_FROM >> 8, 256))
 _IS_NEAR: Final = table_of(*range(CLIENTS_FROM >> 8))
 _IS_ESTABLISHED: Final = table_of(State.ESTABLISHED)
+_IS_MINI: Final = table_of(TIMER_TIME_WAIT)
 
 
 class Numbers(dict["int | bytes", int]):
@@ -104,8 +105,8 @@ class Intake:
         self.far = array("Q")
         """Rows of no listener with a remote port that clients have: moment, local port, and above
         them remote port and number of the address."""
-        self.client_ends = array("I")
-        """For each row of clients the local port, and above it the number of the address."""
+        self.local_ports, self.local_numbers = array("H"), array("I")
+        """The local end of each row that takes part in a port budget, or of a server."""
         self.inodes: dict[int, int] = {}
         self.examples: dict[State, Socket] = {}
         self._kept: dict[int | tuple[int, ...], Socket] = {}
@@ -155,7 +156,8 @@ class Intake:
         if 1 in client:
             keys = self._add_remote(rows, moments, numbers, client, fixed=False)
             self._note_inodes(rows, keys, client)
-            self._note_ends(rows, numbers, client)
+            self.local_ports.extend(rows.local_ports)
+            self.local_numbers.extend(numbers)
         if not mptcp:
             self._note_far_ends(rows, moments, numbers, kinds)
 
@@ -163,17 +165,17 @@ class Intake:
         """Return the numbers of local addresses; most often it is one and the same."""
         first = local[:1]
         if local == first * len(local):
-            return array("H", [self.numbers[first[0]]]) * len(local)
-        return array("H", map(self.numbers.__getitem__, local))
+            return array("I", [self.numbers[first[0]]]) * len(local)
+        return array("I", map(self.numbers.__getitem__, local))
 
     def _add_local(
         self, rows: Rows, moments: bytes, numbers: array[int], kinds: bytes, client: bytes
     ) -> None:
-        keys = keys_of(moments, bytes(len(kinds)), rows.local_ports, array("I", numbers))
-        others = inverted(client)
-        self.local.add(chosen(keys, others))
-        if TIMER_TIME_WAIT in rows.timers:
-            self._sample_clients(rows, kinds.translate(_IS_SERVER))
+        keys = keys_of(moments, bytes(len(kinds)), rows.local_ports, numbers)
+        self.local.add(keys, inverted(client))
+        closed = rows.timers.translate(_IS_MINI)
+        if 1 in closed:
+            self._sample_clients(rows, both(closed, kinds.translate(_IS_SERVER)))
         near = both(_high_bytes(rows.remote_ports).translate(_IS_NEAR), kinds.translate(_IS_OTHER))
         if 1 in near:
             self._add_remote(rows, moments, numbers, near, fixed=True)
@@ -186,10 +188,10 @@ class Intake:
             names = list(map(bytes.__add__, _two_bytes(numbers), rows.remote))
             keys = _keys_by_hash(moments, rows.remote_ports, names)
             cells = self.fixed_ipv6 if fixed else self.remote_ipv6
-            cells.add(chosen(keys, mask), list(compress(names, mask)))
+            cells.add(keys, mask, names)
             return keys
         raw = numbers.tobytes()
-        tags, pages = raw[_LOW::2], raw[_HIGH::2]
+        tags, pages = raw[3 * _LOW :: 4], raw[1 + _LOW :: 4]
         keys = keys_of(moments, tags, rows.remote_ports, rows.remote)
         found = self.fixed if fixed else self.remote
         for page in set(pages):
@@ -199,7 +201,7 @@ class Intake:
                 else both(mask, pages.translate(table_of(page)))
             )
             if 1 in here:
-                found.setdefault(page, Cells()).add(chosen(keys, here))
+                found.setdefault(page, Cells()).add(keys, here)
         return keys
 
     def _sample_clients(self, rows: Rows, server: bytes) -> None:
@@ -214,10 +216,10 @@ class Intake:
         if isinstance(rows.remote, list):
             names = list(map(bytes.__add__, _two_bytes(rows.local_ports), rows.remote))
             keys = _keys_by_hash(nothing, rows.local_ports, names)
-            self.clients_ipv6.add(chosen(keys, server), list(compress(names, server)))
+            self.clients_ipv6.add(keys, server, names)
         else:
             keys = keys_of(nothing, nothing, rows.local_ports, rows.remote)
-            self.clients.add(chosen(keys, server))
+            self.clients.add(keys, server)
 
     def _note_inodes(self, rows: Rows, keys: array[int], client: bytes) -> None:
         """Keep an inode for each destination: who holds it may be who connects there."""
@@ -226,16 +228,13 @@ class Intake:
             groups = map(group_of, compress(keys, live))
             self.inodes.update(zip(groups, compress(rows.inodes, live), strict=True))
 
-    def _note_ends(self, rows: Rows, numbers: array[int], client: bytes) -> None:
-        self.client_ends.extend(chosen(_joined(rows.local_ports, numbers), client))
-
     def _note_far_ends(self, rows: Rows, moments: bytes, numbers: array[int], kinds: bytes) -> None:
         far = _high_bytes(rows.remote_ports).translate(_IS_FAR)
         unclaimed = both(far, kinds.translate(_IS_UNCLAIMED))
         if 1 in unclaimed:
             above = _joined(rows.remote_ports, numbers)
             keys = keys_of(moments, bytes(len(kinds)), rows.local_ports, above)
-            self.far.extend(chosen(keys, unclaimed))
+            self.far.extend(compress(keys, unclaimed))
 
 
 def _high_bytes(ports: array[int]) -> bytes:
@@ -246,10 +245,10 @@ def _two_bytes(column: array[int]) -> list[bytes]:
     return [value.to_bytes(2, "big") for value in column]
 
 
-def _joined(low: array[int], high: array[int]) -> array[int]:
-    """Return words of 32 bits whose halves are two columns of 16 bits."""
-    halves = array("H", bytes(4 * len(low)))
-    halves[_LOW::2], halves[_HIGH::2] = low, high
+def _joined(low: array[int], numbers: array[int]) -> array[int]:
+    """Return words of 32 bits: a column of 16 bits, and above it the low half of numbers."""
+    halves = array("H", numbers.tobytes())
+    halves[_HIGH::2], halves[_LOW::2] = halves[_LOW::2], low
     return array("I", halves.tobytes())
 
 

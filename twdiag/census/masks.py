@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from array import array
-from itertools import compress
 from typing import Final
 
 _INVERTED: Final = b"\x01\x00" + bytes(254)
@@ -23,8 +21,3 @@ def both(one: bytes, other: bytes) -> bytes:
 def inverted(mask: bytes) -> bytes:
     """Return the mask of the other rows."""
     return mask.translate(_INVERTED)
-
-
-def chosen(column: array[int], mask: bytes) -> array[int]:
-    """Return the values of a column in the rows of a mask."""
-    return array(column.typecode, compress(column, mask)) if 0 in mask else column

@@ -39,7 +39,8 @@ _INFO, _V6ONLY, _CGROUP = 2, 11, 21
 # last_data_sent, last_ack_sent, last_data_recv, last_ack_recv: struct tcp_info, uapi/linux/tcp.h
 _AGES: Final = struct.Struct("=44x4I")
 _CGROUP_ID: Final = struct.Struct("=Q")
-_STATES: Final = frozenset(range(1, 14))
+_FAMILIES: Final = bytes([_AF_INET, _AF_INET6])
+_STATES: Final = bytes(range(1, 14))
 # A connection being opened has its own pseudo-state (12, NEW_SYN_RECV) to the kernel only.
 _STATE_OF: Final = bytes({12: State.SYN_RECV, BOUND: State.CLOSE}.get(n, n) for n in range(256))
 _IS_KEPT: Final = table_of(*KEPT)
@@ -68,9 +69,9 @@ class Block:
         """
         raw = self.column(_KIND).tobytes()
         families, states, timers = raw[0::4], raw[1::4], raw[2::4]
-        for family in set(families) - {_AF_INET, _AF_INET6}:
+        for family in families.translate(None, _FAMILIES):
             raise SourceError(f"a socket row has the unknown address family {family}")
-        for state in set(states) - _STATES:
+        for state in states.translate(None, _STATES):
             raise SourceError(f"a socket row has the unknown state {state}")
         return families, states.translate(_STATE_OF), timers
 
