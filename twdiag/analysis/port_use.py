@@ -11,12 +11,15 @@ from twdiag.tcp import TIME_WAIT_SECONDS, State
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-    from twdiag.model.census import Destination
+    from twdiag.model.census import Destination, History
     from twdiag.model.ports import PortBudget
 
 TW_REUSE: Final = "net.ipv4.tcp_tw_reuse"
 _REUSE_DELAY: Final = "net.ipv4.tcp_tw_reuse_delay"
 _TIMESTAMPS: Final = "net.ipv4.tcp_timestamps"
+
+HOLD_SECONDS: Final = 62
+"""How long a TIME_WAIT holds its port: the timer wheel takes up to 2.048 s more (HZ=250)."""
 
 WORTH_A_LOOK: Final = 0.05
 """A destination fills from its present rate only if a good part of the ports is already used: ten
@@ -47,10 +50,18 @@ class Use(NamedTuple):
 
 
 def port_uses(
-    destinations: Iterable[Destination], budget: PortBudget, sysctls: Mapping[str, str]
+    destinations: Iterable[Destination],
+    budget: PortBudget,
+    sysctls: Mapping[str, str],
+    *,
+    forecast: bool = True,
 ) -> list[Use]:
-    """Return the use of each destination, in their order."""
-    return [_use(destination, budget, sysctls) for destination in destinations]
+    """Return the use of each destination, in their order.
+
+    Without `forecast` nobody says when the ports run out: where TIME_WAITs are replaced, their
+    number does not grow as they are made.
+    """
+    return [_use(destination, budget, sysctls, forecast) for destination in destinations]
 
 
 def reuse_applies(sysctls: Mapping[str, str], address: str) -> bool:
@@ -69,9 +80,11 @@ def is_loopback(address: str) -> bool:
     return address == "::1" or address.startswith("127.")
 
 
-def _use(destination: Destination, budget: PortBudget, sysctls: Mapping[str, str]) -> Use:
+def _use(
+    destination: Destination, budget: PortBudget, sysctls: Mapping[str, str], forecast: bool
+) -> Use:
     waiting = destination.tally.time_wait
-    hold, reusable = float(TIME_WAIT_SECONDS), 0
+    hold, reusable = float(HOLD_SECONDS), 0
     if reuse_applies(sysctls, destination.address):
         delay = _milliseconds(sysctls.get(_REUSE_DELAY, "")) or DEFAULT_REUSE_DELAY_MS
         # TIME_WAITs younger than the delay, in whole seconds rounded up, cannot be reused yet.
@@ -87,8 +100,19 @@ def _use(destination: Destination, budget: PortBudget, sysctls: Mapping[str, str
         waiting.recent,
         hold,
         held + round(waiting.recent * hold),
-        seconds_until_full(waiting.seconds, held, waiting.recent, budget.ports, hold),
+        _seconds_left(waiting, held, budget.ports, hold, forecast),
     )
+
+
+def _seconds_left(
+    waiting: History, held: int, ports: int, hold: float, forecast: bool
+) -> float | None:
+    """Return when the ports are used up, 0 where they are already."""
+    late = waiting.total - sum(waiting.seconds)
+    # Those past their time that the timer wheel has not removed yet are the oldest.
+    seconds = (late, *(0,) * (HOLD_SECONDS - TIME_WAIT_SECONDS - 1), *waiting.seconds)
+    left = seconds_until_full(seconds, held, waiting.recent, ports, hold)
+    return left if forecast or left == 0 else None
 
 
 def _milliseconds(text: str) -> int:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Final
 
 from twdiag.analysis.half_closed import Waiting, close_waits, identity
 from twdiag.analysis.port_use import port_uses
+from twdiag.analysis.rates import closing, rate_of
 from twdiag.census.intake import CLIENTS_FROM
 from twdiag.census.listeners import find_listener
 from twdiag.model.ports import PortBudget
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
     from twdiag.analysis.port_use import Use
+    from twdiag.analysis.rates import Closing, Rate
     from twdiag.model.census import Census, Destination, History, Listener, Server
     from twdiag.model.snapshot import Gap, Owner, Snapshot
     from twdiag.model.sockets import Socket
@@ -104,6 +106,15 @@ class View:
         return self.census.all.time_wait
 
     @cached_property
+    def closing(self) -> Closing:
+        """How fast connections close, by the rows and by the kernel's counters."""
+        return closing(self.closes, self.snapshot.pace)
+
+    def rate_of(self, group: History) -> Rate:
+        """Return the closing rate of a group of sockets."""
+        return rate_of(group, self.closes, self.closing)
+
+    @cached_property
     def budget(self) -> PortBudget:
         """The ports that connect() may use."""
         unconnected = (s for s in self.census.sockets if s.bound)
@@ -156,7 +167,8 @@ class View:
     @cached_property
     def port_use(self) -> list[Use]:
         """How far each destination has used up the local ports towards it, the fullest first."""
-        return port_uses(self.census.destinations, self.budget, self.snapshot.sysctls)
+        sysctls, hidden = self.snapshot.sysctls, self.closing.hidden
+        return port_uses(self.census.destinations, self.budget, sysctls, forecast=not hidden)
 
     def live_inodes(self, destination: Destination) -> list[int]:
         """Return the inodes of a few live sockets to a destination."""

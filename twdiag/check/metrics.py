@@ -76,7 +76,7 @@ def _closes(view: View) -> float | None:
 
 
 def _recent_closes(view: View) -> float | None:
-    return None if "timers" in view.missing else view.closes.recent
+    return None if "timers" in view.missing else view.closing.now
 
 
 class PortShare(NamedTuple):
@@ -204,7 +204,10 @@ METRICS: Final[tuple[Metric, ...]] = (
     ),
     Metric("closes_per_second", "", "closes into TIME_WAIT a second, last minute", _closes),
     Metric(
-        "recent_closes_per_second", "", "the same over the last ten seconds, median", _recent_closes
+        "recent_closes_per_second",
+        "",
+        "the same now; by the kernel's counters where rows are replaced",
+        _recent_closes,
     ),
     Metric("close_wait_age", "s", "least age of the oldest CLOSE_WAIT", _oldest),
     Metric(

@@ -40,15 +40,18 @@ class Question:
     interval: float = 0.0
     ports: tuple[int, ...] = ()
     processes: tuple[str, ...] = ()
+    patience: float = 1.0
 
 
 def look(question: Question) -> Report:
     """Return what this namespace looks like now; with an interval, compared with a first sample."""
     earlier = None
     if question.interval:
-        earlier = examined(sources.collect(question.source), question).view.snapshot
+        first = sources.collect(question.source)
+        earlier = examined(first, question).view.snapshot
         time.sleep(question.interval)
-    return filtered(examined(sources.collect(question.source), question, earlier).report, question)
+    now = sources.collect(question.source, question.patience)
+    return filtered(examined(now, question, earlier).report, question)
 
 
 class Examined(NamedTuple):

@@ -16,7 +16,10 @@ MINUTE: Final = 60
 """Seconds of closing history that the timers of TIME_WAITs hold."""
 
 RECENT_SECONDS: Final = 10
-"""The window of a "recent" rate: long enough to outlast a burst, short against the 60 s."""
+"""The window of a steady rate; what came before it is compared with it."""
+
+NOW_SECONDS: Final = 3
+"""The window of a rate that changes: it has to end within so many seconds of a burst's end."""
 
 
 class History(NamedTuple):
@@ -35,10 +38,17 @@ class History(NamedTuple):
 
     @property
     def recent(self) -> float:
-        """The sustained closing rate: the median of the last ten seconds, so no single burst."""
-        ordered = sorted(self.seconds[-RECENT_SECONDS:])
-        middle = len(ordered) // 2
-        return (ordered[middle - 1] + ordered[middle]) / 2
+        """Closes per second now: of the last ten seconds if these are steady, else of three.
+
+        Steady are seconds that differ no more than chance makes them differ (Poisson, three
+        standard deviations).  Of three seconds the median counts, so no single burst.
+        """
+        window, latest = self.seconds[-RECENT_SECONDS:], self.seconds[-NOW_SECONDS:]
+        mean = sum(window) / RECENT_SECONDS
+        if not any(latest):
+            return 0.0
+        steady = all(abs(second - mean) <= 3 * mean**0.5 + 1 for second in window)
+        return mean if steady else float(sorted(latest)[NOW_SECONDS // 2])
 
     @property
     def before(self) -> float:

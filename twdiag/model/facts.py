@@ -106,6 +106,11 @@ CLOSES_NOW: Final = _rate(
 CLOSES_BEFORE: Final = _rate(
     "closes_per_second_before", "the same in the fifty seconds before", label="closes before"
 )
+CLOSES_AT_LEAST: Final = Fact(
+    "closes_at_least",
+    "whether more connections close than the rows show, because TIME_WAITs are replaced",
+    label="closes are more than the rows show:",
+)
 HISTORY: Final = Fact("closes_per_second_history", "closes of each second", unit=Unit.HISTORY)
 PROJECTED: Final = Fact("projected", "where the number settles at this rate", label="settles at")
 PROJECTED_RATIO: Final = _ratio("projected_ratio", "the same as a share of the limit")

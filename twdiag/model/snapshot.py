@@ -50,14 +50,22 @@ class Host(NamedTuple):
     kernel: str
 
 
+class Pace(NamedTuple):
+    """By how much counters grew while the sockets were read, in so many seconds."""
+
+    seconds: float
+    grown: Mapping[str, int]
+
+
 @dataclass(frozen=True)
 class Snapshot:
     """Everything that was seen of one network namespace at one moment.
 
     `counters` are /proc/net/netstat and snmp ("TcpExt.TW"), `sockstat` /proc/net/sockstat
     ("TCP.tw"), `sysctls` the values of the sysctls read ("net.ipv4.tcp_tw_reuse"): a missing key
-    was not seen.  `owners` maps socket inodes to the processes that hold them.  `earlier` is the
-    first of two samples of the same namespace.
+    was not seen.  `pace` tells how counters grew during the look, None where that does not matter.
+    `owners` maps socket inodes to the processes that hold them.  `earlier` is the first of two
+    samples of the same namespace.
     """
 
     taken_at: float
@@ -70,6 +78,7 @@ class Snapshot:
     sysctls: Mapping[str, str] = field(default_factory=dict)
     owners: Mapping[int, tuple[Owner, ...]] = field(default_factory=dict)
     gaps: tuple[Gap, ...] = ()
+    pace: Pace | None = None
     earlier: Snapshot | None = None
 
     @property

@@ -54,18 +54,20 @@ def select(view: View, limits: Limits) -> Iterator[Group[Destination]]:
 def tell(view: View, limits: Limits, group: Group[Destination]) -> Iterator[Finding]:
     """Yield one finding for each destination."""
     subject, closed = destination_subject(group.about), group.about.tally.time_wait
-    owners = view.owners_of(group.inodes)
+    owners, now = view.owners_of(group.inodes), view.rate_of(closed)
     rows = f"ss -tan state time-wait dst {ss_address(subject.address)} dport = :{subject.port}"
     yield Finding(
         Severity.NOTICE,
         Confidence.OBSERVED,
         f"{count(closed.total, 'connection')} to {endpoint(subject.address, subject.port)} "
-        f"closed by this host within the minute ({rate(closed.mean)})",
+        f"closed by this host within the minute ({rate(closed.mean)}, "
+        f"{'at least ' if now.at_least else ''}{rate(now.value)} now)",
         subject,
         {
             facts.TIME_WAIT: closed.total,
             facts.CLOSES: round(closed.mean, 2),
-            facts.CLOSES_NOW: closed.recent,
+            facts.CLOSES_NOW: round(now.value, 2),
+            facts.CLOSES_AT_LEAST: now.at_least,
             facts.HISTORY: list(closed.seconds),
             facts.ESTABLISHED: group.about.tally.states.get(State.ESTABLISHED, 0),
             facts.LIKELY_PROCESSES: [owner.name for owner in owners],

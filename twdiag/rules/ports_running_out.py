@@ -176,6 +176,7 @@ def _evidence(
     view: View, use: Use, lower_bound: bool, owners: tuple[Owner, ...]
 ) -> dict[str, Value]:
     budget, tally = view.budget, use.destination.tally
+    now = view.rate_of(tally.time_wait)
     return {
         facts.USED: use.used,
         facts.PORTS: use.ports,
@@ -188,7 +189,8 @@ def _evidence(
         facts.CLOSE_WAIT: tally.states.get(State.CLOSE_WAIT, 0),
         facts.OTHER_STATES: tally.sockets - sum(tally.states.get(state, 0) for state in _NAMED),
         facts.CLOSES: round(tally.time_wait.mean, 2),
-        facts.CLOSES_NOW: use.recent,
+        facts.CLOSES_NOW: round(now.value, 2),
+        facts.CLOSES_AT_LEAST: now.at_least,
         facts.HISTORY: list(tally.time_wait.seconds),
         facts.PROJECTED: use.projected,
         facts.SECONDS_LEFT: use.seconds_to_exhaustion,

@@ -45,6 +45,7 @@ from twdiag.wording import count, rate, share
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from twdiag.analysis.rates import Rate
     from twdiag.analysis.view import View
     from twdiag.model.census import Server
     from twdiag.model.findings import ListenerSubject, Value
@@ -57,6 +58,7 @@ TABLE = ratio(
     "server-closes-first-table", 0.5, "share of tcp_max_tw_buckets that one listener fills"
 )
 _TABLE_SIZE = "net.ipv4.tcp_max_tw_buckets"
+_REPLACED = 1.2
 
 
 def select(view: View, limits: Limits) -> Iterator[Group[Server]]:
@@ -76,9 +78,9 @@ def tell(view: View, limits: Limits, group: Group[Server]) -> Iterator[Finding]:
     yield Finding(
         Severity.WARNING if full else Severity.NOTICE,
         Confidence.OBSERVED,
-        _summary(subject, server, filled if full else None),
+        _summary(subject, server, view.rate_of(server.tally.time_wait), filled if full else None),
         subject,
-        _evidence(server, filled, size),
+        _evidence(server, view.rate_of(server.tally.time_wait), filled, size),
         _advice(subject.processes, server),
         Place.of(State.TIME_WAIT if waiting else State.FIN_WAIT2),
     )
@@ -89,7 +91,7 @@ def _waits(server: Server) -> tuple[int, int]:
     return states.get(State.FIN_WAIT1, 0), states.get(State.FIN_WAIT2, 0)
 
 
-def _summary(subject: ListenerSubject, server: Server, filled: float | None) -> str:
+def _summary(subject: ListenerSubject, server: Server, now: Rate, filled: float | None) -> str:
     closed, waits = server.tally.time_wait, sum(_waits(server))
     parts = []
     if closed.total:
@@ -98,18 +100,27 @@ def _summary(subject: ListenerSubject, server: Server, filled: float | None) -> 
         parts.append(f"{count(waits, 'socket')} in FIN_WAIT")
     text = f"{listener_name(subject)} closes first: {' and '.join(parts)}"
     if closed.total:
-        text += f", {rate(closed.mean)} in the minute"
+        least = "at least " if now.at_least else ""
+        text += f", {least}{rate(now.value)} now, {rate(closed.mean)} in the minute"
+        if now.value > _REPLACED * max(closed.mean, closed.recent):
+            text = (
+                f"{listener_name(subject)} closes first: {rate(now.value)} now by the kernel's "
+                f"counters; {closed.total:,} TIME_WAITs are left because ports are used again"
+            )
     return f"{text}; that is {share(filled)} of the TIME_WAIT table" if filled else text
 
 
-def _evidence(server: Server, filled: float | None, size: int | None) -> dict[str, Value]:
+def _evidence(
+    server: Server, now: Rate, filled: float | None, size: int | None
+) -> dict[str, Value]:
     closed, (fin_wait1, fin_wait2) = server.tally.time_wait, _waits(server)
     return {
         facts.TIME_WAIT: closed.total,
         facts.FIN_WAIT1: fin_wait1,
         facts.FIN_WAIT2: fin_wait2,
         facts.CLOSES: round(closed.mean, 2),
-        facts.CLOSES_NOW: closed.recent,
+        facts.CLOSES_NOW: round(now.value, 2),
+        facts.CLOSES_AT_LEAST: now.at_least,
         facts.HISTORY: list(closed.seconds),
         facts.TABLE_RATIO: None if filled is None else round(filled, 4),
         facts.LIMIT: size,

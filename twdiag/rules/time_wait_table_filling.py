@@ -79,9 +79,11 @@ def tell(view: View, limits: Limits, group: Group[_Table]) -> Iterator[Finding]:
             facts.OVERFLOWS_SINCE_BOOT: overflows,
             facts.OVERFLOWS: table.lost,
             facts.CLOSES: round(closes.mean, 2),
-            facts.PROJECTED: round(closes.recent * 60),
+            facts.CLOSES_NOW: round(view.closing.now, 2),
+            facts.CLOSES_AT_LEAST: view.closing.hidden,
+            facts.PROJECTED: round(view.closing.now * 60),
         },
-        _advice(view, table.size, closes.recent),
+        _advice(view, table.size, view.closing.now),
         Place.of(State.TIME_WAIT),
     )
 

@@ -8,25 +8,39 @@ import time
 from typing import TYPE_CHECKING, Final
 
 from twdiag.errors import SourceError, UsageError
-from twdiag.model.snapshot import Gap, Host, Snapshot
+from twdiag.model.snapshot import Gap, Host, Pace, Snapshot
 from twdiag.sources.live.proc import read_counters, read_sysctls
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
 
+    from twdiag.model.census import History
     from twdiag.model.snapshot import Owner
     from twdiag.sources.live.seen import Seen
+
+_FEW_CLOSES: Final = 20
+_WATCHED: Final = 10
+_SHORTEST: Final = 0.1
+_ENOUGH_EVENTS: Final = 100
+"""So many closes are counted to within a third (three standard deviations)."""
 
 SOURCES: Final = ("auto", "netlink", "pyroute2", "psutil", "proc")
 """The readers of sockets that --source names; auto is netlink, then proc."""
 
 
-def collect(source: str = "auto") -> Snapshot:
+SHORT_PATIENCE: Final = 0.25
+"""How long to watch the counters of a host on which connections close, in seconds."""
+
+
+def collect(source: str = "auto", patience: float = SHORT_PATIENCE) -> Snapshot:
     """Return what can be seen of this network namespace now, owners left out.
 
-    Cheap things first.  Raises SourceError where no reader of sockets works.
+    Cheap things first.  Where connections close, the counters are read again, `patience` seconds
+    later at most: rows alone do not show closes whose TIME_WAIT was replaced or refused.  Raises
+    SourceError where no reader of sockets works.
     """
     counters, sockstat, gaps = read_counters()
+    counted_at = time.monotonic()
     sysctls, more_gaps = read_sysctls()
     taken_at = time.time()
     name, seen, refusal = _read_sockets(source, sysctls, sockstat)
@@ -40,7 +54,22 @@ def collect(source: str = "auto") -> Snapshot:
         sockstat=sockstat,
         sysctls=sysctls,
         gaps=(*gaps, *more_gaps, *refusal, *seen.gaps),
+        pace=_pace(counters, counted_at, seen.census.all.time_wait, patience),
     )
+
+
+def _pace(
+    before: Mapping[str, int], counted_at: float, closes: History, patience: float
+) -> Pace | None:
+    """Return how the counters have grown since, None where hardly any connection closes."""
+    latest = sum(closes.seconds[-_WATCHED:]) / _WATCHED
+    if closes.total < _FEW_CLOSES or not latest or not before:
+        return None
+    window = min(patience, max(_SHORTEST, _ENOUGH_EVENTS / latest))
+    time.sleep(max(0.0, counted_at + window - time.monotonic()))
+    after, _, _ = read_counters()
+    grown = {name: after[name] - value for name, value in before.items() if name in after}
+    return Pace(time.monotonic() - counted_at, grown)
 
 
 def find_owners(
