@@ -1,4 +1,4 @@
-"""Where a trial plays: a private network namespace, a folder of its own, servers that end with it."""
+"""Where a trial plays: a private network namespace, a folder, servers that end with it."""
 
 from __future__ import annotations
 

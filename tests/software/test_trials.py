@@ -38,5 +38,5 @@ def test_a_statement_that_does_not_hold_is_a_failure() -> None:
     def broken(_: stage.Stage) -> str:
         raise AssertionError("7 of 10")
 
-    with pytest.raises((AssertionError, stage.Skipped), match="7 of 10|refuses"):
+    with pytest.raises((AssertionError, stage.Skipped), match=r"7 of 10|refuses"):
         stage.in_private(broken)
