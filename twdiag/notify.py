@@ -28,8 +28,8 @@ def has_to_speak(
 ) -> bool:
     """Return whether a run has to tell its status.
 
-    `told` is what was told last, None where nothing ever was; `last` is the status of the run before
-    this one, `again_after` the seconds after which a problem that lasts is told again.
+    `told` is what was told last, None where nothing ever was; `last` is the status of the run
+    before this one, `again_after` the seconds after which a problem that lasts is told again.
     """
     known = "OK" if told is None else told.status
     if status == known:

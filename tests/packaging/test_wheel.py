@@ -77,8 +77,9 @@ def test_the_wheel_has_all_that_is_used_and_nothing_else(built: Path) -> None:
     package = {
         str(path.relative_to(ROOT))
         for path in (ROOT / "twdiag").rglob("*")
-        if path.suffix in (".py", ".toml")
+        if path.is_file() and "__pycache__" not in path.parts
     }
+    assert {"twdiag/software/nginx.toml", "twdiag/integrations/templates/checkmk.sh"} <= package
     rest = {name for name in names if not name.startswith(f"twdiag-{__version__}.")}
     assert rest == package
 
@@ -167,6 +168,8 @@ def works(*twdiag: str, **environ: str) -> None:
     assert "\x1b[" in said(*twdiag, "diagnose", "--color", "always", **environ)
     assert "close-wait-leak" in said(*twdiag, "lab", "list", **environ)
     assert "ports-warning" in said(*twdiag, "check", "--show-limits", **environ)
+    assert "TwdiagCritical" in said(*twdiag, "check", "--print-config", "prometheus-rules")
+    assert "keepalive_timeout" in said(*twdiag, "explain", "nginx", **environ)
 
 
 @pytest.mark.network

@@ -96,14 +96,15 @@ def _remembering(planned: Plan, deadline: Deadline, memory: StateFile) -> Outcom
     from twdiag import notify
 
     request, told = planned.request, memory.told
-    again = request.again_after and notify.parse_duration(request.again_after, "--again-after")
+    after = request.again_after
+    again = None if after is None else notify.parse_duration(after, "--again-after")
     snapshot: Snapshot | None = None
     try:
         answer, snapshot = _look(planned, deadline, memory)
     except (Exception, TimeIsUp) as error:
         answer = _refused(error, planned.request, deadline)
     status, now = answer.status.name, memory.wall
-    speaks = notify.has_to_speak(told, memory.last_status, status, now, again or None)
+    speaks = notify.has_to_speak(told, memory.last_status, status, now, again)
     if speaks or request.notify_on != "change" or told is None:
         told_now = notify.Told(status, now)
     else:
