@@ -36,6 +36,11 @@ SHARED: Final = {
 }
 VERSIONS: Final = ("3.10", "3.11", "3.12", "3.13")
 
+# Not "*cache*": memcached is known too.
+_LEFT_OUT: Final = (
+    *(".git", ".venv*", "__pycache__", ".*_cache", ".hypothesis"),
+    *("dist*", "build", "*.egg-info"),
+)
 # A home that nothing can be written to: what it is for must not leave anything behind.
 _NO_HOME = "/proc/1/none"
 
@@ -44,7 +49,7 @@ _NO_HOME = "/proc/1/none"
 def checkout(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The files of this project alone, as a clone would have them."""
     copy = tmp_path_factory.mktemp("checkout")
-    left_out = shutil.ignore_patterns(".git", ".venv*", "*cache*", "dist*", "build", "*.egg-info")
+    left_out = shutil.ignore_patterns(*_LEFT_OUT)
     return Path(shutil.copytree(ROOT, copy / "twdiag", ignore=left_out))
 
 
