@@ -63,6 +63,15 @@ def try_abortonclose_does(stage: Stage) -> str:
     return "option abortonclose: none of 10 stays"
 
 
+def try_what_http_server_close_asks_for(stage: Stage) -> str:
+    backend = Backend(9001)
+    rest = f"listen all\n    bind :8080\n    server a {HERE}:9001\n"
+    haproxy(stage, rest, "option http-server-close")
+    ask(8080).close()
+    assert "connection: close" in backend.requests[0].lower(), backend.requests
+    return "option http-server-close asks the server to close, which so closes first"
+
+
 def _kept(stage: Stage, clients: int) -> int:
     """Return how many server connections are kept for reuse beside some idle clients."""
     Backend(9001)
