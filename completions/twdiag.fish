@@ -27,7 +27,7 @@ function __twdiag_is --argument-names wanted most
                 set skip 1
             case 'diagnose --port' 'diagnose --process' 'diagnose --interval' 'diagnose --format' 'diagnose --select' 'diagnose --ignore' 'diagnose --limit' 'diagnose --config' 'diagnose --source' 'diagnose --color'
                 set skip 1
-            case 'check -w' 'check --warning' 'check -c' 'check --critical' 'check --state' 'check --notify-on' 'check --format' 'check --output' 'check --port' 'check --process' 'check --select' 'check --ignore' 'check --limit' 'check --config' 'check --warn-on' 'check -t' 'check --timeout' 'check --source' 'check --print-config'
+            case 'check -w' 'check --warning' 'check -c' 'check --critical' 'check --state' 'check --notify-on' 'check --again-after' 'check --format' 'check --output' 'check --port' 'check --process' 'check --select' 'check --ignore' 'check --limit' 'check --config' 'check --warn-on' 'check -t' 'check --timeout' 'check --source' 'check --print-config'
                 set skip 1
             case 'explain --color'
                 set skip 1
@@ -218,20 +218,48 @@ function __twdiag_words_page
         'restart-blocked' 'Left-over sockets of a stopped server would make its next bind() fail.' \
         'listener-in-ephemeral-range' 'A server\'s fixed port lies where the kernel takes ports for outgoing connections.' \
         'misleading-sysctl' 'A sysctl is set to something that does not do what it is usually set for.' \
+        'aiohttp' 'what is known of aiohttp: who closes, and which setting decides' \
+        'apache-httpclient' 'what is known of Apache HttpClient: who closes, and which setting decides' \
         'apache' 'what is known of Apache HTTP Server: who closes, and which setting decides' \
+        'aws-alb' 'what is known of AWS Application Load Balancer: who closes, and which setting decides' \
+        'aws-nlb' 'what is known of AWS Network Load Balancer: who closes, and which setting decides' \
+        'azure-lb' 'what is known of Azure Load Balancer: who closes, and which setting decides' \
+        'caddy' 'what is known of Caddy: who closes, and which setting decides' \
+        'dotnet-httpclient' 'what is known of .NET HttpClient: who closes, and which setting decides' \
         'envoy' 'what is known of Envoy: who closes, and which setting decides' \
+        'gcp-lb' 'what is known of Google Cloud Application Load Balancer: who closes, and which setting decides' \
         'go' 'what is known of Go net/http: who closes, and which setting decides' \
+        'grpc' 'what is known of gRPC (Go): who closes, and which setting decides' \
         'gunicorn' 'what is known of Gunicorn: who closes, and which setting decides' \
         'haproxy' 'what is known of HAProxy: who closes, and which setting decides' \
+        'hikaricp' 'what is known of HikariCP: who closes, and which setting decides' \
+        'httpx' 'what is known of HTTPX: who closes, and which setting decides' \
+        'hypercorn' 'what is known of Hypercorn: who closes, and which setting decides' \
+        'jdk-httpclient' 'what is known of java.net.http.HttpClient: who closes, and which setting decides' \
+        'jetty' 'what is known of Eclipse Jetty: who closes, and which setting decides' \
+        'kestrel' 'what is known of Kestrel (ASP.NET Core): who closes, and which setting decides' \
+        'memcached' 'what is known of memcached: who closes, and which setting decides' \
         'mysql' 'what is known of MySQL and MariaDB: who closes, and which setting decides' \
         'nginx' 'what is known of nginx: who closes, and which setting decides' \
         'nodejs' 'what is known of Node.js (a runtime): who closes, and which setting decides' \
+        'okhttp' 'what is known of OkHttp: who closes, and which setting decides' \
         'pgbouncer' 'what is known of PgBouncer: who closes, and which setting decides' \
         'php-fpm' 'what is known of PHP-FPM: who closes, and which setting decides' \
         'postgresql' 'what is known of PostgreSQL: who closes, and which setting decides' \
+        'psycopg-pool' 'what is known of psycopg_pool: who closes, and which setting decides' \
+        'puma' 'what is known of Puma: who closes, and which setting decides' \
+        'redis-py' 'what is known of redis-py: who closes, and which setting decides' \
         'redis' 'what is known of Redis: who closes, and which setting decides' \
+        'requests' 'what is known of requests and urllib3: who closes, and which setting decides' \
+        'reqwest' 'what is known of reqwest and hyper: who closes, and which setting decides' \
+        'sqlalchemy' 'what is known of SQLAlchemy: who closes, and which setting decides' \
+        'squid' 'what is known of Squid: who closes, and which setting decides' \
+        'tinyproxy' 'what is known of Tinyproxy: who closes, and which setting decides' \
         'tomcat' 'what is known of Java (a runtime): who closes, and which setting decides' \
-        'uvicorn' 'what is known of Uvicorn: who closes, and which setting decides'
+        'traefik' 'what is known of Traefik: who closes, and which setting decides' \
+        'undertow' 'what is known of Undertow: who closes, and which setting decides' \
+        'uvicorn' 'what is known of Uvicorn: who closes, and which setting decides' \
+        'uwsgi' 'what is known of uWSGI: who closes, and which setting decides'
 end
 
 function __twdiag_words_scenario
@@ -307,7 +335,8 @@ complete --command twdiag --condition '__twdiag_is "check" 99' --short-option c 
 complete --command twdiag --condition '__twdiag_is "check" 99' --long-option state --require-parameter --force-files --description 'Remember this run in FILE and compare with the last.'
 complete --command twdiag --condition '__twdiag_is "check" 99' --short-option q --long-option quiet --description 'Say nothing on OK.'
 complete --command twdiag --condition '__twdiag_is "check" 99' --long-option notify-on --exclusive --arguments 'always problem change' --description 'Say something always, on a problem or on a change (needs --state).'
-complete --command twdiag --condition '__twdiag_is "check" 99' --long-option format --exclusive --arguments 'text json prometheus' --description 'Write in this format.'
+complete --command twdiag --condition '__twdiag_is "check" 99' --long-option again-after --exclusive --description 'With --notify-on change, tell a problem that lasts again after 4h, 30m or 1d.'
+complete --command twdiag --condition '__twdiag_is "check" 99' --long-option format --exclusive --arguments 'text json prometheus checkmk' --description 'Write in this format.'
 complete --command twdiag --condition '__twdiag_is "check" 99' --long-option output --require-parameter --force-files --description 'Write to FILE, which is replaced as a whole.'
 complete --command twdiag --condition '__twdiag_is "check" 99' --long-option port --exclusive --description 'Show only this port\'s findings (repeatable).'
 complete --command twdiag --condition '__twdiag_is "check" 99' --long-option process --exclusive --description 'Show only the findings of this process, a name or PID (repeatable).'
@@ -322,7 +351,7 @@ complete --command twdiag --condition '__twdiag_is "check" 99' --long-option sou
 complete --command twdiag --condition '__twdiag_is "check" 99' --short-option v --long-option verbose --description 'Add the findings; -vv adds advice too.'
 complete --command twdiag --condition '__twdiag_is "check" 99' --long-option list-metrics --description 'List the metrics for --warning and --critical.'
 complete --command twdiag --condition '__twdiag_is "check" 99' --long-option show-limits --description 'Show the limits in force and where they come from.'
-complete --command twdiag --condition '__twdiag_is "check" 99' --long-option print-config --exclusive --arguments 'nagios nrpe icinga2 cron systemd-timer node-exporter prometheus-rules' --description 'Print a configuration to copy: nagios, nrpe, icinga2, cron, systemd-timer, node-exporter, prometheus-rules.'
+complete --command twdiag --condition '__twdiag_is "check" 99' --long-option print-config --exclusive --arguments 'nagios nrpe icinga2 checkmk cron systemd-timer node-exporter prometheus-rules' --description 'Print a configuration to copy: nagios, nrpe, icinga2, checkmk, cron, systemd-timer, node-exporter, prometheus-rules.'
 complete --command twdiag --condition '__twdiag_is "check" 99' --short-option V --long-option version --description 'Show the version and exit.'
 complete --command twdiag --condition '__twdiag_is "check" 99' --short-option h --long-option help --description 'Show this message and exit.'
 complete --command twdiag --condition '__twdiag_is "explain" 0' --arguments '(__twdiag_words_page)'

@@ -40,7 +40,7 @@ def roots(modules: set[str]) -> set[str]:
     return {module.partition(".")[0] for module in modules}
 
 
-@pytest.mark.parametrize("format", ["text", "json", "prometheus"])
+@pytest.mark.parametrize("format", ["text", "json", "prometheus", "checkmk"])
 def test_no_machine_format_loads_anything_heavy(format: str, tmp_path: object) -> None:
     modules = loaded("--format", format, "-vv", "--state", f"{tmp_path}/state")
     assert not roots(modules) & HEAVY

@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from twdiag import __version__, cli, lab, rules
-from twdiag.model.sockets import Socket
 from twdiag.model.findings import Severity
+from twdiag.model.sockets import Socket
 from twdiag.render.json import to_json
 from twdiag.render.text import Detail, Look, render_text, sparkline
 from twdiag.tcp import State

@@ -140,7 +140,7 @@ def test_tab_completes(shell: Shell, typed: str, line: str) -> None:
         ("", ["diagnose", "check", "explain", "lab"]),
         ("lab ", ["list", "run"]),
         ("diagnose --", ["--interval", "--limit", "--select", "--json", "--help"]),
-        ("check --format ", ["text", "json", "prometheus"]),
+        ("check --format ", ["text", "json", "prometheus", "checkmk"]),
         ("diagnose --select ", ["ports-running-out", "misleading-sysctl"]),
         ("check -c ", ["close_wait_age", "fd_ratio"]),
         ("lab run ", ["close-wait-leak", "misleading-sysctl"]),

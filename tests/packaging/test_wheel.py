@@ -36,6 +36,11 @@ SHARED: Final = {
 }
 VERSIONS: Final = ("3.10", "3.11", "3.12", "3.13")
 
+# Not "*cache*": memcached is known too.
+_LEFT_OUT: Final = (
+    *(".git", ".venv*", "__pycache__", ".*_cache", ".hypothesis"),
+    *("dist*", "build", "*.egg-info"),
+)
 # A home that nothing can be written to: what it is for must not leave anything behind.
 _NO_HOME = "/proc/1/none"
 
@@ -44,7 +49,7 @@ _NO_HOME = "/proc/1/none"
 def checkout(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The files of this project alone, as a clone would have them."""
     copy = tmp_path_factory.mktemp("checkout")
-    left_out = shutil.ignore_patterns(".git", ".venv*", "*cache*", "dist*", "build", "*.egg-info")
+    left_out = shutil.ignore_patterns(*_LEFT_OUT)
     return Path(shutil.copytree(ROOT, copy / "twdiag", ignore=left_out))
 
 
@@ -77,8 +82,9 @@ def test_the_wheel_has_all_that_is_used_and_nothing_else(built: Path) -> None:
     package = {
         str(path.relative_to(ROOT))
         for path in (ROOT / "twdiag").rglob("*")
-        if path.suffix in (".py", ".toml")
+        if path.is_file() and "__pycache__" not in path.parts
     }
+    assert {"twdiag/software/nginx.toml", "twdiag/integrations/templates/checkmk.sh"} <= package
     rest = {name for name in names if not name.startswith(f"twdiag-{__version__}.")}
     assert rest == package
 
@@ -167,6 +173,8 @@ def works(*twdiag: str, **environ: str) -> None:
     assert "\x1b[" in said(*twdiag, "diagnose", "--color", "always", **environ)
     assert "close-wait-leak" in said(*twdiag, "lab", "list", **environ)
     assert "ports-warning" in said(*twdiag, "check", "--show-limits", **environ)
+    assert "TwdiagCritical" in said(*twdiag, "check", "--print-config", "prometheus-rules")
+    assert "keepalive_timeout" in said(*twdiag, "explain", "nginx", **environ)
 
 
 @pytest.mark.network

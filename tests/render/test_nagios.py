@@ -14,7 +14,14 @@ from hypothesis import strategies as st
 from twdiag import lab
 from twdiag.check.metrics import METRICS
 from twdiag.check.verdict import Answer, Problem, Status, unknown
-from twdiag.model.findings import Confidence, DestinationSubject, Finding, HostSubject, ProcessSubject, Severity
+from twdiag.model.findings import (
+    Confidence,
+    DestinationSubject,
+    Finding,
+    HostSubject,
+    ProcessSubject,
+    Severity,
+)
 from twdiag.render.nagios import WIDTH, inert, render_nagios, status_line
 
 if TYPE_CHECKING:

@@ -48,6 +48,7 @@ class Format(str, enum.Enum):
     TEXT = "text"
     JSON = "json"
     PROMETHEUS = "prometheus"
+    CHECKMK = "checkmk"
 
 
 class NotifyOn(str, enum.Enum):
@@ -71,6 +72,7 @@ class Snippet(str, enum.Enum):
     NAGIOS = "nagios"
     NRPE = "nrpe"
     ICINGA2 = "icinga2"
+    CHECKMK = "checkmk"
     CRON = "cron"
     SYSTEMD_TIMER = "systemd-timer"
     NODE_EXPORTER = "node-exporter"
@@ -119,6 +121,14 @@ def check(
         NotifyOn | None,
         typer.Option(
             "--notify-on", help="Say something always, on a problem or on a change (needs --state)."
+        ),
+    ] = None,
+    again_after: Annotated[
+        str | None,
+        typer.Option(
+            "--again-after",
+            metavar="TIME",
+            help="With --notify-on change, tell a problem that lasts again after 4h, 30m or 1d.",
         ),
     ] = None,
     format: Annotated[Format, typer.Option("--format", help="Write in this format.")] = Format.TEXT,
@@ -216,6 +226,7 @@ def check(
         tuple(ignore or ()),
         tuple(port or ()),
         tuple(process or ()),
+        again_after,
     )
     if list_metrics or show_limits or print_config is not None:
         _inform(request, list_metrics, print_config)
@@ -271,13 +282,16 @@ def _sensible(request: Request) -> Outcome | None:
 
     if request.notify_on == "change" and request.state is None:
         return Outcome(unknown("--notify-on change needs --state FILE to know the last status"))
+    if request.again_after is not None and request.notify_on != "change":
+        return Outcome(unknown("--again-after needs --notify-on change"))
     return None
 
 
 def _speak(request: Request, outcome: Outcome, seconds: float) -> Answer:
     """Write the answer to stdout or to the file asked for; return it as it came out."""
     answer = outcome.answer
-    if request.notify_on == "change" and outcome.last_status is not None:
+    changed = outcome.last_status not in (None, outcome.answer.status.name)
+    if request.notify_on == "change" and changed:
         answer = answer._replace(notes=(*answer.notes, f"before, it was {outcome.last_status}"))
     if request.output is None:
         if _has_to_speak(request, outcome):
@@ -296,10 +310,9 @@ def _speak(request: Request, outcome: Outcome, seconds: float) -> Answer:
 def _has_to_speak(request: Request, outcome: Outcome) -> bool:
     if request.format != "text":
         return True  # an empty file would say that there is nothing to measure
-    status = outcome.answer.status.name
     if request.notify_on == "change":
-        return status != (outcome.last_status or "OK")
-    return request.notify_on == "always" or status != "OK"
+        return outcome.speaks
+    return request.notify_on == "always" or outcome.answer.status.name != "OK"
 
 
 def _written(request: Request, answer: Answer, seconds: float) -> str:
@@ -309,6 +322,10 @@ def _written(request: Request, answer: Answer, seconds: float) -> str:
         from twdiag.render.prometheus import render_prometheus
 
         render_prometheus(answer, out, time.time(), seconds)
+    elif request.format == "checkmk":
+        from twdiag.render.checkmk import render_checkmk
+
+        render_checkmk(answer, out, request.verbosity)
     elif request.format == "json":
         from twdiag.render.checkjson import render_check_json
 

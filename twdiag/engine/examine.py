@@ -42,6 +42,7 @@ class Request(NamedTuple):
     ignore: tuple[str, ...] = ()
     ports: tuple[int, ...] = ()
     processes: tuple[str, ...] = ()
+    again_after: str | None = None
 
 
 class Plan(NamedTuple):
@@ -54,10 +55,12 @@ class Plan(NamedTuple):
 
 
 class Outcome(NamedTuple):
-    """The answer, and the status that the last run told (None without --state or a last run)."""
+    """The answer, the status that was last told (None without --state or a last run), and whether
+    --notify-on change has to tell this one."""
 
     answer: Answer
     last_status: str | None = None
+    speaks: bool = True
 
 
 def plan(request: Request) -> Plan:
@@ -93,24 +96,36 @@ def examine(request: Request, deadline: Deadline) -> Outcome:
 
 def _remembering(planned: Plan, deadline: Deadline, memory: StateFile) -> Outcome:
     """Look, and remember what was seen; without a sight, remember the status alone."""
-    last = None if memory.memory is None else memory.memory.status
+    from twdiag.history import notify
+
+    request, told = planned.request, memory.told
+    after = request.again_after
+    again = None if after is None else notify.parse_duration(after, "--again-after")
     snapshot: Snapshot | None = None
     try:
         answer, snapshot = _look(planned, deadline, memory)
     except (Exception, TimeIsUp) as error:
         answer = _refused(error, planned.request, deadline)
+    status, now = answer.status.name, memory.wall
+    speaks = notify.has_to_speak(told, memory.last_status, status, now, again)
+    if speaks or request.notify_on != "change" or told is None:
+        told_now = notify.Told(status, now)
+    else:
+        told_now = told
     try:
         deadline.doing = "writing the state file"
         if snapshot is not None:
-            memory.remember(snapshot, answer.status.name)
+            memory.remember(snapshot, status, told_now)
         else:
-            memory.remember_status(answer.status.name)
+            memory.remember_status(status, told_now)
     except (OSError, TimeIsUp) as error:
         why = error.strerror if isinstance(error, OSError) else "it takes too long"
         text = f"the state file {memory.path} cannot be written: {why}"
         step = "without it, growth is not judged"
         answer = answer.with_problem(Problem(Status.UNKNOWN, text, None, step))
-    return Outcome(answer._replace(notes=tuple(memory.notes)), last)
+        speaks = True
+    last = None if told is None else told.status
+    return Outcome(answer._replace(notes=tuple(memory.notes)), last, speaks)
 
 
 def _look(planned: Plan, deadline: Deadline, memory: StateFile | None) -> tuple[Answer, Snapshot]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from twdiag.census.addresses import bytes_of_text
+from twdiag.history.notify import Told
 from twdiag.model.census import Census
 from twdiag.model.snapshot import Gap, Host, Owner, Snapshot
 from twdiag.model.sockets import Socket
@@ -58,7 +59,7 @@ class Process(NamedTuple):
 class Memory(NamedTuple):
     """What was remembered.  `sockets` is None where there were too many to remember.
 
-    `data` is the same as JSON values; `status` the last status that was told.
+    `data` is the same as JSON values; `status` is that of the last run, `told` what was told last.
     """
 
     moment: Moment
@@ -67,6 +68,7 @@ class Memory(NamedTuple):
     sockets: tuple[Socket, ...] | None
     processes: tuple[Process, ...]
     status: str
+    told: Told
     data: Mapping[str, Any]
 
 
@@ -75,9 +77,13 @@ class Foreign(ValueError):
 
 
 def to_data(
-    snapshot: Snapshot, moment: Moment, processes: Iterable[Process], status: str
+    snapshot: Snapshot,
+    moment: Moment,
+    processes: Iterable[Process],
+    status: str,
+    told: Told | None = None,
 ) -> dict[str, Any]:
-    """Return what to remember of a snapshot as JSON values."""
+    """Return what to remember of a snapshot as JSON values; by default its status was told."""
     waiting = snapshot.census.in_state(*_REMEMBERED)
     rows = None if len(waiting) > MOST_ROWS else [_row(socket) for socket in waiting]
     return {
@@ -91,6 +97,7 @@ def to_data(
         "rows": rows,
         "processes": [_process(process) for process in list(processes)[:MOST_OWNERS]],
         "status": status,
+        "told": list(told or Told(status, round(moment.wall, 3))),
     }
 
 
@@ -127,8 +134,16 @@ def _memory(data: dict[str, Any]) -> Memory:
         None if rows is None else tuple(_socket(row) for row in rows[:MOST_ROWS]),
         tuple(_remembered_process(entry) for entry in data["processes"][:MOST_OWNERS]),
         data["status"],
+        # The first edition kept no more than the status.
+        _told(data.get("told", [data["status"], data["wall"]])),
         data,
     )
+
+
+def _told(told: object) -> Told:
+    if not isinstance(told, list) or len(told) != 2 or told[0] not in _STATUSES:
+        raise ValueError("told")
+    return Told(told[0], _real(told[1]))
 
 
 def _socket(row: list[Any]) -> Socket:

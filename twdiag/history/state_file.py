@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
     from types import TracebackType
 
+    from twdiag.history.notify import Told
     from twdiag.model.snapshot import Owner, Snapshot
 
 LOCK_SECONDS: Final = 3.0
@@ -118,21 +119,38 @@ class StateFile:
         alive = {pid: started for pid in pids if (started := _started(pid)) is not None}
         return state.earlier_sample(self.memory, now, snapshot, alive)
 
-    def remember(self, snapshot: Snapshot, status: str) -> None:
+    @property
+    def last_status(self) -> str | None:
+        """The status of the run before this one, None without one."""
+        return None if self.memory is None else self.memory.status
+
+    @property
+    def told(self) -> Told | None:
+        """What was told last, None where nothing was."""
+        return None if self.memory is None else self.memory.told
+
+    @property
+    def wall(self) -> float:
+        """The wall clock of this run."""
+        self._now = self._now or moment()
+        return self._now.wall
+
+    def remember(self, snapshot: Snapshot, status: str, told: Told) -> None:
         """Replace what is remembered by the snapshot that `earlier` was asked for.
 
         Raises OSError.
         """
         now = self._now or moment()
         owners = {o.pid: o for group in snapshot.owners.values() for o in group}
-        self._write(state.to_data(snapshot, now, _processes(owners.values()), status))
+        data = state.to_data(snapshot, now, _processes(owners.values()), status, told)
+        self._write(data)
 
-    def remember_status(self, status: str) -> None:
+    def remember_status(self, status: str, told: Told) -> None:
         """Replace the remembered status alone, where there is a sample to keep.  Raises OSError."""
         if self.memory is not None:
-            self._write({**self.memory.data, "status": status})
+            self._write({**self.memory.data, "status": status, "told": list(told)})
         else:
-            self._write(_without_sample(status))
+            self._write({**_without_sample(status), "told": list(told)})
 
     def _write(self, data: dict[str, Any]) -> None:
         files.replace(self.path, json.dumps(data, separators=(",", ":")).encode() + b"\n", 0o600)

@@ -48,7 +48,7 @@ def _function(command: Command) -> str:
 {_name(command)}() {{
   local curcontext="$curcontext" state line ret=1
   typeset -A opt_args
-  _arguments -S -C{lines} && ret=0
+  _arguments -S -C -A '-*'{lines} && ret=0
   case $state in
     command)
       local -a commands=(
