@@ -37,9 +37,10 @@ def look_of(
 
     on_terminal = out.isatty()
     # COLUMNS=0 and terminals that do not know their width (a serial console) say 0.
-    columns = shutil.get_terminal_size().columns or 80
-    width = min(columns, _WIDEST) if on_terminal else None
-    return Look(width, wants_color(on_terminal, color, environ), can_encode(out), detail)
+    size = shutil.get_terminal_size()
+    width = min(size.columns or 80, _WIDEST) if on_terminal else None
+    height = size.lines or 24 if on_terminal else None
+    return Look(width, wants_color(on_terminal, color, environ), can_encode(out), detail, height)
 
 
 def wants_color(on_terminal: bool, color: str, environ: Mapping[str, str]) -> bool:

@@ -8,18 +8,18 @@ from __future__ import annotations
 
 import enum
 import textwrap
-from collections import Counter
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Final
 
 from twdiag.explain.diagram import close_chart
+from twdiag.model import facts
 from twdiag.model.findings import Severity
 from twdiag.tcp import Role
-from twdiag.wording import count, duration, rate, share, visible
+from twdiag.wording import between, count, duration, rate, share, visible
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
     from typing import TextIO
 
     from twdiag.model.findings import Advice, Finding, Report, Value
@@ -35,46 +35,6 @@ _STYLES: Final = {
     Severity.WARNING: "bold yellow",
     Severity.CRITICAL: "bold red",
 }
-_MOST_OF_A_RULE: Final = 5
-_SEEN_IN_NORMAL: Final = 8
-_LABELS: Final = {
-    "time_wait": "TIME_WAIT",
-    "fin_wait1": "FIN_WAIT1",
-    "fin_wait2": "FIN_WAIT2",
-    "close_wait": "CLOSE_WAIT",
-    "syn_sent": "SYN_SENT",
-    "established": "ESTABLISHED",
-    "recv_q": "Recv-Q",
-    "send_q": "Send-Q",
-    "fds": "open descriptors",
-    "fd_limit": "descriptor limit",
-    "age_seconds_min": "youngest at least",
-    "age_seconds_max": "oldest at most",
-    "peers": "with",
-    "used_ratio": "that is",
-    "table_ratio": "of the TIME_WAIT table",
-    "seconds_to_exhaustion": "full in",
-    "closes_per_second": "closes in the minute",
-    "recent_closes_per_second": "closes now",
-    "projected": "settles at",
-    "lower_bound": "a lower bound:",
-    "overflows_since_boot": "overflows since boot",
-}
-_ONLY_IN_FULL: Final = frozenset(
-    {
-        "uid",
-        "fd_ratio",
-        "close_wait_fd_ratio",
-        "process_count",
-        "service_ports",
-        "limit",
-        "taken_ratio",
-        "range_low",
-        "range_high",
-        "top_clients",
-        "sysctl",
-    }
-)
 
 
 class Detail(enum.Enum):
@@ -87,12 +47,16 @@ class Detail(enum.Enum):
 
 @dataclass(frozen=True, slots=True)
 class Look:
-    """How text is written: `width` None never wraps or cuts (a pipe); `unicode` False is ASCII."""
+    """How text is written: `width` None never wraps or cuts (a pipe); `unicode` False is ASCII.
+
+    `height` is the number of lines that a screen holds, None where nothing has to fit.
+    """
 
     width: int | None = None
     color: bool = False
     unicode: bool = True
     detail: Detail = Detail.NORMAL
+    height: int | None = None
 
 
 Line = tuple[str, str]
@@ -101,8 +65,12 @@ Line = tuple[str, str]
 
 def render_text(report: Report, out: TextIO, look: Look) -> None:
     """Write the report; every character of it that came from outside is inert."""
-    lines = _Writer(look).report(report)
-    write_lines(lines, out, look)
+    if look.detail is Detail.NORMAL:
+        from twdiag.render.screen import screen
+
+        write_lines(screen(report, look), out, look)
+    else:
+        write_lines(_Writer(look).report(report), out, look)
 
 
 def write_lines(lines: Iterator[Line] | Sequence[Line], out: TextIO, look: Look) -> None:
@@ -141,6 +109,7 @@ class _Writer:
     def __init__(self, look: Look) -> None:
         self.look = look
         self.drawn: set[State] = set()
+        self.drawn_history: object = None
 
     def report(self, report: Report) -> Iterator[Line]:
         if self.look.detail is Detail.BRIEF:
@@ -150,31 +119,12 @@ class _Writer:
             return
         yield from self._header(report)
         yield from self._verdict(report)
-        compact = report.status > Severity.NOTICE and self.look.detail is not Detail.FULL
-        shown: Counter[str] = Counter()
         for finding in report.findings:
-            shown[finding.rule] += 1
-            if self.look.detail is not Detail.FULL and shown[finding.rule] > _MOST_OF_A_RULE:
-                continue
             yield "", ""
-            if compact and finding.severity is Severity.NOTICE:
-                yield from self._compact(finding)
-            else:
-                yield from self._finding(finding)
-        yield from self._left_out(shown)
+            yield from self._finding(finding)
         yield "", ""
         yield from self._glance(report)
         yield from self._unseen(report)
-
-    def _left_out(self, shown: Counter[str]) -> Iterator[Line]:
-        """Yield how many findings of each rule are not shown, the worst of it being shown."""
-        if self.look.detail is Detail.FULL:
-            return
-        for rule, number in shown.items():
-            if number > _MOST_OF_A_RULE:
-                text = f"... and {number - _MOST_OF_A_RULE:,} more of {rule} (--full shows all)"
-                yield "", ""
-                yield from self._wrap(text, style="bold")
 
     def _header(self, report: Report) -> Iterator[Line]:
         moment = datetime.fromtimestamp(report.taken_at, tz=timezone.utc)
@@ -190,9 +140,9 @@ class _Writer:
     def _verdict(self, report: Report) -> Iterator[Line]:
         word = report.status.label.upper()
         if not report.findings:
-            text = _nothing_shown(report) if report.facts.get("hidden_findings") else ""
+            text = _nothing_shown(report) if report.facts.get(facts.HIDDEN) else ""
             yield from self._wrap(
-                f"{word}: {text or _nothing_wrong(report)}", style=_STYLES[report.status]
+                f"{word}: {text or nothing_wrong(report)}", style=_STYLES[report.status]
             )
             return
         numbers = [
@@ -222,24 +172,13 @@ class _Writer:
         yield from self._labelled("More", f"twdiag explain {finding.rule}")
         yield from self._drawing(finding)
 
-    def _compact(self, finding: Finding) -> Iterator[Line]:
-        yield from self._one_line(finding)
-        if finding.advice:
-            yield from self._labelled("Do", visible(finding.advice[0].do))
-        yield from self._labelled("More", f"twdiag explain {finding.rule}")
-
     def _seen(self, finding: Finding) -> Iterator[Line]:
-        words = [
-            f"{_LABELS.get(key, key.replace('_', ' '))} {text}"
-            for key, text in ((k, _value(k, v)) for k, v in finding.evidence.items())
-            if text and (self.look.detail is Detail.FULL or _matters(key, text))
-        ]
-        if self.look.detail is not Detail.FULL:
-            words = words[:_SEEN_IN_NORMAL]
+        words = evidence_words(finding.evidence)
         sure = "" if finding.confidence.value == "observed" else " (inferred)"
         yield from self._labelled("Seen", visible(", ".join(words) + sure))
-        history = finding.evidence.get("closes_per_second_history")
+        history = finding.evidence.get(facts.HISTORY)
         if isinstance(history, list) and any(history):
+            self.drawn_history = history
             yield from self._history([int(value) for value in history])
 
     def _history(self, values: Sequence[int]) -> Iterator[Line]:
@@ -281,21 +220,20 @@ class _Writer:
     def _glance(self, report: Report) -> Iterator[Line]:
         states = ", ".join(f"{state.name} {number:,}" for state, number in _by_size(report))
         yield from self._labelled("States", states or "no TCP socket at all")
-        facts = report.facts
-        waiting = facts.get("time_wait")
+        numbers = report.facts
+        waiting = numbers.get(facts.TIME_WAIT)
         if waiting:
-            server, client = facts["time_wait_server_closed"], facts["time_wait_client_closed"]
             yield from self._labelled(
                 "TIME_WAIT",
-                f"{waiting:,} of {_number(facts.get('time_wait_limit'))}: closed first by servers "
-                f"here {server:,}, by clients here {client:,}",
+                f"{waiting:,} of {_number(numbers.get(facts.TIME_WAIT_LIMIT))}: "
+                f"closed first by {closers(numbers)}",
             )
-        small = facts.get("sockets_to_small_destinations")
+        small = numbers.get(facts.SMALL_DESTINATIONS)
         if small:
             yield from self._labelled(
                 "", f"{small:,} sockets to destinations with a few each are not told apart"
             )
-        if report.closes and any(report.closes):
+        if report.closes and any(report.closes) and list(report.closes) != self.drawn_history:
             yield from self._history(report.closes)
 
     def _unseen(self, report: Report) -> Iterator[Line]:
@@ -336,11 +274,6 @@ class _Writer:
             yield line, style
 
 
-def _matters(key: str, text: str) -> bool:
-    """Return whether a piece of evidence is worth its room in the shorter report."""
-    return key not in _ONLY_IN_FULL and text not in ("0", "0.0/s", "0 %")
-
-
 def _do_not(text: str) -> str:
     """Return the item without the words that its label says already."""
     rest = text.removeprefix("Do not ")
@@ -352,34 +285,68 @@ def _by_size(report: Report) -> list[tuple[State, int]]:
 
 
 def _nothing_shown(report: Report) -> str:
-    hidden, worst = report.facts["hidden_findings"], report.facts["hidden_worst"]
+    hidden, worst = report.facts[facts.HIDDEN], report.facts[facts.HIDDEN_WORST]
     return f"no finding about that; {hidden:,} about other things (the worst: {worst})"
 
 
-def _nothing_wrong(report: Report) -> str:
-    facts = report.facts
+def nothing_wrong(report: Report) -> str:
+    """Return what was looked at and found in order."""
+    numbers = report.facts
     unsure = " in what could be seen" if report.skipped or report.gaps else ""
     text = (
-        f"nothing wrong{unsure}. {count(int(facts['sockets'] or 0), 'socket')}, "  # type: ignore[arg-type]
-        f"{facts['close_wait']:,} in CLOSE_WAIT, {facts['time_wait']:,} in TIME_WAIT "
-        f"(room for {_number(facts.get('time_wait_limit'))})"
+        f"nothing wrong{unsure}. {count(_int(numbers[facts.SOCKETS]), 'socket')}, "
+        f"{numbers[facts.CLOSE_WAIT]:,} in CLOSE_WAIT, {numbers[facts.TIME_WAIT]:,} in TIME_WAIT "
+        f"(room for {_number(numbers.get(facts.TIME_WAIT_LIMIT))})"
     )
-    if facts.get("busiest_destination"):
-        used, ports = facts["busiest_destination_used"], facts["ports"]
+    if numbers.get(facts.BUSIEST):
+        used, ports = numbers[facts.BUSIEST_USED], numbers[facts.PORTS]
         text += (
-            f"; the busiest destination, {facts['busiest_destination']}, uses {used:,} of "
-            f"{ports:,} ports"
+            f"; the busiest destination, {numbers[facts.BUSIEST]}, uses {used:,} of {ports:,} ports"
         )
     return text + "."
+
+
+def closers(numbers: Mapping[str, Value]) -> str:
+    """Return who closed the TIME_WAITs first: "servers here 151, clients here 367"."""
+    parts = [
+        f"servers here {numbers.get(facts.BY_SERVERS) or 0:,}",
+        f"clients here {numbers.get(facts.BY_CLIENTS) or 0:,}",
+    ]
+    unknown = numbers.get(facts.BY_UNKNOWN)
+    if unknown:
+        parts.append(f"a server that is gone, or unknown, {unknown:,}")
+    return ", ".join(parts)
+
+
+def _int(value: Value) -> int:
+    return value if isinstance(value, int) else 0
 
 
 def _number(value: Value) -> str:
     return f"{value:,}" if isinstance(value, int) else "an unknown number"
 
 
-def _value(key: str, value: Value) -> str:
-    """Return a piece of evidence in words, nothing where it was not seen or is a history."""
-    if value is None or value == [] or (isinstance(value, list) and not isinstance(value[0], str)):
+def evidence_words(evidence: Mapping[str, Value]) -> list[str]:
+    """Return evidence in words, each fact behind its label."""
+    known, words = facts.catalogue(), []
+    for key, value in evidence.items():
+        if key == facts.AGE_MAX and evidence.get(facts.AGE_MIN) is not None:
+            continue  # the two ages are told as one
+        fact = known.get(key) or facts.Fact(key, "")
+        if key == facts.AGE_MIN and value is not None:
+            words.append(between(_float(value), _float(evidence.get(facts.AGE_MAX))))
+        elif text := _value(fact, value):
+            words.append(f"{fact.label} {text}")
+    return words
+
+
+def _float(value: Value) -> float | None:
+    return float(value) if isinstance(value, (int, float)) else None
+
+
+def _value(fact: facts.Fact, value: Value) -> str:
+    """Return a value in words, nothing where it was not seen or is a history."""
+    if value is None or value == [] or fact.unit is facts.Unit.HISTORY:
         return ""
     if isinstance(value, list):
         return ", ".join(str(item) for item in value)
@@ -387,10 +354,10 @@ def _value(key: str, value: Value) -> str:
         return "yes" if value else ""
     if isinstance(value, str):
         return value
-    if key.endswith("ratio"):
+    if fact.unit is facts.Unit.RATIO:
         return share(value)
-    if "per_second" in key:
+    if fact.unit is facts.Unit.PER_SECOND:
         return rate(value)
-    if "seconds" in key:
+    if fact.unit is facts.Unit.SECONDS:
         return duration(value)
     return f"{value:,}"

@@ -34,25 +34,25 @@ if TYPE_CHECKING:
 
 RULES: Final[tuple[Rule[Any], ...]] = (
     ports_running_out.RULE,
+    accept_queue_full.RULE,
+    fd_limit_near.RULE,
+    close_wait_never_accepted.RULE,
     bound_ports_running_out.RULE,
-    time_wait_table_filling.RULE,
-    time_wait_rising.RULE,
-    server_closes_first.RULE,
-    connection_churn.RULE,
     close_wait_leak.RULE,
     close_wait_unread.RULE,
-    close_wait_never_accepted.RULE,
-    close_wait_idle_pool.RULE,
-    fd_limit_near.RULE,
-    accept_queue_full.RULE,
-    peer_never_closes.RULE,
+    time_wait_table_filling.RULE,
     fin_unanswered.RULE,
+    peer_never_closes.RULE,
     syn_unanswered.RULE,
     restart_blocked.RULE,
+    close_wait_idle_pool.RULE,
+    time_wait_rising.RULE,
+    connection_churn.RULE,
+    server_closes_first.RULE,
     listener_in_ephemeral_range.RULE,
     misleading_sysctl.RULE,
 )
-"""Every rule, in the order in which findings of the same severity are shown."""
+"""Every rule, the most harmful first: the order of findings of the same severity."""
 
 LIMITS: Final = tuple(dict.fromkeys(limit for rule in RULES for limit in rule.limits))
 """Every limit of the rules."""

@@ -19,6 +19,8 @@ load is too high. Raise the backlog only for bursts that the server can work off
 What not to do:
 - Do not raise somaxconn alone: the application's own listen() argument is the limit if it is
   smaller, and it takes effect at the next listen().
+- Do not stop at a longer backlog: it only lets more clients wait. Add workers, or find what they
+  wait for.
 - Do not set tcp_abort_on_overflow: it turns a delay into an error for every client.
 """
 
@@ -152,7 +154,7 @@ def _emptied(view: View, dropped: int) -> Finding:
         (
             Advice(
                 "Find the listener: bursts reach it faster than it accepts",
-                "watch the queues: ss -ltn (Recv-Q against Send-Q)",
+                "watch Recv-Q against Send-Q: ss -ltn",
                 verify="this stays the same: nstat -az TcpExtListenOverflows",
             ),
         ),

@@ -3,17 +3,18 @@
 What it means:
 bind(address, 0) before connect() takes a port of the local address for all destinations at once,
 because the kernel does not know the destination yet. connect() alone shares a local port between
-destinations. The kernel hands out the two kinds from opposite ends: connect() takes ports of the
-parity of the range's low end first, bind(0) the other parity. Here more than half of the ports
-are in use, although no single destination has used up half of them.
+destinations. connect() takes ports of the parity of the range's low end first, bind(0) those of
+the other. Here more than half of the ports are in use, although no single destination has used up
+half of them.
 
 Why it matters:
 When every port of the range is bound, the next bind(0) on this address fails with EADDRINUSE,
 even towards a destination that nobody is connected to, and plain connect() loses those ports too.
 
 What to do:
-Set IP_BIND_ADDRESS_NO_PORT on the socket before bind(), or do not bind at all. HAProxy's
-`source`, nginx's proxy_bind and many HTTP clients' "local address" options bind.
+Set IP_BIND_ADDRESS_NO_PORT on the socket before bind(), or do not bind at all. nginx
+(proxy_bind, since 1.11.4) and HAProxy (source, since 1.7) set it unless you give them a port. Many
+HTTP clients' "local address" options do not.
 
 What not to do:
 - Do not add destinations to spread the load: the bound ports are shared by all of them.

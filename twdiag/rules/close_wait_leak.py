@@ -3,8 +3,8 @@
 What it means:
 CLOSE_WAIT means that the peer's FIN has arrived and this host's application has not called
 close(). These sockets are drained (Recv-Q 0: the application has read everything, the end of the
-stream included, or will at its next read) and old. The kernel waits for the application; no timer
-and no sysctl ends CLOSE_WAIT.
+stream included, or will at its next read) and old. The kernel waits for the application: no sysctl
+ends CLOSE_WAIT, and no timer but that of SO_KEEPALIVE, which leaves the descriptor open.
 
 Why it matters:
 Each one keeps a file descriptor and memory for as long as the process lives. A leak ends at the
@@ -91,14 +91,14 @@ def _finding(holder: Holder, severity: Severity) -> Finding:
                 "Find the code path that does not close",
                 f"the connections are {close_wait.peers_text(holder)}; look at what the process "
                 "does after the end of the stream on them",
-                verify="run twdiag --interval 10 again: no new CLOSE_WAIT",
+                verify="no new CLOSE_WAIT: twdiag --interval 10",
             ),
             *software_advice(owners, "server", "close-wait"),
             *software_advice(owners, "client", "close-wait"),
             Advice(
                 "To buy time, restart the process in a quiet moment",
                 cost="its live connections end too",
-                verify="ss -tanp state close-wait is empty for it",
+                verify="no row of it: ss -tanp state close-wait",
             ),
         ),
         Place.of(State.CLOSE_WAIT),

@@ -15,7 +15,8 @@ Look at the server process first: is it alive, blocked, at its descriptor limit?
 restarting the listener resets the queue.
 
 What not to do:
-- Do not only raise the backlog (somaxconn): a server that does not accept fills any queue.
+- Do not only raise the backlog (somaxconn): it only lets more clients wait. Add workers, or find
+  what they wait for.
 - Do not look for a leaked descriptor: these sockets have none.
 """
 
@@ -86,7 +87,7 @@ def tell(view: View, limits: Limits, group: Group[_Queued]) -> Iterator[Finding]
             Advice(
                 "See why the server does not call accept()",
                 "a stack dump of the process; its descriptors against its limit",
-                verify=f"ss -ltn sport = :{listener.port}: Recv-Q falls to 0",
+                verify=f"Recv-Q falls to 0: ss -ltn sport = :{listener.port}",
             ),
             *software_advice(subject.processes, "server", "accept-queue"),
             Advice(

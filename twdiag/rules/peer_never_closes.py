@@ -146,7 +146,7 @@ def tell(view: View, limits: Limits, group: Group[_Waiting]) -> Iterator[Finding
         (
             Advice(
                 "Look at the other end: its application has to close",
-                "run twdiag there: these connections are in CLOSE_WAIT",
+                "there, these connections are in CLOSE_WAIT: twdiag",
                 verify="the FIN_WAIT2 sockets turn into TIME_WAIT and go",
             ),
             Advice(

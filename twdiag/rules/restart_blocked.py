@@ -4,7 +4,8 @@ What it means:
 Sockets of a port on which nothing listens any more are still there, with several remote ends:
 what a server leaves behind that closed its connections first, or whose listener is closed
 already. Each left-over socket, in whatever state, blocks bind() to its address and port unless
-both it and the new socket have SO_REUSEADDR; TIME_WAIT does so for 60 s.
+both it and the new socket have SO_REUSEADDR, or both SO_REUSEPORT (same user, except against
+TIME_WAIT). A TIME_WAIT blocks for 60 to 64 s.
 
 Why it matters:
 A restart fails with EADDRINUSE ("Address already in use") until the last of them has gone.
@@ -14,7 +15,8 @@ Set SO_REUSEADDR before bind(); nearly every server does. It only helps if the s
 left over were made by a listener that had it too. Otherwise wait for the seconds given.
 
 What not to do:
-- Do not use SO_REUSEPORT for this: it does not help against left-over sockets.
+- Do not add SO_REUSEPORT only to the new socket: like SO_REUSEADDR it helps only if the old socket
+  had it too, and it lets a second listener share the port.
 - Do not move the server to another port.
 """
 

@@ -5,11 +5,18 @@ Of the two ends of a connection, the one that closes first (the active closer) k
 TIME_WAIT for 60 s after the last ACK. Sockets in FIN_WAIT1, FIN_WAIT2 and TIME_WAIT whose local
 address and port belong to a listener of this host were closed first by that server.
 
+Often the client asked for it: HTTP/1.0 (ab), or `Connection: close` (nginx as a proxy before
+1.29.7, HAProxy's http-server-close, many health checks). The server then closes after the
+response, whatever its keep-alive settings say.
+
 Why it matters:
 A server's TIME_WAIT costs about 256 bytes and no ephemeral port, so by itself it harms nobody. It
 does fill the TIME_WAIT table (tcp_max_tw_buckets), it blocks bind() after a restart unless the
 server sets SO_REUSEADDR, and it tells that connections live only for one request or die of the
 server's idle timeout, which costs every client a new handshake.
+
+A pooled client can send its next request while the server is closing an idle connection: a 502 at
+a proxy, ECONNRESET in a program. The server's idle timeout must be longer than the client's.
 
 What to do:
 Decide whether you mind. If connections are short because keep-alive is off or its timeout is
@@ -133,9 +140,9 @@ def _advice(processes: tuple[Owner, ...], server: Server) -> tuple[Advice, ...]:
     state = "time-wait" if server.tally.time_wait.total else "fin-wait-2"
     return (
         Advice(
-            "Find out why this server closes first",
-            "its keep-alive setting, its idle timeout, a limit of requests per connection, or "
-            "clients that ask for it (HTTP/1.0, Connection: close)",
+            "See what the clients ask for, then why this server closes first",
+            "HTTP/1.0 or Connection: close in the access log or a capture; then its keep-alive "
+            "setting, its idle timeout, a limit of requests per connection",
             verify=f"fewer rows: ss -tanH state {state} sport = :{server.listener.port}",
         ),
         *software_advice(processes, "server", "closes-first"),

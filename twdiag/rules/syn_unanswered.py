@@ -94,13 +94,13 @@ def tell(view: View, limits: Limits, group: Group[_Attempts]) -> Iterator[Findin
         (
             Advice(
                 "Find out who drops the SYN",
-                f"tcpdump host {address} and port {port} here and there: does the SYN arrive, "
-                "does the SYN+ACK come back?",
+                "here and there: does the SYN arrive, does the SYN+ACK come back? "
+                f"Capture: tcpdump -ni any host {address} and port {port}",
                 verify=f"no row: ss -tan state syn-sent dst {ss_address(address)}",
             ),
             Advice(
                 "Look at the accept queue of the server",
-                f"there: ss -ltn sport = :{port}: is Recv-Q above Send-Q?",
+                f"there, is Recv-Q above Send-Q: ss -ltn sport = :{port}",
             ),
         ),
         Place.of(State.SYN_SENT),

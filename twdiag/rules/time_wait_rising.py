@@ -86,7 +86,7 @@ def tell(view: View, limits: Limits, group: Group[int]) -> Iterator[Finding]:
             Advice(
                 "Find what began to open and close connections",
                 "the other findings name the server or destination; look at the last deployment",
-                verify="twdiag diagnose shows the rate of each second",
+                verify="the rate of each second: twdiag --full",
             ),
         ),
         Place.of(State.TIME_WAIT),

@@ -119,7 +119,7 @@ def _advice(view: View, size: int, recent: float) -> tuple[Advice, ...]:
             "Give the table room",
             f"sysctl -w {_SIZE}={wanted}",
             f"about 256 bytes each: {wanted * 256 // 1_048_576 or 1} MiB when full",
-            "nstat -az TcpExtTCPTimeWaitOverflow stays the same",
+            "this stays the same: nstat -az TcpExtTCPTimeWaitOverflow",
         ),
         Advice(
             "Reduce the closes at their source",
