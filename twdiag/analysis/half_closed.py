@@ -25,6 +25,11 @@ That is 24 bytes (TLS 1.3) or, in TLS 1.2, 23 (ChaCha20), 31 (AES-GCM, AES-CCM) 
 (CBC with SHA1, SHA256 and SHA384), measured with OpenSSL 3.0.
 """
 
+_ENOUGH_AGES: Final = 50
+_LONG_ENOUGH: Final = 90.0
+"""Seconds: longer than pools keep a connection that the server closed while it was idle."""
+_EVEN: Final = 0.08
+
 Identity = tuple["str | int", ...]
 """What makes a socket the same socket in two samples: its ends, and cookie or inode."""
 
@@ -56,7 +61,7 @@ class Holder(NamedTuple):
     """Who holds some half-closed sockets: a process, or the processes of one name and user.
 
     `owner` is the process, or the one with the most of the sockets, `largest` of them; None where
-    it was not seen.
+    it was not seen.  `pids` are the numbers of all the processes.
     """
 
     owner: Owner | None
@@ -64,6 +69,7 @@ class Holder(NamedTuple):
     sockets: tuple[Waiting, ...]
     processes: int = 1
     largest: int = 0
+    pids: tuple[int, ...] = ()
 
     @property
     def fd_share(self) -> float | None:
@@ -92,6 +98,20 @@ class Holder(NamedTuple):
         bounds = [w.age_max for w in self.sockets]
         known = [bound for bound in bounds if bound is not None]
         return max(known) if known and len(known) == len(bounds) else None
+
+    @property
+    def arrivals(self) -> float | None:
+        """How many begin to wait each second, None where their ages do not tell.
+
+        Sockets that begin at a steady rate and are never closed have ages spread evenly from now
+        to the first of them.
+        """
+        ages = sorted(w.age_min for w in self.sockets if w.age_min is not None)
+        if len(ages) < _ENOUGH_AGES or len(ages) < len(self.sockets):
+            return None
+        oldest, quarter = ages[-1], len(ages) // 4
+        even = all(abs(ages[n * quarter] - n / 4 * oldest) <= _EVEN * oldest for n in range(4))
+        return len(ages) / oldest if even and oldest >= _LONG_ENOUGH else None
 
     def new(self) -> int | None:
         """How many began to wait since the earlier sample, None without one."""
@@ -167,14 +187,17 @@ def by_process(owners: Owners, sockets: Iterable[Waiting]) -> list[Holder]:
 
 
 def by_program(owners: Owners, sockets: Iterable[Waiting]) -> list[Holder]:
-    """Return the sockets by the program that holds them: processes of one name and user together.
+    """Return the sockets by the program that holds them: a server's workers together.
 
-    A leak of a pre-forking server is spread over its workers, a few sockets each.
+    A leak of a pre-forking server is spread over its workers, a few sockets each.  Processes of one
+    name and user are one program only if they are relatives: two services may both be "java".
     """
-    programs: dict[tuple[str | None, str | int], list[Holder]] = {}
-    for holder in by_process(owners, sockets):
+    holders = by_process(owners, sockets)
+    known = {holder.owner.pid: holder.owner for holder in holders if holder.owner}
+    programs: dict[tuple[str | int | None, ...], list[Holder]] = {}
+    for holder in holders:
         owner = holder.owner
-        key = (owner.name, owner.user) if owner else (None, holder.uid)
+        key = (owner.name, owner.user, _family(owner, known)) if owner else (None, holder.uid)
         programs.setdefault(key, []).append(holder)
     result = [
         Holder(
@@ -183,7 +206,19 @@ def by_program(owners: Owners, sockets: Iterable[Waiting]) -> list[Holder]:
             tuple(socket for worker in workers for socket in worker.sockets),
             len(workers),
             workers[0].largest,
+            tuple(sorted(worker.owner.pid for worker in workers if worker.owner)),
         )
         for workers in programs.values()
     ]
     return sorted(result, key=lambda h: -len(h.sockets))
+
+
+def _family(owner: Owner, known: Mapping[int, Owner]) -> int:
+    """Return the number that relatives share: of the eldest of one name, or of its parent.
+
+    Children of init (1) have nothing in common.
+    """
+    parent = known.get(owner.parent or 0)
+    if parent is not None and (parent.name, parent.user) == (owner.name, owner.user):
+        return _family(parent, {pid: o for pid, o in known.items() if pid != owner.pid})
+    return owner.parent if owner.parent and owner.parent > 1 else owner.pid

@@ -96,6 +96,10 @@ NEW: Final = Fact("new_since_first_sample", "sockets that began to wait since th
 AGE_MIN: Final = _seconds("age_seconds_min", "least age of the youngest", label="youngest at least")
 AGE_MAX: Final = _seconds("age_seconds_max", "greatest age of the oldest", label="oldest at most")
 
+ARRIVALS: Final = _rate(
+    "arrivals_per_second", "how many began to wait each second, told by their ages", label="new"
+)
+
 # Rates.
 CLOSES: Final = _rate(
     "closes_per_second", "closes into TIME_WAIT, mean of the minute", label="closes"

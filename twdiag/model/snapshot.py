@@ -32,8 +32,8 @@ class Gap(NamedTuple):
 class Owner(NamedTuple):
     """A process that holds sockets.
 
-    `fds` is its number of open descriptors and `fd_limit` its soft RLIMIT_NOFILE, None where /proc
-    did not say.
+    `fds` is its number of open descriptors, `fd_limit` its soft RLIMIT_NOFILE and `parent` the
+    number of its parent, None where /proc did not say.
     """
 
     pid: int
@@ -41,6 +41,7 @@ class Owner(NamedTuple):
     user: str
     fds: int | None = None
     fd_limit: int | None = None
+    parent: int | None = None
 
 
 class Host(NamedTuple):

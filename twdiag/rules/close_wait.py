@@ -11,7 +11,7 @@ from twdiag.rules.rule import Group
 from twdiag.wording import endpoint
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
     from twdiag.analysis.half_closed import Holder, Kind, Waiting
     from twdiag.analysis.view import View
@@ -30,7 +30,12 @@ FDS_WARNING = ratio(
 FDS_CRITICAL = ratio(
     "close-wait-fds-critical", 0.9, "CLOSE_WAIT sockets as a share of the descriptor limit"
 )
+LEAK_SECONDS = seconds(
+    "close-wait-leak-seconds", 900, "time until a pool's leak reaches the descriptor limit"
+)
 LIMITS = (AGE, NOTICE, WARNING, WARNING_AGE)
+
+_MOST_PIDS = 100
 
 Aged = tuple["Waiting", ...]
 """CLOSE_WAITs of one kind that are certainly older than the limit."""
@@ -50,6 +55,25 @@ def settled(holder: Holder, limits: Limits) -> int:
     return sum(1 for waiting in holder.sockets if (waiting.age_min or 0.0) >= least)
 
 
+def seconds_to_limit(holder: Holder, everything: Iterable[Waiting]) -> float | None:
+    """Return when the sockets of a process reach its descriptor limit, as their ages tell.
+
+    None where they do not come at a steady rate, or belong to several processes.
+    """
+    owner = holder.owner
+    if owner is None or not owner.fd_limit or owner.fds is None or holder.processes > 1:
+        return None
+    inodes = {waiting.socket.inode for waiting in holder.sockets}
+    kinds = {waiting.kind for waiting in holder.sockets}
+    # The youngest are not old enough to be anybody's leak, but they are part of the rate.
+    young = (w for w in everything if w.kind in kinds and w.socket.uid == holder.uid)
+    found = {w.socket.inode: w for w in (*holder.sockets, *young)}
+    arrivals = holder._replace(sockets=tuple(found.values())).arrivals
+    if arrivals is None or len(found) > 2 * len(inodes):
+        return None
+    return (owner.fd_limit - owner.fds) / arrivals
+
+
 def evidence(holder: Holder) -> dict[str, Value]:
     """Return the evidence that every finding about a holder of CLOSE_WAITs has."""
     owner = holder.owner
@@ -64,6 +88,7 @@ def evidence(holder: Holder) -> dict[str, Value]:
         facts.FD_LIMIT: limit,
         facts.FD_RATIO: round(fds / limit, 4) if fds is not None and limit else None,
         facts.PROCESS_COUNT: holder.processes,
+        facts.PIDS: list(holder.pids[:_MOST_PIDS]),
         facts.UID: holder.uid,
         facts.SERVICE_PORTS: service_ports(holder),
         facts.PEERS: [name for name, _ in services],

@@ -28,7 +28,7 @@ from twdiag.rules import close_wait, manual
 from twdiag.rules.rule import Rule
 from twdiag.rules.subjects import holder_subject, software_advice
 from twdiag.tcp import State
-from twdiag.wording import between, count
+from twdiag.wording import between, count, duration
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -51,22 +51,30 @@ def tell(view: View, limits: Limits, group: Group[Aged]) -> Iterator[Finding]:
     """Yield one finding for each process whose pool keeps dead connections."""
     for holder in by_program(view.owners, group.about):
         if len(holder.sockets) >= limits[close_wait.NOTICE]:
-            yield _finding(holder, limits)
+            left = close_wait.seconds_to_limit(holder, view.close_waits)
+            yield _finding(holder, limits, left)
 
 
-def _finding(holder: Holder, limits: Limits) -> Finding:
+def _finding(holder: Holder, limits: Limits, left: float | None) -> Finding:
     new = holder.new()
     grows = bool(new) and close_wait.settled(holder, limits) >= limits[close_wait.WARNING]
     full = (holder.fd_share or 0.0) >= limits[close_wait.FDS_WARNING]
     growth = f", {new:,} of them new since the first sample" if new else ""
+    soon = left is not None and left <= limits[close_wait.LEAK_SECONDS]
+    if left is not None and not new:
+        growth = f"; if none is closed, the descriptor limit is reached in {duration(left)}"
     owners = (holder.owner,) if holder.owner else ()
     return Finding(
-        Severity.WARNING if grows or full else Severity.NOTICE,
+        Severity.WARNING if grows or full or soon else Severity.NOTICE,
         Confidence.INFERRED,
         f"{holder.name} keeps {count(len(holder.sockets), 'idle connection')} that the server "
         f"closed, {between(holder.age_min, holder.age_max)}{growth}",
         holder_subject(holder),
-        close_wait.evidence(holder) | {facts.RECV_Q: max(w.socket.recv_q for w in holder.sockets)},
+        close_wait.evidence(holder)
+        | {
+            facts.RECV_Q: max(w.socket.recv_q for w in holder.sockets),
+            facts.SECONDS_LEFT: None if left is None else round(left, 1),
+        },
         (
             Advice(
                 "Set the pool's idle timeout below the server's",
@@ -86,5 +94,5 @@ RULE = Rule(
     select,
     tell,
     ("sockets", "queues", "inodes", "tcp-info|earlier"),
-    (*close_wait.LIMITS, close_wait.FDS_WARNING),
+    (*close_wait.LIMITS, close_wait.FDS_WARNING, close_wait.LEAK_SECONDS),
 )
