@@ -179,11 +179,13 @@ def by_process(owners: Owners, sockets: Iterable[Waiting]) -> list[Holder]:
         key = ("pid", owner.pid) if owner else ("uid", waiting.socket.uid)
         groups.setdefault(key, []).append(waiting)
         found[key] = owner
-    result = [
-        Holder(found[key], group[0].socket.uid, tuple(group), 1, len(group))
-        for key, group in groups.items()
-    ]
+    result = [_holder(found[key], group) for key, group in groups.items()]
     return sorted(result, key=lambda h: -len(h.sockets))
+
+
+def _holder(owner: Owner | None, group: list[Waiting]) -> Holder:
+    pids = (owner.pid,) if owner else ()
+    return Holder(owner, group[0].socket.uid, tuple(group), 1, len(group), pids)
 
 
 def by_program(owners: Owners, sockets: Iterable[Waiting]) -> list[Holder]:

@@ -147,7 +147,7 @@ def _silent_peers(
             AddressSubject(address),
             Advice(
                 "See whether the peer can be reached",
-                f"a new connection to the same port, the firewalls on the way; ping: ping {address}",
+                f"a new connection to the same port, the firewalls on the way: ping {address}",
                 verify=f"no growing retries in timer:(on,...): ss -tano dst {ss_address(address)}",
             ),
             tuple(found),
