@@ -52,8 +52,9 @@ _COUNTED: Final = (State.TIME_WAIT, State.ESTABLISHED, State.FIN_WAIT2, State.SY
 class Block:
     """Rows of `length` bytes each, one behind the other; columns are copied out at C speed."""
 
-    def __init__(self, raw: bytes | bytearray, length: int) -> None:
-        self.words = array("I", bytes(raw))
+    def __init__(self, raw: bytes | bytearray | memoryview, length: int) -> None:
+        self.words = array("I")
+        self.words.frombytes(raw)
         self.length = length
         self.step = length // 4
         self.size = len(self.words) // self.step
@@ -61,6 +62,11 @@ class Block:
     def column(self, word: int) -> array[int]:
         """Return one 32-bit word of each row, as it stands there."""
         return self.words[word :: self.step]
+
+    def has_alike_heads(self) -> bool:
+        """Return whether all rows have the length, type, flags and dump of the first one."""
+        heads = [self.column(word) for word in range(3)]
+        return all(head == head[:1] * self.size for head in heads)
 
     def kinds(self) -> tuple[bytes, bytes, bytes]:
         """Return family, state and timer of each row.

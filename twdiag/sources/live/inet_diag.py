@@ -148,6 +148,10 @@ class Dump:
         SourceError where the bytes make no sense; a dump that ends with an errno is an error, never
         "no sockets".
         """
+        block = self._all_alike(datagrams)
+        if block is not None:
+            yield block
+            return
         raw = bytes(datagrams)
         position = 0
         while position < len(raw):
@@ -155,6 +159,20 @@ class Dump:
         for length in list(self._waiting):
             if self.done or len(self._waiting[length]) >= _BATCH_BYTES:
                 yield Block(self._waiting.pop(length), length)
+
+    def _all_alike(self, raw: bytes | bytearray | memoryview) -> Block | None:
+        """Return all bytes as one block where they are nothing but many rows of one length."""
+        if len(raw) < _BATCH_BYTES:
+            return None
+        length, kind, flags, seq, _ = _HEADER.unpack_from(raw)
+        rows = kind in _ROWS and seq == self.seq and length >= ROW_BYTES
+        if not rows or length % 4 or len(raw) % length:
+            return None
+        block = Block(raw, length)
+        if not block.has_alike_heads():
+            return None
+        self.interrupted |= bool(flags & NLM_F_DUMP_INTR)
+        return block
 
     def _message(self, raw: bytes, position: int) -> int:
         """Decode the message, or the run of equally long rows, at a position; return its bytes."""
