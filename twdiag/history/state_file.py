@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
     from twdiag.model import Owner, Snapshot
 
+_BEGINNING: Final = b'{"schema":"twdiag-state/'
+"""What every state file begins with, of any version; no other file is ever replaced."""
 LOCK_SECONDS: Final = 3.0
 """How long to wait for another run with the same file: longer than a run takes."""
 
@@ -42,6 +44,7 @@ class StateFile:
         self._lock: int | None = None
 
     def __enter__(self) -> StateFile:
+        self._raw()  # refuses a file that is not ours before anything is made beside it
         self._take_lock()
         try:
             self._read()
@@ -60,17 +63,22 @@ class StateFile:
 
     def _take_lock(self) -> None:
         # A lock on the file itself would be lost with each rename.
-        path = f"{self.path}.lock"
-        files.check_replaceable(path, "the lock file")
         try:
-            lock = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+            lock = self._lock = files.open_lock(f"{self.path}.lock", "the lock file")
         except OSError as error:
             raise UsageError(
                 f"the state file {self.path} cannot be locked: {error.strerror}",
                 "name a file in a folder that this user may write to",
             ) from error
-        self._lock = lock
-        if not wait_for(lambda: _locked(lock), LOCK_SECONDS):
+        try:
+            held = wait_for(lambda: _locked(lock), LOCK_SECONDS)
+        except OSError as error:  # ENOLCK, ENOSYS: a network file system without locks
+            self._release()
+            raise UsageError(
+                f"the state file {self.path} cannot be locked: {error.strerror}",
+                "name a file on a disk of this host",
+            ) from error
+        if not held:
             self._release()
             raise StateFileBusy(
                 f"another run holds the state file {self.path} for more than {LOCK_SECONDS:.0f} s",
@@ -82,17 +90,30 @@ class StateFile:
             os.close(self._lock)
             self._lock = None
 
-    def _read(self) -> None:
+    def _raw(self) -> bytes:
+        """Return the content, none for a file that is not there; UsageError where it is not ours."""
         try:
-            raw = files.read_own(self.path, state.MOST_BYTES)
+            raw = files.read_own(self.path, state.MOST_BYTES, "the state file") or b""
         except OSError as error:
-            raise UsageError(f"the state file {self.path}: {error.strerror}") from error
-        if raw is None:
+            raise UsageError(
+                f"the state file {self.path} cannot be read: {error.strerror}",
+                "name a file in a folder that this user may write to",
+            ) from error
+        if raw and not raw.startswith(_BEGINNING):
+            raise UsageError(
+                f"the state file {self.path} was not written by twdiag, so it stays as it is",
+                "name a file that does not exist yet, or empty this one",
+            )
+        return raw
+
+    def _read(self) -> None:
+        raw = self._raw()
+        if not raw:
             return
         try:
             if len(raw) > state.MOST_BYTES:
                 raise state.Foreign(f"it is larger than {state.MOST_BYTES:,} bytes")
-            self.memory = state.from_data(_parse(raw))
+            self.memory = _remembered(raw)
         except state.Foreign as error:
             self.notes.append(f"the state file {self.path} is not used and starts afresh: {error}")
 
@@ -135,7 +156,8 @@ class StateFile:
             self._write(_without_sample(status))
 
     def _write(self, data: dict[str, Any]) -> None:
-        files.replace(self.path, json.dumps(data, separators=(",", ":")).encode() + b"\n", 0o600)
+        text = json.dumps({"schema": state.SCHEMA} | data, separators=(",", ":")) + "\n"
+        files.replace(self.path, text.encode(), 0o600, "the state file")
 
 
 def _locked(lock: int) -> bool:
@@ -146,11 +168,19 @@ def _locked(lock: int) -> bool:
     return True
 
 
-def _parse(raw: bytes) -> object:
+def _remembered(raw: bytes) -> state.Memory:
+    """Return what the content of a file remembers; raises Foreign for anything we never write."""
     try:
-        return json.loads(raw)
+        data = json.loads(raw)
     except (ValueError, RecursionError) as error:
         raise state.Foreign(f"it is not JSON ({str(error)[:80]})") from error
+    try:
+        return state.from_data(data)
+    except state.Foreign:
+        raise
+    except Exception as error:
+        # Addresses and numbers go through decoders of their own, each with errors of its own.
+        raise state.Foreign(f"its content makes no sense ({type(error).__name__})") from error
 
 
 def _without_sample(status: str) -> dict[str, Any]:
