@@ -17,6 +17,8 @@ function __twdiag_is --argument-names wanted most
                 set command check
             case ' explain'
                 set command explain
+            case ' help'
+                set command help
             case ' lab'
                 set command lab
             case 'lab list'
@@ -268,10 +270,20 @@ function __twdiag_words_scenario
         'misleading-sysctl' 'net.ipv4.tcp_tw_reuse=1 is set, and TCP timestamps are off'
 end
 
+function __twdiag_words_command
+    printf '%s\t%s\n' \
+        'diagnose' 'Report what the closing side of TCP does to this host.' \
+        'check' 'Check this host: one status line, perfdata and an exit code.' \
+        'explain' 'Explain a state, a finding or a myth by the TCP handshake.' \
+        'help' 'Show the help of twdiag or of a command.' \
+        'lab' 'Make each problem with real sockets in a private namespace.'
+end
+
 complete --command twdiag --no-files
 complete --command twdiag --condition '__twdiag_is "" 0' --arguments diagnose --description 'Report what the closing side of TCP does to this host.'
 complete --command twdiag --condition '__twdiag_is "" 0' --arguments check --description 'Check this host: one status line, perfdata and an exit code.'
 complete --command twdiag --condition '__twdiag_is "" 0' --arguments explain --description 'Explain a state, a finding or a myth by the TCP handshake.'
+complete --command twdiag --condition '__twdiag_is "" 0' --arguments help --description 'Show the help of twdiag or of a command.'
 complete --command twdiag --condition '__twdiag_is "" 0' --arguments lab --description 'Make each problem with real sockets in a private namespace.'
 complete --command twdiag --condition '__twdiag_is "" 99' --long-option port --exclusive --description 'Show only this port\'s findings (repeatable).'
 complete --command twdiag --condition '__twdiag_is "" 99' --long-option process --exclusive --description 'Show only the findings of this process, a name or PID (repeatable).'
@@ -334,6 +346,8 @@ complete --command twdiag --condition '__twdiag_is "explain" 99' --long-option n
 complete --command twdiag --condition '__twdiag_is "explain" 99' --long-option ascii --description 'Draw with ASCII characters only.'
 complete --command twdiag --condition '__twdiag_is "explain" 99' --long-option color --exclusive --arguments 'auto always never' --description 'Use colours; auto is on a terminal.'
 complete --command twdiag --condition '__twdiag_is "explain" 99' --short-option h --long-option help --description 'Show this message and exit.'
+complete --command twdiag --condition '__twdiag_is "help" 0' --arguments '(__twdiag_words_command)'
+complete --command twdiag --condition '__twdiag_is "help" 99' --short-option h --long-option help --description 'Show this message and exit.'
 complete --command twdiag --condition '__twdiag_is "lab" 0' --arguments list --description 'List the scenarios and what each of them should show.'
 complete --command twdiag --condition '__twdiag_is "lab" 0' --arguments run --description 'Run a scenario and diagnose it.'
 complete --command twdiag --condition '__twdiag_is "lab" 99' --short-option h --long-option help --description 'Show this message and exit.'

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 import pytest
 
-from twdiag.cli import grammar
+from completions import grammar
 from twdiag.rules import RULES
 
 from .shells import ROOT

@@ -1,4 +1,4 @@
-"""All that twdiag touches of typer beyond its public names; an update that breaks it breaks it here.
+"""All that twdiag touches of typer beyond its public names: an update can break it only here.
 
 Since 0.26 typer carries click's code in itself as `typer._click`, and its commands, parameters and
 mistakes are classes of that.  What leaves this module are plain values.
@@ -194,8 +194,8 @@ def _about_a_parameter(found: Mistake, error: BadParameter) -> Mistake:
 
 def help_of(app: typer.Typer, path: Sequence[str]) -> str | Mistake:
     """Return the help of the command that some words lead to, or where they lead nowhere."""
-    found, context = _command(app), None
-    name = "twdiag"
+    found, name = _command(app), "twdiag"
+    context: Any = None
     for word in ("", *path):
         if word:
             commands = getattr(found, "commands", {})

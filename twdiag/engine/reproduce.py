@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 def chosen_scenario(name: str) -> Scenario:
-    """Return the scenario of a name; UsageError, which names those of a rule, where there is none."""
+    """Return the scenario of a name; raises UsageError, which names those of a rule."""
     scenario = find(name)
     if scenario is not None:
         return scenario

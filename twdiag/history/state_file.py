@@ -91,7 +91,7 @@ class StateFile:
             self._lock = None
 
     def _raw(self) -> bytes:
-        """Return the content, none for a file that is not there; UsageError where it is not ours."""
+        """Return the content, nothing where there is no file; UsageError where it is not ours."""
         try:
             raw = files.read_own(self.path, state.MOST_BYTES, "the state file") or b""
         except OSError as error:

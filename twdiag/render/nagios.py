@@ -26,8 +26,8 @@ WIDTH: Final = 79
 """The guidelines want the line below 80 characters, for pagers and SMS."""
 
 # `|` begins perfdata; the others act in shells, in printf "%b" or in a web page.  A plugin's reader
-# undoes no escapes, so they are replaced instead.  `"` ends a word in most notification commands,
-# and `;` the command itself; sentences have both, and stay readable with what is put in their place.
+# undoes no escapes, so they are replaced instead.  `"` ends a word in most notification commands
+# and `;` the command itself; our sentences have both, and stay readable with what replaces them.
 _UNSAFE: Final = {**dict.fromkeys("|`$<>&\\", "?"), '"': "'", ";": ","}
 _PID: Final = re.compile(r" \(pid [0-9]+\)")
 _MOST_LINES: Final = 50
