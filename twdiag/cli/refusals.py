@@ -41,8 +41,11 @@ def _instead(mistake: Mistake) -> str:
     """Return what was probably meant by an option that there is not."""
     if mistake.word.lstrip("-") in mistake.formats:
         return f"; write --format {mistake.word.lstrip('-')}"
-    long = [name for name in mistake.known if name.startswith("--")]
-    return nearest(mistake.word, long).replace("'", "") if len(mistake.word) > 2 else ""
+    if not mistake.word.startswith("--"):
+        return ""
+    # Without the dashes, which make any two options alike.
+    long = [name[2:] for name in mistake.known if name.startswith("--")]
+    return nearest(mistake.word[2:], long).replace(" '", " --").replace("'", "")
 
 
 def _about_a_word(word: str) -> str:
