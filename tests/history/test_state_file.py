@@ -19,8 +19,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from twdiag.census.table import Socket, SocketTable
-from twdiag.history import files
-from twdiag.history import sample as state
+from twdiag.history import files, sample
 from twdiag.history import state_file as memory
 from twdiag.model import Owner
 from twdiag.tcp import State
@@ -32,7 +31,7 @@ if TYPE_CHECKING:
     from tests.running import Said
     from twdiag.model import Snapshot
 
-NOW = state.Moment("boot-1", 1000.0, 1_700_000_000.0, 42)
+NOW = sample.Moment("boot-1", 1000.0, 1_700_000_000.0, 42)
 
 
 class Clock:
@@ -242,7 +241,7 @@ def test_too_many_sockets_are_not_remembered_in_part(
     file: str,
     clock: Clock,
 ) -> None:
-    monkeypatch.setattr(state, "MOST_ROWS", 10)
+    monkeypatch.setattr(sample, "MOST_ROWS", 10)
     host(with_rows(idle, waits(11)))
     check("--state", file)
     clock.pass_(60)
@@ -278,16 +277,16 @@ def test_a_full_file_stays_below_its_bound(idle: Snapshot) -> None:
             inode=2**32 - 1,
             cookie=2**64 - 1,
         )
-    ] * state.MOST_ROWS
+    ] * sample.MOST_ROWS
     owner = Owner(4_194_304, "\U0001f600" * 15, "u" * 32, 1_000_000, 1_000_000)
-    processes = [state.Process(2**40, owner)] * 1000
-    data = state.to_data(with_rows(idle, rows), NOW, processes, "CRITICAL")
+    processes = [sample.Process(2**40, owner)] * 1000
+    data = sample.to_data(with_rows(idle, rows), NOW, processes, "CRITICAL")
     raw = json.dumps(data).encode()
-    assert len(raw) <= state.MOST_BYTES
-    found = state.from_data(json.loads(raw))
+    assert len(raw) <= sample.MOST_BYTES
+    found = sample.from_data(json.loads(raw))
     assert found.table is not None
-    assert len(found.table) == state.MOST_ROWS
-    assert len(found.processes) == state.MOST_OWNERS
+    assert len(found.table) == sample.MOST_ROWS
+    assert len(found.processes) == sample.MOST_OWNERS
 
 
 FOREIGN = [
@@ -302,7 +301,7 @@ FOREIGN = [
     b"[" * 100_000,
     b"root:x:0:0:root:/root:/bin/bash\n",
     b"\0",
-    b" " * (state.MOST_BYTES + 1),
+    b" " * (sample.MOST_BYTES + 1),
 ]
 OURS = b'{"schema":"twdiag-state/'
 DAMAGED = [
@@ -311,7 +310,7 @@ DAMAGED = [
     OURS + b'2"}',
     OURS + b'1","rows":' + b"[" * 100_000,
     OURS + b'1","a":"\xff"}',
-    OURS + b" " * state.MOST_BYTES,
+    OURS + b" " * sample.MOST_BYTES,
 ]
 
 
@@ -380,16 +379,16 @@ junk = st.recursive(
 
 @given(place=st.sampled_from(PLACES), value=junk)
 def test_any_value_anywhere(place: str, value: object, played: dict[str, Played]) -> None:
-    data = state.to_data(played["close-wait-leak"].snapshot, NOW, (), "OK") | {place: value}
+    data = sample.to_data(played["close-wait-leak"].snapshot, NOW, (), "OK") | {place: value}
     try:
-        found = state.from_data(data)
-    except state.Foreign:
+        found = sample.from_data(data)
+    except sample.Foreign:
         return
     now = NOW._replace(uptime=1e6, wall=1e9)
-    state.why_not_comparable(found, now)
-    state.clock_step(found, now)
+    sample.why_not_comparable(found, now)
+    sample.clock_step(found, now)
     snapshot = played["close-wait-leak"].snapshot
-    assert state.earlier_sample(found, now, snapshot, {}).taken_at
+    assert sample.earlier_sample(found, now, snapshot, {}).taken_at
 
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=40)

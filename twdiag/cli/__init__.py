@@ -169,8 +169,6 @@ def run(words: list[str]) -> int:
 
 def _run(words: list[str]) -> int:
     """Run the command line on these words; what goes wrong is raised, always as an error here."""
-    from twdiag.cli import typer_parts
-
     if words and words[0].startswith("-") and words[0] not in _OWN_OPTIONS and not is_check(words):
         words = ["diagnose", *words]  # `twdiag --json` is `twdiag diagnose --json`
     for_a_shell = os.environ.get("_TWDIAG_COMPLETE", "")
@@ -182,13 +180,14 @@ def _run(words: list[str]) -> int:
     app = application(words)
     try:
         return int(app(words, prog_name="twdiag", standalone_mode=False) or 0)
-    except typer_parts.NoArgsIsHelpError as help_text:
-        print(help_text.format_message())
-        return 0
-    except typer_parts.ClickException as error:
+    except typer.TyperException as error:
         from twdiag.cli.refusals import refusal
+        from twdiag.cli.typer_parts import NoArgsIsHelpError, mistake
 
-        raise refusal(typer_parts.mistake(error, app, words)) from error
+        if isinstance(error, NoArgsIsHelpError):
+            print(error.format_message())
+            return 0
+        raise refusal(mistake(error, app, words)) from error
     except SystemExit as end:
         if for_a_shell:  # typer has answered for a shell
             return int(end.code or 0)

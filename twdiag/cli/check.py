@@ -1,6 +1,6 @@
 """`twdiag check`: one line and an exit code, for cron, Nagios and its kin, and Prometheus."""
 
-from __future__ import annotations
+# Not `from __future__ import annotations`: typer would have to compile each of them again, twice.
 
 import enum
 import sys
@@ -224,7 +224,7 @@ def check(
     raise typer.Exit(run(request))
 
 
-def _inform(request: CheckRequest, list_metrics: bool, print_config: Snippet | None) -> None:
+def _inform(request: "CheckRequest", list_metrics: bool, print_config: Snippet | None) -> None:
     """Print what was asked for instead of a check."""
     if print_config is not None:
         from twdiag.cli.snippets import snippet
@@ -241,7 +241,7 @@ def _inform(request: CheckRequest, list_metrics: bool, print_config: Snippet | N
         listing.show_limits(planned, sys.stdout)
 
 
-def run(request: CheckRequest) -> int:
+def run(request: "CheckRequest") -> int:
     """Check, speak, and return the exit code."""
     from twdiag.check.verdict import unknown
     from twdiag.cli import terminal
@@ -269,7 +269,7 @@ def run(request: CheckRequest) -> int:
     return 0 if request.exit_zero and answer.status < 3 else int(answer.status)
 
 
-def _speak(request: CheckRequest, outcome: Outcome, seconds: float) -> Answer:
+def _speak(request: "CheckRequest", outcome: "Outcome", seconds: float) -> "Answer":
     """Write the answer to stdout or to the file asked for; return it as it came out."""
     from twdiag.engine.examine import has_to_speak, write_output
     from twdiag.render.answer import written

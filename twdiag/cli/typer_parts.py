@@ -143,7 +143,7 @@ def _parameter(found: Any) -> Parameter:
     )
 
 
-def mistake(error: ClickException, app: typer.Typer, words: Sequence[str]) -> Mistake:
+def mistake(error: typer.TyperException, app: typer.Typer, words: Sequence[str]) -> Mistake:
     """Return what is wrong with the words that typer refuses."""
     context, text = getattr(error, "ctx", None), error.format_message()
     command = _called(app, words) if context is None else context.command_path

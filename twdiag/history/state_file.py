@@ -9,8 +9,7 @@ import time
 from typing import TYPE_CHECKING, Any, Final
 
 from twdiag.errors import TwdiagError, UsageError
-from twdiag.history import files
-from twdiag.history import sample as state
+from twdiag.history import files, sample
 from twdiag.history.deadline import wait_for
 
 if TYPE_CHECKING:
@@ -38,9 +37,9 @@ class StateFile:
 
     def __init__(self, path: str) -> None:
         self.path = path
-        self.memory: state.Memory | None = None
+        self.memory: sample.Memory | None = None
         self.notes: list[str] = []
-        self._now: state.Moment | None = None
+        self._now: sample.Moment | None = None
         self._lock: int | None = None
 
     def __enter__(self) -> StateFile:
@@ -93,7 +92,7 @@ class StateFile:
     def _raw(self) -> bytes:
         """Return the content, nothing where there is no file; UsageError where it is not ours."""
         try:
-            raw = files.read_own(self.path, state.MOST_BYTES, "the state file") or b""
+            raw = files.read_own(self.path, sample.MOST_BYTES, "the state file") or b""
         except OSError as error:
             raise UsageError(
                 f"the state file {self.path} cannot be read: {error.strerror}",
@@ -111,10 +110,10 @@ class StateFile:
         if not raw:
             return
         try:
-            if len(raw) > state.MOST_BYTES:
-                raise state.Foreign(f"it is larger than {state.MOST_BYTES:,} bytes")
+            if len(raw) > sample.MOST_BYTES:
+                raise sample.Foreign(f"it is larger than {sample.MOST_BYTES:,} bytes")
             self.memory = _remembered(raw)
-        except state.Foreign as error:
+        except sample.Foreign as error:
             self.notes.append(f"the state file {self.path} is not used and starts afresh: {error}")
 
     def earlier(self, snapshot: Snapshot) -> Snapshot | None:
@@ -125,11 +124,11 @@ class StateFile:
         now = self._now = moment()
         if self.memory is None:
             return None
-        why = state.why_not_comparable(self.memory, now)
+        why = sample.why_not_comparable(self.memory, now)
         if why:
             self.notes.append(f"nothing is compared with the last run: {why}")
             return None
-        step = state.clock_step(self.memory, now)
+        step = sample.clock_step(self.memory, now)
         if step:
             self.notes.append(
                 f"the clock was set by {step:+,.0f} s since the last run; the time between the "
@@ -137,7 +136,7 @@ class StateFile:
             )
         pids = (process.owner.pid for process in self.memory.processes)
         alive = {pid: started for pid in pids if (started := _started(pid)) is not None}
-        return state.earlier_sample(self.memory, now, snapshot, alive)
+        return sample.earlier_sample(self.memory, now, snapshot, alive)
 
     def remember(self, snapshot: Snapshot, status: str) -> None:
         """Replace what is remembered by the snapshot that `earlier` was asked for.
@@ -146,7 +145,7 @@ class StateFile:
         """
         now = self._now or moment()
         owners = {o.pid: o for group in snapshot.owners.values() for o in group}
-        self._write(state.to_data(snapshot, now, _processes(owners.values()), status))
+        self._write(sample.to_data(snapshot, now, _processes(owners.values()), status))
 
     def remember_status(self, status: str) -> None:
         """Replace the remembered status alone, where there is a sample to keep.  Raises OSError."""
@@ -156,7 +155,7 @@ class StateFile:
             self._write(_without_sample(status))
 
     def _write(self, data: dict[str, Any]) -> None:
-        text = json.dumps({"schema": state.SCHEMA} | data, separators=(",", ":")) + "\n"
+        text = json.dumps({"schema": sample.SCHEMA} | data, separators=(",", ":")) + "\n"
         files.replace(self.path, text.encode(), 0o600, "the state file")
 
 
@@ -168,25 +167,25 @@ def _locked(lock: int) -> bool:
     return True
 
 
-def _remembered(raw: bytes) -> state.Memory:
+def _remembered(raw: bytes) -> sample.Memory:
     """Return what the content of a file remembers; raises Foreign for anything we never write."""
     try:
         data = json.loads(raw)
     except (ValueError, RecursionError) as error:
-        raise state.Foreign(f"it is not JSON ({str(error)[:80]})") from error
+        raise sample.Foreign(f"it is not JSON ({str(error)[:80]})") from error
     try:
-        return state.from_data(data)
-    except state.Foreign:
+        return sample.from_data(data)
+    except sample.Foreign:
         raise
     except Exception as error:
         # Addresses and numbers go through decoders of their own, each with errors of its own.
-        raise state.Foreign(f"its content makes no sense ({type(error).__name__})") from error
+        raise sample.Foreign(f"its content makes no sense ({type(error).__name__})") from error
 
 
 def _without_sample(status: str) -> dict[str, Any]:
     """Return a memory of a status alone; its boot is none, so nothing is compared with it."""
     return {
-        "schema": state.SCHEMA,
+        "schema": sample.SCHEMA,
         "boot": "",
         "uptime": 0,
         "wall": 0,
@@ -199,9 +198,9 @@ def _without_sample(status: str) -> dict[str, Any]:
     }
 
 
-def moment() -> state.Moment:
+def moment() -> sample.Moment:
     """Return the present moment of this host and namespace."""
-    return state.Moment(
+    return sample.Moment(
         _text("/proc/sys/kernel/random/boot_id").strip(),
         time.clock_gettime(time.CLOCK_BOOTTIME),
         time.time(),
@@ -224,9 +223,9 @@ def _text(path: str) -> str:
         return ""
 
 
-def _processes(owners: Iterable[Owner]) -> list[state.Process]:
+def _processes(owners: Iterable[Owner]) -> list[sample.Process]:
     found = ((_started(owner.pid), owner) for owner in owners)
-    return [state.Process(started, owner) for started, owner in found if started is not None]
+    return [sample.Process(started, owner) for started, owner in found if started is not None]
 
 
 def _started(pid: int) -> int | None:
