@@ -100,6 +100,9 @@ _COMMANDS: Final[Mapping[str, Callable[[typer.Typer], None]]] = {
     "help": _add_help,
 }
 
+_ONE_LOOK: Final = frozenset({"diagnose", "check"})
+"""Commands that end before there is any garbage, and whose many objects it costs time to count."""
+
 
 def application(words: Sequence[str] = ()) -> typer.Typer:
     """Return the application that these words need.
@@ -129,7 +132,7 @@ def main() -> NoReturn:
     if os.path.basename(sys.argv[0]) == "check_twdiag":
         words = ["check", *words]  # a link of this name in a folder of plugins
     plugin = is_check(words)
-    if not plugin:
+    if words and words[0] in _COMMANDS and words[0] not in _ONE_LOOK:
         import gc
 
         # The start turned it off; what may run for hours needs it, without the start's objects.
