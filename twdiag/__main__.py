@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
-import gc
+# These two are loaded already: nothing that takes time may come before the hooks below.
 import os
 import sys
 
@@ -21,6 +20,12 @@ def _last_words(
     """
     if issubclass(kind, KeyboardInterrupt):
         os._exit(130)
+    import contextlib
+
+    from twdiag.errors import was_interrupted
+
+    if was_interrupted(error):
+        os._exit(130)
     if os.environ.get("TWDIAG_DEBUG"):
         sys.__excepthook__(kind, error, trace)
         os._exit(3)
@@ -32,8 +37,17 @@ def _last_words(
     os._exit(3)
 
 
+def _swallowed(found: sys.UnraisableHookArgs) -> None:
+    """End for a Ctrl-C that came where Python can only report an error, in a finalizer say."""
+    if issubclass(found.exc_type, KeyboardInterrupt):
+        os._exit(130)
+    sys.__unraisablehook__(found)
+
+
 # From the first import on: imports are most of a short run, and Ctrl-C comes in any of them.
-sys.excepthook = _last_words
+sys.excepthook, sys.unraisablehook = _last_words, _swallowed
+
+import gc  # noqa: E402
 
 # Imports make 27,000 objects and no garbage, and the collector looks through them again and
 # again: 5 % of a start.  A run is short and makes hardly any cycles; main() decides what follows.

@@ -170,6 +170,33 @@ def test_ctrl_c_at_any_moment_ends_with_130(words: str, when: str, tmp_path: obj
     assert not [name for name in os.listdir(str(tmp_path)) if name.endswith(".tmp")]
 
 
+def test_ctrl_c_in_what_wraps_or_swallows_it() -> None:
+    """Python makes another error of it in __set_name__, and only reports it from a finalizer."""
+    wraps = "class A:\n def __set_name__(self, *_): raise KeyboardInterrupt\nclass B: a = A()\n"
+    swallows = "class A:\n def __del__(self): raise KeyboardInterrupt\nA()\n"
+    for code in (wraps, swallows):
+        for where in ("twdiag.cli", "twdiag.rules", "twdiag.cli.diagnose"):
+            start = (
+                "import importlib, runpy, sys\n"
+                "real = importlib._bootstrap_external.SourceLoader.get_code\n"
+                "def get_code(self, name):\n"
+                f"    if name == {where!r}: return compile({code!r}, name, 'exec')\n"
+                "    return real(self, name)\n"
+                "importlib._bootstrap_external.SourceFileLoader.get_code = get_code\n"
+                "sys.argv = ['twdiag', 'diagnose']\n"
+                "runpy.run_module('twdiag', run_name='__main__', alter_sys=True)\n"
+            )
+            done = subprocess.run(
+                [sys.executable, "-c", start],
+                capture_output=True,
+                text=True,
+                check=False,
+                timeout=60,
+                env={"PATH": os.environ["PATH"], "PYTHONPATH": SOURCE},
+            )
+            assert (done.returncode, done.stdout, done.stderr) == (130, "", "")
+
+
 @pytest.mark.parametrize("seconds", ["0.1", "0.12", "0.15", "0.2", "0.3"])
 def test_the_time_limit_may_be_reached_anywhere(seconds: str) -> None:
     done = shell(f"{TWDIAG} check --timeout {seconds}")

@@ -11,7 +11,7 @@ import typer
 
 from twdiag import __version__
 from twdiag.cli import streams
-from twdiag.errors import TwdiagError
+from twdiag.errors import TwdiagError, was_interrupted
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -165,6 +165,8 @@ def run(words: list[str]) -> int:
     except OSError as error:
         return _unwritten(error, plugin)
     except Exception as error:
+        if was_interrupted(error):
+            return 130
         if os.environ.get("TWDIAG_DEBUG") and not isinstance(error, (TwdiagError, typer.Abort)):
             raise
         return _refused(error, plugin)

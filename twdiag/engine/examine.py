@@ -7,7 +7,7 @@ import os
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from twdiag.check.verdict import Answer, Problem, Ranges, Status, judge, unknown
-from twdiag.errors import TwdiagError, UsageError
+from twdiag.errors import TwdiagError, UsageError, was_interrupted
 from twdiag.history.deadline import TimeIsUp
 
 if TYPE_CHECKING:
@@ -204,7 +204,7 @@ def _refused(error: BaseException, request: CheckRequest, deadline: Deadline) ->
         return unknown(what, "see what hangs, or give more time: --timeout", source)
     if isinstance(error, TwdiagError):
         return unknown(error.what, error.next_step, source)
-    if os.environ.get("TWDIAG_DEBUG"):
+    if os.environ.get("TWDIAG_DEBUG") or was_interrupted(error):
         raise error
     what = f"internal error: {type(error).__name__}: {error}"
     return unknown(what, "please report it with the output of TWDIAG_DEBUG=1 twdiag ...", source)
