@@ -17,6 +17,8 @@ function __twdiag_is --argument-names wanted most
                 set command check
             case ' explain'
                 set command explain
+            case ' help'
+                set command help
             case ' lab'
                 set command lab
             case 'lab list'
@@ -44,61 +46,62 @@ end
 function __twdiag_words_rule
     printf '%s\t%s\n' \
         'ports-running-out' 'Outgoing connections to one destination are using up its local ports.' \
+        'accept-queue-full' 'A listener\'s accept queue is full, so new connections are dropped.' \
+        'fd-limit-near' 'A process nears its descriptor limit, and sockets in CLOSE_WAIT take most of it.' \
+        'close-wait-never-accepted' 'Connections wait in a listener\'s accept queue although their clients have given up.' \
         'bound-ports-running-out' 'An application that binds before it connects is using up the local ports of one address.' \
-        'time-wait-table-filling' 'The kernel\'s TIME_WAIT table is nearly full, or has overflowed.' \
-        'time-wait-rising' 'Connections close much faster now than a minute ago, and TIME_WAIT will rise.' \
-        'server-closes-first' 'A server on this host closes its connections first, so the TIME_WAITs stay here.' \
-        'connection-churn' 'This host opens many short connections to one destination and closes them first.' \
         'close-wait-leak' 'A process holds connections that the peer closed long ago and never closes them itself.' \
         'close-wait-unread' 'A process holds connections that the peer closed and does not read what they still carry.' \
-        'close-wait-never-accepted' 'Connections wait in a listener\'s accept queue although their clients have given up.' \
-        'close-wait-idle-pool' 'A client\'s pool keeps connections that the server closed while they were idle.' \
-        'fd-limit-near' 'A process nears its descriptor limit, and sockets in CLOSE_WAIT take most of it.' \
-        'accept-queue-full' 'A listener\'s accept queue is full, so new connections are dropped.' \
-        'peer-never-closes' 'Connections that this host closed wait for a FIN that their peers do not send.' \
+        'time-wait-table-filling' 'The kernel\'s TIME_WAIT table is nearly full, or has overflowed.' \
         'fin-unanswered' 'Sockets that this host closed get no acknowledgement of their FIN.' \
+        'peer-never-closes' 'Connections that this host closed wait for a FIN that their peers do not send.' \
         'syn-unanswered' 'Connection attempts to one destination get no answer.' \
         'restart-blocked' 'Left-over sockets of a stopped server would make its next bind() fail.' \
+        'close-wait-idle-pool' 'A client\'s pool keeps connections that the server closed while they were idle.' \
+        'time-wait-rising' 'Connections close much faster now than a minute ago, and TIME_WAIT will rise.' \
+        'connection-churn' 'This host opens many short connections to one destination and closes them first.' \
+        'server-closes-first' 'A server on this host closes its connections first, so the TIME_WAITs stay here.' \
         'listener-in-ephemeral-range' 'A server\'s fixed port lies where the kernel takes ports for outgoing connections.' \
         'misleading-sysctl' 'A sysctl is set to something that does not do what it is usually set for.'
 end
 
 function __twdiag_words_limit
     printf '%s\t%s\n' \
-        'server-closes-first=' 'sockets of one listener that this host closed first' \
-        'server-closes-first-table=' 'share of tcp_max_tw_buckets that one listener fills' \
-        'time-wait-table-warning=' 'TIME_WAIT as a share of tcp_max_tw_buckets' \
-        'time-wait-table-critical=' 'TIME_WAIT as a share of tcp_max_tw_buckets' \
-        'time-wait-rising-factor=' 'closing rate of the last 10 s against that of the 50 s before' \
-        'time-wait-rising-table=' 'where the rate settles, as a share of the table' \
         'ports-notice=' 'ports used to one destination; connect() slows down from here on' \
         'ports-warning=' 'ports used to one destination that cannot be reused' \
         'ports-critical=' 'ports used to one destination that cannot be reused' \
+        'close-wait-notice=' 'old CLOSE_WAIT sockets of one process' \
+        'fds-warning=' 'open descriptors of a process as a share of its limit' \
+        'fds-critical=' 'open descriptors of a process as a share of its limit' \
+        'fds-warning-seconds=' 'time until the descriptor limit is reached, two samples' \
+        'fds-critical-seconds=' 'time until the descriptor limit is reached, two samples' \
+        'close-wait-age=' 'a CLOSE_WAIT younger than this is nobody\'s leak' \
         'bound-ports-notice=' 'distinct local ports in use on one source address' \
         'bound-ports-warning=' 'distinct local ports in use on one source address' \
-        'connection-churn=' 'connections to one destination closed here in a minute' \
-        'close-wait-age=' 'a CLOSE_WAIT younger than this is nobody\'s leak' \
-        'close-wait-notice=' 'old CLOSE_WAIT sockets of one process' \
         'close-wait-warning=' 'CLOSE_WAIT sockets of one process older than the next limit' \
         'close-wait-warning-age=' 'age from which close-wait-warning counts' \
-        'close-wait-fds-warning=' 'CLOSE_WAIT sockets as a share of the fd limit' \
-        'close-wait-fds-critical=' 'CLOSE_WAIT sockets as a share of the fd limit' \
-        'fds-warning=' 'open descriptors of a process as a share of its fd limit' \
-        'fds-critical=' 'open descriptors of a process as a share of its fd limit' \
-        'fds-warning-seconds=' 'time until CLOSE_WAIT fills the fd limit, two samples' \
-        'fds-critical-seconds=' 'time until CLOSE_WAIT fills the fd limit, two samples' \
-        'fin-wait2-age=' 'a FIN_WAIT2 younger than this waits normally' \
-        'fin-wait2-held-notice=' 'old half-closed sockets that a process holds' \
-        'fin-wait2-held-warning=' 'old half-closed sockets that a process holds' \
-        'fin-wait2-orphans-notice=' 'old orphans that wait for the FIN of one service' \
+        'close-wait-fds-warning=' 'CLOSE_WAIT sockets as a share of the descriptor limit' \
+        'close-wait-fds-critical=' 'CLOSE_WAIT sockets as a share of the descriptor limit' \
+        'time-wait-table-warning=' 'TIME_WAIT as a share of tcp_max_tw_buckets' \
+        'time-wait-table-critical=' 'TIME_WAIT as a share of tcp_max_tw_buckets' \
         'fin-unanswered=' 'sockets to one peer whose FIN is not acknowledged' \
         'fin-unanswered-service=' 'such sockets of one local port, all clients together' \
         'fin-unanswered-retries=' 'retransmissions before a FIN is unanswered' \
         'orphans-warning=' 'orphans as a share of tcp_max_orphans' \
         'orphans-critical=' 'orphans as a share of tcp_max_orphans' \
-        'restart-blocked=' 'left-over sockets of a service without a listener' \
+        'fin-wait2-age=' 'a FIN_WAIT2 younger than this waits normally' \
+        'fin-wait2-held-notice=' 'old half-closed sockets that a process holds' \
+        'fin-wait2-held-warning=' 'old half-closed sockets that a process holds' \
+        'fin-wait2-orphans-notice=' 'old orphans that wait for the FIN of one service' \
         'syn-unanswered=' 'retransmitted SYNs to one destination' \
-        'syn-unanswered-destinations=' 'destinations that do not answer SYNs'
+        'syn-unanswered-destinations=' 'destinations that do not answer SYNs' \
+        'restart-blocked=' 'left-over sockets of a service without a listener' \
+        'close-wait-leak-seconds=' 'time until a pool\'s leak reaches the descriptor limit' \
+        'time-wait-rising-factor=' 'closing rate of the last 10 s against that of the 50 s before' \
+        'time-wait-rising-table=' 'where the rate settles, as a share of the table' \
+        'connection-churn=' 'connections to one destination closed here in a minute' \
+        'server-closes-first=' 'sockets of one listener that this host closed first' \
+        'server-closes-first-table=' 'share of tcp_max_tw_buckets that one listener fills'
 end
 
 function __twdiag_words_metric
@@ -110,7 +113,7 @@ function __twdiag_words_metric
         'ports_taken_ratio=' 'local ports to one destination that connect() cannot get (TIME_WAIT that tcp_tw_reuse frees left out)' \
         'time_wait_table_ratio=' 'TIME_WAIT of tcp_max_tw_buckets' \
         'closes_per_second=' 'closes into TIME_WAIT a second, last minute' \
-        'recent_closes_per_second=' 'the same over the last ten seconds, median' \
+        'recent_closes_per_second=' 'the same now; by the kernel\'s counters where rows are replaced' \
         'close_wait_age=' 'least age of the oldest CLOSE_WAIT' \
         'fd_ratio=' 'open descriptors of the fullest process that holds a CLOSE_WAIT' \
         'accept_queue_ratio=' 'how full the fullest accept queue is' \
@@ -201,21 +204,21 @@ function __twdiag_words_page
         'estab-counts-healthy-connections' '"estab" of ss -s counts the healthy connections.' \
         'restart-clears-time-wait' 'Restart the application to get rid of TIME_WAIT.' \
         'ports-running-out' 'Outgoing connections to one destination are using up its local ports.' \
+        'accept-queue-full' 'A listener\'s accept queue is full, so new connections are dropped.' \
+        'fd-limit-near' 'A process nears its descriptor limit, and sockets in CLOSE_WAIT take most of it.' \
+        'close-wait-never-accepted' 'Connections wait in a listener\'s accept queue although their clients have given up.' \
         'bound-ports-running-out' 'An application that binds before it connects is using up the local ports of one address.' \
-        'time-wait-table-filling' 'The kernel\'s TIME_WAIT table is nearly full, or has overflowed.' \
-        'time-wait-rising' 'Connections close much faster now than a minute ago, and TIME_WAIT will rise.' \
-        'server-closes-first' 'A server on this host closes its connections first, so the TIME_WAITs stay here.' \
-        'connection-churn' 'This host opens many short connections to one destination and closes them first.' \
         'close-wait-leak' 'A process holds connections that the peer closed long ago and never closes them itself.' \
         'close-wait-unread' 'A process holds connections that the peer closed and does not read what they still carry.' \
-        'close-wait-never-accepted' 'Connections wait in a listener\'s accept queue although their clients have given up.' \
-        'close-wait-idle-pool' 'A client\'s pool keeps connections that the server closed while they were idle.' \
-        'fd-limit-near' 'A process nears its descriptor limit, and sockets in CLOSE_WAIT take most of it.' \
-        'accept-queue-full' 'A listener\'s accept queue is full, so new connections are dropped.' \
-        'peer-never-closes' 'Connections that this host closed wait for a FIN that their peers do not send.' \
+        'time-wait-table-filling' 'The kernel\'s TIME_WAIT table is nearly full, or has overflowed.' \
         'fin-unanswered' 'Sockets that this host closed get no acknowledgement of their FIN.' \
+        'peer-never-closes' 'Connections that this host closed wait for a FIN that their peers do not send.' \
         'syn-unanswered' 'Connection attempts to one destination get no answer.' \
         'restart-blocked' 'Left-over sockets of a stopped server would make its next bind() fail.' \
+        'close-wait-idle-pool' 'A client\'s pool keeps connections that the server closed while they were idle.' \
+        'time-wait-rising' 'Connections close much faster now than a minute ago, and TIME_WAIT will rise.' \
+        'connection-churn' 'This host opens many short connections to one destination and closes them first.' \
+        'server-closes-first' 'A server on this host closes its connections first, so the TIME_WAITs stay here.' \
         'listener-in-ephemeral-range' 'A server\'s fixed port lies where the kernel takes ports for outgoing connections.' \
         'misleading-sysctl' 'A sysctl is set to something that does not do what it is usually set for.' \
         'aiohttp' 'what is known of aiohttp: who closes, and which setting decides' \
@@ -296,10 +299,20 @@ function __twdiag_words_scenario
         'misleading-sysctl' 'net.ipv4.tcp_tw_reuse=1 is set, and TCP timestamps are off'
 end
 
+function __twdiag_words_command
+    printf '%s\t%s\n' \
+        'diagnose' 'Report what the closing side of TCP does to this host.' \
+        'check' 'Check this host: one status line, perfdata and an exit code.' \
+        'explain' 'Explain a state, a finding or a myth by the TCP handshake.' \
+        'help' 'Show the help of twdiag or of a command.' \
+        'lab' 'Make each problem with real sockets in a private namespace.'
+end
+
 complete --command twdiag --no-files
 complete --command twdiag --condition '__twdiag_is "" 0' --arguments diagnose --description 'Report what the closing side of TCP does to this host.'
 complete --command twdiag --condition '__twdiag_is "" 0' --arguments check --description 'Check this host: one status line, perfdata and an exit code.'
 complete --command twdiag --condition '__twdiag_is "" 0' --arguments explain --description 'Explain a state, a finding or a myth by the TCP handshake.'
+complete --command twdiag --condition '__twdiag_is "" 0' --arguments help --description 'Show the help of twdiag or of a command.'
 complete --command twdiag --condition '__twdiag_is "" 0' --arguments lab --description 'Make each problem with real sockets in a private namespace.'
 complete --command twdiag --condition '__twdiag_is "" 99' --long-option port --exclusive --description 'Show only this port\'s findings (repeatable).'
 complete --command twdiag --condition '__twdiag_is "" 99' --long-option process --exclusive --description 'Show only the findings of this process, a name or PID (repeatable).'
@@ -363,6 +376,8 @@ complete --command twdiag --condition '__twdiag_is "explain" 99' --long-option n
 complete --command twdiag --condition '__twdiag_is "explain" 99' --long-option ascii --description 'Draw with ASCII characters only.'
 complete --command twdiag --condition '__twdiag_is "explain" 99' --long-option color --exclusive --arguments 'auto always never' --description 'Use colours; auto is on a terminal.'
 complete --command twdiag --condition '__twdiag_is "explain" 99' --short-option h --long-option help --description 'Show this message and exit.'
+complete --command twdiag --condition '__twdiag_is "help" 0' --arguments '(__twdiag_words_command)'
+complete --command twdiag --condition '__twdiag_is "help" 99' --short-option h --long-option help --description 'Show this message and exit.'
 complete --command twdiag --condition '__twdiag_is "lab" 0' --arguments list --description 'List the scenarios and what each of them should show.'
 complete --command twdiag --condition '__twdiag_is "lab" 0' --arguments run --description 'Run a scenario and diagnose it.'
 complete --command twdiag --condition '__twdiag_is "lab" 99' --short-option h --long-option help --description 'Show this message and exit.'

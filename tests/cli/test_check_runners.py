@@ -96,7 +96,7 @@ def test_negate_understands_the_answer(plain: str) -> None:
     assert said.out.startswith("TWDIAG CRITICAL - 0 TIME_WAIT") or "TIME_WAIT" in said.line
     said = process(negate, "-s", "-u", "OK", plain, "check", "--nonsense")
     assert said.code == 0
-    assert said.out.startswith("TWDIAG OK - No such option")
+    assert said.out.startswith("TWDIAG OK - twdiag check has no option")
 
 
 NAGIOS = """\

@@ -9,7 +9,7 @@ from collections import defaultdict
 
 import pytest
 
-from twdiag.cli import grammar
+from completions import grammar
 
 from .test_man import parsed_by_typer
 

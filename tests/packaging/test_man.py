@@ -12,10 +12,9 @@ from typing import TYPE_CHECKING, Final
 
 import pytest
 
+from completions import grammar
 from twdiag.check.metrics import METRICS
-from twdiag.cli import grammar
-from twdiag.model.limits import LIMITS
-from twdiag.rules import RULES
+from twdiag.rules import LIMITS, RULES
 
 from .shells import ROOT
 
@@ -34,6 +33,7 @@ PAGE_OF: Final = {
     ("lab",): "twdiag-lab.1",
     ("lab", "list"): "twdiag-lab.1",
     ("lab", "run"): "twdiag-lab.1",
+    ("help",): "twdiag.1",
 }
 SECTIONS: Final = (
     "NAME",
@@ -227,14 +227,7 @@ def test_each_example_makes_sense(page: Path) -> None:
 
 def parsed_by_typer(words: list[str]) -> None:
     """Parse the words of a command, and raise what typer raises where they make no sense."""
-    import typer
-
     from twdiag.cli import application
+    from twdiag.cli.typer_parts import parse
 
-    command = typer.main.get_command(application())
-    context = command.make_context("twdiag", list(words))
-    rest = [*context._protected_args, *context.args]
-    while rest:
-        _, command, rest = command.resolve_command(context, rest)  # type: ignore[attr-defined]
-        context = command.make_context("twdiag", rest, parent=context)
-        rest = [*context._protected_args, *context.args] if hasattr(command, "commands") else []
+    parse(application(), words)

@@ -20,6 +20,7 @@ from typing import Final
 import pytest
 
 from twdiag import __version__
+from twdiag.cli.completion import SCRIPTS
 
 from .shells import ROOT
 
@@ -34,7 +35,7 @@ SHARED: Final = {
     "share/zsh/site-functions/_twdiag",
     "share/fish/vendor_completions.d/twdiag.fish",
 }
-VERSIONS: Final = ("3.10", "3.11", "3.12", "3.13")
+VERSIONS: Final = ("3.10", "3.11", "3.12", "3.13", "3.14")
 
 # Not "*cache*": memcached is known too.
 _LEFT_OUT: Final = (
@@ -84,6 +85,7 @@ def test_the_wheel_has_all_that_is_used_and_nothing_else(built: Path) -> None:
         for path in (ROOT / "twdiag").rglob("*")
         if path.is_file() and "__pycache__" not in path.parts
     }
+    package |= {f"twdiag/cli/completions/{name}" for name in SCRIPTS.values()}
     assert {"twdiag/software/nginx.toml", "twdiag/integrations/templates/checkmk.sh"} <= package
     rest = {name for name in names if not name.startswith(f"twdiag-{__version__}.")}
     assert rest == package
@@ -98,9 +100,50 @@ def test_the_sdist_has_what_a_packager_needs(built: Path) -> None:
     with tarfile.open(next(built.glob("*.tar.gz"))) as archive:
         names = {name.partition("/")[2] for name in archive.getnames()}
     wanted = {"README.md", "CHANGELOG.md", "LICENSE", "pyproject.toml", ".ci/run", "man/generate"}
-    wanted |= {"completions/generate", "tests/packaging/test_wheel.py", "twdiag/cli/check.py"}
+    wanted |= {
+        "completions/generate",
+        "completions/grammar.py",
+        "CONTRIBUTING.md",
+        "tests/packaging/test_wheel.py",
+        "twdiag/cli/check.py",
+    }
     assert wanted <= names
     assert not [name for name in names if "__pycache__" in name]
+
+
+def test_the_package_is_described(built: Path) -> None:
+    with zipfile.ZipFile(wheel_of(built)) as wheel:
+        metadata = wheel.read(f"twdiag-{__version__}.dist-info/METADATA").decode()
+        assert "twdiag/py.typed" in wheel.namelist()
+    for line in (
+        "Classifier: Typing :: Typed",
+        "Classifier: Operating System :: POSIX :: Linux",
+        *(f"Classifier: Programming Language :: Python :: {version}" for version in VERSIONS),
+    ):
+        assert line in metadata.splitlines(), line
+    links = dict(re.findall(r"(?m)^Project-URL: (\w+), (\S+)$", metadata))
+    assert links.keys() == {"Homepage", "Issues", "Changelog"}
+    assert all(link.startswith(links["Homepage"]) for link in links.values())
+
+
+def test_a_wheel_needs_no_clone_to_write_its_completion_scripts(
+    built: Path, tmp_path: Path
+) -> None:
+    with zipfile.ZipFile(wheel_of(built)) as wheel:
+        wheel.extractall(tmp_path)
+    for shell, name in SCRIPTS.items():
+        environ = {"PYTHONPATH": str(tmp_path), "_TWDIAG_COMPLETE": f"source_{shell}"}
+        done = subprocess.run(
+            [sys.executable, "-m", "twdiag"],
+            cwd="/",
+            env={"PATH": os.environ["PATH"]} | environ,
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=60,
+        )
+        assert (done.returncode, done.stderr) == (0, "")
+        assert done.stdout == (ROOT / "completions" / name).read_text("utf-8")
 
 
 def interpreters() -> dict[str, str]:
@@ -175,6 +218,9 @@ def works(*twdiag: str, **environ: str) -> None:
     assert "ports-warning" in said(*twdiag, "check", "--show-limits", **environ)
     assert "TwdiagCritical" in said(*twdiag, "check", "--print-config", "prometheus-rules")
     assert "keepalive_timeout" in said(*twdiag, "explain", "nginx", **environ)
+    for shell, name in SCRIPTS.items():
+        asked = {"_TWDIAG_COMPLETE": f"source_{shell}"}
+        assert said(*twdiag, **asked, **environ) == (ROOT / "completions" / name).read_text("utf-8")
 
 
 @pytest.mark.network

@@ -298,3 +298,8 @@ def test_fd_ratio_looks_for_owners_only_on_request(
     assert said.perfdata["fd_ratio"] == "U"
     assert check("--limit", "close-wait-notice=6", "-w", "fd_ratio=80").code == 3
     assert len(asked) == 5
+
+
+def test_no_name_ends_a_word_or_a_command_of_whoever_is_notified() -> None:
+    assert inert('x"; reboot; "') == "x', reboot, '"
+    assert inert('`$(a)`|<b>&\\"') == "??(a)??" + "?b???'"

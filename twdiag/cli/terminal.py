@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
     from typing import TextIO
 
-    from twdiag.render.text import Detail, Look
+    from twdiag.render.pieces import Detail, Look
 
 _WIDEST = 100
 """Longer lines are hard to read; a wide terminal does not widen the report beyond this."""
@@ -22,7 +22,7 @@ _WIDEST = 100
 
 def detail_of(brief: bool, full: bool) -> Detail:
     """Return the detail that --brief or --full asks for."""
-    from twdiag.render.text import Detail
+    from twdiag.render.pieces import Detail
 
     if brief and full:
         raise UsageError("--brief and --full exclude each other", "use one of them")
@@ -33,7 +33,7 @@ def look_of(
     out: TextIO, color: str, detail: Detail, environ: Mapping[str, str] = os.environ
 ) -> Look:
     """Return how to write to a stream: wrapped on a terminal, never wrapped or cut in a pipe."""
-    from twdiag.render.text import Look
+    from twdiag.render.pieces import Look
 
     on_terminal = out.isatty()
     # COLUMNS=0 and terminals that do not know their width (a serial console) say 0.

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from twdiag.check.verdict import Answer, Problem, Ranges, Status, judge, unknown
-from twdiag.errors import TwdiagError
+from twdiag.errors import TwdiagError, UsageError, was_interrupted
 from twdiag.history.deadline import TimeIsUp
 
 if TYPE_CHECKING:
@@ -22,7 +23,7 @@ _MOST_DESTINATIONS: Final = 5
 """Busiest destinations that become series of their own: as many as a person looks at."""
 
 
-class Request(NamedTuple):
+class CheckRequest(NamedTuple):
     """What the user asked `check` for; the flags as they were written."""
 
     source: str = "auto"
@@ -48,7 +49,7 @@ class Request(NamedTuple):
 class Plan(NamedTuple):
     """A request that made sense, with all settings in force."""
 
-    request: Request
+    request: CheckRequest
     settings: Settings
     ranges: Ranges
     rules: tuple[Rule[Any], ...]
@@ -63,28 +64,34 @@ class Outcome(NamedTuple):
     speaks: bool = True
 
 
-def plan(request: Request) -> Plan:
+def plan(request: CheckRequest) -> Plan:
     """Return what to do for a request; raises UsageError where it makes no sense."""
-    from twdiag import rules
+    if request.notify_on == "change" and request.state is None:
+        raise UsageError(
+            "--notify-on change needs --state FILE to know the last status",
+            "add --state FILE, a file that twdiag may make",
+        )
+    if request.again_after is not None and request.notify_on != "change":
+        raise UsageError("--again-after needs --notify-on change", "add --notify-on change")
     from twdiag.check.thresholds import parse_threshold_flags
+    from twdiag.engine.choice import chosen_rules
     from twdiag.settings import config
 
     settings = config.load(request.config, request.limits)
     warning = {**settings.warning, **parse_threshold_flags(request.warning, "--warning")}
     critical = {**settings.critical, **parse_threshold_flags(request.critical, "--critical")}
-    asked = set(request.select)
-    ignore = (*request.ignore, *(name for name in settings.ignore if name not in asked))
-    chosen = rules.choose(request.select, ignore)
+    chosen = chosen_rules(request.select, request.ignore, settings.ignore)
     return Plan(request, settings, Ranges(warning, critical), chosen)
 
 
-def examine(request: Request, deadline: Deadline) -> Outcome:
+def examine(request: CheckRequest, deadline: Deadline) -> Outcome:
     """Return the answer to a request; whatever keeps it from looking is an UNKNOWN answer."""
     try:
         deadline.doing = "reading the settings"
         planned = plan(request)
         if request.state is None:
-            return Outcome(_look(planned, deadline, None)[0])
+            answer, _ = _look(planned, deadline, None)
+            return Outcome(answer._replace(notes=planned.settings.notes))
         deadline.doing = "waiting for the state file"
         from twdiag.history.state_file import StateFile
 
@@ -125,12 +132,39 @@ def _remembering(planned: Plan, deadline: Deadline, memory: StateFile) -> Outcom
         answer = answer.with_problem(Problem(Status.UNKNOWN, text, None, step))
         speaks = True
     last = None if told is None else told.status
-    return Outcome(answer._replace(notes=tuple(memory.notes)), last, speaks)
+    notes = [*planned.settings.notes, *memory.notes]
+    if request.notify_on == "change" and last not in (None, status):
+        notes.append(f"before, it was {last}")
+    return Outcome(answer._replace(notes=tuple(notes)), last, speaks)
+
+
+def has_to_speak(request: CheckRequest, outcome: Outcome) -> bool:
+    """Return whether an answer is wanted: always, on a problem or on a change."""
+    if request.format != "text":
+        return True  # an empty file would say that there is nothing to measure
+    if request.notify_on == "change":
+        return outcome.speaks
+    return request.notify_on == "always" or outcome.answer.status.name != "OK"
+
+
+def write_output(path: str, text: str) -> Answer | None:
+    """Replace the file of --output; return the answer that tells why it could not be done."""
+    from twdiag.history import files
+
+    try:
+        # Whoever collects it runs as another user.
+        files.replace(path, text.encode("utf-8", "backslashreplace"), 0o644, "the output file")
+    except UsageError as error:
+        return unknown(error.what, error.next_step)
+    except OSError as error:
+        return unknown(f"the output file {path} cannot be written: {error.strerror}")
+    return None
 
 
 def _look(planned: Plan, deadline: Deadline, memory: StateFile | None) -> tuple[Answer, Snapshot]:
     from twdiag import sources
     from twdiag.check import metrics
+    from twdiag.engine.choice import not_run
     from twdiag.engine.look import Question, examined, filtered
     from twdiag.model.findings import Severity
 
@@ -148,6 +182,9 @@ def _look(planned: Plan, deadline: Deadline, memory: StateFile | None) -> tuple[
     )
     deadline.doing = "judging"
     report = filtered(report, question)
+    report = dataclasses.replace(
+        report, gaps=(*report.gaps, *not_run(request.select, planned.rules))
+    )
     values = metrics.measure(view)
     warn_on = Severity.NOTICE if request.warn_on == "notice" else Severity.WARNING
     answer = judge(report, values, planned.ranges, warn_on, request.select)
@@ -179,7 +216,7 @@ def _shown(planned: Plan) -> Ranges:
     return Ranges({**warning, **planned.ranges.warning}, {**critical, **planned.ranges.critical})
 
 
-def _refused(error: BaseException, request: Request, deadline: Deadline) -> Answer:
+def _refused(error: BaseException, request: CheckRequest, deadline: Deadline) -> Answer:
     """Return the answer of a check that an error or the time limit ended."""
     source = request.source
     if isinstance(error, TimeIsUp):
@@ -187,7 +224,7 @@ def _refused(error: BaseException, request: Request, deadline: Deadline) -> Answ
         return unknown(what, "see what hangs, or give more time: --timeout", source)
     if isinstance(error, TwdiagError):
         return unknown(error.what, error.next_step, source)
-    if os.environ.get("TWDIAG_DEBUG"):
+    if os.environ.get("TWDIAG_DEBUG") or was_interrupted(error):
         raise error
     what = f"internal error: {type(error).__name__}: {error}"
     return unknown(what, "please report it with the output of TWDIAG_DEBUG=1 twdiag ...", source)

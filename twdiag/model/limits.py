@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from twdiag.errors import UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Iterator, Mapping
 
 
 class Limit(NamedTuple):
@@ -62,6 +62,10 @@ class Limits:
     def __getitem__(self, limit: Limit) -> float:
         return self._values.get(limit.name, limit.default)
 
+    def __iter__(self) -> Iterator[str]:
+        """Iterate over the names, those of all limits there are."""
+        return iter(self._values)
+
     def origin(self, name: str) -> str:
         """Return where a value comes from: "default", a file, an environment variable or a flag."""
         return self._origins.get(name, "default")
@@ -103,7 +107,7 @@ def _check(known: Mapping[str, Limit], name: str, raw: object, origin: str) -> f
     try:
         if isinstance(raw, bool) or not isinstance(raw, (int, float, str)):
             raise ValueError
-        value = float(raw)
+        value = _number(raw, limit)
     except (ValueError, OverflowError):
         raise UsageError(
             f"{origin}: {name} needs a number, not {raw!r}", f"its default is {limit.default:g}"
@@ -114,6 +118,13 @@ def _check(known: Mapping[str, Limit], name: str, raw: object, origin: str) -> f
             f"its default is {limit.default:g}",
         )
     return value
+
+
+def _number(raw: float | str, limit: Limit) -> float:
+    """Return a number; a share may be written in percent, "70%"."""
+    if isinstance(raw, str) and limit.unit == "ratio" and raw.strip().endswith("%"):
+        return float(raw.strip()[:-1]) / 100
+    return float(raw)
 
 
 def parse_limit_flags(flags: Iterable[str]) -> dict[str, str]:

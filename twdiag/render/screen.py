@@ -14,21 +14,15 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 from twdiag.explain.diagram import close_chart
 from twdiag.model import facts
 from twdiag.model.findings import Severity
-from twdiag.render.text import closers, nothing_wrong, sparkline
+from twdiag.render.pieces import STYLES, closers, nothing_wrong, sparkline
 from twdiag.wording import command_in, count, rate, visible
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from twdiag.model.findings import Finding, Report
-    from twdiag.render.text import Line, Look
+    from twdiag.render.pieces import Line, Look
 
-_STYLES: Final = {
-    Severity.OK: "bold green",
-    Severity.NOTICE: "bold cyan",
-    Severity.WARNING: "bold yellow",
-    Severity.CRITICAL: "bold red",
-}
 _INDENT: Final = 12
 _DRAWING_WIDTH: Final = 78
 _PROMPT: Final = 1
@@ -61,7 +55,7 @@ def screen(report: Report, look: Look) -> Iterator[Line]:
 
 
 def _verdict(report: Report, look: Look) -> Iterator[Line]:
-    word, style = report.status.label.upper(), _STYLES[report.status]
+    word, style = report.status.label.upper(), STYLES[report.status]
     if not report.findings:
         hidden = report.facts.get(facts.HIDDEN)
         text = nothing_wrong(report)
@@ -122,7 +116,7 @@ def _block(number: int, finding: Finding, look: Look) -> _Block:
     word = finding.severity.label.upper()
     before = f"{number:2} {word:9}"
     text = f"{visible(finding.summary)} ({finding.rule})"
-    head = list(_wrapped(text, before, " " * _INDENT, look, _STYLES[finding.severity]))
+    head = list(_wrapped(text, before, " " * _INDENT, look, STYLES[finding.severity]))
     actions = list(_actions(finding, look))
     if finding.severity >= Severity.WARNING:
         return _Block([*head, *actions[:2]], actions[2:])

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from twdiag.cli.grammar import Kind, Word, words
+from completions.grammar import Takes, Word, words
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-    from twdiag.cli.grammar import Command, Option, Value
+    from completions.grammar import Command, Option, Value
 
-_LISTS: Final = (Kind.RULE, Kind.LIMIT, Kind.METRIC, Kind.PAGE, Kind.SCENARIO)
+_LISTS: Final = (Takes.RULE, Takes.LIMIT, Takes.METRIC, Takes.PAGE, Takes.SCENARIO, Takes.COMMAND)
 _SCRIPT: Final = """\
 # fish completion for twdiag, made from its command line; do not edit.
 
@@ -76,9 +76,9 @@ def _valued(commands: tuple[Command, ...]) -> Iterator[str]:
             yield "                set skip 1"
 
 
-def _list(kind: Kind) -> str:
+def _list(kind: Takes) -> str:
     """Return the function that prints all words of a kind with their meanings."""
-    end = "=" if kind in (Kind.LIMIT, Kind.METRIC) else ""
+    end = "=" if kind in (Takes.LIMIT, Takes.METRIC) else ""
     found = (Word(word.name + end, word.meaning) for word in words(kind))
     lines = " \\\n".join(f"        {_quoted(w.name)} {_quoted(w.meaning)}" for w in found)
     return f"""\
@@ -113,11 +113,11 @@ def _option(names: Iterable[str], option: Option) -> str:
         for name in names
     )
     value = ""
-    if option.value is not None and option.value.kind is Kind.FILE:
+    if option.value is not None and option.value.kind is Takes.FILE:
         value = " --require-parameter --force-files"
     elif option.value is not None:
         value = " --exclusive"
-        if option.value.kind is not Kind.FREE:
+        if option.value.kind is not Takes.FREE:
             value += f" --arguments {_offer(option.value)}"
     return f"{spelled}{value} --description {_quoted(option.help)}"
 

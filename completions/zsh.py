@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from twdiag.cli.grammar import Kind, words
+from completions.grammar import Takes, words
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from twdiag.cli.grammar import Argument, Command, Option, Value
+    from completions.grammar import Argument, Command, Option, Value
 
-_LISTS: Final = (Kind.RULE, Kind.LIMIT, Kind.METRIC, Kind.PAGE, Kind.SCENARIO)
+_LISTS: Final = (Takes.RULE, Takes.LIMIT, Takes.METRIC, Takes.PAGE, Takes.SCENARIO, Takes.COMMAND)
 _HEAD: Final = """\
 #compdef twdiag
 # zsh completion for twdiag, made from its command line; do not edit.
@@ -100,19 +100,19 @@ def _argument_spec(argument: Argument) -> str:
 
 def _words(value: Value) -> str:
     """Return the action that offers the words of a value."""
-    if value.kind is Kind.CHOICE:
+    if value.kind is Takes.CHOICE:
         return f"({' '.join(value.choices)})"
-    if value.kind is Kind.FILE:
+    if value.kind is Takes.FILE:
         return "_files"
-    return "" if value.kind is Kind.FREE else f"_twdiag_words_{value.kind.value}"
+    return "" if value.kind is Takes.FREE else f"_twdiag_words_{value.kind.value}"
 
 
-def _list(kind: Kind) -> str:
+def _list(kind: Takes) -> str:
     """Return the function that offers all words of a kind with their meanings."""
-    assigns = kind in (Kind.LIMIT, Kind.METRIC)
+    assigns = kind in (Takes.LIMIT, Takes.METRIC)
     after_equals = "  compset -P '*=' && return 1\n" if assigns else ""
     # -q takes the "=" away again where something else follows; explain takes any case.
-    more = " -qS =" if assigns else " -M 'm:{a-zA-Z}={A-Za-z}'" if kind is Kind.PAGE else ""
+    more = " -qS =" if assigns else " -M 'm:{a-zA-Z}={A-Za-z}'" if kind is Takes.PAGE else ""
     return f"""\
 _twdiag_words_{kind.value}() {{
 {after_equals}  local -a found=(

@@ -6,13 +6,16 @@ Read from the typer application itself, so that completions and man pages cannot
 from __future__ import annotations
 
 import enum
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+import functools
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from twdiag.cli.typer_parts import Described, Parameter
 
-class Kind(enum.Enum):
+
+class Takes(enum.Enum):
     """What a value is, so that a shell can offer some."""
 
     CHOICE = "choice"
@@ -22,16 +25,18 @@ class Kind(enum.Enum):
     METRIC = "metric"
     PAGE = "page"
     SCENARIO = "scenario"
+    COMMAND = "command"
     FREE = "free"
 
 
 _KINDS: Final = {
-    "FILE": Kind.FILE,
-    "RULE": Kind.RULE,
-    "LIMIT=VALUE": Kind.LIMIT,
-    "METRIC=RANGE": Kind.METRIC,
-    "WORD": Kind.PAGE,
-    "SCENARIO": Kind.SCENARIO,
+    "FILE": Takes.FILE,
+    "RULE": Takes.RULE,
+    "LIMIT=VALUE": Takes.LIMIT,
+    "METRIC=RANGE": Takes.METRIC,
+    "WORD": Takes.PAGE,
+    "SCENARIO": Takes.SCENARIO,
+    "COMMAND": Takes.COMMAND,
 }
 """The metavar says what a value is; any other is free text."""
 
@@ -44,10 +49,10 @@ class Word(NamedTuple):
 
 
 class Value(NamedTuple):
-    """What an option or an argument takes; `choices` only for Kind.CHOICE."""
+    """What an option or an argument takes; `choices` only for Takes.CHOICE."""
 
     metavar: str
-    kind: Kind
+    kind: Takes
     choices: tuple[str, ...] = ()
 
 
@@ -99,34 +104,44 @@ class Command(NamedTuple):
             yield from command.walk()
 
 
+@functools.cache
 def read() -> Command:
     """Return the whole command line."""
-    import typer
-
     from twdiag.cli import application
+    from twdiag.cli.typer_parts import describe
 
-    return _command(typer.main.get_command(application()), ())
+    return _command(describe(application()), ())
 
 
-def words(kind: Kind) -> tuple[Word, ...]:
+def with_default_command(root: Command) -> Command:
+    """Return the command line with the options that go without a command: those of `diagnose`."""
+    taken = {name for option in root.options for name in option.names}
+    diagnose = next(command for command in root.commands if command.path == ("diagnose",))
+    more = (option for option in diagnose.options if not taken.intersection(option.names))
+    return root._replace(options=(*more, *root.options))
+
+
+def words(kind: Takes) -> tuple[Word, ...]:
     """Return the words of a kind with their meanings; none for files and free text."""
-    if kind is Kind.RULE:
+    if kind is Takes.RULE:
         from twdiag.rules import RULES
 
         return tuple(Word(rule.name, rule.manual.partition("\n")[0]) for rule in RULES)
-    if kind is Kind.LIMIT:
+    if kind is Takes.LIMIT:
         from twdiag.rules import LIMITS
 
         return tuple(Word(limit.name, limit.meaning) for limit in LIMITS)
-    if kind is Kind.METRIC:
+    if kind is Takes.METRIC:
         from twdiag.check.metrics import METRICS
 
         return tuple(Word(metric.name, metric.meaning) for metric in METRICS)
-    if kind is Kind.SCENARIO:
+    if kind is Takes.COMMAND:
+        return tuple(Word(command.path[-1], command.summary) for command in read().commands)
+    if kind is Takes.SCENARIO:
         from twdiag.lab import SCENARIOS
 
         return tuple(Word(scenario.name, scenario.summary) for scenario in SCENARIOS)
-    if kind is Kind.PAGE:
+    if kind is Takes.PAGE:
         from twdiag.explain.library import Library
         from twdiag.rules import RULES
         from twdiag.software import all_software
@@ -135,56 +150,34 @@ def words(kind: Kind) -> tuple[Word, ...]:
     return ()
 
 
-def _command(found: Any, path: tuple[str, ...], parent: Any = None) -> Command:
-    # typer's own classes of commands and parameters are private, hence Any.
-    context = found.make_context(
-        path[-1] if path else "twdiag", [], parent=parent, resilient_parsing=True
-    )
-    parameters = [p for p in found.get_params(context) if not p.hidden]
+def _command(found: Described, path: tuple[str, ...]) -> Command:
     return Command(
         path,
-        found.get_short_help_str(1000),
-        "\n\n".join(" ".join(part.split()) for part in (found.help or "").split("\n\n")),
-        (found.epilog or "").replace("\b\n", ""),
-        tuple(_option(p) for p in parameters if p.param_type_name == "option"),
-        tuple(_argument(p) for p in parameters if p.param_type_name == "argument"),
-        tuple(
-            _command(below, (*path, name), context)
-            for name, below in getattr(found, "commands", {}).items()
-            if not below.hidden
-        ),
+        found.summary,
+        "\n\n".join(" ".join(part.split()) for part in found.help.split("\n\n")),
+        found.epilog,
+        tuple(_option(p) for p in found.parameters if p.is_option),
+        tuple(_argument(p) for p in found.parameters if not p.is_option),
+        tuple(_command(below, (*path, below.name)) for below in found.commands),
     )
 
 
-def _option(found: Any) -> Option:
-    is_flag = found.is_flag or found.count
-    default = getattr(found.default, "value", found.default)
-    shown = found.show_default and not is_flag and default is not None
+def _option(found: Parameter) -> Option:
     return Option(
-        tuple(sorted(found.opts, key=len)),
-        found.help or "",
-        None if is_flag else _value(found, found.metavar or found.name.upper()),
-        bool(found.multiple or found.count),
-        f"{default:g}" if shown and isinstance(default, float) else str(default) if shown else "",
-        _bounds(found.type),
-        tuple(found.secondary_opts),
+        found.names,
+        found.help,
+        None if found.is_flag else _value(found, found.metavar),
+        found.repeats,
+        found.default,
+        "" if found.low is None or found.high is None else f"{found.low:g} to {found.high:g}",
+        found.off,
     )
 
 
-def _argument(found: Any) -> Argument:
-    metavar = (found.metavar or found.name.upper()).strip("[]")
-    return Argument(found.help or "", _value(found, metavar), bool(found.required))
+def _argument(found: Parameter) -> Argument:
+    return Argument(found.help, _value(found, found.metavar.strip("[]")), found.required)
 
 
-def _value(found: Any, metavar: str) -> Value:
-    choices = tuple(getattr(choice, "value", choice) for choice in _choices(found.type))
-    return Value(metavar, Kind.CHOICE if choices else _KINDS.get(metavar, Kind.FREE), choices)
-
-
-def _choices(kind: Any) -> tuple[Any, ...]:
-    return tuple(getattr(kind, "choices", ()))
-
-
-def _bounds(kind: Any) -> str:
-    low, high = getattr(kind, "min", None), getattr(kind, "max", None)
-    return "" if low is None or high is None else f"{low:g} to {high:g}"
+def _value(found: Parameter, metavar: str) -> Value:
+    kind = Takes.CHOICE if found.choices else _KINDS.get(metavar, Takes.FREE)
+    return Value(metavar, kind, found.choices)

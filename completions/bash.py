@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from twdiag.cli.grammar import Kind, words
+from completions.grammar import Takes, words
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from twdiag.cli.grammar import Command, Value
+    from completions.grammar import Command, Value
 
 _SCRIPT: Final = r"""# bash completion for twdiag, made from its command line; do not edit.
 
@@ -125,17 +125,17 @@ def _any(command: Command, names: list[str]) -> str:
 def _values(commands: tuple[Command, ...]) -> Iterator[str]:
     for command in commands:
         for option in command.options:
-            if option.value is not None and option.value.kind is not Kind.FREE:
+            if option.value is not None and option.value.kind is not Takes.FREE:
                 yield f"{_any(command, list(option.names))}) {_offer(option.value)} ;;"
 
 
 def _offer(value: Value) -> str:
     """Return the commands that offer the words of a value."""
-    if value.kind is Kind.FILE:
+    if value.kind is Takes.FILE:
         return "compopt -o default; return"
     names = value.choices or tuple(word.name for word in words(value.kind))
     offer = f"wanted={_quoted(' '.join(names))}"
-    return f"{offer} end='='" if value.kind in (Kind.LIMIT, Kind.METRIC) else offer
+    return f"{offer} end='='" if value.kind in (Takes.LIMIT, Takes.METRIC) else offer
 
 
 def _options(commands: tuple[Command, ...]) -> Iterator[str]:

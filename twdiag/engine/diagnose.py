@@ -1,0 +1,75 @@
+"""What `twdiag diagnose` does: read the settings, look, and say what was left out."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING, NamedTuple
+
+from twdiag.engine.choice import chosen_rules, not_run
+from twdiag.engine.examine import CheckRequest
+from twdiag.engine.look import Question, look
+from twdiag.errors import UsageError
+from twdiag.settings import config
+from twdiag.sources.live.netns import other_namespaces
+
+if TYPE_CHECKING:
+    from twdiag.model.findings import Report
+
+
+class DiagnoseRequest(NamedTuple):
+    """What the user asked `diagnose` for, as far as it matters for what is looked at."""
+
+    source: str = "auto"
+    interval: float = 0.0
+    ports: tuple[int, ...] = ()
+    processes: tuple[str, ...] = ()
+    select: tuple[str, ...] = ()
+    ignore: tuple[str, ...] = ()
+    limits: tuple[str, ...] = ()
+    config: str | None = None
+
+
+class Diagnosis(NamedTuple):
+    """The report, and what is worth to know about the settings."""
+
+    report: Report
+    notes: tuple[str, ...] = ()
+
+
+def diagnose(request: DiagnoseRequest) -> Diagnosis:
+    """Return the report on this host; raises UsageError where the request makes no sense."""
+    if not request.interval >= 0:  # nan too
+        raise UsageError("--interval needs a number of seconds", "for example --interval 10")
+    settings = config.load(request.config, request.limits)
+    limits = settings.limits
+    if request.ports:  # whoever names a port wants to know of every left-over socket
+        limits = limits.replaced({"restart-blocked": 1}, "--port")
+    chosen = chosen_rules(request.select, request.ignore)
+    question = Question(
+        request.source, limits, chosen, request.interval, request.ports, request.processes
+    )
+    report = look(question)
+    gaps = (*report.gaps, *not_run(request.select, chosen), *other_namespaces())
+    return Diagnosis(replace(report, gaps=gaps), settings.notes)
+
+
+def as_check(request: DiagnoseRequest, format: str, verbosity: int) -> CheckRequest:
+    """Return the same request to `check`: it exits 0 whatever it finds, and is not in a hurry."""
+    if request.interval:
+        raise UsageError(
+            f"--interval goes with the formats text and json, not {format}",
+            "to compare two runs: twdiag check --state FILE",
+        )
+    return CheckRequest(
+        source=request.source,
+        format="text" if format == "nagios" else format,
+        verbosity=verbosity,
+        timeout=60.0,
+        config=request.config,
+        exit_zero=True,
+        limits=request.limits,
+        select=request.select,
+        ignore=request.ignore,
+        ports=request.ports,
+        processes=request.processes,
+    )
