@@ -36,7 +36,7 @@ FLOORS = {
     "__main__": 12,
 }
 HEAVY = {
-    "rich": {"render/text.py", "explain", "cli/explain.py"},
+    "rich": {"render/pieces.py", "explain", "cli/explain.py"},
     "psutil": {"sources/live/owners.py", "sources/live/psutil_reader.py"},
     "pyroute2": {"sources/live/pyroute2_reader.py", "lab/network.py"},
     "typer": {"cli"},

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ast
 import os
 import re
 import shutil
@@ -14,6 +13,7 @@ import pytest
 
 from completions import grammar
 from twdiag.check.metrics import METRICS
+from twdiag.model import facts
 from twdiag.rules import LIMITS, RULES
 
 from .shells import ROOT
@@ -168,18 +168,6 @@ def test_each_exit_code_is_told(name: str, codes: list[str]) -> None:
     assert re.findall(r"(?m)^\.It (\d+)$", section) == codes
 
 
-def evidence_keys() -> set[str]:
-    """Return the keys that the rules' sources give to evidence: all keys of their mappings."""
-    found = set()
-    for path in (ROOT / "twdiag" / "rules").glob("*.py"):
-        if path.name == "__init__.py":
-            continue
-        for node in ast.walk(ast.parse(path.read_text("utf-8"))):
-            if isinstance(node, ast.Dict):
-                found |= {k.value for k in node.keys if isinstance(k, ast.Constant)}
-    return {key for key in found if isinstance(key, str) and key.isidentifier()}
-
-
 def told_evidence() -> set[str]:
     """Return the keys of evidence that twdiag-diagnose(1) explains."""
     section = source("twdiag-diagnose.1").partition(".Ss Evidence\n")[2].partition("\n.Sh ")[0]
@@ -188,7 +176,7 @@ def told_evidence() -> set[str]:
 
 
 def test_each_piece_of_evidence_is_explained_and_no_other() -> None:
-    assert told_evidence() == evidence_keys()
+    assert told_evidence() == set(facts.catalogue())
 
 
 def test_what_real_sockets_give_as_evidence_is_explained(played: dict[str, Played]) -> None:

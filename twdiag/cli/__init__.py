@@ -88,7 +88,7 @@ def _add_lab(app: typer.Typer) -> None:
 def _add_help(app: typer.Typer) -> None:
     from twdiag.cli import helping
 
-    app.command("help", epilog=helping.EPILOG)(helping.show_help)
+    app.command("help", epilog=helping.EPILOG)(helping.help_command(application))
 
 
 _OWN_OPTIONS: Final = frozenset({"-h", "--help", "-V", "--version"})

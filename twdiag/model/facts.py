@@ -180,8 +180,10 @@ WAITING_FD_RATIO: Final = _ratio(
 UID: Final = _in_full("uid", "the user of the sockets")
 
 # Ends.
-PEERS: Final = _text("peers", "the services that the sockets belong to", label="with")
-PEER_COUNT: Final = Fact("peers", "distinct remote addresses")
+PEERS: Final = _text(
+    "peers", "the services that the sockets belong to; for unanswered FINs the number of addresses"
+)
+
 PEER_SOCKETS: Final = Fact("peer_sockets", "the sockets of each of these services")
 SERVICE_PORTS: Final = _in_full("service_ports", "the ports of these services")
 DESTINATIONS: Final = Fact("destinations", "distinct destinations")

@@ -116,7 +116,7 @@ def tell(view: View, limits: Limits, group: Group[_Silence | None]) -> Iterator[
         subject,
         {
             facts.UNANSWERED: len(found),
-            facts.PEER_COUNT: len({socket.remote_address for socket in found}),
+            facts.PEERS: len({socket.remote_address for socket in found}),
             facts.ZERO_WINDOW: sum(1 for s in found if s.timer == TIMER_ZERO_WINDOW),
             facts.RETRANSMISSIONS: max(socket.retrans for socket in found),
             facts.SEND_Q: sum(socket.send_q for socket in found),
