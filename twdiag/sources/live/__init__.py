@@ -1,0 +1,1 @@
+"""What the kernel tells while it happens: trace events and announcements of ended sockets."""
