@@ -1,0 +1,242 @@
+"""Infer how TCP connections ended from what their sockets left: tcp_info, a TIME_WAIT, counters.
+
+For those who may not trace.  Who closed first stands in the row that is left (TIME_WAIT or
+FIN_WAIT2: this end), and whether our FIN was acknowledged in the bytes that were; which process
+closed is not to be seen.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+from twdiag.analysis.closes import address_text, bytes_sent
+from twdiag.closes import Close, How, Opened, Side, Why
+from twdiag.tcp import State
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from twdiag.analysis.closes import Clock
+    from twdiag.closes import Death, Traffic
+
+NEVER: Final = 0xFFFFFFFF
+"""tcpi_min_rtt of a connection on which nothing was ever acknowledged."""
+
+UNREAD: Final = "TcpExt.TCPAbortOnClose"
+LINGER: Final = "TcpExt.TCPAbortOnData"
+TIMED_OUT: Final = "TcpExt.TCPAbortOnTimeout"
+NO_ROOM: Final = "TcpExt.TCPTimeWaitOverflow"
+COUNTERS: Final = (UNREAD, LINGER, TIMED_OUT, NO_ROOM)
+"""The counters that settle what a socket alone leaves open."""
+
+
+class Remains(NamedTuple):
+    """A dead socket, and what stood under its addresses right after.
+
+    `left` is TIME_WAIT or FIN_WAIT2, another state where the addresses are in use again, None where
+    nothing is left.  `listened` says whether the local end belongs to a listener.
+    """
+
+    death: Death
+    left: State | None
+    listened: bool
+
+
+def is_connection(death: Death) -> bool:
+    """Return whether a socket that died ever had to do with a peer; listeners had not."""
+    return death.traffic is None or death.traffic.own_mss > 0
+
+
+class Inference:
+    """Tells connections' ends from what they left behind, batch by batch.
+
+    `begun` are the kernel's counters at the start.  Each counts events of one kind, so that a
+    socket that could have ended in two ways is told apart by whether its counter has risen.
+    """
+
+    def __init__(self, clock: Clock, begun: Mapping[str, int]) -> None:
+        self._clock = clock
+        self._begun = begun
+        self._claimed: dict[str, int] = {}
+
+    def tell(self, batch: Sequence[Remains], counters: Mapping[str, int]) -> list[Close]:
+        """Return the ends of a batch of connections; `counters` are read after they died.
+
+        Without counters, what they would settle stays open.
+        """
+        waiting = {_tuple(r.death) for r in batch if r.left is State.TIME_WAIT}
+        wanted: dict[str, int] = {}
+        for remains in batch:
+            name = _undecided(remains)
+            if name:
+                wanted[name] = wanted.get(name, 0) + 1
+        answers = {name: self._answer(name, n, counters) for name, n in wanted.items()}
+        full = self._risen(NO_ROOM, counters)
+        return [self._tell_one(r, waiting, answers, bool(full)) for r in batch]
+
+    def _answer(self, name: str, number: int, counters: Mapping[str, int]) -> bool | None:
+        """Return whether all of a number of sockets were counted there, None for some of them."""
+        risen = self._risen(name, counters)
+        if risen is None:
+            return None
+        free = risen - self._claimed.get(name, 0)
+        self._claimed[name] = self._claimed.get(name, 0) + min(max(free, 0), number)
+        return True if free >= number else False if free <= 0 else None
+
+    def _risen(self, name: str, counters: Mapping[str, int]) -> int | None:
+        if name not in counters or name not in self._begun:
+            return None
+        return counters[name] - self._begun[name]
+
+    def _tell_one(
+        self,
+        remains: Remains,
+        waiting: set[tuple[bytes, int, bytes, int]],
+        answers: Mapping[str, bool | None],
+        full: bool,
+    ) -> Close:
+        death = remains.death
+        opened = _opened(remains)
+        first, how, why = _verdict(remains, opened, answers)
+        if remains.left is State.TIME_WAIT and _mirrored(death) in waiting:
+            first = Side.BOTH
+        if full and remains.left is None and first is Side.PEER and how is How.FIN:
+            first = None  # this end's TIME_WAIT may have found no room
+        traffic = None if death.disconnected else death.traffic
+        sent = received = idle = lived = rtt = None
+        if traffic is not None and traffic.min_rtt != NEVER:
+            sent = bytes_sent(traffic, opened)
+            received = max(0, traffic.received - _fin_received(death, first, how))
+            idle = min(traffic.last_sent, traffic.last_received) / 1e3
+            lived = max(traffic.last_sent, traffic.last_received) / 1e3
+            rtt = traffic.rtt / 1e6 if traffic.rtt else None
+        return Close(
+            ended_at=self._clock.unix(death.at),
+            family=death.family,
+            local=address_text(death.local),
+            local_port=death.local_port,
+            remote=address_text(death.remote),
+            remote_port=death.remote_port,
+            first=first,
+            how=how,
+            why=why,
+            opened=opened,
+            lived=lived,
+            older=lived is not None and bool(sent) and bool(received),
+            idle=idle,
+            sent=sent,
+            received=received,
+            rtt=rtt,
+            observed=False,
+        )
+
+
+def _opened(remains: Remains) -> Opened | None:
+    """Return who opened a connection: a listener's is the peer's, else the SYN's byte tells."""
+    if remains.listened or remains.left is State.LISTEN:
+        return Opened.IN
+    extra = None if remains.death.disconnected else _acked_beyond_data(remains.death.traffic)
+    if extra is None:
+        failed = remains.death.traffic is not None and remains.death.traffic.min_rtt == NEVER
+        return Opened.OUT if failed else None
+    return Opened.IN if extra == 0 else Opened.OUT
+
+
+def _acked_beyond_data(traffic: Traffic | None) -> int | None:
+    """Return how many of our SYN (if we opened) and FIN were acknowledged; None for unknown.
+
+    Below 0 where data is unacknowledged.
+    """
+    if traffic is None or traffic.sent is None or traffic.resent is None:
+        return None
+    return traffic.acked - (traffic.sent - traffic.resent)
+
+
+def _fin_acked(death: Death, opened: Opened | None) -> bool | None:
+    extra = _acked_beyond_data(death.traffic)
+    return None if extra is None else extra - (opened is Opened.OUT) >= 1
+
+
+def _undecided(remains: Remains) -> str:
+    """Return the counter that settles how a connection ended, "" where none has to."""
+    death = remains.death
+    traffic = death.traffic
+    if traffic is None:
+        return ""
+    if death.disconnected:
+        return LINGER if traffic.min_rtt != NEVER else ""
+    if remains.left in (State.TIME_WAIT, State.FIN_WAIT2) or _fin_acked(death, _opened(remains)):
+        return ""
+    if _tried_again(traffic):
+        return TIMED_OUT
+    return UNREAD if death.unread else ""
+
+
+def _verdict(
+    remains: Remains, opened: Opened | None, answers: Mapping[str, bool | None]
+) -> tuple[Side | None, How | None, Why | None]:
+    """Return who closed first, how and why, as far as it can be reasoned."""
+    death, traffic = remains.death, remains.death.traffic
+    if remains.left in (State.TIME_WAIT, State.FIN_WAIT2):
+        return Side.HERE, How.FIN, None
+    if traffic is None:
+        return None, None, None
+    if death.disconnected:
+        if traffic.min_rtt == NEVER:
+            return None, None, Why.CONNECT_FAILED
+        return Side.HERE, How.RST, Why.LINGER if answers.get(LINGER) else Why.ABORT
+    acked = _fin_acked(death, opened)
+    if acked is None:
+        return None, None, None
+    if acked:
+        return _without_row(death, traffic)
+    if _tried_again(traffic):
+        return _timed_out(traffic, answers.get(TIMED_OUT))
+    if traffic.min_rtt == NEVER:
+        if traffic.segments_in:
+            return Side.PEER, How.RST, Why.REFUSED
+        return Side.HERE, None, Why.GIVEN_UP
+    if death.unread:
+        ours = answers.get(UNREAD)
+        if ours is None:
+            return None, How.RST, None
+        return (Side.HERE, How.RST, Why.UNREAD) if ours else (Side.PEER, How.RST, Why.RESET)
+    return Side.PEER, How.RST, Why.RESET
+
+
+def _without_row(death: Death, traffic: Traffic) -> tuple[Side | None, How | None, Why | None]:
+    """Judge a connection whose FIN was acknowledged and that left no row."""
+    if not traffic.received:  # not even a FIN: ours came first, and a RST took the row
+        return Side.HERE, How.FIN_RST, None
+    if death.unread > 1:
+        return None, How.FIN_RST, Why.UNREAD
+    return Side.PEER, How.FIN, None
+
+
+def _timed_out(
+    traffic: Traffic, counted: bool | None
+) -> tuple[Side | None, How | None, Why | None]:
+    if counted is False:
+        return Side.PEER, How.RST, Why.RESET if traffic.min_rtt != NEVER else Why.REFUSED
+    if traffic.min_rtt == NEVER:
+        return Side.HERE, How.TIMEOUT, Why.SYN_UNANSWERED
+    return Side.HERE, How.TIMEOUT, Why.KEEPALIVE if traffic.probes else Why.NO_ANSWER
+
+
+def _tried_again(traffic: Traffic) -> bool:
+    return bool(traffic.retransmits or traffic.backoff or traffic.probes)
+
+
+def _fin_received(death: Death, first: Side | None, how: How | None) -> bool:
+    """Return whether the bytes received hold the peer's FIN, as far as that shows."""
+    if how is How.FIN:
+        return first is not Side.HERE or death.unread == 1
+    return False
+
+
+def _tuple(death: Death) -> tuple[bytes, int, bytes, int]:
+    return death.local, death.local_port, death.remote, death.remote_port
+
+
+def _mirrored(death: Death) -> tuple[bytes, int, bytes, int]:
+    return death.remote, death.remote_port, death.local, death.local_port
