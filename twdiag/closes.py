@@ -88,10 +88,13 @@ class Traffic(NamedTuple):
 
     Ages in milliseconds, counted back from the death.  The bytes acknowledged hold our FIN and the
     SYN of an outgoing connection, the bytes received the peer's FIN.  `rtt` in microseconds.
+    `waiting` are the bytes of data that were not sent at all; `min_rtt` is 0xFFFFFFFF where nothing
+    was ever acknowledged, `own_mss` 0 on a socket that never had to do with a peer.
     """
 
     last_sent: int
     last_received: int
+    last_ack: int
     retransmits: int
     probes: int
     backoff: int
@@ -101,6 +104,7 @@ class Traffic(NamedTuple):
     sent: int | None
     resent: int | None
     segments_in: int
+    waiting: int
     min_rtt: int
     own_mss: int
 
@@ -109,7 +113,7 @@ class Death(NamedTuple):
     """The kernel announces that it has let go of a socket of this network namespace.
 
     SKNLGRP_INET_TCP_DESTROY of NETLINK_SOCK_DIAG.  `unread` is the Recv-Q (the peer's FIN counts
-    one), `unsent` the Send-Q.  `remote_port` is 0 where the socket was disconnected before (by
+    one), `unacked` the Send-Q.  `remote_port` is 0 where the socket was disconnected before (by
     SO_LINGER 0, by a failed connect(), by its listener's end); then `traffic` is wiped as well.
     """
 
@@ -122,7 +126,7 @@ class Death(NamedTuple):
     remote_port: int
     interface: int
     unread: int
-    unsent: int
+    unacked: int
     traffic: Traffic | None
 
     @property
@@ -228,8 +232,8 @@ class Losses(NamedTuple):
     """What was not told: exact numbers, None where a source was not used.
 
     `trace_events` the ring buffer overwrote, `announcements` the netlink socket had no room for;
-    each of the latter is one connection's end.  `elsewhere` counts the ends in other network
-    namespaces, `unplaced` those whose namespace is not known.
+    each of the latter is one socket's end.  `elsewhere` counts the ends in other network
+    namespaces, `unplaced` those whose descriptor is still open and whose namespace is not known.
     """
 
     trace_events: int | None = None

@@ -26,8 +26,11 @@ UNREAD: Final = "TcpExt.TCPAbortOnClose"
 LINGER: Final = "TcpExt.TCPAbortOnData"
 TIMED_OUT: Final = "TcpExt.TCPAbortOnTimeout"
 NO_ROOM: Final = "TcpExt.TCPTimeWaitOverflow"
-COUNTERS: Final = (UNREAD, LINGER, TIMED_OUT, NO_ROOM)
-"""The counters that settle what a socket alone leaves open."""
+
+_LATE: Final = "late data"
+"""Not a counter of its own: what the aborts by SO_LINGER 0 leave of TCPAbortOnData."""
+_AT_ONCE: Final = 20
+"""What counts as the same moment, in milliseconds: two jiffies of the slowest clock."""
 
 
 class Remains(NamedTuple):
@@ -70,15 +73,18 @@ class Inference:
             name = _undecided(remains)
             if name:
                 wanted[name] = wanted.get(name, 0) + 1
-        answers = {name: self._answer(name, n, counters) for name, n in wanted.items()}
+        # SO_LINGER 0 before late data: both count as TCPAbortOnData.
+        names = sorted(wanted, key=lambda name: name == _LATE)
+        answers = {name: self._answer(name, wanted[name], counters) for name in names}
         full = self._risen(NO_ROOM, counters)
         return [self._tell_one(r, waiting, answers, bool(full)) for r in batch]
 
     def _answer(self, name: str, number: int, counters: Mapping[str, int]) -> bool | None:
         """Return whether all of a number of sockets were counted there, None for some of them."""
+        late, name = name == _LATE, LINGER if name == _LATE else name
         risen = self._risen(name, counters)
         if risen is None:
-            return None
+            return False if late else None  # the rarer case
         free = risen - self._claimed.get(name, 0)
         self._claimed[name] = self._claimed.get(name, 0) + min(max(free, 0), number)
         return True if free >= number else False if free <= 0 else None
@@ -135,26 +141,27 @@ def _opened(remains: Remains) -> Opened | None:
     """Return who opened a connection: a listener's is the peer's, else the SYN's byte tells."""
     if remains.listened or remains.left is State.LISTEN:
         return Opened.IN
-    extra = None if remains.death.disconnected else _acked_beyond_data(remains.death.traffic)
+    extra = None if remains.death.disconnected else _beyond_data(remains.death)
     if extra is None:
         failed = remains.death.traffic is not None and remains.death.traffic.min_rtt == NEVER
         return Opened.OUT if failed else None
-    return Opened.IN if extra == 0 else Opened.OUT
+    return Opened.IN if extra <= 0 else Opened.OUT
 
 
-def _acked_beyond_data(traffic: Traffic | None) -> int | None:
-    """Return how many of our SYN (if we opened) and FIN were acknowledged; None for unknown.
+def _beyond_data(death: Death) -> int | None:
+    """Return how many of our SYN (if we opened) and our FIN were sent; None for unknown.
 
-    Below 0 where data is unacknowledged.
+    All that was written is acknowledged or in the Send-Q; the rest of it is data.
     """
+    traffic = death.traffic
     if traffic is None or traffic.sent is None or traffic.resent is None:
         return None
-    return traffic.acked - (traffic.sent - traffic.resent)
+    return traffic.acked + death.unacked - (traffic.sent - traffic.resent) - traffic.waiting
 
 
 def _fin_acked(death: Death, opened: Opened | None) -> bool | None:
-    extra = _acked_beyond_data(death.traffic)
-    return None if extra is None else extra - (opened is Opened.OUT) >= 1
+    extra = _beyond_data(death)
+    return None if extra is None else not death.unacked and extra - (opened is Opened.OUT) >= 1
 
 
 def _undecided(remains: Remains) -> str:
@@ -165,8 +172,10 @@ def _undecided(remains: Remains) -> str:
         return ""
     if death.disconnected:
         return LINGER if traffic.min_rtt != NEVER else ""
-    if remains.left in (State.TIME_WAIT, State.FIN_WAIT2) or _fin_acked(death, _opened(remains)):
+    if remains.left in (State.TIME_WAIT, State.FIN_WAIT2):
         return ""
+    if _fin_acked(death, _opened(remains)):
+        return "" if death.unread or traffic.last_ack > _AT_ONCE else _LATE
     if _tried_again(traffic):
         return TIMED_OUT
     return UNREAD if death.unread else ""
@@ -189,7 +198,7 @@ def _verdict(
     if acked is None:
         return None, None, None
     if acked:
-        return _without_row(death, traffic)
+        return _without_row(death, traffic, answers.get(_LATE))
     if _tried_again(traffic):
         return _timed_out(traffic, answers.get(TIMED_OUT))
     if traffic.min_rtt == NEVER:
@@ -200,17 +209,25 @@ def _verdict(
         ours = answers.get(UNREAD)
         if ours is None:
             return None, How.RST, None
-        return (Side.HERE, How.RST, Why.UNREAD) if ours else (Side.PEER, How.RST, Why.RESET)
+        if not ours:
+            return Side.PEER, How.RST, Why.RESET
+        # The peer's FIN counts as one unread byte, and may stand behind others.
+        return Side.HERE if death.unread == 1 else None, How.RST, Why.UNREAD
     return Side.PEER, How.RST, Why.RESET
 
 
-def _without_row(death: Death, traffic: Traffic) -> tuple[Side | None, How | None, Why | None]:
+def _without_row(
+    death: Death, traffic: Traffic, late_data: bool | None
+) -> tuple[Side | None, How | None, Why | None]:
     """Judge a connection whose FIN was acknowledged and that left no row."""
-    if not traffic.received:  # not even a FIN: ours came first, and a RST took the row
-        return Side.HERE, How.FIN_RST, None
+    if not traffic.received or late_data:  # ours came first, and a RST took the row
+        return Side.HERE, How.FIN_RST, Why.LATE_DATA if late_data else None
     if death.unread > 1:
         return None, How.FIN_RST, Why.UNREAD
-    return Side.PEER, How.FIN, None
+    if traffic.last_ack > _AT_ONCE and not death.unread:
+        return None, None, None  # not ended by the last ACK: the peer may have reset it meanwhile
+    # Late data ended some of these: nobody knows which.
+    return None if late_data is None and not death.unread else Side.PEER, How.FIN, None
 
 
 def _timed_out(

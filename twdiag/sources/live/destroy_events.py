@@ -45,7 +45,7 @@ _PORTS: Final = struct.Struct(">HH")
 _ATTRIBUTE: Final = struct.Struct("=HH")
 _ATTR_INFO: Final = 2
 # struct tcp_info up to bytes_retrans; kernels before 4.19 end sooner.
-_INFO: Final = struct.Struct("=2xBBB39xI4xI12xI12xI32xQQ4xI4xI48xQQ")
+_INFO: Final = struct.Struct("=2xBBB39xI4xII8xI12xI32xQQ4xIII48xQQ")
 _ADDRESS_BYTES: Final = {int(socket.AF_INET): 4, int(socket.AF_INET6): 16}
 _REQUEST: Final = struct.Struct("=IHHIIBBBBI4s16s16sI8s")
 _NO_COOKIE: Final = b"\xff" * 8
@@ -129,7 +129,7 @@ def _decode_message(datagram: memoryview | bytes, start: int, end: int, at: int)
     place = start + _HEADER.size
     if place + _MESSAGE.size > end:
         raise SourceError("the kernel's announcement of a socket is cut off")
-    family, _, _, _, ports, local, remote, interface, cookie, _, unread, unsent, _, _ = (
+    family, _, _, _, ports, local, remote, interface, cookie, _, unread, unacked, _, _ = (
         _MESSAGE.unpack_from(datagram, place)
     )
     local_port, remote_port = _PORTS.unpack(ports)
@@ -153,7 +153,7 @@ def _decode_message(datagram: memoryview | bytes, start: int, end: int, at: int)
         remote_port,
         interface,
         unread,
-        unsent,
+        unacked,
         traffic,
     )
 
@@ -168,11 +168,13 @@ def _decode_info(info: memoryview | bytes) -> Traffic:
         backoff,
         last_sent,
         last_received,
+        last_ack,
         rtt,
         own_mss,
         acked,
         received,
         segments_in,
+        waiting,
         min_rtt,
         sent,
         resent,
@@ -180,6 +182,7 @@ def _decode_info(info: memoryview | bytes) -> Traffic:
     return Traffic(
         last_sent,
         last_received,
+        last_ack,
         retransmits,
         probes,
         backoff,
@@ -189,6 +192,7 @@ def _decode_info(info: memoryview | bytes) -> Traffic:
         sent if whole else None,  # before Linux 4.19
         resent if whole else None,
         segments_in,
+        waiting,
         min_rtt,
         own_mss,
     )
@@ -228,6 +232,11 @@ class LeftBehind:
                 found += self._answers(len(some))
             found += [None] * (first + len(some) - len(found))
         return found
+
+    def listen(self, deaths: Sequence[Death]) -> list[bool]:
+        """Return for each whether a socket listens on its local address and port."""
+        ends = [death._replace(remote=bytes(len(death.remote)), remote_port=0) for death in deaths]
+        return [state is State.LISTEN for state in self.states(ends)]
 
     def _answers(self, number: int) -> list[State | None]:
         states: list[State | None] = [None] * number
