@@ -6,7 +6,6 @@ No I/O.  Moments called `at` are nanoseconds of CLOCK_MONOTONIC.
 from __future__ import annotations
 
 import enum
-from dataclasses import dataclass
 from typing import Final, NamedTuple
 
 IN_INTERRUPT: Final = 0x18
@@ -92,21 +91,21 @@ class Traffic(NamedTuple):
     was ever acknowledged, `own_mss` 0 on a socket that never had to do with a peer.
     """
 
-    last_sent: int
-    last_received: int
-    last_ack: int
     retransmits: int
     probes: int
     backoff: int
+    last_sent: int
+    last_received: int
+    last_ack: int
     rtt: int
+    own_mss: int
     acked: int
     received: int
-    sent: int | None
-    resent: int | None
     segments_in: int
     waiting: int
     min_rtt: int
-    own_mss: int
+    sent: int | None
+    resent: int | None
 
 
 class Death(NamedTuple):
@@ -193,8 +192,7 @@ class Closer(NamedTuple):
     thread: str | None
 
 
-@dataclass(frozen=True, slots=True)
-class Close:
+class Close(NamedTuple):
     """One connection's end, told by one of its ends.  Seconds; None is "not known".
 
     `ended_at` is Unix time.  `lived` is a lower bound where `older` is True.  `close_wait` is how

@@ -6,52 +6,56 @@ Bounded: beyond so many groups the others are one, and ages are kept as counts b
 from __future__ import annotations
 
 from bisect import bisect_left
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Final, TypeVar
+from collections import Counter
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final, NamedTuple, TypeVar
 
 from twdiag.closes import How, Opened, Side
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from twdiag.closes import Close
+
+    _End = tuple[str, int]
+    _Counts = dict[int, int]  # how many of each kind
 
 _K = TypeVar("_K")
 
+_IN, _OUT = Opened.IN, Opened.OUT
+
 MOST_GROUPS: Final = 10_000
-MARKS: Final = (0.001, 0.01, 0.1, 1.0, 5.0, 10.0, 30.0, 60.0, 300.0, 3600.0)
+MARKS: Final = (0.001, 0.01, 0.1, 1.0, 2.0, 5.0, 10.0, 15.0, 30.0, 60.0, 120.0, 300.0, 3600.0)
 """The upper bounds of the bands that ages are counted in, in seconds; the last band is open."""
 
 
-class Spread:
-    """How many ages fell between the marks, and the smallest and largest."""
+class Spread(NamedTuple):
+    """How many ages fell between the marks."""
 
-    def __init__(self) -> None:
-        self.counts = [0] * (len(MARKS) + 1)
-        self.least = self.most = 0.0
-
-    def __len__(self) -> int:
-        return sum(self.counts)
-
-    def add(self, seconds: float) -> None:
-        """Count one age."""
-        if not len(self):
-            self.least = self.most = seconds
-        self.least, self.most = min(self.least, seconds), max(self.most, seconds)
-        self.counts[bisect_left(MARKS, seconds)] += 1
+    counts: tuple[int, ...]
 
     @property
-    def median(self) -> tuple[float, float]:
-        """The band that the middle one fell in: its bounds, cut to what was seen."""
-        half, so_far = (len(self) + 1) // 2, 0
+    def total(self) -> int:
+        """How many ages there were."""
+        return sum(self.counts)
+
+    @property
+    def median(self) -> tuple[float, float | None] | None:
+        """The bounds of the band that the middle one fell in; the last band has no upper one."""
+        half, so_far = (self.total + 1) // 2, 0
         for band, number in enumerate(self.counts):
             so_far += number
             if number and so_far >= half:
-                low = MARKS[band - 1] if band else 0.0
-                high = MARKS[band] if band < len(MARKS) else self.most
-                return max(low, self.least), min(high, self.most)
-        return 0.0, 0.0
+                return band_of(band)
+        return None
 
 
-@dataclass
+def band_of(band: int) -> tuple[float, float | None]:
+    """Return the bounds of a band, in seconds; the last has no upper one."""
+    return MARKS[band - 1] if band else 0.0, MARKS[band] if band < len(MARKS) else None
+
+
+@dataclass(frozen=True)
 class Tally:
     """How the connections of one group ended.
 
@@ -59,36 +63,45 @@ class Tally:
     `timeouts` are how they ended, of all of them.
     """
 
-    here: int = 0
-    peer: int = 0
-    both: int = 0
-    unknown: int = 0
-    resets: int = 0
-    timeouts: int = 0
-    lived: Spread = field(default_factory=Spread)
-    idle: Spread = field(default_factory=Spread)
+    here: int
+    peer: int
+    both: int
+    unknown: int
+    resets: int
+    timeouts: int
+    lived: Spread
+    idle: Spread
 
     @property
     def total(self) -> int:
         """All connections of the group."""
         return self.here + self.peer + self.both + self.unknown
 
-    def add(self, close: Close) -> None:
-        """Count one connection."""
-        if close.first is Side.HERE:
-            self.here += 1
-        elif close.first is Side.PEER:
-            self.peer += 1
-        elif close.first is Side.BOTH:
-            self.both += 1
-        else:
-            self.unknown += 1
-        self.resets += close.how in (How.RST, How.FIN_RST)
-        self.timeouts += close.how is How.TIMEOUT
-        if close.lived is not None and not close.older:
-            self.lived.add(close.lived)
-        if close.idle is not None:
-            self.idle.add(close.idle)
+
+Kind = tuple["Side | None", "How | None", int, int]
+"""Who closed first, how, and the bands of lifetime and idle time, -1 for not known."""
+
+
+def tally(kinds: Mapping[Kind, int]) -> Tally:
+    """Return what the connections of these kinds are together."""
+    lived, idle = [0] * (len(MARKS) + 2), [0] * (len(MARKS) + 2)  # the last is that of -1
+    firsts: Counter[Side | None] = Counter()
+    hows: Counter[How | None] = Counter()
+    for (first, how, lived_band, idle_band), number in kinds.items():
+        firsts[first] += number
+        hows[how] += number
+        lived[lived_band] += number
+        idle[idle_band] += number
+    return Tally(
+        firsts[Side.HERE],
+        firsts[Side.PEER],
+        firsts[Side.BOTH],
+        firsts[None],
+        hows[How.RST] + hows[How.FIN_RST],
+        hows[How.TIMEOUT],
+        Spread(tuple(lived[:-1])),
+        Spread(tuple(idle[:-1])),
+    )
 
 
 class Summary:
@@ -99,31 +112,63 @@ class Summary:
     """
 
     def __init__(self) -> None:
-        self.all = Tally()
-        self.listeners: dict[tuple[str, int] | None, Tally] = {}
-        self.destinations: dict[tuple[str, int] | None, Tally] = {}
-        self.processes: dict[str | None, Tally] = {}
+        # Kinds are numbered: hashing one with its enums costs as much as all the rest.
+        self._numbers: dict[Kind, int] = {}
+        self._all: _Counts = {}
+        self._listeners: dict[_End | None, _Counts] = {}
+        self._destinations: dict[_End | None, _Counts] = {}
+        self._processes: dict[str | None, _Counts] = {}
 
     def add(self, close: Close) -> None:
         """Count one connection."""
-        self.all.add(close)
-        if close.opened is Opened.IN:
-            _in(self.listeners, (close.local, close.local_port)).add(close)
-        elif close.opened is Opened.OUT:
-            _in(self.destinations, (close.remote, close.remote_port)).add(close)
-        if close.closer is not None and close.closer.name is not None:
-            _in(self.processes, close.closer.name).add(close)
+        lived, idle = close.lived, close.idle
+        found = (
+            close.first,
+            close.how,
+            -1 if lived is None or close.older else bisect_left(MARKS, lived),
+            -1 if idle is None else bisect_left(MARKS, idle),
+        )
+        kind = self._numbers.setdefault(found, len(self._numbers))
+        self._all[kind] = self._all.get(kind, 0) + 1
+        if close.opened is _IN:
+            _count(self._listeners, (close.local, close.local_port), kind)
+        elif close.opened is _OUT:
+            _count(self._destinations, (close.remote, close.remote_port), kind)
+        closer = close.closer
+        if closer is not None and closer.name is not None:
+            _count(self._processes, closer.name, kind)
+
+    @property
+    def all(self) -> Tally:
+        """All connections."""
+        return self._tally(self._all)
+
+    @property
+    def listeners(self) -> list[tuple[_End | None, Tally]]:
+        """The incoming connections by their listener, the busiest first, the rest (None) last."""
+        return self._largest(self._listeners)
+
+    @property
+    def destinations(self) -> list[tuple[_End | None, Tally]]:
+        """The outgoing connections by destination, the busiest first, the rest (None) last."""
+        return self._largest(self._destinations)
+
+    @property
+    def processes(self) -> list[tuple[str | None, Tally]]:
+        """The connections by the process that closed our end, the busiest first."""
+        return self._largest(self._processes)
+
+    def _tally(self, counts: _Counts) -> Tally:
+        kinds = list(self._numbers)
+        return tally({kinds[number]: times for number, times in counts.items()})
+
+    def _largest(self, groups: dict[_K | None, _Counts]) -> list[tuple[_K | None, Tally]]:
+        tallies = [(key, self._tally(counts)) for key, counts in groups.items()]
+        return sorted(tallies, key=lambda item: (item[0] is None, -item[1].total))
 
 
-def _in(groups: dict[_K | None, Tally], key: _K) -> Tally:
+def _count(groups: dict[_K | None, _Counts], key: _K, kind: int) -> None:
     found = groups.get(key)
     if found is None:
-        if len(groups) >= MOST_GROUPS:
-            return groups.setdefault(None, Tally())
-        found = groups[key] = Tally()
-    return found
-
-
-def largest(groups: dict[_K | None, Tally]) -> list[tuple[_K | None, Tally]]:
-    """Return groups, those with the most connections first, the rest (None) last."""
-    return sorted(groups.items(), key=lambda item: (item[0] is None, -item[1].total))
+        found = groups.setdefault(None if len(groups) >= MOST_GROUPS else key, {})
+    found[kind] = found.get(kind, 0) + 1

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import socket
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import TYPE_CHECKING, Final, NamedTuple, TypeVar
 
 from twdiag.closes import (
@@ -44,6 +45,12 @@ _CLOSE_WAIT: Final = int(State.CLOSE_WAIT)
 _LAST_ACK: Final = int(State.LAST_ACK)
 _LISTEN: Final = int(State.LISTEN)
 _CLOSING: Final = int(State.CLOSING)
+
+# In Python 3.11 a member of an enum costs a call each time it is named.
+_HERE, _PEER, _BOTH = Side.HERE, Side.PEER, Side.BOTH
+_FIN, _RST, _FIN_RST, _TIMEOUT = How.FIN, How.RST, How.FIN_RST, How.TIMEOUT
+_IN, _OUT = Opened.IN, Opened.OUT
+_BY_CLOSE, _SHUTDOWN = Why.CLOSE, Why.SHUTDOWN
 
 _EXIT_NS: Final = 10_000_000_000
 """How long a dying thread may take to close its files before its number is another's."""
@@ -159,7 +166,7 @@ class Fold:
             return
         track = self._tracks.get(event.sk)
         if new == _ESTABLISHED:
-            opened = Opened.OUT if old == _SYN_SENT else Opened.IN
+            opened = _OUT if old == _SYN_SENT else _IN
             self._tracks[event.sk] = Track(event, opened, event.at)
             return
         if track is None or (
@@ -179,15 +186,15 @@ class Fold:
         elif old == _ESTABLISHED:
             track.first_at = event.at
             if new == _FIN_WAIT1:
-                track.first = Side.HERE
+                track.first = _HERE
                 self._closed_here(track, event, in_task)
             else:
-                track.first = Side.PEER
+                track.first = _PEER
                 track.fin_at = event.at
         elif new == _LAST_ACK:
             self._closed_here(track, event, in_task)
         elif new == _CLOSING:
-            track.first = Side.BOTH
+            track.first = _BOTH
 
     def _closed_here(self, track: Track, event: StateChange, in_task: bool) -> None:
         track.closed_at = event.at
@@ -200,7 +207,7 @@ class Fold:
         if track.first_at is None:
             track.first_at = event.at
         if event.old == _SYN_SENT:
-            track.opened = Opened.OUT
+            track.opened = _OUT
         if in_task and not track.reset_received and track.closed_at is None:
             self._closed_here(track, event, in_task)
             stopping = self._listeners_ending.get(event.tid)
@@ -302,26 +309,26 @@ class Join:
             close_wait = ((track.closed_at or track.ended_at) - track.fin_at) / 1e9
         connected = track.before != _SYN_SENT
         return Close(
-            ended_at=clock.unix(track.ended_at),
-            family=place.family,
-            local=local,
-            local_port=place.local_port,
-            remote=remote,
-            remote_port=place.remote_port,
-            first=first,
-            how=how,
-            why=why,
-            dying=track.dying is not None,
-            opened=track.opened,
-            closer=None if closer is None else self._name_of(closer),
-            lived=max(0, first_at - began) / 1e9 if connected else None,
-            older=connected and track.born is None,
-            close_wait=close_wait,
-            idle=idle,
-            sent=sent,
-            received=received,
-            rtt=rtt,
-            open=gone is None,
+            clock.unix(track.ended_at),
+            place.family,
+            local,
+            place.local_port,
+            remote,
+            place.remote_port,
+            first,
+            how,
+            why,
+            track.dying is not None,
+            track.opened,
+            None if closer is None else self._name_of(closer),
+            max(0, first_at - began) / 1e9 if connected else None,
+            connected and track.born is None,
+            close_wait,
+            idle,
+            sent,
+            received,
+            rtt,
+            gone is None,
         )
 
 
@@ -344,39 +351,39 @@ def _verdict(
     first = track.first or _FIRST.get(old)
     ordinary = old not in (_ESTABLISHED, _CLOSE_WAIT, _FIN_WAIT1)
     if track.reset_received:
-        how = How.RST if first is None else How.FIN_RST
-        return first or Side.PEER, how, Why.RESET
+        how = _RST if first is None else _FIN_RST
+        return first or _PEER, how, Why.RESET
     if track.reset_sent is not None or (track.ended_in_task and not ordinary):
         why = _reset_reason(track, death)
         if why in (Why.KEEPALIVE, Why.NO_ANSWER):
-            return first or Side.HERE, How.TIMEOUT, why
-        return first or Side.HERE, How.RST if first is None else How.FIN_RST, why
+            return first or _HERE, _TIMEOUT, why
+        return first or _HERE, _RST if first is None else _FIN_RST, why
     if not ordinary:
         why = Why.FIN_UNANSWERED if old == _FIN_WAIT1 else Why.NO_ANSWER
-        return first or Side.HERE, How.TIMEOUT, why
+        return first or _HERE, _TIMEOUT, why
     if old == _LAST_ACK and _gave_up(death):
-        return first, How.TIMEOUT, Why.FIN_UNANSWERED
+        return first, _TIMEOUT, Why.FIN_UNANSWERED
     if track.dying is not None:
-        return first, How.FIN, track.dying
-    return first, How.FIN, Why.SHUTDOWN if _was_shut_down(track, gone) else Why.CLOSE
+        return first, _FIN, track.dying
+    return first, _FIN, _SHUTDOWN if _was_shut_down(track, gone) else _BY_CLOSE
 
 
 _FIRST: Final = {
-    _FIN_WAIT1: Side.HERE,
-    _FIN_WAIT2: Side.HERE,
-    _CLOSING: Side.BOTH,
-    _CLOSE_WAIT: Side.PEER,
-    _LAST_ACK: Side.PEER,
+    _FIN_WAIT1: _HERE,
+    _FIN_WAIT2: _HERE,
+    _CLOSING: _BOTH,
+    _CLOSE_WAIT: _PEER,
+    _LAST_ACK: _PEER,
 }
 """Who closed first, where the first events of a connection were not seen."""
 
 
 def _never_connected(track: Track) -> tuple[Side | None, How | None, Why | None]:
     if track.reset_received:
-        return Side.PEER, How.RST, Why.REFUSED
+        return _PEER, _RST, Why.REFUSED
     if track.ended_in_task:
-        return Side.HERE, None, Why.GIVEN_UP
-    return Side.HERE, How.TIMEOUT, Why.SYN_UNANSWERED
+        return _HERE, None, Why.GIVEN_UP
+    return _HERE, _TIMEOUT, Why.SYN_UNANSWERED
 
 
 def _reset_reason(track: Track, death: Death | None) -> Why:
@@ -410,7 +417,7 @@ def _was_shut_down(track: Track, gone: SocketGone | None) -> bool:
     """Return whether the descriptor stayed open after our FIN: shutdown(), then close()."""
     if track.shutdown or gone is None:
         return True
-    if gone.flags & IN_INTERRUPT or track.first is Side.PEER:
+    if gone.flags & IN_INTERRUPT or track.first is _PEER:
         return False
     return not track.ended_in_task or gone.at - track.ended_at > _SAME_CALL_NS
 
@@ -432,11 +439,9 @@ def _traffic(
     if traffic is None or gone is None or death is None or track.before == _SYN_SENT:
         return None, None, None, None
     fin_received = (
-        track.fin_at is not None
-        or track.first is not Side.HERE
-        or (death.unread == 1 and how is How.FIN)
+        track.fin_at is not None or track.first is not _HERE or (death.unread == 1 and how is _FIN)
     )
-    if track.first is None and how in (How.RST, How.TIMEOUT):
+    if track.first is None and how in (_RST, _TIMEOUT):
         fin_received = False
     since = (gone.at - (track.first_at or track.ended_at)) / 1e6
     return (
@@ -452,7 +457,7 @@ def bytes_sent(traffic: Traffic, opened: Opened | None) -> int:
     once = traffic.acked
     if traffic.sent is not None and traffic.resent is not None:
         once = traffic.sent - traffic.resent
-    return max(0, min(once, traffic.acked - (opened is Opened.OUT)))
+    return max(0, min(once, traffic.acked - (opened is _OUT)))
 
 
 def idle_before(traffic: Traffic, since: float, blur: float = 10.0) -> float | None:
@@ -467,12 +472,11 @@ def idle_before(traffic: Traffic, since: float, blur: float = 10.0) -> float | N
 
 def _addresses(place: StateChange) -> tuple[str, str]:
     if place.family == socket.AF_INET:
-        return socket.inet_ntop(socket.AF_INET, place.local4), socket.inet_ntop(
-            socket.AF_INET, place.remote4
-        )
+        return address_text(place.local4), address_text(place.remote4)
     return address_text(place.local6), address_text(place.remote6)
 
 
+@lru_cache(maxsize=4096)
 def address_text(packed: bytes) -> str:
     """Return an address as it is read; a v4-mapped one as the IPv4 address that it is."""
     if len(packed) == 16 and packed.startswith(_MAPPED):

@@ -19,6 +19,12 @@ if TYPE_CHECKING:
     from twdiag.analysis.closes import Clock
     from twdiag.closes import Death, Traffic
 
+# In Python 3.11 a member of an enum costs a call each time it is named.
+_HERE, _PEER, _BOTH = Side.HERE, Side.PEER, Side.BOTH
+_FIN, _RST, _FIN_RST, _TIMEOUT = How.FIN, How.RST, How.FIN_RST, How.TIMEOUT
+_IN, _OUT = Opened.IN, Opened.OUT
+_TIME_WAIT, _FIN_WAIT2, _LISTEN = State.TIME_WAIT, State.FIN_WAIT2, State.LISTEN
+
 NEVER: Final = 0xFFFFFFFF
 """tcpi_min_rtt of a connection on which nothing was ever acknowledged."""
 
@@ -50,6 +56,16 @@ def is_connection(death: Death) -> bool:
     return death.traffic is None or death.traffic.own_mss > 0
 
 
+def needs_listener(death: Death) -> bool:
+    """Return whether only a listener can tell who opened a connection that died.
+
+    Our SYN counts as a byte, and so does our FIN: none is an incoming connection's, both are an
+    outgoing one's.
+    """
+    extra = None if death.disconnected else _beyond_data(death)
+    return extra is None or extra == 1
+
+
 class Inference:
     """Tells connections' ends from what they left behind, batch by batch.
 
@@ -67,7 +83,7 @@ class Inference:
 
         Without counters, what they would settle stays open.
         """
-        waiting = {_tuple(r.death) for r in batch if r.left is State.TIME_WAIT}
+        waiting = {_tuple(r.death) for r in batch if r.left is _TIME_WAIT}
         wanted: dict[str, int] = {}
         for remains in batch:
             name = _undecided(remains)
@@ -104,9 +120,9 @@ class Inference:
         death = remains.death
         opened = _opened(remains)
         first, how, why = _verdict(remains, opened, answers)
-        if remains.left is State.TIME_WAIT and _mirrored(death) in waiting:
-            first = Side.BOTH
-        if full and remains.left is None and first is Side.PEER and how is How.FIN:
+        if remains.left is _TIME_WAIT and _mirrored(death) in waiting:
+            first = _BOTH
+        if full and remains.left is None and first is _PEER and how is _FIN:
             first = None  # this end's TIME_WAIT may have found no room
         traffic = None if death.disconnected else death.traffic
         sent = received = idle = lived = rtt = None
@@ -139,13 +155,13 @@ class Inference:
 
 def _opened(remains: Remains) -> Opened | None:
     """Return who opened a connection: a listener's is the peer's, else the SYN's byte tells."""
-    if remains.listened or remains.left is State.LISTEN:
-        return Opened.IN
+    if remains.listened or remains.left is _LISTEN:
+        return _IN
     extra = None if remains.death.disconnected else _beyond_data(remains.death)
     if extra is None:
         failed = remains.death.traffic is not None and remains.death.traffic.min_rtt == NEVER
-        return Opened.OUT if failed else None
-    return Opened.IN if extra <= 0 else Opened.OUT
+        return _OUT if failed else None
+    return _IN if extra <= 0 else _OUT
 
 
 def _beyond_data(death: Death) -> int | None:
@@ -161,7 +177,7 @@ def _beyond_data(death: Death) -> int | None:
 
 def _fin_acked(death: Death, opened: Opened | None) -> bool | None:
     extra = _beyond_data(death)
-    return None if extra is None else not death.unacked and extra - (opened is Opened.OUT) >= 1
+    return None if extra is None else not death.unacked and extra - (opened is _OUT) >= 1
 
 
 def _undecided(remains: Remains) -> str:
@@ -172,7 +188,7 @@ def _undecided(remains: Remains) -> str:
         return ""
     if death.disconnected:
         return LINGER if traffic.min_rtt != NEVER else ""
-    if remains.left in (State.TIME_WAIT, State.FIN_WAIT2):
+    if remains.left in (_TIME_WAIT, _FIN_WAIT2):
         return ""
     if _fin_acked(death, _opened(remains)):
         return "" if death.unread or traffic.last_ack > _AT_ONCE else _LATE
@@ -186,14 +202,14 @@ def _verdict(
 ) -> tuple[Side | None, How | None, Why | None]:
     """Return who closed first, how and why, as far as it can be reasoned."""
     death, traffic = remains.death, remains.death.traffic
-    if remains.left in (State.TIME_WAIT, State.FIN_WAIT2):
-        return Side.HERE, How.FIN, None
+    if remains.left in (_TIME_WAIT, _FIN_WAIT2):
+        return _HERE, _FIN, None
     if traffic is None:
         return None, None, None
     if death.disconnected:
         if traffic.min_rtt == NEVER:
             return None, None, Why.CONNECT_FAILED
-        return Side.HERE, How.RST, Why.LINGER if answers.get(LINGER) else Why.ABORT
+        return _HERE, _RST, Why.LINGER if answers.get(LINGER) else Why.ABORT
     acked = _fin_acked(death, opened)
     if acked is None:
         return None, None, None
@@ -203,17 +219,17 @@ def _verdict(
         return _timed_out(traffic, answers.get(TIMED_OUT))
     if traffic.min_rtt == NEVER:
         if traffic.segments_in:
-            return Side.PEER, How.RST, Why.REFUSED
-        return Side.HERE, None, Why.GIVEN_UP
+            return _PEER, _RST, Why.REFUSED
+        return _HERE, None, Why.GIVEN_UP
     if death.unread:
         ours = answers.get(UNREAD)
         if ours is None:
-            return None, How.RST, None
+            return None, _RST, None
         if not ours:
-            return Side.PEER, How.RST, Why.RESET
+            return _PEER, _RST, Why.RESET
         # The peer's FIN counts as one unread byte, and may stand behind others.
-        return Side.HERE if death.unread == 1 else None, How.RST, Why.UNREAD
-    return Side.PEER, How.RST, Why.RESET
+        return _HERE if death.unread == 1 else None, _RST, Why.UNREAD
+    return _PEER, _RST, Why.RESET
 
 
 def _without_row(
@@ -221,23 +237,23 @@ def _without_row(
 ) -> tuple[Side | None, How | None, Why | None]:
     """Judge a connection whose FIN was acknowledged and that left no row."""
     if not traffic.received or late_data:  # ours came first, and a RST took the row
-        return Side.HERE, How.FIN_RST, Why.LATE_DATA if late_data else None
+        return _HERE, _FIN_RST, Why.LATE_DATA if late_data else None
     if death.unread > 1:
-        return None, How.FIN_RST, Why.UNREAD
+        return None, _FIN_RST, Why.UNREAD
     if traffic.last_ack > _AT_ONCE and not death.unread:
         return None, None, None  # not ended by the last ACK: the peer may have reset it meanwhile
     # Late data ended some of these: nobody knows which.
-    return None if late_data is None and not death.unread else Side.PEER, How.FIN, None
+    return None if late_data is None and not death.unread else _PEER, _FIN, None
 
 
 def _timed_out(
     traffic: Traffic, counted: bool | None
 ) -> tuple[Side | None, How | None, Why | None]:
     if counted is False:
-        return Side.PEER, How.RST, Why.RESET if traffic.min_rtt != NEVER else Why.REFUSED
+        return _PEER, _RST, Why.RESET if traffic.min_rtt != NEVER else Why.REFUSED
     if traffic.min_rtt == NEVER:
-        return Side.HERE, How.TIMEOUT, Why.SYN_UNANSWERED
-    return Side.HERE, How.TIMEOUT, Why.KEEPALIVE if traffic.probes else Why.NO_ANSWER
+        return _HERE, _TIMEOUT, Why.SYN_UNANSWERED
+    return _HERE, _TIMEOUT, Why.KEEPALIVE if traffic.probes else Why.NO_ANSWER
 
 
 def _tried_again(traffic: Traffic) -> bool:
@@ -246,8 +262,8 @@ def _tried_again(traffic: Traffic) -> bool:
 
 def _fin_received(death: Death, first: Side | None, how: How | None) -> bool:
     """Return whether the bytes received hold the peer's FIN, as far as that shows."""
-    if how is How.FIN:
-        return first is not Side.HERE or death.unread == 1
+    if how is _FIN:
+        return first is not _HERE or death.unread == 1
     return False
 
 

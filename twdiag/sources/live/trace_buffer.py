@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 import struct
 from operator import itemgetter
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeVar
 
 from twdiag.errors import SourceError
 
@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     Decoder = Callable[[bytes, int], tuple[Any, ...]]
+
+_E = TypeVar("_E")
 
 _FIELD: Final = re.compile(
     r"^\s*field:\s*(?P<type>[^;]*?)(?P<name>\w+)(?:\[(?P<length>\d*)\])?;\s*"
@@ -93,14 +95,6 @@ class PageLayout(NamedTuple):
     data_offset: int
 
 
-class Entry(NamedTuple):
-    """One event of a page: its time in nanoseconds, its number, and where its bytes begin."""
-
-    at: int
-    number: int
-    offset: int
-
-
 def parse_format(text: str) -> EventFormat:
     """Return what a `format` file says.  Raises SourceError where it is not one."""
     number = _ID.search(text)
@@ -123,47 +117,59 @@ def parse_header_page(text: str) -> PageLayout:
     return PageLayout(commit.offset, commit.size, fields["data"].offset)
 
 
-def read_page(page: bytes, layout: PageLayout, entries: list[Entry]) -> int:
+def read_page(
+    page: bytes,
+    layout: PageLayout,
+    makers: Mapping[int, Callable[[int, bytes, int], _E]],
+    events: list[_E],
+) -> int:
     """Append the events of one page; return how many were lost before it, -1 for "some".
 
-    Raises SourceError where the page is not what the kernel writes.
+    `makers` has a function for the number of each event that is wanted: of (nanoseconds, page,
+    offset of the event) to what is appended.  Raises SourceError where the page is not what the
+    kernel writes.
     """
     try:
-        return _read_page(page, layout, entries)
+        return _read_page(page, layout, makers, events)
     except struct.error as error:
         raise SourceError("a page of the trace buffer is shorter than it says") from error
 
 
-def _read_page(page: bytes, layout: PageLayout, entries: list[Entry]) -> int:
+def _read_page(
+    page: bytes,
+    layout: PageLayout,
+    makers: Mapping[int, Callable[[int, bytes, int], _E]],
+    events: list[_E],
+) -> int:
     (at,) = _U64(page, 0)
-    word = (_U64 if layout.commit_size == 8 else _U32)(page, layout.commit_offset)[0]
+    long = _U64 if layout.commit_size == 8 else _U32
+    (word,) = long(page, layout.commit_offset)
     place = layout.data_offset
     end = place + (word & _SIZE_MASK)
     if end > len(page):
         raise SourceError("a page of the trace buffer is shorter than it says")
-    lost = 0
-    if word & _MISSED:
-        unpack = _U64 if layout.commit_size == 8 else _U32  # an unsigned long after the events
-        lost = unpack(page, end)[0] if word & _MISSED_STORED else -1
-    append = entries.append
+    lost: int = 0
+    if word & _MISSED:  # then an unsigned long after the events says how many
+        lost = long(page, end)[0] if word & _MISSED_STORED else -1
+    append, maker_of = events.append, makers.get
     while place < end:
         (head,) = _U32(page, place)
         kind, delta = head & _TYPE_MASK, head >> _TYPE_BITS
         place += 4
         if kind < _PADDING:
-            if kind:
-                length = kind * 4
-                start = place
-            else:
-                (length,) = _U32(page, place)
-                start = place + 4
-                if length < 4:
-                    raise SourceError("an event of the trace buffer has an impossible length")
             at += delta
-            if place + length > end:
-                raise SourceError("an event of the trace buffer runs over its page")
-            append(Entry(at, _U16(page, start)[0], start))
+            start, length = place, kind * 4
+            if not kind:
+                (length,) = _U32(page, place)
+                start += 4
+                if length < 8:
+                    raise SourceError("an event of the trace buffer has an impossible length")
             place += length
+            if place > end:
+                raise SourceError("an event of the trace buffer runs over its page")
+            make = maker_of(_U16(page, start)[0])
+            if make is not None:
+                append(make(at, page, start))
         elif kind == _PADDING:
             if not delta:
                 break  # the rest of the page is empty
@@ -180,11 +186,6 @@ def _read_page(page: bytes, layout: PageLayout, entries: list[Entry]) -> int:
 def text_of(name: bytes) -> str:
     """Return a name from a fixed array of bytes, undecodable ones as surrogates."""
     return name.partition(b"\0")[0].decode("utf-8", "surrogateescape")
-
-
-def symbols_of(found: EventFormat, field: str) -> Mapping[int, str]:
-    """Return the names of a field's values, none where the format gives none."""
-    return found.symbols.get(field, {})
 
 
 def _fields(text: str) -> dict[str, Field]:

@@ -13,6 +13,7 @@ import os
 import re
 import sys
 import time
+from operator import itemgetter
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from twdiag.closes import (
@@ -27,7 +28,6 @@ from twdiag.closes import (
 )
 from twdiag.errors import SourceError, SourceRefused
 from twdiag.sources.live.trace_buffer import (
-    Entry,
     parse_format,
     parse_header_page,
     read_page,
@@ -56,6 +56,7 @@ _LEAST_KIB, _MOST_KIB = 1_024, 16_384
 # CPUs are read one after the other: an event older than one already read can still turn up.
 _SETTLED_NS: Final = 2_000_000
 _INIT_PID_NAMESPACE: Final = 0xEFFFFFFC  # PROC_PID_INIT_INO, include/linux/proc_ns.h
+_MOMENT: Final = itemgetter(0)
 _NAME_SECONDS: Final = 1.0
 _MOST_NAMES: Final = 4096
 
@@ -84,7 +85,8 @@ def _state_change(found: EventFormat) -> Maker:
         "common_flags", "common_pid", "skaddr", "oldstate", "newstate", "sport", "dport",
         "family", "saddr", "daddr", "saddr_v6", "daddr_v6",
     )  # fmt: skip
-    return lambda at, page, offset: StateChange(at, *decode(page, offset))
+    make = StateChange._make
+    return lambda at, page, offset: make((at, *decode(page, offset)))
 
 
 def _reset_sent(found: EventFormat) -> Maker:
@@ -224,11 +226,10 @@ class Tracer:
         With `all_of_it` those too.  Threads are named as they are met, while they exist.
         """
         settled = time.clock_gettime_ns(time.CLOCK_MONOTONIC) - _SETTLED_NS
-        events = self._held
+        events, self._held = self._held, []
         for ring in self._rings:
-            events += self._drain(ring)
-        events.sort(key=_moment)
-        self._held = []
+            self._drain(ring, events)
+        events.sort(key=_MOMENT)
         if not all_of_it:
             while events and events[-1].at > settled:
                 self._held.append(events.pop())
@@ -236,8 +237,7 @@ class Tracer:
         self._names.learn(events)
         return events
 
-    def _drain(self, ring: int) -> Iterator[TraceEvent]:
-        makers, layout = self._makers, self._layout
+    def _drain(self, ring: int, events: list[TraceEvent]) -> None:
         while True:
             try:
                 page = os.read(ring, _PAGE)
@@ -247,14 +247,9 @@ class Tracer:
                 raise SourceError(f"the trace buffer cannot be read: {error.strerror}") from error
             if not page:
                 return
-            entries: list[Entry] = []
-            lost = read_page(page, layout, entries)
+            lost = read_page(page, self._layout, self._makers, events)
             if lost:
                 self._lost_in_pages.append(lost)
-            for at, number, offset in entries:
-                make = makers.get(number)
-                if make is not None:
-                    yield make(at, page, offset)
 
     def stop(self) -> None:
         """Let no event be recorded any more; what was recorded can still be read."""
@@ -307,12 +302,16 @@ class Names:
     def learn(self, events: list[TraceEvent]) -> None:
         """Look at the threads that events speak of, those that have exited meanwhile included."""
         now = time.monotonic()
+        seen = 0
         for event in events:
             kind = type(event)
             if kind is StateChange or kind is SocketGone:
                 if event.flags & IN_INTERRUPT:  # type: ignore[union-attr]
                     continue
                 tid: int = event.tid  # type: ignore[union-attr]
+                if tid == seen:
+                    continue
+                seen = tid
                 known = self._known.get(tid)
                 if known is None or known[0] < now:
                     self._look_at(tid, now)
@@ -320,9 +319,8 @@ class Names:
                 self._bury(event)  # type: ignore[arg-type]
 
     def _look_at(self, tid: int, now: float) -> None:
-        found = self._in_proc(tid)
-        if found is None:
-            return
+        # That one is gone is remembered too: looking for it at each of its events is dear.
+        found = self._in_proc(tid) or self._gone.get(tid, Closer(tid, None, None, None))
         if len(self._known) >= _MOST_NAMES:
             self._known.clear()
         self._known[tid] = now + _NAME_SECONDS, found
@@ -331,7 +329,7 @@ class Names:
         if len(self._gone) >= _MOST_NAMES:
             self._gone.clear()
         known = self._known.pop(event.tid, None)
-        found = known[1] if known is not None else self._in_proc(event.tid)
+        found = known[1] if known is not None and known[1].name else self._in_proc(event.tid)
         pid, name = (None, None) if found is None else (found.pid, found.name)
         self._gone[event.tid] = Closer(event.tid, pid, name or event.name, event.name)
 
@@ -402,10 +400,6 @@ def parse_lost(stats: str) -> int:
             with contextlib.suppress(ValueError):
                 lost += int(number)
     return lost
-
-
-def _moment(event: TraceEvent) -> int:
-    return event.at
 
 
 def _remove_folder(folder: str) -> None:
