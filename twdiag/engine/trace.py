@@ -82,11 +82,13 @@ def trace(
     say: Callable[[str], None],
     stop: Callable[[], bool],
     ready: Callable[[], None] = lambda: None,
+    told_all: Callable[[], None] = lambda: None,
 ) -> Outcome:
     """Tell the ends of connections until `stop` says so or the time is over.
 
     `say` gets a sentence where the best source cannot be had; `ready` is called when nothing that
-    ends from then on is missed.  Raises SourceError where there is no source at all.
+    ends from then on is missed, `told_all` after each burst.  Raises SourceError where there is no
+    source at all.
     """
     with contextlib.ExitStack() as stack:
         sources = _open(request, say, stack)
@@ -98,6 +100,7 @@ def trace(
                 if request.asks_for(close):
                     outcome.summary.add(close)
                     tell(close)
+            told_all()
 
         stack.enter_context(_few_collections())
         follow = _Both(sources, clock) if sources.tracer else _Announced(sources, clock)
