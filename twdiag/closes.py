@@ -72,6 +72,18 @@ class ThreadEnds(NamedTuple):
     tid: int
 
 
+class ThreadBegins(NamedTuple):
+    """A thread is made, of its maker's process or of a new one: task:task_newtask.
+
+    `flags` are those of clone(2).
+    """
+
+    at: int
+    maker: int
+    tid: int
+    flags: int
+
+
 class Killed(NamedTuple):
     """A thread gets SIGKILL: signal:signal_generate."""
 
@@ -79,7 +91,9 @@ class Killed(NamedTuple):
     tid: int
 
 
-TraceEvent = StateChange | ResetSent | ResetReceived | SocketGone | ThreadEnds | Killed
+TraceEvent = (
+    StateChange | ResetSent | ResetReceived | SocketGone | ThreadBegins | ThreadEnds | Killed
+)
 
 
 class Traffic(NamedTuple):
@@ -88,7 +102,7 @@ class Traffic(NamedTuple):
     Ages in milliseconds, counted back from the death.  The bytes acknowledged hold our FIN and the
     SYN of an outgoing connection, the bytes received the peer's FIN.  `rtt` in microseconds.
     `waiting` are the bytes of data that were not sent at all; `min_rtt` is 0xFFFFFFFF where nothing
-    was ever acknowledged, `own_mss` 0 on a socket that never had to do with a peer.
+    was ever acknowledged, `delivered` the segments that were (SYN and FIN too), `own_mss` 0 on a socket that never had to do with a peer.
     """
 
     retransmits: int
@@ -104,6 +118,8 @@ class Traffic(NamedTuple):
     segments_in: int
     waiting: int
     min_rtt: int
+    data_segments_sent: int
+    delivered: int
     sent: int | None
     resent: int | None
 

@@ -97,6 +97,7 @@ class Track:
     before: int = 0
     ended_at: int = 0
     ended_in_task: bool = False
+    told: bool = False
 
 
 class Finished(NamedTuple):
@@ -147,14 +148,18 @@ class Fold:
         return done
 
     def still_open(self, before: int) -> list[Track]:
-        """Return, and forget, the connections that ended before a moment and whose sockets exist.
+        """Return, once, the connections that ended before a moment and whose sockets still exist.
 
         A descriptor holds them; they are in no table of the kernel any more.
         """
-        late = [(sk, t) for sk, t in self._tracks.items() if t.before and t.ended_at < before]
-        for sk, _ in late:
-            del self._tracks[sk]
-        return [track for _, track in late]
+        late = [
+            track
+            for track in self._tracks.values()
+            if track.before and track.ended_at < before and not track.told
+        ]
+        for track in late:
+            track.told = True  # it stays, so that the end of its socket is not told once more
+        return late
 
     def _change(self, event: StateChange) -> None:
         old, new, in_task = event.old, event.new, not event.flags & IN_INTERRUPT
@@ -267,12 +272,13 @@ class Join:
         """Take in connections of which all is told, and yield those whose death is known."""
         for end in finished:
             if not self._deaths_matter:
-                yield self.tell(end.track, end.gone, None)
+                if not end.track.told:
+                    yield self.tell(end.track, end.gone, None)
                 continue
             death = self._deaths.pop(end.gone.cookie, None)
             if death is None:
                 self._finished[end.gone.cookie] = end
-            else:
+            elif not end.track.told:
                 yield self.tell(end.track, end.gone, death)
 
     def died(self, deaths: Iterable[Death]) -> Iterator[Close]:
@@ -281,7 +287,7 @@ class Join:
             end = self._finished.pop(death.cookie, None)
             if end is None:
                 self._deaths[death.cookie] = death
-            else:
+            elif not end.track.told:
                 yield self.tell(end.track, end.gone, death)
 
     def untold(self, before: int) -> list[Death]:
@@ -293,7 +299,8 @@ class Join:
 
         It is another namespace's, unless announcements were lost.
         """
-        return _take(self._finished, lambda end: end.gone.at < before)
+        ends = _take(self._finished, lambda end: end.gone.at < before)
+        return [end for end in ends if not end.track.told]
 
     def tell(self, track: Track, gone: SocketGone | None, death: Death | None) -> Close:
         """Return one connection's end."""
@@ -308,6 +315,9 @@ class Join:
         if track.fin_at is not None:
             close_wait = ((track.closed_at or track.ended_at) - track.fin_at) / 1e9
         connected = track.before != _SYN_SENT
+        lived = max(0, first_at - began) / 1e9 if connected else None
+        if idle is not None and lived is not None and track.born is not None:
+            idle = min(idle, lived)  # it is counted in jiffies
         return Close(
             clock.unix(track.ended_at),
             place.family,
@@ -321,7 +331,7 @@ class Join:
             track.dying is not None,
             track.opened,
             None if closer is None else self._name_of(closer),
-            max(0, first_at - began) / 1e9 if connected else None,
+            lived,
             connected and track.born is None,
             close_wait,
             idle,

@@ -63,7 +63,7 @@ def needs_listener(death: Death) -> bool:
     outgoing one's.
     """
     extra = None if death.disconnected else _beyond_data(death)
-    return extra is None or extra == 1
+    return extra is None or (extra == 1 and not _fin_delivered(death.traffic))
 
 
 class Inference:
@@ -161,7 +161,17 @@ def _opened(remains: Remains) -> Opened | None:
     if extra is None:
         failed = remains.death.traffic is not None and remains.death.traffic.min_rtt == NEVER
         return _OUT if failed else None
-    return _IN if extra <= 0 else _OUT
+    one_fin = extra == 1 and _fin_delivered(remains.death.traffic)
+    return _IN if extra <= 0 or one_fin else _OUT
+
+
+def _fin_delivered(traffic: Traffic | None) -> bool:
+    """Return whether a FIN of ours surely arrived: a segment beside the SYN and those of data."""
+    return (
+        traffic is not None
+        and not traffic.resent
+        and traffic.delivered - traffic.data_segments_sent > 1
+    )
 
 
 def _beyond_data(death: Death) -> int | None:

@@ -24,6 +24,7 @@ from twdiag.closes import (
     ResetSent,
     SocketGone,
     StateChange,
+    ThreadBegins,
     ThreadEnds,
 )
 from twdiag.errors import SourceError, SourceRefused
@@ -58,6 +59,7 @@ _SETTLED_NS: Final = 2_000_000
 _INIT_PID_NAMESPACE: Final = 0xEFFFFFFC  # PROC_PID_INIT_INO, include/linux/proc_ns.h
 _MOMENT: Final = itemgetter(0)
 _NAME_SECONDS: Final = 1.0
+_CLONE_THREAD: Final = 0x10000  # include/uapi/linux/sched.h
 _MOST_NAMES: Final = 4096
 
 _STATES: Final = (
@@ -123,6 +125,11 @@ def _thread_ends(found: EventFormat) -> Maker:
     return make
 
 
+def _thread_begins(found: EventFormat) -> Maker:
+    decode = found.decoder("common_pid", "pid", "clone_flags")
+    return lambda at, page, offset: ThreadBegins(at, *decode(page, offset))
+
+
 def _killed(found: EventFormat) -> Maker:
     decode = found.decoder("pid")
     return lambda at, page, offset: Killed(at, decode(page, offset)[0])
@@ -134,6 +141,7 @@ _WANTED: Final = (
     _Wanted("tcp/tcp_receive_reset", "", _reset_received),
     _Wanted("tcp/tcp_send_reset", "skaddr != 0", _reset_sent),
     _Wanted("sched/sched_process_exit", "", _thread_ends),
+    _Wanted("task/task_newtask", "", _thread_begins, needed=False),
     _Wanted("signal/signal_generate", "sig == 9", _killed, needed=False),
 )
 
@@ -293,6 +301,7 @@ class Names:
         self._same_numbers = _in_first_pid_namespace()
         self._known: dict[int, tuple[float, Closer]] = {}
         self._gone: dict[int, Closer] = {}
+        self._pids: dict[int, int] = {}
 
     def of(self, tid: int) -> Closer:
         """Return what is known of a thread."""
@@ -317,13 +326,30 @@ class Names:
                     self._look_at(tid, now)
             elif kind is ThreadEnds:
                 self._bury(event)  # type: ignore[arg-type]
+                seen = 0
+            elif kind is ThreadBegins:
+                self._born(event)  # type: ignore[arg-type]
 
     def _look_at(self, tid: int, now: float) -> None:
         # That one is gone is remembered too: looking for it at each of its events is dear.
-        found = self._in_proc(tid) or self._gone.get(tid, Closer(tid, None, None, None))
+        found = self._in_proc(tid) or self._gone.get(tid)
+        if found is None:
+            found = Closer(tid, self._pids.get(tid), None, None)
         if len(self._known) >= _MOST_NAMES:
             self._known.clear()
         self._known[tid] = now + _NAME_SECONDS, found
+
+    def _born(self, event: ThreadBegins) -> None:
+        """Note the process of a new thread: one that lives for less than a look is not in /proc."""
+        if len(self._pids) >= _MOST_NAMES:
+            self._pids.clear()
+        if not event.flags & _CLONE_THREAD:
+            self._pids[event.tid] = event.tid
+            return
+        maker = self._known.get(event.maker)
+        pid = self._pids.get(event.maker) or (None if maker is None else maker[1].pid)
+        if pid is not None:
+            self._pids[event.tid] = pid
 
     def _bury(self, event: ThreadEnds) -> None:
         if len(self._gone) >= _MOST_NAMES:
@@ -331,6 +357,7 @@ class Names:
         known = self._known.pop(event.tid, None)
         found = known[1] if known is not None and known[1].name else self._in_proc(event.tid)
         pid, name = (None, None) if found is None else (found.pid, found.name)
+        pid = self._pids.pop(event.tid, None) if pid is None else pid
         self._gone[event.tid] = Closer(event.tid, pid, name or event.name, event.name)
 
     def _in_proc(self, tid: int) -> Closer | None:
