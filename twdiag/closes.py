@@ -101,8 +101,9 @@ class Traffic(NamedTuple):
 
     Ages in milliseconds, counted back from the death.  The bytes acknowledged hold our FIN and the
     SYN of an outgoing connection, the bytes received the peer's FIN.  `rtt` in microseconds.
-    `waiting` are the bytes of data that were not sent at all; `min_rtt` is 0xFFFFFFFF where nothing
-    was ever acknowledged, `delivered` the segments that were (SYN and FIN too), `own_mss` 0 on a socket that never had to do with a peer.
+    `waiting` are the bytes of data that were not sent at all, `delivered` the segments that were
+    acknowledged (SYN and FIN too).  `min_rtt` is 0xFFFFFFFF where nothing ever was, `own_mss` 0 on
+    a socket that never had to do with a peer.
     """
 
     retransmits: int

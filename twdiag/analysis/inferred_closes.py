@@ -77,13 +77,26 @@ class Inference:
         self._clock = clock
         self._begun = begun
         self._claimed: dict[str, int] = {}
+        self._earlier: Sequence[Remains] = ()
 
-    def tell(self, batch: Sequence[Remains], counters: Mapping[str, int]) -> list[Close]:
-        """Return the ends of a batch of connections; `counters` are read after they died.
+    def tell(
+        self,
+        batch: Sequence[Remains],
+        before: Mapping[str, int] | None = None,
+        after: Mapping[str, int] | None = None,
+        later: Sequence[Remains] = (),
+    ) -> list[Close]:
+        """Return the ends of a batch of connections.
 
-        Without counters, what they would settle stays open.
+        The counters are read before and after the batch was received.  Without them, what they
+        would settle stays open.  `later` are sockets that are told with the next batch and can be
+        the other ends of these.
         """
-        waiting = {_tuple(r.death) for r in batch if r.left is _TIME_WAIT}
+        before, after = before or {}, after or {}
+        waiting = {
+            _tuple(r.death) for r in (*self._earlier, *batch, *later) if r.left is _TIME_WAIT
+        }
+        self._earlier = batch
         wanted: dict[str, int] = {}
         for remains in batch:
             name = _undecided(remains)
@@ -91,19 +104,26 @@ class Inference:
                 wanted[name] = wanted.get(name, 0) + 1
         # SO_LINGER 0 before late data: both count as TCPAbortOnData.
         names = sorted(wanted, key=lambda name: name == _LATE)
-        answers = {name: self._answer(name, wanted[name], counters) for name in names}
-        full = self._risen(NO_ROOM, counters)
-        return [self._tell_one(r, waiting, answers, bool(full)) for r in batch]
+        answers = {name: self._answer(name, wanted[name], before, after) for name in names}
+        full = bool(self._risen(NO_ROOM, after))
+        return [self._tell_one(r, waiting, answers, full) for r in batch]
 
-    def _answer(self, name: str, number: int, counters: Mapping[str, int]) -> bool | None:
+    def _answer(
+        self, name: str, number: int, before: Mapping[str, int], after: Mapping[str, int]
+    ) -> bool | None:
         """Return whether all of a number of sockets were counted there, None for some of them."""
         late, name = name == _LATE, LINGER if name == _LATE else name
-        risen = self._risen(name, counters)
-        if risen is None:
+        least, most = self._risen(name, before), self._risen(name, after)
+        if least is None or most is None:
             return False if late else None  # the rarer case
-        free = risen - self._claimed.get(name, 0)
-        self._claimed[name] = self._claimed.get(name, 0) + min(max(free, 0), number)
-        return True if free >= number else False if free <= 0 else None
+        claimed = self._claimed.get(name, 0)
+        if most - claimed >= number and (not late or least - claimed >= number):
+            self._claimed[name] = claimed + number
+            return True
+        if late:
+            return False
+        self._claimed[name] = max(claimed, most)
+        return False if most <= claimed else None
 
     def _risen(self, name: str, counters: Mapping[str, int]) -> int | None:
         if name not in counters or name not in self._begun:
@@ -252,8 +272,7 @@ def _without_row(
         return None, _FIN_RST, Why.UNREAD
     if traffic.last_ack > _AT_ONCE and not death.unread:
         return None, None, None  # not ended by the last ACK: the peer may have reset it meanwhile
-    # Late data ended some of these: nobody knows which.
-    return None if late_data is None and not death.unread else _PEER, _FIN, None
+    return _PEER, _FIN, None
 
 
 def _timed_out(

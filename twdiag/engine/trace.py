@@ -10,13 +10,14 @@ from __future__ import annotations
 import contextlib
 import time
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from twdiag.analysis.close_summary import Summary
 from twdiag.analysis.closes import Clock, Fold, Join
 from twdiag.analysis.inferred_closes import Inference, Remains, is_connection, needs_listener
 from twdiag.closes import Losses
 from twdiag.errors import SourceError, SourceRefused
+from twdiag.tcp import State
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -229,7 +230,7 @@ class _Both:
         if not connections or self._left_behind is None:
             return []
         remains = _remains(self._left_behind, connections, {})
-        return self._inference.tell(remains, {})
+        return self._inference.tell(remains)
 
     def _still_open(self, tracks: list[Track]) -> list[Close]:
         closes = []
@@ -267,26 +268,35 @@ class _Announced:
         self._left_behind = sources.left_behind
         self._inference = Inference(clock, _counters())
         self._held: list[Remains] = []
+        self._batch: _Batch | None = None
         self._listeners: dict[tuple[bytes, int], tuple[float, bool]] = {}
-        self._told = 0
 
     def pause(self, most: float) -> None:
-        if self._held:
+        if self._held or self._batch:
             most = min(most, _BOTH_ENDS / 1e9)
         self._announcements.wait(max(0.0, most))
         time.sleep(_GATHER)
 
     def step(self) -> list[Close]:
-        self._take_in()
         now = _now()
-        if now - self._told < _BOTH_ENDS:
-            return []  # reading the counters costs as much as telling some dozens
-        self._told = now
-        before = now - _BOTH_ENDS
-        due = 0
-        while due < len(self._held) and self._held[due].death.at < before:
-            due += 1
-        return self._tell(due)
+        if self._batch is not None and now - self._batch.at < _BOTH_ENDS:
+            self._take_in()
+            return []
+        closes = self._tell_batch()
+        before = _counters()
+        self._take_in()
+        if self._held:
+            self._batch = _Batch(now, self._held, before, _counters())
+            self._held = []
+        return closes
+
+    def _tell_batch(self) -> list[Close]:
+        """Tell a batch once the other ends of its connections have had the time to die."""
+        batch, self._batch = self._batch, None
+        if batch is None:
+            return []
+        waiting = [remains for remains in self._held if remains.left is State.TIME_WAIT]
+        return self._inference.tell(batch.remains, batch.before, batch.after, waiting)
 
     def _take_in(self) -> None:
         """Look at what has died in small portions: the kernel's room for the rest is small."""
@@ -297,19 +307,30 @@ class _Announced:
             if len(deaths) < _BATCH or len(self._held) >= 16 * _BATCH:
                 return
 
-    def _tell(self, number: int) -> list[Close]:
-        if not number:
-            return []
-        batch, self._held = self._held[:number], self._held[number:]
-        return self._inference.tell(batch, _counters())
-
     def finish(self) -> list[Close]:
+        closes = self._tell_batch()
         time.sleep(_BUSY)  # for the last announcements
-        self._take_in()
-        return self._tell(len(self._held))
+        before = _counters()
+        while True:
+            known = len(self._held)
+            self._take_in()
+            if len(self._held) == known:
+                break
+        self._batch = _Batch(_now(), self._held, before, _counters())
+        self._held = []
+        return closes + self._tell_batch()
 
     def losses(self) -> Losses:
         return Losses(announcements=self._announcements.lost)
+
+
+class _Batch(NamedTuple):
+    """Dead sockets that arrived together, and the counters right before and after."""
+
+    at: int
+    remains: list[Remains]
+    before: Mapping[str, int]
+    after: Mapping[str, int]
 
 
 def _remains(
