@@ -15,6 +15,8 @@ function __twdiag_is --argument-names wanted most
                 set command diagnose
             case ' check'
                 set command check
+            case ' trace'
+                set command trace
             case ' explain'
                 set command explain
             case ' lab'
@@ -28,6 +30,8 @@ function __twdiag_is --argument-names wanted most
             case 'diagnose --port' 'diagnose --process' 'diagnose --interval' 'diagnose --format' 'diagnose --select' 'diagnose --ignore' 'diagnose --limit' 'diagnose --config' 'diagnose --source' 'diagnose --color'
                 set skip 1
             case 'check -w' 'check --warning' 'check -c' 'check --critical' 'check --state' 'check --notify-on' 'check --format' 'check --output' 'check --port' 'check --process' 'check --select' 'check --ignore' 'check --limit' 'check --config' 'check --warn-on' 'check -t' 'check --timeout' 'check --source' 'check --print-config'
+                set skip 1
+            case 'trace --port' 'trace --process' 'trace --for' 'trace --source'
                 set skip 1
             case 'explain --color'
                 set skip 1
@@ -271,10 +275,11 @@ end
 complete --command twdiag --no-files
 complete --command twdiag --condition '__twdiag_is "" 0' --arguments diagnose --description 'Report what the closing side of TCP does to this host.'
 complete --command twdiag --condition '__twdiag_is "" 0' --arguments check --description 'Check this host: one status line, perfdata and an exit code.'
+complete --command twdiag --condition '__twdiag_is "" 0' --arguments trace --description 'Tell each TCP connection\'s end as it happens: who closed first, how, why, which process.'
 complete --command twdiag --condition '__twdiag_is "" 0' --arguments explain --description 'Explain a state, a finding or a myth by the TCP handshake.'
 complete --command twdiag --condition '__twdiag_is "" 0' --arguments lab --description 'Make each problem with real sockets in a private namespace.'
-complete --command twdiag --condition '__twdiag_is "" 99' --long-option port --exclusive --description 'Show only this port\'s findings (repeatable).'
-complete --command twdiag --condition '__twdiag_is "" 99' --long-option process --exclusive --description 'Show only the findings of this process, a name or PID (repeatable).'
+complete --command twdiag --condition '__twdiag_is "" 99' --long-option port --exclusive --description 'Show only what concerns this port (repeatable).'
+complete --command twdiag --condition '__twdiag_is "" 99' --long-option process --exclusive --description 'Show only what concerns this process, a name or PID (repeatable).'
 complete --command twdiag --condition '__twdiag_is "" 99' --long-option interval --exclusive --description 'Take a second sample after S seconds and compare the two.'
 complete --command twdiag --condition '__twdiag_is "" 99' --long-option json --description 'Write JSON, schema twdiag/1.'
 complete --command twdiag --condition '__twdiag_is "" 99' --long-option format --exclusive --arguments 'text json nagios prometheus' --description 'Write in this format.'
@@ -288,8 +293,8 @@ complete --command twdiag --condition '__twdiag_is "" 99' --long-option source -
 complete --command twdiag --condition '__twdiag_is "" 99' --long-option color --exclusive --arguments 'auto always never' --description 'Use colours; auto is on a terminal.'
 complete --command twdiag --condition '__twdiag_is "" 99' --short-option V --long-option version --description 'Show the version and exit.'
 complete --command twdiag --condition '__twdiag_is "" 99' --short-option h --long-option help --description 'Show this message and exit.'
-complete --command twdiag --condition '__twdiag_is "diagnose" 99' --long-option port --exclusive --description 'Show only this port\'s findings (repeatable).'
-complete --command twdiag --condition '__twdiag_is "diagnose" 99' --long-option process --exclusive --description 'Show only the findings of this process, a name or PID (repeatable).'
+complete --command twdiag --condition '__twdiag_is "diagnose" 99' --long-option port --exclusive --description 'Show only what concerns this port (repeatable).'
+complete --command twdiag --condition '__twdiag_is "diagnose" 99' --long-option process --exclusive --description 'Show only what concerns this process, a name or PID (repeatable).'
 complete --command twdiag --condition '__twdiag_is "diagnose" 99' --long-option interval --exclusive --description 'Take a second sample after S seconds and compare the two.'
 complete --command twdiag --condition '__twdiag_is "diagnose" 99' --long-option json --description 'Write JSON, schema twdiag/1.'
 complete --command twdiag --condition '__twdiag_is "diagnose" 99' --long-option format --exclusive --arguments 'text json nagios prometheus' --description 'Write in this format.'
@@ -309,8 +314,8 @@ complete --command twdiag --condition '__twdiag_is "check" 99' --short-option q 
 complete --command twdiag --condition '__twdiag_is "check" 99' --long-option notify-on --exclusive --arguments 'always problem change' --description 'Say something always, on a problem or on a change (needs --state).'
 complete --command twdiag --condition '__twdiag_is "check" 99' --long-option format --exclusive --arguments 'text json prometheus' --description 'Write in this format.'
 complete --command twdiag --condition '__twdiag_is "check" 99' --long-option output --require-parameter --force-files --description 'Write to FILE, which is replaced as a whole.'
-complete --command twdiag --condition '__twdiag_is "check" 99' --long-option port --exclusive --description 'Show only this port\'s findings (repeatable).'
-complete --command twdiag --condition '__twdiag_is "check" 99' --long-option process --exclusive --description 'Show only the findings of this process, a name or PID (repeatable).'
+complete --command twdiag --condition '__twdiag_is "check" 99' --long-option port --exclusive --description 'Show only what concerns this port (repeatable).'
+complete --command twdiag --condition '__twdiag_is "check" 99' --long-option process --exclusive --description 'Show only what concerns this process, a name or PID (repeatable).'
 complete --command twdiag --condition '__twdiag_is "check" 99' --long-option select --exclusive --arguments '(__twdiag_words_rule)' --description 'Run only this rule (repeatable).'
 complete --command twdiag --condition '__twdiag_is "check" 99' --long-option ignore --exclusive --arguments '(__twdiag_words_rule)' --description 'Leave this rule out (repeatable).'
 complete --command twdiag --condition '__twdiag_is "check" 99' --long-option limit --exclusive --arguments '(__twdiag_words_limit)' --description 'Set one limit (repeatable).'
@@ -325,6 +330,12 @@ complete --command twdiag --condition '__twdiag_is "check" 99' --long-option sho
 complete --command twdiag --condition '__twdiag_is "check" 99' --long-option print-config --exclusive --arguments 'nagios nrpe icinga2 cron systemd-timer node-exporter prometheus-rules' --description 'Print a configuration to copy: nagios, nrpe, icinga2, cron, systemd-timer, node-exporter, prometheus-rules.'
 complete --command twdiag --condition '__twdiag_is "check" 99' --short-option V --long-option version --description 'Show the version and exit.'
 complete --command twdiag --condition '__twdiag_is "check" 99' --short-option h --long-option help --description 'Show this message and exit.'
+complete --command twdiag --condition '__twdiag_is "trace" 99' --long-option port --exclusive --description 'Show only what concerns this port (repeatable).'
+complete --command twdiag --condition '__twdiag_is "trace" 99' --long-option process --exclusive --description 'Show only what concerns this process, a name or PID (repeatable).'
+complete --command twdiag --condition '__twdiag_is "trace" 99' --long-option for --exclusive --description 'End after this time, such as 30s, 5m or 1h.'
+complete --command twdiag --condition '__twdiag_is "trace" 99' --long-option source --exclusive --arguments 'auto tracefs multicast' --description 'Learn of closes from this source; auto is the best that is allowed.'
+complete --command twdiag --condition '__twdiag_is "trace" 99' --long-option json --description 'Write JSON, one object for each line.'
+complete --command twdiag --condition '__twdiag_is "trace" 99' --short-option h --long-option help --description 'Show this message and exit.'
 complete --command twdiag --condition '__twdiag_is "explain" 0' --arguments '(__twdiag_words_page)'
 complete --command twdiag --condition '__twdiag_is "explain" 99' --long-option live --description 'Add this host\'s own numbers to a state or a rule.'
 complete --command twdiag --condition '__twdiag_is "explain" 99' --long-option step --description 'Walk through a scenario, one key at a time.'

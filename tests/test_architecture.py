@@ -15,11 +15,13 @@ MODULES = sorted(PACKAGE.rglob("*.py"))
 # A room may import itself and what stands to its right.
 LAYERS = {
     "__main__": {"cli"},
-    "cli": {"lab", "explain", "render", "sources", "rules", "software"},
+    "cli": {"engine", "lab", "explain", "render", "sources", "rules", "software", "analysis"},
+    "engine": {"sources", "analysis"},
     "lab": set(),
     "explain": {"software"},
-    "render": set(),
+    "render": {"analysis"},
     "sources": set(),
+    "analysis": set(),
     "rules": {"software"},
     "software": set(),
 }

@@ -68,9 +68,16 @@ def listen(port: int) -> socket.socket:
     return listener
 
 
+def call(port: int) -> socket.socket:
+    """Return a new connection."""
+    client = socket.socket()
+    client.connect((HOST, port))  # create_connection() would look for codecs, as nobody in vain
+    return client
+
+
 def connected(listener: socket.socket) -> tuple[socket.socket, socket.socket]:
     """Return (client's end, server's end) of a new connection."""
-    client = socket.create_connection(listener.getsockname())
+    client = call(listener.getsockname()[1])
     server, _ = listener.accept()
     return client, server
 
@@ -296,7 +303,7 @@ def never_accepted(port: int) -> None:
     """Let the listener close before it accepts."""
     for _ in range(TIMES):
         with listen(port):
-            client = socket.create_connection((HOST, port))
+            client = call(port)
         with contextlib.suppress(ConnectionResetError):
             client.recv(1)
         client.close()

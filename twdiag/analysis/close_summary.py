@@ -7,10 +7,10 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final, NamedTuple, TypeVar
 
-from twdiag.closes import How, Opened, Side
+from twdiag.closes import How, Losses, Opened, Side
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -172,3 +172,17 @@ def _count(groups: dict[_K | None, _Counts], key: _K, kind: int) -> None:
     if found is None:
         found = groups.setdefault(None if len(groups) >= MOST_GROUPS else key, {})
     found[kind] = found.get(kind, 0) + 1
+
+
+@dataclass
+class Outcome:
+    """What was told, for how long, from where, and what was lost.
+
+    `source` is "tracefs+multicast", "tracefs" or "multicast"; `began` is Unix time.
+    """
+
+    source: str
+    began: float
+    seconds: float = 0.0
+    summary: Summary = field(default_factory=Summary)
+    losses: Losses = field(default_factory=Losses)

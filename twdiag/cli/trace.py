@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
-from twdiag.cli.options import JsonOption, PortOption, ProcessOption  # noqa: TC001
+from twdiag.cli.options import PortOption, ProcessOption  # noqa: TC001
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -53,7 +53,9 @@ def trace(
             "--source", help="Learn of closes from this source; auto is the best that is allowed."
         ),
     ] = TraceSource.AUTO,
-    json: JsonOption = False,
+    json: Annotated[
+        bool, typer.Option("--json", help="Write JSON, one object for each line.")
+    ] = False,
 ) -> None:
     """Tell each TCP connection's end as it happens: who closed first, how, why, which process.
 

@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import contextlib
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from twdiag.analysis.close_summary import Summary
+from twdiag.analysis.close_summary import Outcome
 from twdiag.analysis.closes import Clock, Fold, Join
 from twdiag.analysis.inferred_closes import Inference, Remains, is_connection, needs_listener
 from twdiag.closes import Losses
@@ -64,17 +64,6 @@ class Request:
         if who is None:
             return False
         return not self.processes.isdisjoint((who.name, who.thread, str(who.pid), str(who.tid)))
-
-
-@dataclass
-class Outcome:
-    """What was told, for how long, from where, and what was lost.  `source` is as in JSON."""
-
-    source: str
-    began: float
-    seconds: float = 0.0
-    summary: Summary = field(default_factory=Summary)
-    losses: Losses = field(default_factory=Losses)
 
 
 def trace(

@@ -14,9 +14,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from typing import TextIO
 
-    from twdiag.analysis.close_summary import Spread, Tally
+    from twdiag.analysis.close_summary import Outcome, Spread, Tally
     from twdiag.closes import Close, Closer, Losses
-    from twdiag.engine.trace import Outcome
 
 _WHY: Final = {
     Why.CLOSE: "close()",
