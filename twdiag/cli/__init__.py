@@ -137,7 +137,8 @@ def _leave(code: int) -> NoReturn:
     """End the process without taking the interpreter apart, which takes 10 ms."""
     for stream in (sys.stdout, sys.stderr):
         with contextlib.suppress(OSError, ValueError):
-            stream.flush()
+            if stream is not None:
+                stream.flush()
     os._exit(code)
 
 

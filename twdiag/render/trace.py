@@ -314,15 +314,19 @@ def _age(seconds: float | None) -> str:
     if seconds is None:
         return "-"
     if seconds < 0.0095:
-        return f"{seconds * 1000:.1g}ms" if seconds else "0s"
+        return f"{seconds * 1000:.1g}ms" if seconds >= 5e-6 else "0s"
     if seconds < 0.9995:
         return f"{seconds * 1000:.0f}ms"
+    if seconds < 9.9995:
+        return f"{seconds:.3f}".rstrip("0").rstrip(".") + "s"
     if seconds < 99.95:
-        return f"{seconds:.4g}s" if seconds < 9.995 else f"{seconds:.3g}s"
+        return f"{seconds:.1f}".removesuffix(".0") + "s"
     if seconds < 5999.5:
         whole = round(seconds)
         return f"{whole // 60}m{whole % 60:02d}s" if whole % 60 else f"{whole // 60}m"
-    return f"{seconds / 3600:.3g}h" if seconds < 172_800 else f"{seconds / 86_400:.3g}d"
+    if seconds < 172_800:
+        return f"{seconds / 3600:.1f}".removesuffix(".0") + "h"
+    return f"{seconds / 86_400:.0f}d"
 
 
 def _bytes(number: int | None) -> str:
@@ -330,12 +334,12 @@ def _bytes(number: int | None) -> str:
         return "-"
     if number < 1_000_000:
         return f"{number:,}"
-    for unit in ("MB", "GB", "TB"):
-        number_of = number / 1e6
-        if number_of < 1000 or unit == "TB":
-            return f"{number_of:.3g} {unit}"
-        number //= 1000
-    return ""
+    size = number / 1e6
+    for unit in ("MB", "GB", "TB", "PB"):
+        if size < 999.5:
+            return f"{size:.3g} {unit}"
+        size /= 1000
+    return f"{size:.0f} EB"
 
 
 def _cut(text: str, width: int) -> str:
