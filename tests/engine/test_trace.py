@@ -204,6 +204,36 @@ def one_close(port: int) -> None:
         client.close()
 
 
+@pytest.mark.parametrize("source", ["auto", "multicast"])
+@pytest.mark.parametrize("bound", ["::1", "::"])
+def test_ipv6_and_dual_stack_listeners_are_told(bound: str, source: str) -> None:
+    if source == "auto":
+        needs_tracefs()
+
+    def work() -> None:
+        listener = endings.socket.socket(endings.socket.AF_INET6)
+        listener.bind((bound, 7104))
+        listener.listen()
+        if bound == "::":
+            client = endings.call(7104)
+        else:
+            client = endings.socket.socket(endings.socket.AF_INET6)
+            client.connect((bound, 7104))
+        server, _ = listener.accept()
+        server.close()
+        client.recv(1)
+        client.close()
+        time.sleep(0.1)
+        listener.close()
+
+    seen = in_private(lambda: watch(work, source), tracefs=source == "auto")
+    expected = "::1" if bound == "::1" else "127.0.0.1"
+    assert {(c.local, c.remote) for c in seen.closes} == {(expected, expected)}
+    by_end = {close.local_port == 7104: (close.first, close.opened) for close in seen.closes}
+    assert by_end == {True: (Side.HERE, Opened.IN), False: (Side.PEER, Opened.OUT)}
+    assert seen.losses.elsewhere == 0 or source == "auto"
+
+
 def test_another_namespaces_closes_are_counted_and_not_told() -> None:
     needs_tracefs()
 

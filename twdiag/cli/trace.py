@@ -57,9 +57,10 @@ def trace(
         bool, typer.Option("--json", help="Write JSON, one object for each line.")
     ] = False,
 ) -> None:
-    """Tell each TCP connection's end as it happens: who closed first, how, why, which process.
+    """Tell each TCP connection's end: who closed first, how, why, which process.
 
-    Ctrl-C ends it with a summary. As root it makes a private tracing instance, and removes it.
+    It writes a line as each ends, and a summary at Ctrl-C. As root it makes a private tracing
+    instance, and removes it.
     """
     from twdiag.cli import terminal
     from twdiag.engine.trace import Request

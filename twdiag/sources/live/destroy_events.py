@@ -38,9 +38,9 @@ _SOCK_DIAG_BY_FAMILY: Final = 20
 _NLMSG_ERROR: Final = 2
 _NLM_F_REQUEST: Final = 1
 _IPPROTO_TCP: Final = 6
-# struct inet_diag_msg: family, state, timer, retrans; ports in network order, 16 bytes for each
+# struct inet_diag_msg: family, state, timer, retrans; ports, high byte first, 16 bytes for each
 # address, interface, cookie; expires, rqueue, wqueue, uid, inode.
-_MESSAGE: Final = struct.Struct("=B3x4s16s16sIQ4xII8x")
+_MESSAGE: Final = struct.Struct("=B3xBBBB16s16sIQ4xII8x")
 _PORTS: Final = struct.Struct(">HH")
 _ATTRIBUTE: Final = struct.Struct("=HH")
 _ATTR_INFO: Final = 2
@@ -133,25 +133,29 @@ def _decode_message(datagram: memoryview | bytes, start: int, end: int, at: int)
     place = start + _HEADER.size
     if place + _MESSAGE.size > end:
         raise SourceError("the kernel's announcement of a socket is cut off")
-    family, ports, local, remote, interface, cookie, unread, unacked = _MESSAGE.unpack_from(
-        datagram, place
+    (family, high, low, far_high, far_low, local, remote, interface, cookie, unread, unacked) = (
+        _MESSAGE.unpack_from(datagram, place)
     )
-    local_port, remote_port = _PORTS.unpack(ports)
+    local_port, remote_port = high << 8 | low, far_high << 8 | far_low
     if family == socket.AF_INET:
         local, remote = local[:4], remote[:4]
-    traffic = None
     place += _MESSAGE.size
+    return Death(
+        at, cookie, family, local, local_port, remote, remote_port, interface, unread, unacked,
+        _find_info(datagram, place, end),
+    )  # fmt: skip
+
+
+def _find_info(datagram: memoryview | bytes, place: int, end: int) -> Traffic | None:
+    found = None
     while place + _ATTRIBUTE.size <= end:
         length, kind = _ATTRIBUTE.unpack_from(datagram, place)
         if length < _ATTRIBUTE.size or place + length > end:
             raise SourceError("an attribute of a socket's announcement is cut off")
         if kind == _ATTR_INFO:
-            traffic = _decode_info(datagram, place + _ATTRIBUTE.size, place + length)
+            found = _decode_info(datagram, place + _ATTRIBUTE.size, place + length)
         place += (length + 3) & ~3
-    return Death(
-        at, cookie, family, local, local_port, remote, remote_port, interface, unread, unacked,
-        traffic,
-    )  # fmt: skip
+    return found
 
 
 def _decode_info(datagram: memoryview | bytes, start: int, end: int) -> Traffic:
