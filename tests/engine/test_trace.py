@@ -449,3 +449,20 @@ def test_where_there_is_no_tracefs_it_is_said(monkeypatch: pytest.MonkeyPatch) -
     with pytest.raises(SourceRefused, match="not mounted"):
         tracefs.find()
     assert issubclass(SourceRefused, SourceError)
+
+
+@pytest.mark.parametrize(
+    ("error", "lockdown", "uid", "said"),
+    [
+        (PermissionError(1, "no"), "none integrity [confidentiality]", 0, "locked down"),
+        (PermissionError(1, "no"), "[none] integrity", 0, "a container"),
+        (PermissionError(13, "no"), "[none]", 1000, "needs root"),
+        (OSError(28, "No space left on device"), "[none]", 0, "No space left on device"),
+    ],
+)
+def test_each_refusal_is_told_with_its_cause(
+    monkeypatch: pytest.MonkeyPatch, error: OSError, lockdown: str, uid: int, said: str
+) -> None:
+    monkeypatch.setattr(tracefs, "_read", lambda path: lockdown)
+    monkeypatch.setattr(os, "geteuid", lambda: uid)
+    assert said in tracefs._refusal(error).what
