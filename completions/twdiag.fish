@@ -275,7 +275,7 @@ end
 complete --command twdiag --no-files
 complete --command twdiag --condition '__twdiag_is "" 0' --arguments diagnose --description 'Report what the closing side of TCP does to this host.'
 complete --command twdiag --condition '__twdiag_is "" 0' --arguments check --description 'Check this host: one status line, perfdata and an exit code.'
-complete --command twdiag --condition '__twdiag_is "" 0' --arguments trace --description 'Tell each TCP connection\'s end: who closed first, how, why, which process.'
+complete --command twdiag --condition '__twdiag_is "" 0' --arguments trace --description 'Tell each connection\'s end: who closed first, how and why.'
 complete --command twdiag --condition '__twdiag_is "" 0' --arguments explain --description 'Explain a state, a finding or a myth by the TCP handshake.'
 complete --command twdiag --condition '__twdiag_is "" 0' --arguments lab --description 'Make each problem with real sockets in a private namespace.'
 complete --command twdiag --condition '__twdiag_is "" 99' --long-option port --exclusive --description 'Show only what concerns this port (repeatable).'

@@ -46,7 +46,13 @@ class Seen(NamedTuple):
         )
 
 
-def watch(work: Callable[[], None], source: str, *, nobody: bool = False) -> Seen:
+def watch(
+    work: Callable[[], None],
+    source: str,
+    *,
+    nobody: bool = False,
+    ports: frozenset[int] = frozenset(),
+) -> Seen:
     """Trace while a child process works, and a moment longer."""
     closes: list[Close] = []
     said: list[str] = []
@@ -76,7 +82,7 @@ def watch(work: Callable[[], None], source: str, *, nobody: bool = False) -> See
 
     before = read_counters()[0]
     outcome = trace(
-        Request(source=source), closes.append, said.append, stop, lambda: os.close(ready)
+        Request(ports, source=source), closes.append, said.append, stop, lambda: os.close(ready)
     )
     after = read_counters()[0]
     assert status == [0]
@@ -304,6 +310,24 @@ def test_only_what_is_asked_for_is_told() -> None:
     assert Request(ports=frozenset({4000})).asks_for(close)
     assert not Request(ports=frozenset({443})).asks_for(close)
     assert not Request(processes=frozenset({"nginx"})).asks_for(close)
+
+
+@pytest.mark.parametrize("source", ["auto", "multicast"])
+def test_only_the_ports_that_are_asked_for_are_told(source: str) -> None:
+    if source == "auto":
+        needs_tracefs()
+
+    def work() -> None:
+        for port in (7105, 7106, 7107):
+            one_close(port)
+
+    def watched() -> Seen:
+        return watch(work, source, ports=frozenset({7105, 7107}))
+
+    seen = in_private(watched, tracefs=source == "auto")
+    servers = Counter(close.local_port for close in seen.closes if close.first is Side.HERE)
+    assert servers == {7105: 1, 7107: 1}
+    assert len(seen.closes) == 4
 
 
 def make_close(*, local_port: int, remote_port: int) -> Close:

@@ -54,9 +54,13 @@ class Request:
     seconds: float | None = None
     source: str = "auto"
 
+    def asks_for_ports(self, local: int, remote: int) -> bool:
+        """Return whether a connection between these ports is asked for."""
+        return not self.ports or local in self.ports or remote in self.ports
+
     def asks_for(self, close: Close) -> bool:
         """Return whether a connection is asked for."""
-        if self.ports and not self.ports & {close.local_port, close.remote_port}:
+        if not self.asks_for_ports(close.local_port, close.remote_port):
             return False
         if not self.processes:
             return True
@@ -93,7 +97,7 @@ def trace(
             told_all()
 
         stack.enter_context(_few_collections())
-        follow = _Both(sources, clock) if sources.tracer else _Announced(sources, clock)
+        follow = _Both(sources, clock, request) if sources.tracer else _Announced(sources, clock)
         ready()
         end = _FOREVER if request.seconds is None else clock.began + int(request.seconds * 1e9)
         try:
@@ -149,7 +153,7 @@ def _open(request: Request, say: Callable[[str], None], stack: contextlib.ExitSt
         no_announcements = error
     if request.source != "multicast":
         try:
-            found.tracer = stack.enter_context(Tracer())
+            found.tracer = stack.enter_context(Tracer(request.ports))
         except SourceRefused as error:
             no_tracing = error
     if no_tracing is not None and request.source == "tracefs":
@@ -179,8 +183,9 @@ def _open(request: Request, say: Callable[[str], None], stack: contextlib.ExitSt
 class _Both:
     """Follows the trace events, joined with the announcements where there are any."""
 
-    def __init__(self, sources: _Sources, clock: Clock) -> None:
+    def __init__(self, sources: _Sources, clock: Clock, request: Request) -> None:
         assert sources.tracer is not None
+        self._request = request
         self._tracer = sources.tracer
         self._announcements = sources.announcements
         self._left_behind = sources.left_behind
@@ -215,7 +220,12 @@ class _Both:
 
     def _infer(self, deaths: list[Death]) -> list[Close]:
         """Tell what only the announcement knows of: its trace events were lost, or came before."""
-        connections = [death for death in deaths if is_connection(death)]
+        asked = self._request.asks_for_ports
+        connections = [
+            death
+            for death in deaths
+            if is_connection(death) and asked(death.local_port, death.remote_port)
+        ]
         if not connections or self._left_behind is None:
             return []
         remains = _remains(self._left_behind, connections, {})

@@ -38,7 +38,7 @@ from twdiag.sources.live.trace_buffer import (
 from twdiag.tcp import State
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Collection, Iterator
     from types import TracebackType
 
     from twdiag.closes import TraceEvent
@@ -53,7 +53,8 @@ _INSTANCE: Final = re.compile(r"twdiag-(\d+)-(\d+)")
 _LARGEST_PAGE: Final = 1 << 17
 _BUFFER_KIB: Final = 65_536
 """The buffers of all CPUs together: 2 s of 10,000 connections a second, both ends here."""
-_LEAST_KIB, _MOST_KIB = 1_024, 16_384
+_LEAST_KIB, _MOST_KIB = 256, 16_384
+_MOST_PORTS: Final = 16
 # CPUs are read one after the other: an event older than one already read can still turn up.
 _SETTLED_NS: Final = 2_000_000
 _INIT_PID_NAMESPACE: Final = 0xEFFFFFFC  # PROC_PID_INIT_INO, include/linux/proc_ns.h
@@ -149,11 +150,13 @@ _WANTED: Final = (
 class Tracer:
     """The private tracing instance while it runs: a context manager that yields events in order.
 
+    With `ports`, the kernel leaves out the changes of state of connections without any of them.
     Raises SourceRefused where there is no tracefs, no right to it or no such event.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, ports: Collection[int] = ()) -> None:
         self._root = find()
+        self._ports = sorted(ports)
         self._folder = ""
         self._keeper = -1
         self._rings: list[int] = []
@@ -224,10 +227,15 @@ class Tracer:
                     "it needs Linux 4.18",
                 ) from error
             if wanted.filter:
-                _write(f"{path}/filter", wanted.filter)
+                _write(f"{path}/filter", wanted.filter + self._only_ports(wanted))
             present.append(path)
         for path in reversed(present):
             _write(f"{path}/enable", "1")
+
+    def _only_ports(self, wanted: _Wanted) -> str:
+        if wanted.filter != _STATES or not 0 < len(self._ports) <= _MOST_PORTS:
+            return ""
+        return f" && ({' || '.join(f'sport == {n} || dport == {n}' for n in self._ports)})"
 
     def read(self, *, all_of_it: bool = False) -> list[TraceEvent]:
         """Return what has happened since the last call, oldest first, the newest 2 ms left out.
