@@ -193,21 +193,22 @@ def unread_after_fin(port: int) -> None:
 
 
 def _in_child(client: socket.socket, server: socket.socket, *, kill: bool) -> None:
-    ready, tell = os.pipe()
+    """Leave the server's end to a child alone, which then ends."""
+    go, tell = os.pipe()
     child = os.fork()
     if child == 0:
         with contextlib.suppress(BaseException):
             client.close()
-            os.write(tell, b"x")
+            os.read(go, 1)
             if kill:
                 time.sleep(60)
         os._exit(0)
     server.close()
-    os.read(ready, 1)
+    os.write(tell, b"x")
     if kill:
         os.kill(child, signal.SIGKILL)
     os.waitpid(child, 0)
-    os.close(ready)
+    os.close(go)
     os.close(tell)
 
 
