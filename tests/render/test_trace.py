@@ -156,7 +156,7 @@ def outcome(losses: Losses, *closes: Close) -> Outcome:
 def test_the_summary_fits_80_columns_and_counts() -> None:
     client = FULL._replace(opened=Opened.OUT, first=Side.PEER, how=How.RST)
     lines = list(summary_lines(outcome(Losses(0, 0), *[FULL] * 23, *[client] * 1234, BARE)))
-    assert max(len(line) for line in lines) <= 92
+    assert max(len(line) for line in lines) <= 80
     whole = "\n".join(lines)
     assert "1,258 connections ended in 30.0 s" in whole
     assert "here 23, by the peer 1,234, not known 1" in whole

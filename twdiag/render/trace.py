@@ -206,7 +206,7 @@ def summary_lines(outcome: Outcome) -> Iterator[str]:
         ("By listener", [(_end(key), tally) for key, tally in summary.listeners]),
         ("By destination", [(_end(key), tally) for key, tally in summary.destinations]),
         (
-            "By process that closed our end",
+            "By closing process",
             [(_others(key), tally) for key, tally in summary.processes],
         ),
     ):
@@ -218,17 +218,17 @@ def _table(title: str, groups: Sequence[tuple[str, Tally]]) -> Iterator[str]:
     if not groups:
         return
     yield ""
-    head = f"{'ended':>8} {'here':>7} {'peer':>7} {'both':>5} {'RST':>6} {'timed':>5}"
-    yield f"{title:30} {head} {'life':>8} {'idle':>8}"
+    head = f"{'ended':>7} {'here':>7} {'peer':>7} {'both':>4} {'RST':>6} {'timed':>5}"
+    yield f"{title:24} {head} {'life':>6} {'idle':>6}"
     for name, tally in groups[:_MOST_ROWS]:
         numbers = (
-            f"{tally.total:8,} {tally.here:7,} {tally.peer:7,} {tally.both:5,} {tally.resets:6,}"
+            f"{tally.total:7,} {tally.here:7,} {tally.peer:7,} {tally.both:4,} {tally.resets:6,}"
             f" {tally.timeouts:5,}"
         )
-        yield f"  {name:28} {numbers} {_median(tally.lived):>8} {_median(tally.idle):>8}"
+        yield f"  {name:22} {numbers} {_median(tally.lived):>6} {_median(tally.idle):>6}"
     if len(groups) > _MOST_ROWS:
         rest = sum(tally.total for _, tally in groups[_MOST_ROWS:])
-        yield f"  {f'{len(groups) - _MOST_ROWS:,} more':28} {rest:8,}"
+        yield f"  {f'{len(groups) - _MOST_ROWS:,} more':22} {rest:7,}"
 
 
 def _ages(title: str, spread: Spread) -> Iterator[str]:
