@@ -56,7 +56,7 @@ def test_a_signal_ends_it_with_a_summary(number: signal.Signals) -> None:
     out, err, code = in_private(work)
     assert (code, err) == (0, "")
     assert "2 connections ended in" in out
-    assert "closed first here 1, by the peer 1" in out
+    assert "Closed first: here 1, the peer 1, both 0" in out
     assert "Lost: 0 announcements" in out
 
 

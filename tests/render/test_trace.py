@@ -159,7 +159,7 @@ def test_the_summary_fits_80_columns_and_counts() -> None:
     assert max(len(line) for line in lines) <= 80
     whole = "\n".join(lines)
     assert "1,258 connections ended in 30.0 s" in whole
-    assert "here 23, by the peer 1,234, not known 1" in whole
+    assert "Closed first: here 23, the peer 1,234, both 0, not known 1" in whole
     assert re.search(r"10\.0\.0\.1:8080 +23 +23 +0 +0 +0 ", whole)
     assert re.search(r"10\.0\.0\.9:51234 +1,234 +0 +1,234 +0 +1,234 ", whole)
     assert "Lost: 0 trace events, 0 announcements" in whole

@@ -194,10 +194,9 @@ def summary_lines(outcome: Outcome) -> Iterator[str]:
     summary = outcome.summary
     total = summary.all
     yield ""
+    yield f"{count(total.total, 'connection')} ended in {outcome.seconds:.1f} s"
     yield (
-        f"{count(total.total, 'connection')} ended in {outcome.seconds:.1f} s: closed first "
-        f"here {total.here:,}, by the peer {total.peer:,}"
-        + (f", by both {total.both:,}" if total.both else "")
+        f"Closed first: here {total.here:,}, the peer {total.peer:,}, both {total.both:,}"
         + (f", not known {total.unknown:,}" if total.unknown else "")
     )
     yield from _ages("Lifetime", total.lived)
