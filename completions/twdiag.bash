@@ -28,6 +28,7 @@ _twdiag() {
         case "$command $word" in
             ' diagnose') command=diagnose ;;
             ' check') command=check ;;
+            ' trace') command=trace ;;
             ' explain') command=explain ;;
             ' help') command=help ;;
             ' lab') command=lab ;;
@@ -36,6 +37,7 @@ _twdiag() {
             ' --port' | ' --process' | ' --interval' | ' --format' | ' --select' | ' --ignore' | ' --limit' | ' --config' | ' --source' | ' --color') option=$word ;;
             'diagnose --port' | 'diagnose --process' | 'diagnose --interval' | 'diagnose --format' | 'diagnose --select' | 'diagnose --ignore' | 'diagnose --limit' | 'diagnose --config' | 'diagnose --source' | 'diagnose --color') option=$word ;;
             'check -w' | 'check --warning' | 'check -c' | 'check --critical' | 'check --state' | 'check --notify-on' | 'check --again-after' | 'check --format' | 'check --output' | 'check --port' | 'check --process' | 'check --select' | 'check --ignore' | 'check --limit' | 'check --config' | 'check --warn-on' | 'check -t' | 'check --timeout' | 'check --source' | 'check --print-config') option=$word ;;
+            'trace --port' | 'trace --process' | 'trace --for' | 'trace --source') option=$word ;;
             'explain --color') option=$word ;;
             'lab-run --color') option=$word ;;
             *' '-*) ;;
@@ -78,6 +80,7 @@ _twdiag() {
             'check --warn-on') wanted='notice warning' ;;
             'check --source') wanted='auto netlink pyroute2 psutil proc' ;;
             'check --print-config') wanted='nagios nrpe icinga2 checkmk cron systemd-timer node-exporter prometheus-rules' ;;
+            'trace --source') wanted='auto tracefs multicast' ;;
             'explain --color') wanted='auto always never' ;;
             'lab-run --color') wanted='auto always never' ;;
         esac
@@ -86,6 +89,7 @@ _twdiag() {
             '') wanted='--port --process --interval --json --format --brief --full --select --ignore --limit --config --source --color -V --version -h --help' ;;
             'diagnose') wanted='--port --process --interval --json --format --brief --full --select --ignore --limit --config --source --color -h --help' ;;
             'check') wanted='-w --warning -c --critical --state -q --quiet --notify-on --again-after --format --output --port --process --select --ignore --limit --config --warn-on --exit-zero -t --timeout --source -v --verbose --list-metrics --show-limits --print-config -V --version -h --help' ;;
+            'trace') wanted='--port --process --for --source --json -h --help' ;;
             'explain') wanted='--live --step --json --pager --no-pager --ascii --color -h --help' ;;
             'help') wanted='-h --help' ;;
             'lab') wanted='-h --help' ;;
@@ -94,11 +98,12 @@ _twdiag() {
         esac
     else
         case $command in
-            '') wanted='diagnose check explain help lab' ;;
+            '') wanted='diagnose check trace explain help lab' ;;
             'diagnose') wanted='--port --process --interval --json --format --brief --full --select --ignore --limit --config --source --color --help' ;;
             'check') wanted='--warning --critical --state --quiet --notify-on --again-after --format --output --port --process --select --ignore --limit --config --warn-on --exit-zero --timeout --source --verbose --list-metrics --show-limits --print-config --version --help' ;;
+            'trace') wanted='--port --process --for --source --json --help' ;;
             'explain') ((count)) || wanted='LISTEN SYN_SENT SYN_RECV ESTABLISHED FIN_WAIT1 FIN_WAIT2 CLOSING TIME_WAIT CLOSE_WAIT LAST_ACK CLOSED three-way-open four-way-close half-close-with-data three-segment-close simultaneous-close last-ack-lost last-ack-lost-without-time-wait old-segment late-data-in-time-wait old-segment-without-time-wait fin-lost peer-vanished close-wait-for-ever syn-meets-last-ack syn-meets-time-wait bind-fails-after-restart abrupt-close close-with-unread-data states active-and-passive-closer why-four-segments why-the-last-ack why-the-first-fin-carries-ack why-time-wait how-long-is-time-wait half-close graceful-and-abrupt flags who-should-close ephemeral-ports recv-q fin-wait2-and-tcp-fin-timeout orphans nat-and-conntrack sysctls counters myths tcp-fin-timeout-shortens-time-wait tcp-tw-recycle tcp-tw-reuse-on-a-server time-wait-uses-descriptors lower-tcp-max-tw-buckets data-is-lost-without-time-wait final-ack-after-2msl time-wait-lasts-240-seconds only-clients-have-time-wait many-time-waits-are-a-fault close-wait-times-out linger-zero-is-the-cure reuseaddr-always-helps a-host-has-65535-connections four-segments-always fin-carries-ack-because-of-half-close fin-is-resent-for-ever last-ack-answers-rst estab-counts-healthy-connections restart-clears-time-wait ports-running-out accept-queue-full fd-limit-near close-wait-never-accepted bound-ports-running-out close-wait-leak close-wait-unread time-wait-table-filling fin-unanswered peer-never-closes syn-unanswered restart-blocked close-wait-idle-pool time-wait-rising connection-churn server-closes-first listener-in-ephemeral-range misleading-sysctl aiohttp apache-httpclient apache aws-alb aws-nlb azure-lb caddy dotnet-httpclient envoy gcp-lb go grpc gunicorn haproxy hikaricp httpx hypercorn jdk-httpclient jetty kestrel memcached mysql nginx nodejs okhttp pgbouncer php-fpm postgresql psycopg-pool puma redis-py redis requests reqwest sqlalchemy squid tinyproxy tomcat traefik undertow uvicorn uwsgi' ;;
-            'help') ((count)) || wanted='diagnose check explain help lab' ;;
+            'help') ((count)) || wanted='diagnose check trace explain help lab' ;;
             'lab') wanted='list run' ;;
             'lab-list') wanted='--help' ;;
             'lab-run') ((count)) || wanted='idle busy-keep-alive simultaneous-close linger-zero server-closes-first ipv6 dual-stack reuse-port one-address orphan-fin-wait2 client-closes-first ports-running-out ports-reusable bound-ports-running-out time-wait-rising closing-schedule bucket-overflow close-wait-young close-wait-leak hostile-name fd-limit close-wait-unread close-wait-never-accepted close-wait-idle-pool half-close fin-unanswered syn-unanswered restart-blocked ephemeral-listener misleading-sysctl' ;;

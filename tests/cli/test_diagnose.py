@@ -19,8 +19,8 @@ from twdiag import __version__, cli, lab, rules
 from twdiag.model.findings import Severity
 from twdiag.model.sockets import Socket
 from twdiag.render.json import to_json
-from twdiag.render.text import render_text
 from twdiag.render.pieces import Detail, Look, sparkline
+from twdiag.render.text import render_text
 from twdiag.tcp import State
 
 if TYPE_CHECKING:

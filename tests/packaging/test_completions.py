@@ -150,7 +150,7 @@ def test_tab_completes(shell: Shell, typed: str, line: str) -> None:
 @pytest.mark.parametrize(
     ("typed", "offered"),
     [
-        ("", ["diagnose", "check", "explain", "lab"]),
+        ("", ["diagnose", "check", "trace", "explain", "lab"]),
         ("lab ", ["list", "run"]),
         ("diagnose --", ["--interval", "--limit", "--select", "--json", "--help"]),
         ("check --format ", ["text", "json", "prometheus", "checkmk"]),

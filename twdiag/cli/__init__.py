@@ -22,6 +22,7 @@ Examples:
   twdiag                                 what is wrong on this host?
   twdiag diagnose --json | jq .status    the same for a program
   twdiag check                           one line and an exit code, for Nagios
+  twdiag trace --for 30s                 who closes first, as it happens
   twdiag explain CLOSE_WAIT              what a state, a finding or a myth is
   twdiag lab run close-wait-leak         make a leak to try it on
 
@@ -73,6 +74,12 @@ def _add_check(app: typer.Typer) -> None:
     app.command("check", epilog=check.EPILOG, add_help_option=False)(check.check)
 
 
+def _add_trace(app: typer.Typer) -> None:
+    from twdiag.cli import trace
+
+    app.command("trace", epilog=trace.EPILOG)(trace.trace)
+
+
 def _add_explain(app: typer.Typer) -> None:
     from twdiag.cli import explain
 
@@ -95,6 +102,7 @@ _OWN_OPTIONS: Final = frozenset({"-h", "--help", "-V", "--version"})
 _COMMANDS: Final[Mapping[str, Callable[[typer.Typer], None]]] = {
     "diagnose": _add_diagnose,
     "check": _add_check,
+    "trace": _add_trace,
     "explain": _add_explain,
     "lab": _add_lab,
     "help": _add_help,
@@ -147,7 +155,8 @@ def _leave(code: int) -> NoReturn:
     """End the process without taking the interpreter apart, which takes 10 ms."""
     for stream in (sys.stdout, sys.stderr):
         with contextlib.suppress(OSError, ValueError):
-            stream.flush()
+            if stream is not None:
+                stream.flush()
     os._exit(code)
 
 

@@ -50,7 +50,11 @@ ConfigOption = Annotated[
 PortOption = Annotated[
     list[int] | None,
     typer.Option(
-        "--port", min=1, max=65535, metavar="N", help="Show only this port's findings (repeatable)."
+        "--port",
+        min=1,
+        max=65535,
+        metavar="N",
+        help="Show only what concerns this port (repeatable).",
     ),
 ]
 ProcessOption = Annotated[
@@ -58,7 +62,7 @@ ProcessOption = Annotated[
     typer.Option(
         "--process",
         metavar="NAME",
-        help="Show only the findings of this process, a name or PID (repeatable).",
+        help="Show only what concerns this process, a name or PID (repeatable).",
     ),
 ]
 IntervalOption = Annotated[
