@@ -11,6 +11,7 @@ import subprocess
 import sys
 import termios
 import time
+from functools import cache
 from typing import TYPE_CHECKING
 
 import pytest
@@ -19,13 +20,16 @@ from typer.testing import CliRunner
 
 from twdiag.cli.explain import explain
 from twdiag.errors import UsageError
-from twdiag.explain.pages.scenarios import find_scenario, played
-from twdiag.explain.scenarios import SCENARIOS
+from twdiag.explain.library import Library
+from twdiag.explain.play import played
+from twdiag.explain.scenarios import SCENARIOS, find_scenario
 from twdiag.explain.walk import frame, walk
 from twdiag.tcp import TRANSITIONS, State, transition
 
 if TYPE_CHECKING:
     from twdiag.explain.layout import Line
+    from twdiag.explain.page import Page
+    from twdiag.explain.play import Scenario
 
 APP = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 APP.command()(explain)
@@ -206,6 +210,11 @@ def test_a_scenario_as_json_can_be_replayed(scenario: object) -> None:
 # Step by step.
 
 
+@cache
+def _page(scenario: Scenario) -> Page:
+    return Library().find(scenario.name)
+
+
 def _walked(keys: str) -> list[int]:
     """Return which frames a reader sees who presses these keys."""
     scenario = find_scenario("four-way-close")
@@ -218,7 +227,7 @@ def _walked(keys: str) -> list[int]:
         seen.append(int(place[1]))
 
     presses = iter(keys)
-    walk(scenario, show, lambda: next(presses), ascii=False)
+    walk(_page(scenario), scenario, show, lambda: next(presses), ascii=False)
     assert next(presses, None) is None
     return seen
 
@@ -232,12 +241,14 @@ def test_keys_go_forward_back_and_out() -> None:
 def test_a_frame_shows_the_chart_so_far_with_its_reason_and_fits_the_terminal() -> None:
     for scenario in SCENARIOS:
         for at in range(len(played(scenario).steps) + 1):
-            lines = frame(scenario, at, ascii=True, height=24)
+            lines = frame(_page(scenario), scenario, at, ascii=True, height=24)
             assert len(lines) < 24
             assert all(len(line.text) <= 80 for line in lines)
     ordinary = find_scenario("four-way-close")
     assert ordinary is not None
-    text = "\n".join(line.text for line in frame(ordinary, 2, ascii=False, height=24))
+    text = "\n".join(
+        line.text for line in frame(_page(ordinary), ordinary, 2, ascii=False, height=24)
+    )
     assert "1  FIN,ACK" in text
     assert "2  ACK" not in text
     assert "now client: FIN_WAIT1, server: CLOSE_WAIT" in text

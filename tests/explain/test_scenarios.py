@@ -6,9 +6,9 @@ import pytest
 
 from tests.explain.reading import histories, segments
 from twdiag.explain.diagram import Side, sequence_chart
-from twdiag.explain.play import Play, perform
+from twdiag.explain.play import Play, Scenario, perform
 from twdiag.explain.scenarios import SCENARIOS
-from twdiag.explain.story import IllegalStep, Scenario
+from twdiag.explain.story import IllegalStep
 from twdiag.tcp import Event, Segment, State, transition
 
 ALL = pytest.mark.parametrize("scenario", SCENARIOS, ids=lambda scenario: scenario.name)
@@ -139,8 +139,6 @@ def test_state_changes_send_what_the_model_says(scenario: Scenario) -> None:
 def test_reasons_are_given(scenario: Scenario) -> None:
     steps = perform(scenario).steps
     assert sum(bool(step.why) for step in steps) >= len(steps) * 2 // 3
-    assert len(scenario.lesson) > 200
-    assert scenario.cites
 
 
 def _told(name: str) -> list[tuple[str, str]]:

@@ -14,9 +14,13 @@ import typer
 from twdiag.cli.options import Color, ColorOption
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from twdiag.explain.layout import Line
     from twdiag.explain.library import Library
     from twdiag.explain.page import Block, Page
+    from twdiag.model import Rule
+    from twdiag.software import Software
 
 EPILOG: Final = """\b
 Examples:
@@ -63,11 +67,9 @@ def explain(
     """Explain a state, a finding or a myth by the TCP handshake."""
     from twdiag.cli import terminal
     from twdiag.explain.library import Library
-    from twdiag.rules import RULES
-    from twdiag.software import all_software
 
     terminal.make_output_safe()
-    library = Library(RULES, all_software())
+    library = Library(_rules(), _programs())
     page = library.find(" ".join(words)) if words else None
     on_terminal = sys.stdout.isatty()
     # A dumb terminal can neither be trusted with line drawing nor show a pager.
@@ -87,6 +89,20 @@ def explain(
         _write(_set(library, page, now, look), look)
 
 
+def _rules() -> Iterator[Rule]:
+    """Yield every rule; they are loaded only where a page of one is asked for."""
+    from twdiag.rules import RULES
+
+    yield from RULES
+
+
+def _programs() -> Iterator[Software]:
+    """Yield every known program; their files are read only where a page of one is asked for."""
+    from twdiag.software import all_software
+
+    yield from all_software()
+
+
 def _set(library: Library, page: Page | None, now: tuple[Block, ...], look: _Look) -> list[Line]:
     """Return the lines of the index or of a page, this host's numbers at its end."""
     from dataclasses import replace
@@ -94,7 +110,7 @@ def _set(library: Library, page: Page | None, now: tuple[Block, ...], look: _Loo
     from twdiag.explain.layout import set_index, set_page
 
     if page is None:
-        return set_index(library.pages, ascii=look.ascii)
+        return set_index(library.index, ascii=look.ascii)
     return set_page(replace(page, body=(*page.body, *now)), ascii=look.ascii)
 
 
@@ -137,7 +153,7 @@ def _write_json(library: Library, page: Page | None, now: tuple[Block, ...]) -> 
 
     from twdiag.explain.as_json import index_as_json, page_as_json
 
-    value = index_as_json(library.pages) if page is None else page_as_json(page, now)
+    value = index_as_json(library.index) if page is None else page_as_json(page, now)
     sys.stdout.write(json.dumps(value, indent=1, ensure_ascii=False) + "\n")
 
 
@@ -175,11 +191,11 @@ def _walk(page: Page | None, look: _Look) -> None:
     """Walk through the scenario of a page on the terminal."""
     from twdiag.errors import UsageError
     from twdiag.explain import walk
-    from twdiag.explain.pages.scenarios import find_scenario
+    from twdiag.explain.scenarios import find_scenario
     from twdiag.explain.screen import write
 
     scenario = find_scenario(page.name) if page else None
-    if scenario is None:
+    if page is None or scenario is None:
         raise UsageError("--step is for scenarios", "try: twdiag explain last-ack-lost --step")
     if not (sys.stdin.isatty() and sys.stdout.isatty()):
         raise UsageError(
@@ -193,4 +209,4 @@ def _walk(page: Page | None, look: _Look) -> None:
         sys.stdout.flush()
 
     with walk.keyboard(sys.stdin.fileno()) as read_key:
-        walk.walk(scenario, show, read_key, ascii=look.ascii)
+        walk.walk(page, scenario, show, read_key, ascii=look.ascii)

@@ -8,6 +8,7 @@ list of steps, each with the state of both ends after it.
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
+from functools import cache
 from typing import TYPE_CHECKING, Final
 
 from twdiag.explain.diagram import Arrow, Chart, Crossing, Fate, Note, Pause, Row, Side
@@ -15,7 +16,7 @@ from twdiag.explain.story import TAKES_A_NUMBER, IllegalStep, Move, Packet, Step
 from twdiag.tcp import Event, Segment, State, transition
 
 if TYPE_CHECKING:
-    from twdiag.explain.story import Scenario
+    from collections.abc import Callable
 
 WINDOW: Final = 65535
 """The receive window of both ends: what a header without window scaling can say."""
@@ -38,13 +39,6 @@ class _End:
     acknowledged: int
     received: int | None = None
     ahead: dict[int, int] = field(default_factory=dict)
-
-
-def perform(scenario: Scenario) -> Play:
-    """Play a scenario from its beginning to its end."""
-    play = Play(scenario.left, scenario.right)
-    scenario.story(play)
-    return play
 
 
 class Play:
@@ -346,3 +340,26 @@ class Play:
             while end.received in end.ahead:
                 end.received = end.ahead.pop(end.received)
         return self._packet(side, Segment.ACK, end.next, end.received)
+
+
+@dataclass(frozen=True, slots=True)
+class Scenario:
+    """A story and the names of its two ends; its page, of the same name, says what it teaches."""
+
+    name: str
+    left: str
+    right: str
+    story: Callable[[Play], None]
+
+
+def perform(scenario: Scenario) -> Play:
+    """Play a scenario from its beginning to its end."""
+    play = Play(scenario.left, scenario.right)
+    scenario.story(play)
+    return play
+
+
+@cache
+def played(scenario: Scenario) -> Play:
+    """Return a scenario as it was played, once."""
+    return perform(scenario)

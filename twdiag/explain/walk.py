@@ -10,13 +10,14 @@ from typing import TYPE_CHECKING, Final
 from twdiag.explain.diagram import label, sequence_chart, to_ascii
 from twdiag.explain.layout import Line, set_blocks
 from twdiag.explain.page import Text
-from twdiag.explain.pages.scenarios import played, step_title
+from twdiag.explain.play import played
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from typing import TextIO
 
-    from twdiag.explain.story import Scenario
+    from twdiag.explain.page import Page
+    from twdiag.explain.play import Scenario
 
 _NEXT: Final = (" ", "\r", "\n", "n", "j", "l", "\x1b[C", "\x1b[B")
 _BACK: Final = ("b", "p", "k", "h", "\x7f", "\x1b[D", "\x1b[A")
@@ -24,15 +25,15 @@ _QUIT: Final = ("q", "Q", "\x1b", "\x04", "")
 _CLEAR: Final = "\x1b[H\x1b[2J"
 
 
-def frame(scenario: Scenario, at: int, *, ascii: bool, height: int) -> list[Line]:
+def frame(page: Page, scenario: Scenario, at: int, *, ascii: bool, height: int) -> list[Line]:
     """Return what is shown after `at` steps (0: the beginning), not taller than the terminal."""
     play = played(scenario)
     if at:
         step = play.steps[at - 1]
-        words = f"{step_title(step)}: {step.why}" if step.why else step_title(step)
+        words = f"{step.title}: {step.why}" if step.why else step.title
     else:
-        words = scenario.summary
-    head = [Line(scenario.title, "title"), Line("")]
+        words = page.summary
+    head = [Line(page.title, "title"), Line("")]
     ends = zip((scenario.left, scenario.right), play.states_after(at), strict=True)
     now = ", ".join(f"{name.partition(' (')[0]}: {label(state)}" for name, state in ends)
     tail = [Line(""), *set_blocks([Text(words)]), Line(""), Line(f"  now {now}", "term")]
@@ -47,6 +48,7 @@ def frame(scenario: Scenario, at: int, *, ascii: bool, height: int) -> list[Line
 
 
 def walk(
+    page: Page,
     scenario: Scenario,
     show: Callable[[list[Line]], None],
     read_key: Callable[[], str],
@@ -56,7 +58,7 @@ def walk(
     """Show frame after frame until the reader quits or goes on after the last one."""
     at, steps = 0, len(played(scenario).steps)
     while True:
-        show(frame(scenario, at, ascii=ascii, height=shutil.get_terminal_size().lines))
+        show(frame(page, scenario, at, ascii=ascii, height=shutil.get_terminal_size().lines))
         key = read_key()
         if key in _QUIT or (at == steps and key not in _BACK):
             return

@@ -6,7 +6,9 @@ import inspect
 import re
 from typing import TYPE_CHECKING, Final
 
-from twdiag.explain.page import Block, Heading, Item, Kind, Page, prose
+from twdiag.errors import TwdiagError
+from twdiag.explain.markdown import Directive, parse_blocks
+from twdiag.explain.page import Block, Entry, Heading, Item, Kind, Page
 
 if TYPE_CHECKING:
     from twdiag.model import Rule
@@ -15,14 +17,26 @@ if TYPE_CHECKING:
 _HEADING: Final = re.compile(r"^((?:What|Why|How)[^:\n]*):[ \t]*$", re.MULTILINE)
 
 
+def rule_entry(rule: Rule) -> Entry:
+    """Return a rule as the index shows it; without a summary where Python stripped the manual."""
+    summary = " ".join(inspect.cleandoc(rule.manual or "").partition("\n\n")[0].split())
+    return Entry(rule.name, Kind.RULE, f"{rule.name}: {summary}", summary)
+
+
 def rule_page(rule: Rule) -> Page:
-    """Return a rule's manual as a page."""
-    manual = inspect.cleandoc(rule.manual)
-    summary, _, rest = manual.partition("\n\n")
-    summary = " ".join(summary.split())
-    body = prose(_HEADING.sub(r"## \1", rest))
+    """Return a rule's manual as a page; raises TwdiagError where there is no manual to show."""
+    if not rule.manual:
+        raise TwdiagError(
+            f"the manual of {rule.name} was stripped: Python runs with -OO or PYTHONOPTIMIZE=2",
+            f"run: PYTHONOPTIMIZE= twdiag explain {rule.name}",
+        )
+    entry = rule_entry(rule)
+    rest = inspect.cleandoc(rule.manual).partition("\n\n")[2]
+    lines = _HEADING.sub(r"## \1", rest).split("\n")
+    # A manual names no drawings: words in braces would be a mistake in the rule.
+    body = [b for b in parse_blocks(lines, rule.name) if not isinstance(b, Directive)]
     see = _SEE.get(rule.name, ())
-    return Page(rule.name, Kind.RULE, f"{rule.name}: {summary}", summary, body, see)
+    return Page(rule.name, Kind.RULE, entry.title, entry.summary, tuple(body), see)
 
 
 _SEE: Final = {
@@ -43,14 +57,20 @@ _SEE: Final = {
     "restart-blocked": ("bind-fails-after-restart", "reuseaddr-always-helps"),
     "listener-in-ephemeral-range": ("ephemeral-ports", "bind-fails-after-restart"),
     "misleading-sysctl": ("sysctls", "myths"),
-    "conntrack-filling": ("nat-and-conntrack",),
     "syn-unanswered": ("SYN_SENT", "three-way-open"),
 }
 
 
-def software_page(software: Software) -> Page:
-    """Return what is known of a server program as a page, each statement with its source."""
+def software_entry(software: Software) -> Entry:
+    """Return a program as the index shows it."""
     summary = f"what is known of {software.title}: who closes, and which setting decides"
+    title = f"{software.title}: who closes first, and which setting decides"
+    return Entry(software.name, Kind.SOFTWARE, title, summary)
+
+
+def software_page(software: Software) -> Page:
+    """Return what is known of a program as a page, each statement with its source."""
+    entry = software_entry(software)
     body: list[Block] = []
     sides = (
         ("As a server", software.server),
@@ -61,14 +81,8 @@ def software_page(software: Software) -> Page:
             body.append(Heading(heading))
             for statement in statements:
                 body += _statement(statement)
-    return Page(
-        software.name,
-        Kind.SOFTWARE,
-        f"{software.title}: who closes first, and which setting decides",
-        summary,
-        tuple(body),
-        ("who-should-close", "ephemeral-ports", "CLOSE_WAIT"),
-    )
+    see = ("who-should-close", "ephemeral-ports", "CLOSE_WAIT")
+    return Page(entry.name, entry.kind, entry.title, entry.summary, tuple(body), see)
 
 
 def _statement(statement: Statement) -> list[Block]:
