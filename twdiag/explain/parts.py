@@ -90,6 +90,21 @@ def _ways(words: tuple[str, ...]) -> tuple[Block, ...]:
     )
 
 
+def _not_drawn(words: tuple[str, ...]) -> tuple[Block, ...]:
+    """Return the ways that the state diagram leaves out, those of one event in one line."""
+    from twdiag.explain.diagram import label, left_out
+
+    _nothing(words)
+    ways: dict[tuple[str, str], list[str]] = {}
+    for move in left_out():
+        sends = f", sends {move.sends.value}" if move.sends else ""
+        cause = f"{move.event.value}{' ' + move.when if move.when else ''}{sends}"
+        ways.setdefault((cause, label(move.after)), []).append(label(move.before))
+    return tuple(
+        Item(f"{', '.join(before)} -> {after}: {cause}") for (cause, after), before in ways.items()
+    )
+
+
 def _way(move: Transition, *, into: bool) -> Item:
     """Return one transition in words."""
     from twdiag.explain.diagram import label
@@ -99,7 +114,8 @@ def _way(move: Transition, *, into: bool) -> Item:
     note = f" ({move.note})" if move.note else ""
     linux = "" if move.linux else " [RFC only, not on Linux]"
     mark = "<-" if into else "->"
-    return Item(f"{other}: {move.event.value}{sends}{note}{linux}", mark)
+    when = f" {move.when}" if move.when else ""
+    return Item(f"{other}: {move.event.value}{when}{sends}{note}{linux}", mark)
 
 
 def _story(words: tuple[str, ...]) -> tuple[Block, ...]:
@@ -142,5 +158,6 @@ _PARTS: Final[dict[str, Callable[[tuple[str, ...]], tuple[Block, ...]]]] = {
     "machine": _machine,
     "facts": _facts,
     "ways": _ways,
+    "not-drawn": _not_drawn,
     "story": _story,
 }

@@ -273,14 +273,14 @@ class Play:
             return self._receive_data(packet, side)
         if event is Event.RECEIVE_SYN and end.state is State.TIME_WAIT:
             end = self._reopen(packet, side)
-        before = end.state
+        challenged = event is Event.RECEIVE_SYN and end.received is not None
         sends = self._move(side, event)
         if sends is Segment.RST:
             return self._reset(packet, of=side)
         if packet.ack is not None:
             end.acknowledged = max(end.acknowledged, packet.ack)
         # A challenge ACK says what its sender expects; the SYN it answers counts for nothing.
-        if packet.segment in TAKES_A_NUMBER and before is not State.LAST_ACK:
+        if packet.segment in TAKES_A_NUMBER and not (challenged and sends is Segment.ACK):
             if end.received is not None and packet.seq > end.received:
                 raise IllegalStep(f"{packet} arrives before what it follows")
             end.received = max(end.received or 0, packet.end)
@@ -312,7 +312,9 @@ class Play:
             return Event.RECEIVE_ACK_OF_SYN
         if end.state in _AWAITS_ACK_OF_FIN and acknowledges_all and not packet.length:
             return Event.RECEIVE_ACK_OF_FIN
-        if end.state is State.CLOSE or (end.state is State.SYN_SENT and not acknowledges_all):
+        if end.state in (State.CLOSE, State.LISTEN) or (
+            end.state is State.SYN_SENT and not acknowledges_all
+        ):
             return Event.RECEIVE_UNACCEPTABLE_ACK
         return None
 

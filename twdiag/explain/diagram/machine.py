@@ -7,7 +7,14 @@ from itertools import pairwise
 from typing import Final
 
 from twdiag.explain.diagram.ink import MAX_WIDTH, label, to_ascii
-from twdiag.tcp import TIME_WAIT_SECONDS, Event, State, Transition, transition
+from twdiag.tcp import (
+    TIME_WAIT_SECONDS,
+    TRANSITIONS,
+    Event,
+    State,
+    Transition,
+    transition,
+)
 
 WIDTH: Final = 76
 """Columns that the state diagram takes, whatever the terminal has."""
@@ -68,6 +75,18 @@ _EDGES: Final[tuple[_Edge, ...]] = (
 
 DRAWN: Final[tuple[tuple[State, Event], ...]] = tuple((e.before, e.event) for e in _EDGES)
 """The transitions in the diagram; the others are repeats, resets, refusals and give-ups."""
+
+
+def left_out() -> tuple[Transition, ...]:
+    """Return the ways from one state to another that Linux has and the diagram does not draw."""
+    return tuple(
+        move
+        for move in TRANSITIONS
+        if move.linux
+        and move.before is not move.after
+        and (move.when or (move.before, move.event) not in DRAWN)
+    )
+
 
 _EVENTS: Final = {
     Event.PASSIVE_OPEN: "listen()",
