@@ -24,7 +24,7 @@ from twdiag.explain.library import Library
 from twdiag.explain.play import played
 from twdiag.explain.scenarios import SCENARIOS, find_scenario
 from twdiag.explain.walk import frame, walk
-from twdiag.tcp import TRANSITIONS, State, transition
+from twdiag.tcp import TRANSITIONS, State
 
 if TYPE_CHECKING:
     from twdiag.explain.layout import Line
@@ -33,6 +33,8 @@ if TYPE_CHECKING:
 
 APP = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 APP.command()(explain)
+
+LEGAL = {(t.before.name, t.event.name, t.after.name) for t in TRANSITIONS if t.linux}
 
 _PROGRAM = """
 import sys, typer
@@ -178,7 +180,7 @@ def test_a_state_as_json() -> None:
     assert value["state"]["step"] == 2
     assert "LAST_ACK" in {way["after"] for way in value["state"]["ways_out"]}
     kinds = {block["type"] for block in value["page"]["body"]}
-    assert kinds == {"drawing", "item", "heading", "text", "command"}
+    assert kinds == {"drawing", "item", "heading", "text", "code", "command"}
     assert "now" not in value
 
 
@@ -194,15 +196,10 @@ def test_a_scenario_as_json_can_be_replayed(scenario: object) -> None:
     now = dict(value["start"])
     for step in value["steps"]:
         for move in step["moves"]:
-            known = transition(
-                State[move["before"]],
-                next(t.event for t in TRANSITIONS if t.event.name == move["event"]),
-            )
-            assert known is not None
             assert now[move["side"]] == move["before"]
-            assert known.after.name == move["after"]
+            assert (move["before"], move["event"], move["after"]) in LEGAL
             now[move["side"]] = move["after"]
-        if step["left"] is None or step["right"] is None:
+        if "power" in step["text"] or step["text"] == "the server is up again":
             now = {"left": step["left"], "right": step["right"]}
         assert (now["left"], now["right"]) == (step["left"], step["right"])
 

@@ -34,8 +34,16 @@ _FOLDERS: Final = {
     Kind.TOPIC: "topics",
     Kind.MYTH: "myths",
 }
-_ELSEWHERE: Final = {"java": "tomcat", "httpd": "apache", "emfile": "fd-limit-near"}
+_ELSEWHERE: Final = {
+    "java": "tomcat",
+    "httpd": "apache",
+    "emfile": "fd-limit-near",
+    "toomanyopenfiles": "fd-limit-near",
+}
 """Words that mean a page of a program or a rule: those have no header to say so."""
+
+_SAYS_ENOUGH: Final = 10
+"""How many letters of an alias may stand anywhere in what was asked, such as a line of a log."""
 
 _NEAR: Final = 5
 """How many suggestions an unknown word gets."""
@@ -75,10 +83,10 @@ class Library:
         for name in (state.name, state.rfc) if state else ():
             if _normal(name) in self._files:
                 return self._read(self._files[_normal(name)])
-        for path, entry in self._headers.items():
-            if wanted in map(_normal, entry.aliases):
-                return self._read(path)
-        page = self._made(_normal(_ELSEWHERE.get(wanted, wanted)))
+        other = self._aliases.get(wanted)
+        if other is not None:
+            return self._read(other)
+        page = self._made(wanted) or self._mentioned(wanted)
         if page is not None:
             return page
         near = self.near(words)
@@ -86,6 +94,17 @@ class Library:
         if near:
             raise UsageError(what, "near: " + ", ".join(near) + "; all: twdiag explain")
         raise UsageError(what, "see the index: twdiag explain")
+
+    def _mentioned(self, wanted: str) -> Page | None:
+        """Return the page of an error message, or of other words, in the middle of a line.
+
+        The longest of several counts.
+        """
+        known = [word for word in (*self._aliases, *_ELSEWHERE) if len(word) >= _SAYS_ENOUGH]
+        found = max((word for word in known if word in wanted), key=len, default="")
+        if found in self._aliases:
+            return self._read(self._aliases[found])
+        return self._made(_normal(_ELSEWHERE[found])) if found else None
 
     def near(self, words: str) -> list[str]:
         """Return the names that are most like these words, the likest first."""
@@ -153,6 +172,13 @@ class Library:
             found[path] = Entry(path.stem, kind, header.title, header.summary, header.aliases)
         return found
 
+    @cached_property
+    def _aliases(self) -> dict[str, Path]:
+        """The files of the written pages, by the other words for them."""
+        return {
+            _normal(alias): path for path, entry in self._headers.items() for alias in entry.aliases
+        }
+
     def _read(self, path: Path) -> Page:
         """Read a written page and carry out its directives."""
         written = parse_page(path.read_text(encoding="utf-8"), _where(path))
@@ -179,6 +205,7 @@ class Library:
         """Return the page that is made of a rule or a program, None where none has this name."""
         from twdiag.explain.manuals import rule_page, software_page
 
+        wanted = _normal(_ELSEWHERE.get(wanted, wanted))
         for rule in self._rules:
             if _normal(rule.name) == wanted:
                 return rule_page(rule)

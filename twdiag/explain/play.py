@@ -24,6 +24,7 @@ WINDOW: Final = 65535
 _SENDS_DATA: Final = (State.ESTABLISHED, State.CLOSE_WAIT)
 _TAKES_DATA: Final = (State.ESTABLISHED, State.FIN_WAIT1, State.FIN_WAIT2)
 _AWAITS_ACK_OF_FIN: Final = (State.FIN_WAIT1, State.CLOSING, State.LAST_ACK)
+_HAS_THE_FIN: Final = (State.CLOSE_WAIT, State.CLOSING, State.LAST_ACK)
 
 
 @dataclass(slots=True)
@@ -149,6 +150,14 @@ class Play:
         self._step(Arrow(packet.sender, str(packet), fate), why, packet)
         return reply
 
+    def refuse(self, packet: Packet, why: str = "") -> Packet:
+        """Deliver data to an end whose application has closed, and return the RST it draws."""
+        side = packet.sender.other
+        self._take(packet)
+        self._move(side, Event.ABORT)
+        self._step(Arrow(packet.sender, str(packet)), why, packet)
+        return self._reset(packet, of=side)
+
     def answer(self, packet: Packet, why: str = "") -> Packet:
         """Deliver a segment that must be answered, and return the answer."""
         reply = self.arrive(packet, why)
@@ -272,7 +281,9 @@ class Play:
         if event is None:
             return self._receive_data(packet, side)
         if event is Event.RECEIVE_SYN and end.state is State.TIME_WAIT:
-            end = self._reopen(packet, side)
+            if packet.seq <= (end.received or 0):
+                return self._doubt(side)
+            end = self._reopen(side)
         challenged = event is Event.RECEIVE_SYN and end.received is not None
         sends = self._move(side, event)
         if sends is Segment.RST:
@@ -286,11 +297,15 @@ class Play:
             end.received = max(end.received or 0, packet.end)
         return None if sends is None else self._send(side, sends)
 
-    def _reopen(self, packet: Packet, side: Side) -> _End:
+    def _doubt(self, side: Side) -> Packet:
+        """Return the ACK by which a TIME_WAIT answers a SYN that could be an old one."""
+        end = self._ends[side]
+        self._moves.append(Move(side, State.TIME_WAIT, Event.RECEIVE_SYN, State.TIME_WAIT))
+        return self._packet(side, Segment.ACK, end.next, end.received)
+
+    def _reopen(self, side: Side) -> _End:
         """Return an end whose TIME_WAIT gives way to a SYN that is provably new (RFC 6191)."""
         old = self._ends[side]
-        if old.received is not None and packet.seq <= old.received:
-            raise IllegalStep(f"{packet} could be an old one: TIME_WAIT stays")
         # tcp_timewait_state_process() in net/ipv4/tcp_minisocks.c starts beyond any old number.
         initial = old.next + WINDOW + 2
         self._ends[side] = _End(old.state, initial, initial)
@@ -323,7 +338,13 @@ class Play:
         end = self._ends[side]
         if end.state is State.CLOSE:
             return
-        fits = packet.ack == end.next if end.state is State.SYN_SENT else packet.seq == end.received
+        expected = end.received or 0
+        if end.state is State.SYN_SENT:
+            fits = packet.ack == end.next
+        else:
+            # tcp_reset_check() in net/ipv4/tcp_input.c: a RST that crossed the ACK of a FIN.
+            crossed = end.state in _HAS_THE_FIN and packet.seq == expected - 1
+            fits = packet.seq == expected or crossed
         if fits:
             self._move(side, Event.RECEIVE_RST)
 

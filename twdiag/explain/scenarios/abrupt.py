@@ -46,11 +46,44 @@ def _unread_data(play: Play) -> None:
     )
     play.arrive(
         reset,
-        "The RST may even reach the client before it has read the answer, and take it away.",
+        "What the server had sent before is not lost: a client on Linux still reads it, and "
+        "then gets ECONNRESET. Lost is what the server did not read.",
     )
+
+
+def _request_meets_close(play: Play) -> None:
+    play.established(left=1001, right=5001)
+    fin = play.call(
+        _SERVER,
+        Event.CLOSE,
+        "the keep-alive time is over: close()",
+        "The connection was idle for as long as the server allows.",
+    )
+    request = play.write(
+        _CLIENT,
+        300,
+        "send(request)",
+        "In the same moment the client takes the connection from its pool. The FIN has not "
+        "arrived: everything looks well.",
+    )
+    ack = play.answer(fin, "Now it has. But the request is on its way.")
+    reset = play.refuse(
+        request,
+        "The request finds a socket without an application: nobody will ever read it.",
+    )
+    late = play.answer(ack, "The ACK of the FIN comes too late: there is nothing left to close.")
+    play.arrive(
+        reset,
+        "The client gets an error for a request that the server has never seen. It may send it "
+        "again on a new connection; whether it does is up to its library.",
+    )
+    play.arrive(late, "Too late, too. A closed end ignores a RST.")
 
 
 ABRUPT: Final = (
     Scenario("abrupt-close", "client (aborts)", "server", _abrupt_close),
     Scenario("close-with-unread-data", "client", "server (closes too early)", _unread_data),
+    Scenario(
+        "request-meets-close", "client (with a pool)", "server (closes idle)", _request_meets_close
+    ),
 )

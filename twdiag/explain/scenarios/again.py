@@ -76,6 +76,45 @@ def _syn_meets_time_wait(play: Play) -> None:
     play.arrive(play.answer(answer), "Nothing waited for 60 s.")
 
 
+def _old_syn_meets_time_wait(play: Play) -> None:
+    play.established(left=1001, right=5001)
+    fin = play.call(_SERVER, Event.CLOSE, "close()", "The server is the active closer.")
+    play.arrive(play.answer(fin))
+    fin = play.call(_CLIENT, Event.CLOSE, "close()", "The client closes too.")
+    play.arrive(play.answer(fin, "TIME_WAIT is at the server."))
+    play.renew(_CLIENT, initial=700)
+    syn = play.call(
+        _CLIENT,
+        Event.ACTIVE_OPEN,
+        "connect() from the same port",
+        "This SYN could be a stray from the past: here its number is lower. On Linux the timestamp "
+        "is asked first, and an older one is refused whatever the number: two hosts behind one NAT "
+        "address have clocks of their own.",
+    )
+    doubt = play.answer(syn, "So the server does not believe it, and says what it expects.")
+    reset = play.answer(
+        doubt,
+        "The client knows nothing of these numbers and answers with a RST, as anybody does who is "
+        "asked about a connection that he does not have.",
+    )
+    play.arrive(
+        reset,
+        "The RST has exactly the number that the server expects: it is genuine, and it ends the "
+        "TIME_WAIT. With net.ipv4.tcp_rfc1337=1 it is ignored instead, every SYN starts the 60 s "
+        "anew, and connect() fails.",
+    )
+    play.renew(_SERVER, initial=80000)
+    play.happen(
+        _SERVER,
+        Event.PASSIVE_OPEN,
+        "(the listener is still there)",
+        "Nothing stands between the client and the listener any more.",
+    )
+    play.pause("the client's SYN timer: on Linux some ms")
+    answer = play.answer(play.resend(syn), "The same SYN once more.")
+    play.arrive(play.answer(answer), "Open, 12 ms later than usual.")
+
+
 def _bind_fails(play: Play) -> None:
     play.established(left=1001, right=5001)
     fin = play.call(
@@ -113,6 +152,12 @@ AGAIN: Final = (
         "client (passive closer)",
         "server (active closer)",
         _syn_meets_time_wait,
+    ),
+    Scenario(
+        "old-syn-meets-time-wait",
+        "client (passive closer)",
+        "server (active closer)",
+        _old_syn_meets_time_wait,
     ),
     Scenario(
         "bind-fails-after-restart", "client (passive closer)", "server (active closer)", _bind_fails

@@ -31,8 +31,9 @@ def first_two(play: Play) -> None:
     )
     play.arrive(
         ack,
-        "The server's kernel acknowledges at once, without asking the application. The connection "
-        "is half-closed: nothing more comes from the client, the server may still send.",
+        "The server's kernel acknowledges without asking the application, within about 40 ms. "
+        "The connection is half-closed: nothing more comes from the client, the server may "
+        "still send.",
     )
 
 
@@ -43,7 +44,7 @@ def last_fin(play: Play) -> Packet:
         Event.CLOSE,
         "close()",
         "Whatever the server had to finish is finished. Until the application does this the "
-        "socket stays in CLOSE_WAIT: no timer does it instead.",
+        "socket stays in CLOSE_WAIT: no timer closes it instead.",
     )
 
 

@@ -64,7 +64,7 @@ def _last_ack_lost_without(play: Play) -> None:
     play.arrive(
         reset,
         "The close of the server ends with an error, although all its data arrived. Should a "
-        "firewall swallow the FIN or the RST, the server repeats the FIN: 8 times, about 108 s.",
+        "firewall swallow the FIN or the RST, the server repeats the FIN: 8 times, 102 to 205 s.",
     )
 
 

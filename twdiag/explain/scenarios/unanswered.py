@@ -48,7 +48,7 @@ def _peer_vanished(play: Play) -> None:
     for _ in range(2):
         play.lose(play.resend(fin), "Resent, each time after twice the time before.")
     play.wait(
-        "8 retries, about 108 s in all",
+        "8 retries, 102 to 205 s in all",
         Event.RETRIES_EXHAUSTED,
         _CLIENT,
         why="The application closed, so the socket is an orphan and gives up after 8 retries "
@@ -63,7 +63,7 @@ def _close_wait_for_ever(play: Play) -> None:
     play.note(
         "the application does not close",
         "It forgot the socket, hangs in another call, or has not even accepted it. Its kernel has "
-        "done its part: the FIN is acknowledged. Only close() leads on.",
+        "done its part: the FIN is acknowledged. Only close() leads to the end of the handshake.",
         _SERVER,
     )
     play.wait(
@@ -85,6 +85,34 @@ def _close_wait_for_ever(play: Play) -> None:
     play.arrive(reset, "... and RST ends what nobody needed any more.")
 
 
+def _half_open(play: Play) -> None:
+    play.established(left=1001, right=5001)
+    play.vanish(
+        _SERVER,
+        "power is gone",
+        "No FIN, no RST. The client is not told, and as long as it is silent nothing happens.",
+    )
+    play.boot(
+        _SERVER,
+        "the server is up again",
+        initial=80000,
+        why="It knows nothing of its old connections. Such a connection is half-open: one end "
+        "has it, the other has not.",
+    )
+    data = play.write(
+        _CLIENT,
+        100,
+        "send(100 bytes)",
+        "The client believes in its connection. send() succeeds: it only fills a buffer.",
+    )
+    reset = play.answer(data, "The segment meets a host that has no such connection...")
+    play.arrive(
+        reset,
+        "... and a RST says so. Now the client knows: ECONNRESET, for something that happened long "
+        "ago. A client that only waits for data never finds out, without keepalive.",
+    )
+
+
 UNANSWERED: Final = (
     Scenario("fin-lost", "client (active closer)", "server (passive closer)", _fin_lost),
     Scenario("peer-vanished", "client (active closer)", "server", _peer_vanished),
@@ -94,4 +122,5 @@ UNANSWERED: Final = (
         "server (passive closer)",
         _close_wait_for_ever,
     ),
+    Scenario("half-open", "client", "server (restarts)", _half_open),
 )
