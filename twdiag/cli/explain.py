@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shlex
+import shutil
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -33,13 +34,18 @@ Examples:
 """
 
 
+_NARROWEST: Final = 40
+"""Columns below which words would be cut."""
+
+
 @dataclass(frozen=True)
 class _Look:
-    """How to write: plain characters or not, colours or not, through a pager or not."""
+    """How to write: plain characters, colours, through a pager, and in how many columns."""
 
     ascii: bool
     color: bool
     pager: bool
+    width: int
 
 
 def explain(
@@ -75,9 +81,11 @@ def explain(
     # A dumb terminal can neither be trusted with line drawing nor show a pager.
     dumb = on_terminal and os.environ.get("TERM", "dumb") == "dumb"
     look = _Look(
-        ascii or dumb or not terminal.can_encode(sys.stdout),
+        ascii or dumb or not terminal.draws(sys.stdout),
         terminal.wants_color(on_terminal, color.value, os.environ),
         pager and on_terminal and not dumb,
+        # COLUMNS, the terminal's own width, or 80 in a pipe; a serial console says 0.
+        max(_NARROWEST, shutil.get_terminal_size().columns or 80),
     )
     if step:
         _walk(page, look)
@@ -110,8 +118,8 @@ def _set(library: Library, page: Page | None, now: tuple[Block, ...], look: _Loo
     from twdiag.explain.layout import set_index, set_page
 
     if page is None:
-        return set_index(library.index, ascii=look.ascii)
-    return set_page(replace(page, body=(*page.body, *now)), ascii=look.ascii)
+        return set_index(library.index, ascii=look.ascii, width=look.width)
+    return set_page(replace(page, body=(*page.body, *now)), ascii=look.ascii, width=look.width)
 
 
 def _now(page: Page | None) -> tuple[Block, ...]:
@@ -209,4 +217,4 @@ def _walk(page: Page | None, look: _Look) -> None:
         sys.stdout.flush()
 
     with walk.keyboard(sys.stdin.fileno()) as read_key:
-        walk.walk(page, scenario, show, read_key, ascii=look.ascii)
+        walk.walk(page, scenario, show, read_key, ascii=look.ascii, width=look.width)

@@ -74,7 +74,7 @@ def set_index(groups: Iterable[Group], *, ascii: bool, width: int = MAX_WIDTH) -
     width = min(width, MAX_WIDTH)
     lines = [Line("twdiag explain WORD: the handshake, drawn and told", "title")]
     for heading, entries in groups:
-        lines += [Line(""), Line(heading, "heading")]
+        lines += [Line(""), *_wrapped(heading, width, style="heading")]
         if entries[0].kind not in _SAID:
             names = "   ".join(entry.name for entry in entries)
             lines += _wrapped(names, width, "  ", "  ", "entry")
