@@ -134,7 +134,7 @@ CONCEPTS = (
         (3, 4),
         "the difference between TIME_WAIT and CLOSE_WAIT, other side",
         "TIME_WAIT",
-        r"The close is complete and the application is done",
+        r"The close is complete, and the application is done",
     ),
     # Why four.
     Concept(
@@ -153,7 +153,7 @@ CONCEPTS = (
         (3,),
         "without a clear end the other end would wait for ever",
         "why-four-segments",
-        r"it would have to wait for ever, or guess and lose data",
+        r"it would have to wait forever, or guess and lose data",
     ),
     Concept(
         (3,),

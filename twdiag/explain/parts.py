@@ -5,6 +5,13 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING, Final
 
+from twdiag.explain.diagram import (
+    close_chart,
+    label,
+    left_out,
+    sequence_chart,
+    state_diagram,
+)
 from twdiag.explain.page import Block, Drawing, Heading, Item
 from twdiag.tcp import PHASES, State, parse_state, transitions_from, transitions_into
 
@@ -36,24 +43,18 @@ def _nothing(words: tuple[str, ...]) -> None:
 
 def _close(words: tuple[str, ...]) -> tuple[Block, ...]:
     """Return the drawing of the ordinary close."""
-    from twdiag.explain.diagram import close_chart
-
     _nothing(words)
     return (Drawing(lambda ascii, width: close_chart(ascii=ascii, width=width)),)
 
 
 def _place(words: tuple[str, ...]) -> tuple[Block, ...]:
     """Return the drawing of a state's place in the handshake."""
-    from twdiag.explain.diagram import close_chart
-
     state = _state(words)
     return (Drawing(lambda ascii, width: close_chart(state, ascii=ascii, width=width)),)
 
 
 def _machine(words: tuple[str, ...]) -> tuple[Block, ...]:
     """Return the state diagram, with a mark at a state if one is named."""
-    from twdiag.explain.diagram import state_diagram
-
     state = _state(words) if words else None
     diagram = Drawing(lambda ascii, width: state_diagram(state, ascii=ascii, width=width))
     if state is None:
@@ -67,6 +68,8 @@ def _facts(words: tuple[str, ...]) -> tuple[Block, ...]:
     phase = PHASES[state]
     step = f", after segment {phase.step} of the close" if phase.step else ""
     spelled = f"{state.name} (kernel, netstat), {state.ss} (ss), {state.rfc} (RFC 9293)"
+    if state.name == state.ss == state.rfc:
+        spelled = f"{state.name} everywhere"
     return (
         _fact("Role", phase.role.value + step),
         _fact("Waits for", f"{phase.waits_for.value}: {phase.next}"),
@@ -80,20 +83,23 @@ def _fact(name: str, text: str) -> Item:
 
 
 def _ways(words: tuple[str, ...]) -> tuple[Block, ...]:
-    """Return every transition into a state and out of it."""
+    """Return every transition into a state and out of it, and what it answers without leaving."""
     state = _state(words)
+    into = [move for move in transitions_into(state) if move.before is not state]
+    out = [move for move in transitions_from(state) if move.after is not state]
+    stays = [move for move in transitions_from(state) if move.after is state]
     return (
         Heading("Ways in"),
-        *(_way(move, into=True) for move in transitions_into(state)),
+        *(_way(move, f"<- {label(move.before)}") for move in into),
         Heading("Ways out"),
-        *(_way(move, into=False) for move in transitions_from(state)),
+        *(_way(move, f"-> {label(move.after)}") for move in out),
+        *((Heading("Answered without leaving"),) if stays else ()),
+        *(_way(move, "-") for move in stays),
     )
 
 
 def _not_drawn(words: tuple[str, ...]) -> tuple[Block, ...]:
     """Return the ways that the state diagram leaves out, those of one event in one line."""
-    from twdiag.explain.diagram import label, left_out
-
     _nothing(words)
     ways: dict[tuple[str, str], list[str]] = {}
     for move in left_out():
@@ -105,17 +111,15 @@ def _not_drawn(words: tuple[str, ...]) -> tuple[Block, ...]:
     )
 
 
-def _way(move: Transition, *, into: bool) -> Item:
-    """Return one transition in words."""
-    from twdiag.explain.diagram import label
-
+def _way(move: Transition, way: str) -> Item:
+    """Return one transition in words; `way` is where it leads or comes from."""
     sends = f", sends {move.sends.value}" if move.sends else ""
-    other = label(move.before if into else move.after)
     note = f" ({move.note})" if move.note else ""
     linux = "" if move.linux else " [RFC only, not on Linux]"
-    mark = "<-" if into else "->"
     when = f" {move.when}" if move.when else ""
-    return Item(f"{other}: {move.event.value}{when}{sends}{note}{linux}", mark)
+    mark, _, other = way.partition(" ")
+    cause = f"{move.event.value}{when}{sends}{note}{linux}"
+    return Item(f"{other}: {cause}" if other else cause, mark)
 
 
 def _story(words: tuple[str, ...]) -> tuple[Block, ...]:
@@ -135,7 +139,6 @@ def _story(words: tuple[str, ...]) -> tuple[Block, ...]:
 
 
 def _chart(name: str, ascii: bool, width: int) -> list[str]:
-    from twdiag.explain.diagram import sequence_chart
     from twdiag.explain.play import played
     from twdiag.explain.scenarios import find_scenario
 

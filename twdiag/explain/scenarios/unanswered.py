@@ -21,7 +21,7 @@ def _fin_lost(play: Play) -> None:
     play.lose(
         fin,
         "The FIN is lost. The server knows of nothing: for it the connection is as open as before, "
-        "and it would wait for data for ever.",
+        "and it would wait for data forever.",
     )
     play.pause("the client's timer runs out")
     ack = play.answer(
