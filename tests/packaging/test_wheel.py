@@ -77,7 +77,7 @@ def test_the_wheel_has_all_that_is_used_and_nothing_else(built: Path) -> None:
     package = {
         str(path.relative_to(ROOT))
         for path in (ROOT / "twdiag").rglob("*")
-        if path.suffix in (".py", ".toml")
+        if path.suffix in (".py", ".toml", ".md")
     }
     rest = {name for name in names if not name.startswith(f"twdiag-{__version__}.")}
     assert rest == package

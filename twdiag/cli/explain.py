@@ -29,8 +29,8 @@ Examples:
   twdiag explain TIME-WAIT               a state, in any spelling
   twdiag explain CLOSE_WAIT --live       with this host's own numbers
   twdiag explain ports-running-out       the manual of a rule
-  twdiag explain ECONNRESET              an error message, or a line of a log with one
-  twdiag explain find-the-line           from a CLOSE_WAIT to the code that leaks it
+  twdiag explain ECONNRESET              an error message, or a line with one
+  twdiag explain find-the-line           from CLOSE_WAIT to the leaking code
   twdiag explain last-ack-lost --step    a scenario, one key at a time
   twdiag explain --json                  the handshake model for a program
 """
