@@ -72,6 +72,7 @@ def software_page(software: Software) -> Page:
     """Return what is known of a program as a page, each statement with its source."""
     entry = software_entry(software)
     body: list[Block] = []
+    sources: list[str] = []
     sides = (
         ("As a server", software.server),
         ("As a client (upstreams, pools)", software.client),
@@ -80,19 +81,21 @@ def software_page(software: Software) -> Page:
         if statements:
             body.append(Heading(heading))
             for statement in statements:
-                body += _statement(statement)
+                if statement.source not in sources:
+                    sources.append(statement.source)
+                body += _statement(statement, sources.index(statement.source) + 1)
     see = ("who-should-close", "ephemeral-ports", "CLOSE_WAIT")
-    return Page(entry.name, entry.kind, entry.title, entry.summary, tuple(body), see)
+    cites = tuple(f"[{number}] {source}" for number, source in enumerate(sources, 1))
+    return Page(entry.name, entry.kind, entry.title, entry.summary, tuple(body), see, cites)
 
 
-def _statement(statement: Statement) -> list[Block]:
-    """Return the blocks of one statement: the fact, what to change, its cost and its source."""
-    blocks: list[Block] = [Item(statement.text)]
+def _statement(statement: Statement, source: int) -> list[Block]:
+    """Return the blocks of one statement: the fact with its source, what to change, its cost."""
+    blocks: list[Block] = [Item(f"{statement.text} [{source}]")]
     details = (
         ("change", statement.change),
         ("default", statement.default),
         ("cost", statement.cost),
-        ("source", statement.source),
     )
     blocks += [Item(text, f"  {name}:") for name, text in details if text]
     return blocks

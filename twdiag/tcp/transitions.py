@@ -288,8 +288,8 @@ _TIME_WAIT: Final = (
         State.SYN_RECV,
         _NONE,
         "RFC 9293 section 3.6.1, RFC 6191",
-        "only where a listener waits and the SYN is provably new: a newer timestamp, or without "
-        "timestamps a larger sequence number",
+        "only where a listener waits and the SYN is provably new: a higher number or a newer "
+        "timestamp, and no older one",
     ),
     Transition(
         State.TIME_WAIT,
@@ -299,7 +299,7 @@ _TIME_WAIT: Final = (
         _ACTIVE,
         "RFC 9293 section 3.10.7.4, RFC 7323 section 5",
         "the client does not know that ACK; its RST ends the TIME_WAIT, and its next SYN gets in",
-        when="that could be an old one: an older timestamp, or no newer number",
+        when="that could be an old one (an older timestamp, or no higher number)",
     ),
     Transition(
         State.TIME_WAIT,
