@@ -150,6 +150,36 @@ function __twdiag_words_page
         'CLOSE_WAIT' 'the peer closed first; the local application has not closed yet' \
         'LAST_ACK' 'the peer closed first, this end closed too; its FIN is not acknowledged yet' \
         'CLOSED' 'no connection' \
+        'error-messages' 'ECONNRESET, EPIPE, ETIMEDOUT, EADDRNOTAVAIL and their kin: what happened, and what to read.' \
+        'find-the-line' 'From a CLOSE_WAIT to the process, its descriptor, its threads, and the code, per runtime.' \
+        'forgotten-or-stuck' 'A CLOSE_WAIT is forgotten by its program, or the thread that should close it is busy elsewhere.' \
+        'recv-q' '0: drained, not closed; 1: only the FIN is unread; more: data is unread.' \
+        'dead-peer' 'Idle: never. With data under way: 15 minutes or more. Unless somebody set a timer.' \
+        'keep-alive-race' 'The server ends an idle connection while the client sends on it: 502, ECONNRESET, EPIPE.' \
+        'ephemeral-ports' '28,232 ports for each source, destination and destination port, not for the whole host.' \
+        'nat-and-conntrack' 'A router or firewall keeps its own states; ss does not show them.' \
+        'counters' 'States show now; counters show since boot. Take two samples.' \
+        'states' 'The state machine in one drawing, and the ways that are not drawn.' \
+        'active-and-passive-closer' 'Who closes first has the FIN_WAITs and TIME_WAIT, whether client or server.' \
+        'close-wait-and-time-wait' 'One is an application that has not closed, the other a close that is complete.' \
+        'why-four-segments' 'Two streams, each ended by its sender and confirmed by its receiver.' \
+        'why-the-last-ack' 'The passive closer must learn that its FIN, and so all its data, arrived.' \
+        'why-the-first-fin-carries-ack' 'Every segment after the first SYN does; it is not a sign of half-close.' \
+        'why-time-wait' 'To repeat the last ACK, and to let old segments die before the ports are used again.' \
+        'how-long-is-time-wait' 'On Linux 60 s, compiled in; the other numbers are MSLs and other systems.' \
+        'half-close' 'shutdown(SHUT_WR) ends one stream and keeps the other open.' \
+        'graceful-and-abrupt' 'FIN: all data arrives and both ends agree. RST: it is over, now, and data may be lost.' \
+        'flags' 'Eight control bits, and a ninth with a history.' \
+        'who-should-close' 'Memory and a busy table at the server, ports at the client: know which one you save.' \
+        'keep-alive' 'One probes a silent peer, the other reuses a connection. They share only the name.' \
+        'shutdown' 'SHUT_WR sends the FIN, SHUT_RD sends nothing, close() does what is left when nobody holds it.' \
+        'so-linger' 'Off is right. 0 aborts with a RST. More makes close() wait; it does not change TIME_WAIT.' \
+        'reuse-options' 'One lets a server restart over leftovers, the other lets several sockets share a port.' \
+        'descriptor-copies' 'A child process, or dup(), still holds the socket: close() only lets go of one name for it.' \
+        'fin-wait2-and-tcp-fin-timeout' 'It limits FIN_WAIT2 after close(), and nothing else.' \
+        'orphans' 'After close() the kernel finishes the handshake alone, within limits.' \
+        'sysctls' 'Most of them do not do what they are set for.' \
+        'myths' 'What is often said, and wrong; each with a page.' \
         'three-way-open' 'Both ends agree on where their sequence numbers begin, in three segments.' \
         'four-way-close' 'Each direction is closed and acknowledged by itself: FIN, ACK, FIN, ACK.' \
         'half-close-with-data' 'One end has said everything and still listens to the other.' \
@@ -162,38 +192,27 @@ function __twdiag_words_page
         'old-segment-without-time-wait' 'The new connection takes an old segment for its own: its data is corrupted, silently.' \
         'fin-lost' 'A FIN that nothing acknowledges is sent again: the sender waits in FIN_WAIT1.' \
         'peer-vanished' 'No ACK and no RST: the FIN is resent until the retries are used up.' \
+        'half-open' 'One end still has the connection. It learns the truth when it sends, not before.' \
         'close-wait-for-ever' 'One application does not close: its socket stays for ever, the peer\'s for 60 s.' \
         'syn-meets-last-ack' 'A challenge ACK, a RST from the client, and the second SYN succeeds.' \
         'syn-meets-time-wait' 'A listener gives up a TIME_WAIT for a SYN that is provably new.' \
+        'old-syn-meets-time-wait' 'An ACK, a RST from the client, and TIME_WAIT is gone; unless tcp_rfc1337 forbids it.' \
         'bind-fails-after-restart' 'Left-over sockets hold the service\'s port: EADDRINUSE, unless SO_REUSEADDR was set.' \
         'abrupt-close' 'RST ends both ends at once: no handshake, no TIME_WAIT, and data may be lost.' \
         'close-with-unread-data' 'The commonest RST that nobody asked for: the application did not read all it was sent.' \
-        'states' 'The whole state machine in one drawing.' \
-        'active-and-passive-closer' 'Who closes first has the FIN_WAITs and TIME_WAIT, whether client or server.' \
-        'why-four-segments' 'Two streams, each ended by its sender and confirmed by its receiver.' \
-        'why-the-last-ack' 'The passive closer must learn that its FIN, and so all its data, arrived.' \
-        'why-the-first-fin-carries-ack' 'Every segment after the first SYN does; it is not a sign of half-close.' \
-        'why-time-wait' 'To repeat the last ACK, and to let old segments die before the ports are used again.' \
-        'how-long-is-time-wait' 'On Linux 60 s, compiled in; the other numbers are MSLs and other systems.' \
-        'half-close' 'shutdown(SHUT_WR) ends one stream and keeps the other open.' \
-        'graceful-and-abrupt' 'FIN: all data arrives and both ends agree. RST: it is over, now, and data may be lost.' \
-        'flags' 'Eight control bits, and a ninth with a history.' \
-        'who-should-close' 'Memory and a busy table at the server, ports at the client: know which one you save.' \
-        'ephemeral-ports' '28,232 ports for each source, destination and destination port, not for the whole host.' \
-        'recv-q' '0: drained, not closed; 1: only the FIN is unread; more: data is unread.' \
-        'fin-wait2-and-tcp-fin-timeout' 'It limits FIN_WAIT2 after close(), and nothing else.' \
-        'orphans' 'After close() the kernel finishes the handshake alone, within limits.' \
-        'nat-and-conntrack' 'A router or firewall keeps its own states; ss does not show them.' \
-        'sysctls' 'Most of them do not do what they are set for.' \
-        'counters' 'States show now; counters show since boot. Take two samples.' \
-        'myths' 'What is often said, and wrong; each with a page.' \
+        'request-meets-close' 'The FIN and the next request cross: the client gets an error for a request nobody read.' \
         'tcp-fin-timeout-shortens-time-wait' 'Lower tcp_fin_timeout to shorten TIME_WAIT.' \
         'tcp-tw-recycle' 'Enable tcp_tw_recycle.' \
         'tcp-tw-reuse-on-a-server' 'Set tcp_tw_reuse=1 on the server to get rid of its TIME_WAITs.' \
         'time-wait-uses-descriptors' 'TIME_WAIT sockets use up file descriptors and CPU.' \
         'lower-tcp-max-tw-buckets' 'Lower tcp_max_tw_buckets to reduce TIME_WAIT.' \
         'data-is-lost-without-time-wait' 'TIME_WAIT waits for late data; without it that data would be lost.' \
+        'only-old-data-harms' 'TIME_WAIT keeps old data out of a new connection; an old FIN or ACK would not matter.' \
+        'time-wait-gives-the-server-time' 'TIME_WAIT gives the server time to receive packets that are late.' \
         'final-ack-after-2msl' 'The active closer sends the final ACK after waiting 2MSL.' \
+        'last-ack-means-ready' 'The last ACK says that the client is ready to end, too.' \
+        'closed-after-the-last-ack' 'After its last ACK the client goes to CLOSED.' \
+        'fin-wait-begins-with-the-ack' 'The active closer enters FIN_WAIT when the ACK of its FIN arrives.' \
         'time-wait-lasts-240-seconds' 'TIME_WAIT lasts 240 seconds (or 120, or 30).' \
         'only-clients-have-time-wait' 'Only clients have TIME_WAIT (the client closes first).' \
         'many-time-waits-are-a-fault' 'Thousands of TIME_WAITs mean that something is wrong.' \
@@ -205,6 +224,7 @@ function __twdiag_words_page
         'fin-carries-ack-because-of-half-close' 'The first FIN carries an ACK because of half-close.' \
         'fin-is-resent-for-ever' 'Without TIME_WAIT the passive closer would resend its FIN for ever.' \
         'last-ack-answers-rst' 'A SYN to a connection in LAST_ACK is answered with RST, and the new connection fails.' \
+        'unreachable-means-rst' 'When the remote host cannot be reached, the connection ends with a RST.' \
         'estab-counts-healthy-connections' '"estab" of ss -s counts the healthy connections.' \
         'restart-clears-time-wait' 'Restart the application to get rid of TIME_WAIT.' \
         'ports-running-out' 'Outgoing connections to one destination are using up its local ports.' \

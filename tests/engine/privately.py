@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final, TypeVar
 
 import pytest
 
-from tests.sources.confinement import NOBODY, in_child
+from tests.sources.live.confinement import NOBODY, in_child
 from twdiag.errors import SourceRefused
 from twdiag.lab.network import enter_private
 

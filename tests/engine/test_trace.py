@@ -14,7 +14,7 @@ import pytest
 from tests.engine import endings
 from tests.engine.endings import ENDINGS, Ending, Told
 from tests.engine.privately import become_nobody, in_private, mount_tracefs, needs_tracefs
-from tests.sources.confinement import can_filter, forbid_netlink, in_child
+from tests.sources.live.confinement import can_filter, forbid_netlink, in_child
 from twdiag.engine.trace import Request, trace
 from twdiag.errors import SourceError, SourceRefused, TwdiagError
 from twdiag.model.closes import How, Opened, Side, Why

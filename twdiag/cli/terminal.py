@@ -64,6 +64,23 @@ def can_encode(out: TextIO) -> bool:
     return True
 
 
+def draws(out: TextIO, environ: Mapping[str, str] = os.environ) -> bool:
+    """Return whether box-drawing characters can be read where a stream goes.
+
+    In the C locale Python writes UTF-8 all the same (PEP 538 and 540), to a terminal that may not
+    know it; the locale that was meant is asked then.
+    """
+    if not can_encode(out):
+        return False
+    if environ.get("PYTHONIOENCODING") or environ.get("PYTHONUTF8"):
+        return True
+    meant, kind, general = (environ.get(name, "") for name in ("LC_ALL", "LC_CTYPE", "LANG"))
+    plain = ("", "C", "POSIX")
+    # Python itself has put this there, for every C locale.
+    coerced = kind in ("C.UTF-8", "C.utf8", "UTF-8") and general in plain
+    return (meant or ("" if coerced else kind) or general) not in plain
+
+
 @contextlib.contextmanager
 def patience(doing: str, after: float = 1.0) -> Iterator[None]:
     """Say on stderr what is being done if it takes long; only a person at a terminal is told."""
