@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import TYPE_CHECKING, NamedTuple
 
 import pytest
 from hypothesis import settings
 
 from twdiag import lab, rules, sources
+from twdiag.analysis.view import View
 from twdiag.errors import SourceRefused
-from twdiag.model.limits import Limits
+from twdiag.rules import runner
 
 if TYPE_CHECKING:
     from twdiag.lab import Stage
@@ -32,15 +34,16 @@ class Played(NamedTuple):
     @property
     def report(self) -> Report:
         """The report with the default limits."""
-        return rules.analyze(self.snapshot, Limits())
+        return runner.analyze(self.snapshot, rules.DEFAULTS)
 
 
 def look(stage: Stage) -> Played:
     """Collect as `twdiag diagnose` does, inside of the scenario's namespace."""
     snapshot = sources.collect()
-    wanted = rules.inodes_wanted(snapshot, Limits())
-    pids = {actor.name: actor.pid for actor in stage.actors}
-    return Played(sources.add_owners(snapshot, wanted), dict(stage.notes), pids)
+    wanted = runner.select(View(snapshot), rules.DEFAULTS).inodes
+    owners, gaps = sources.find_owners(snapshot, wanted)
+    named = dataclasses.replace(snapshot, owners=owners, gaps=(*snapshot.gaps, *gaps))
+    return Played(named, dict(stage.notes), {actor.name: actor.pid for actor in stage.actors})
 
 
 @pytest.fixture(scope="session")

@@ -79,7 +79,7 @@ def host(monkeypatch: pytest.MonkeyPatch) -> Callable[[Snapshot], None]:
 
     def looks(snapshot: Snapshot) -> None:
         monkeypatch.setattr(sources, "collect", lambda source: snapshot)
-        monkeypatch.setattr(sources, "add_owners", lambda snapshot, inodes, seconds: snapshot)
+        monkeypatch.setattr(sources, "find_owners", lambda *_: (dict(snapshot.owners), []))
 
     return looks
 
