@@ -70,8 +70,8 @@ def _syn_meets_time_wait(play: Play) -> None:
     answer = play.answer(
         syn,
         "The SYN is provably new: its number 90000 lies above all that the old connection sent "
-        "(a newer timestamp would do as well, an older one would not). TIME_WAIT gives way, and the listener takes it. The server "
-        "starts its own numbers above all old ones.",
+        "(a newer timestamp would do as well, an older one would not). TIME_WAIT gives way, and "
+        "the listener takes it. The server starts its own numbers above all old ones.",
     )
     play.arrive(play.answer(answer), "Nothing waited for 60 s.")
 
