@@ -8,7 +8,7 @@ import shutil
 import subprocess
 import sys
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, Final
+from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
@@ -99,7 +99,7 @@ def explain(
         _write(_set(library, page, now, look), look)
 
 
-def _rules() -> Iterator[Rule]:
+def _rules() -> Iterator[Rule[Any]]:
     """Yield every rule; they are loaded only where a page of one is asked for."""
     from twdiag.rules import RULES
 

@@ -145,7 +145,7 @@ class Library:
         return tuple(self.find(entry.name) for entry in entries)
 
     @cached_property
-    def _rules(self) -> tuple[Rule, ...]:
+    def _rules(self) -> tuple[Rule[Any], ...]:
         return tuple(self._given[0])
 
     @cached_property
