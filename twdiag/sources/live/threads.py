@@ -87,7 +87,7 @@ def _number(value: bytes) -> int | None:
 
 
 def unescape(name: bytes) -> str:
-    """Return a name of a status file, in which the kernel writes newline and backslash as \\n, \\\\.
+    """Return a name of a status file, in which newline and backslash stand as \\n and \\\\.
 
     A byte that is not UTF-8 becomes a surrogate, as everywhere in Python's file names.
     """

@@ -22,7 +22,7 @@ from twdiag.model.waits import (
     ThreadWait,
 )
 from twdiag.sources.live import threads as parse
-from twdiag.sources.live.descriptors import descriptors, read_bytes, read_descriptor
+from twdiag.sources.live.descriptors import read_bytes, read_descriptor
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping
