@@ -187,7 +187,8 @@ def nameless_sockets(
     """
     until = time.monotonic() + seconds
     number = os.stat(f"/proc/{pid}/fd").st_size
-    sockets, looked, shown = 0, 0, []
+    shown: list[int] = []
+    sockets = looked = 0
     for descriptor in descriptors(pid, most):
         looked += 1
         if looked % 64 == 0 and time.monotonic() > until:

@@ -6,7 +6,6 @@ that are sought (0.5 us for each one passed over).  Layout: include/uapi/linux/i
 
 from __future__ import annotations
 
-import os
 import socket
 import struct
 import time
@@ -105,7 +104,7 @@ def _rows(link: socket.socket, until: float) -> Iterator[Endpoint]:
 
 def parse_datagram(data: bytes) -> tuple[bool, list[Endpoint]]:
     """Return (whether the dump ends here, its rows) of one datagram; broken tails are left out."""
-    rows = []
+    rows: list[Endpoint] = []
     at = 0
     while at + _HEADER.size <= len(data):
         length, kind, *_ = _HEADER.unpack_from(data, at)
