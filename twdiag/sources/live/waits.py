@@ -12,7 +12,7 @@ import time
 from dataclasses import replace
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from twdiag.model import Gap
+from twdiag.model.snapshot import Gap
 from twdiag.model.waits import (
     Act,
     Descriptor,
