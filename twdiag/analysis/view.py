@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 from dataclasses import replace
 from functools import cached_property
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Final
 
 from twdiag.analysis.half_closed import Waiting, close_waits, identity
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
     from twdiag.analysis.port_use import Use
     from twdiag.analysis.rates import Closing, Rate
     from twdiag.model.census import Census, Destination, History, Listener, Server
-    from twdiag.model.snapshot import Gap, Owner, Snapshot
+    from twdiag.model.snapshot import Breakdown, Gap, Owner, Snapshot
     from twdiag.model.sockets import Socket
 _FEW: Final = 8
 
@@ -39,12 +40,20 @@ class View:
         self.earlier = None if snapshot.earlier is None else View(snapshot.earlier)
 
     def with_owners(
-        self, owners: Mapping[int, tuple[Owner, ...]], gaps: Iterable[Gap] = ()
+        self,
+        owners: Mapping[int, tuple[Owner, ...]],
+        gaps: Iterable[Gap] = (),
+        breakdowns: Mapping[int, Breakdown] = MappingProxyType({}),
     ) -> View:
         """Return the same view with owners; what was worked out of the sockets is kept."""
         named = copy.copy(self)
         named.owners = owners
-        named.snapshot = replace(self.snapshot, owners=owners, gaps=(*self.snapshot.gaps, *gaps))
+        named.snapshot = replace(
+            self.snapshot,
+            owners=owners,
+            breakdowns=breakdowns,
+            gaps=(*self.snapshot.gaps, *gaps),
+        )
         return named
 
     @property
@@ -192,6 +201,15 @@ class View:
             before = {identity(socket) for socket in earlier.sockets(State.CLOSE_WAIT)}
             elapsed = self.taken_at - earlier.taken_at
         return close_waits(self.sockets(State.CLOSE_WAIT), self.is_server, before, elapsed)
+
+    @property
+    def crowded(self) -> tuple[Owner, ...]:
+        """The processes with half of their descriptors in use, and the fullest of all."""
+        return self.snapshot.crowded or ()
+
+    def breakdown(self, pid: int) -> Breakdown | None:
+        """Return what the descriptors of a process are, None where that was not seen."""
+        return self.snapshot.breakdowns.get(pid)
 
     def owners_of(self, inodes: Iterable[int]) -> tuple[Owner, ...]:
         """Return the processes that hold these sockets, each once, as far as they were seen."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from twdiag.analysis.half_closed import Kind
 from twdiag.errors import UsageError
 from twdiag.model.limits import nearest
 from twdiag.rules import (
@@ -34,8 +33,7 @@ class Metric(NamedTuple):
     """One number.
 
     `unit` is Nagios's: "%", "s", "c" (a counter) or "" (a plain number).  `limits` names the limits
-    of the rule that judges the number anyway.  `compares` tells that it needs an earlier sample,
-    `owners` that it needs the owners of the sockets in CLOSE_WAIT.
+    of the rule that judges the number anyway.  `compares` tells that it needs an earlier sample.
     """
 
     name: str
@@ -45,7 +43,6 @@ class Metric(NamedTuple):
     most: float | None = None
     limits: tuple[Limit, Limit] | None = None
     compares: bool = False
-    owners: bool = False
 
 
 def _in_state(state: State) -> Metric:
@@ -126,24 +123,11 @@ def _new_close_waits(view: View) -> float | None:
     return sum(1 for new in flags if new)
 
 
-def held_inodes(view: View) -> list[int]:
-    """Return the inodes of the CLOSE_WAITs that a process holds."""
-    held = (w.socket.inode for w in view.close_waits if w.kind is not Kind.NEVER_ACCEPTED)
-    return [inode for inode in held if inode]
-
-
 def _fds(view: View) -> float | None:
-    """The fullest process that holds a CLOSE_WAIT; unseen if any of the holders was not seen."""
-    if "inodes" in view.missing:
+    """The fullest process of the namespace, whatever its descriptors are."""
+    if view.snapshot.crowded is None:
         return None
-    shares = [0.0]
-    for inode in held_inodes(view):
-        for owner in view.owners.get(inode, ()) or (None,):
-            share = _percent(owner.fds, owner.fd_limit) if owner else None
-            if share is None:
-                return None
-            shares.append(share)
-    return max(shares)
+    return max((_percent(o.fds, o.fd_limit) or 0.0 for o in view.crowded), default=0.0)
 
 
 def _accept_queue(view: View) -> float | None:
@@ -213,11 +197,10 @@ METRICS: Final[tuple[Metric, ...]] = (
     Metric(
         "fd_ratio",
         "%",
-        "open descriptors of the fullest process that holds a CLOSE_WAIT",
+        "open descriptors of the fullest process (of those with 48 or more)",
         _fds,
         100,
         (fd_limit_near.WARNING, fd_limit_near.CRITICAL),
-        owners=True,
     ),
     Metric("accept_queue_ratio", "%", "how full the fullest accept queue is", _accept_queue),
     Metric(

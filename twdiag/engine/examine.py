@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import os
-from functools import partial
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from twdiag.check.verdict import Answer, Problem, Ranges, Status, judge, unknown
@@ -12,7 +11,6 @@ from twdiag.errors import TwdiagError, UsageError, was_interrupted
 from twdiag.history.deadline import TimeIsUp
 
 if TYPE_CHECKING:
-    from twdiag.analysis.view import View
     from twdiag.history.deadline import Deadline
     from twdiag.history.state_file import StateFile
     from twdiag.model.snapshot import Snapshot
@@ -177,9 +175,7 @@ def _look(planned: Plan, deadline: Deadline, memory: StateFile | None) -> tuple[
     earlier = None if memory is None else memory.earlier(snapshot)
     deadline.doing = "looking for the owners of sockets"
     # A verdict without all names is worth more than none: the search gets half of the time left.
-    report, view = examined(
-        snapshot, question, earlier, partial(_owners_needed, planned.ranges), deadline.left / 2
-    )
+    report, view = examined(snapshot, question, earlier, deadline.left / 2)
     deadline.doing = "judging"
     report = filtered(report, question)
     report = dataclasses.replace(
@@ -196,16 +192,6 @@ def _look(planned: Plan, deadline: Deadline, memory: StateFile | None) -> tuple[
         ),
         view.snapshot,
     )
-
-
-def _owners_needed(ranges: Ranges, view: View) -> list[int]:
-    """Return the inodes whose owners a range asks about."""
-    from twdiag.check import metrics
-
-    asked = {*ranges.warning, *ranges.critical}
-    if not any(metric.owners and metric.name in asked for metric in metrics.METRICS):
-        return []
-    return metrics.held_inodes(view)
 
 
 def _shown(planned: Plan) -> Ranges:

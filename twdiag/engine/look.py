@@ -22,8 +22,6 @@ from twdiag.model.findings import (
 from twdiag.rules import DEFAULTS, RULES, runner
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
-
     from twdiag.model.findings import Finding, Report
     from twdiag.model.limits import Limits
     from twdiag.model.snapshot import Snapshot
@@ -65,18 +63,17 @@ def examined(
     snapshot: Snapshot,
     question: Question,
     earlier: Snapshot | None = None,
-    also: Callable[[View], Iterable[int]] = lambda view: (),
     seconds: float = math.inf,
 ) -> Examined:
     """Return the report on a snapshot, compared with an earlier one.
 
-    `also` gives the inodes whose owners are needed for something else; the search for owners takes
-    no longer than so many seconds.
+    The search for owners takes no longer than so many seconds.
     """
     view = View(dataclasses.replace(snapshot, earlier=earlier))
     selection = runner.select(view, question.limits, question.rules)
-    wanted = selection.inodes.union(also(view))
-    named = view.with_owners(*sources.find_owners(snapshot, wanted, seconds))
+    owners, gaps = sources.find_owners(snapshot, selection.inodes, seconds)
+    breakdowns, more_gaps = sources.break_down(snapshot, selection.pids, min(seconds, 1.0))
+    named = view.with_owners(owners, (*gaps, *more_gaps), breakdowns)
     return Examined(runner.tell(selection, named), named)
 
 

@@ -177,6 +177,13 @@ FD_RATIO: Final = _ratio("fd_ratio", "open descriptors as a share of the limit",
 WAITING_FD_RATIO: Final = _ratio(
     "close_wait_fd_ratio", "CLOSE_WAITs as a share of the limit", first=False
 )
+NOWHERE: Final = Fact(
+    "sockets_in_no_table", "TCP sockets of the process that no table shows: reset, never closed"
+)
+FILES: Final = Fact("files", "descriptors that are files")
+PIPES: Final = Fact("pipes", "descriptors that are pipes")
+OTHER_FDS: Final = Fact("other_fds", "descriptors that are anything else")
+LOOKED: Final = _in_full("looked_at", "descriptors that were looked at")
 UID: Final = _in_full("uid", "the user of the sockets")
 
 # Ends.

@@ -10,6 +10,8 @@ from twdiag.model.census import Census
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from twdiag.tcp import State
+
 HOST_NETNS: Final = "host"
 """The name of the network namespace that twdiag itself runs in."""
 
@@ -44,6 +46,19 @@ class Owner(NamedTuple):
     parent: int | None = None
 
 
+class Breakdown(NamedTuple):
+    """What the descriptors of a process are, of `looked` ones at most.
+
+    `states` counts its TCP sockets by state, `nowhere` those that no table shows: reset by the
+    peer or ended by keepalive, and never closed.  `kinds` counts all else: "file", "pipe" ...
+    """
+
+    looked: int
+    states: Mapping[State, int]
+    nowhere: int
+    kinds: Mapping[str, int]
+
+
 class Host(NamedTuple):
     """Which host a snapshot is of."""
 
@@ -65,8 +80,10 @@ class Snapshot:
     `counters` are /proc/net/netstat and snmp ("TcpExt.TW"), `sockstat` /proc/net/sockstat
     ("TCP.tw"), `sysctls` the values of the sysctls read ("net.ipv4.tcp_tw_reuse"): a missing key
     was not seen.  `pace` tells how counters grew during the look, None where that does not matter.
-    `owners` maps socket inodes to the processes that hold them.  `earlier` is the first of two
-    samples of the same namespace.
+    `owners` maps socket inodes to the processes that hold them.  `crowded` are the processes of the
+    namespace with a good part of their descriptors in use, the fullest first, None where the kernel
+    does not show it; `breakdowns` tells of some of them, by number, what the descriptors are.
+    `earlier` is the first of two samples of the same namespace.
     """
 
     taken_at: float
@@ -78,6 +95,8 @@ class Snapshot:
     sockstat: Mapping[str, int] = field(default_factory=dict)
     sysctls: Mapping[str, str] = field(default_factory=dict)
     owners: Mapping[int, tuple[Owner, ...]] = field(default_factory=dict)
+    crowded: tuple[Owner, ...] | None = None
+    breakdowns: Mapping[int, Breakdown] = field(default_factory=dict)
     gaps: tuple[Gap, ...] = ()
     pace: Pace | None = None
     earlier: Snapshot | None = None

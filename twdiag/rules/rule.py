@@ -17,10 +17,15 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Group(Generic[T]):
-    """What a rule selected, and the inodes of the sockets whose owners it would name."""
+    """What a rule selected, and what it would like to know of it.
+
+    `inodes` are those of the sockets whose owners it would name, `pids` the processes whose
+    descriptors it would tell apart.
+    """
 
     about: T
     inodes: tuple[int, ...] = ()
+    pids: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)

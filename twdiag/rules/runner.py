@@ -39,6 +39,11 @@ class Selection(NamedTuple):
         found = {i for _, groups in self.groups for group in groups for i in group.inodes}
         return found - {0}
 
+    @property
+    def pids(self) -> set[int]:
+        """The processes whose descriptors the rules would tell apart."""
+        return {pid for _, groups in self.groups for group in groups for pid in group.pids}
+
 
 def select(view: View, limits: Limits, rules: Iterable[Rule[Any]] = RULES) -> Selection:
     """Return what concerns the rules; one whose needs were not seen is recorded as skipped."""

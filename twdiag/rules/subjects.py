@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from twdiag.model import facts
 from twdiag.model.findings import Advice, DestinationSubject, ListenerSubject, ProcessSubject
+from twdiag.tcp import State
 from twdiag.wording import endpoint, ss_address
 
 if TYPE_CHECKING:
@@ -13,7 +15,10 @@ if TYPE_CHECKING:
     from twdiag.analysis.half_closed import Holder
     from twdiag.analysis.view import View
     from twdiag.model.census import Destination, Listener
-    from twdiag.model.snapshot import Owner
+    from twdiag.model.findings import Value
+    from twdiag.model.snapshot import Breakdown, Owner
+
+_MOST_KINDS = 2
 
 
 def listener_subject(view: View, listener: Listener) -> ListenerSubject:
@@ -48,6 +53,36 @@ def owner_advice(subject: DestinationSubject) -> Advice:
         "To find out who opens them: TIME_WAIT has no owner",
         f"watch new ones: ss -tnp dst {ss_address(subject.address)} dport = :{subject.port}",
     )
+
+
+def breakdown_evidence(breakdown: Breakdown | None) -> dict[str, Value]:
+    """Return what descriptors are as evidence; nothing where that was not seen."""
+    if breakdown is None:
+        return {}
+    kinds = dict(breakdown.kinds)
+    return {
+        facts.LOOKED: breakdown.looked,
+        facts.ESTABLISHED: breakdown.states.get(State.ESTABLISHED, 0),
+        facts.CLOSE_WAIT: breakdown.states.get(State.CLOSE_WAIT, 0),
+        facts.OTHER_STATES: sum(breakdown.states.values())
+        - sum(breakdown.states.get(s, 0) for s in (State.ESTABLISHED, State.CLOSE_WAIT)),
+        facts.NOWHERE: breakdown.nowhere,
+        facts.FILES: kinds.pop("file", 0),
+        facts.PIPES: kinds.pop("pipe", 0),
+        facts.OTHER_FDS: sum(kinds.values()),
+    }
+
+
+def breakdown_text(breakdown: Breakdown | None) -> str:
+    """Return ", 110 of them in no table, 12 in ESTABLISHED": what most of the descriptors are."""
+    if breakdown is None:
+        return ""
+    parts = [(number, f"in {state.name}") for state, number in breakdown.states.items()]
+    parts += [(breakdown.nowhere, "sockets in no table")]
+    parts += [(number, f"{kind}s") for kind, number in breakdown.kinds.items()]
+    worth_telling = (part for part in parts if part[0] * 10 >= breakdown.looked)
+    largest = sorted(worth_telling, reverse=True)[:_MOST_KINDS]
+    return "".join(f", {number:,} {words}" for number, words in largest)
 
 
 def holder_subject(holder: Holder) -> ProcessSubject:

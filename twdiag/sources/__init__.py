@@ -9,13 +9,14 @@ from typing import TYPE_CHECKING, Final
 
 from twdiag.errors import SourceError, UsageError
 from twdiag.model.snapshot import Gap, Host, Pace, Snapshot
+from twdiag.sources.live.crowded import read_crowded
 from twdiag.sources.live.proc import read_counters, read_sysctls
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
 
     from twdiag.model.census import History
-    from twdiag.model.snapshot import Owner
+    from twdiag.model.snapshot import Breakdown, Owner
     from twdiag.sources.live.seen import Seen
 
 _FEW_CLOSES: Final = 20
@@ -45,6 +46,7 @@ def collect(source: str = "auto", patience: float = SHORT_PATIENCE) -> Snapshot:
     taken_at = time.time()
     name, seen, refusal = _read_sockets(source, sysctls, sockstat)
     kernel = os.uname()
+    crowded, unseen = read_crowded()
     return Snapshot(
         taken_at=taken_at,
         host=Host(kernel.nodename, kernel.release),
@@ -53,7 +55,8 @@ def collect(source: str = "auto", patience: float = SHORT_PATIENCE) -> Snapshot:
         counters=counters,
         sockstat=sockstat,
         sysctls=sysctls,
-        gaps=(*gaps, *more_gaps, *refusal, *seen.gaps),
+        crowded=crowded,
+        gaps=(*gaps, *more_gaps, *refusal, *seen.gaps, *unseen),
         pace=_pace(counters, counted_at, seen.census.all.time_wait, patience),
     )
 
@@ -87,6 +90,18 @@ def find_owners(
     holders = [socket for socket in snapshot.census.sockets if socket.inode in wanted]
     cgroups = {socket.cgroup for socket in holders if socket.cgroup}
     return read_owners(wanted, cgroups, {socket.uid for socket in holders}, seconds)
+
+
+def break_down(
+    snapshot: Snapshot, pids: Collection[int], seconds: float = 1.0
+) -> tuple[dict[int, Breakdown], list[Gap]]:
+    """Return what the descriptors of these processes are, and what was not seen."""
+    if not pids:
+        return {}, []
+    from twdiag.sources.live import crowded
+
+    known = {socket.inode: socket.state for socket in snapshot.census.sockets if socket.inode}
+    return crowded.break_down(pids, known, seconds)
 
 
 def _read_sockets(
