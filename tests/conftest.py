@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import dataclasses
 from typing import TYPE_CHECKING, NamedTuple
 
 import pytest
 from hypothesis import settings
 
 from twdiag import lab, rules, sources
-from twdiag.analysis.view import View
+from twdiag.engine.look import Question, examined
 from twdiag.errors import SourceRefused
 from twdiag.rules import runner
 
@@ -39,11 +38,8 @@ class Played(NamedTuple):
 
 def look(stage: Stage) -> Played:
     """Collect as `twdiag diagnose` does, inside of the scenario's namespace."""
-    snapshot = sources.collect()
-    wanted = runner.select(View(snapshot), rules.DEFAULTS).inodes
-    owners, gaps = sources.find_owners(snapshot, wanted)
-    named = dataclasses.replace(snapshot, owners=owners, gaps=(*snapshot.gaps, *gaps))
-    return Played(named, dict(stage.notes), {actor.name: actor.pid for actor in stage.actors})
+    _, view = examined(sources.collect(), Question())
+    return Played(view.snapshot, dict(stage.notes), {a.name: a.pid for a in stage.actors})
 
 
 @pytest.fixture(scope="session")

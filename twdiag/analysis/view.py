@@ -204,8 +204,8 @@ class View:
 
     @property
     def crowded(self) -> tuple[Owner, ...]:
-        """The processes with half of their descriptors in use, and the fullest of all."""
-        return self.snapshot.crowded or ()
+        """The processes with half of their descriptors in use or more, the fullest first."""
+        return self.snapshot.crowded
 
     def breakdown(self, pid: int) -> Breakdown | None:
         """Return what the descriptors of a process are, None where that was not seen."""

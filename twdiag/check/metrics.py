@@ -125,9 +125,8 @@ def _new_close_waits(view: View) -> float | None:
 
 def _fds(view: View) -> float | None:
     """The fullest process of the namespace, whatever its descriptors are."""
-    if view.snapshot.crowded is None:
-        return None
-    return max((_percent(o.fds, o.fd_limit) or 0.0 for o in view.crowded), default=0.0)
+    fullest = view.snapshot.fullest
+    return None if fullest is None else 100 * fullest
 
 
 def _accept_queue(view: View) -> float | None:

@@ -59,12 +59,13 @@ class Limits:
         self._values = dict(values or {})
         self._origins = dict(origins or {})
 
-    def __getitem__(self, limit: Limit) -> float:
-        return self._values.get(limit.name, limit.default)
+    def __getitem__(self, limit: Limit | str) -> float:
+        found = self.known[limit] if isinstance(limit, str) else limit
+        return self._values.get(found.name, found.default)
 
     def __iter__(self) -> Iterator[str]:
         """Iterate over the names, those of all limits there are."""
-        return iter(self._values)
+        return iter(self.known)
 
     def origin(self, name: str) -> str:
         """Return where a value comes from: "default", a file, an environment variable or a flag."""

@@ -81,8 +81,8 @@ class Snapshot:
     ("TCP.tw"), `sysctls` the values of the sysctls read ("net.ipv4.tcp_tw_reuse"): a missing key
     was not seen.  `pace` tells how counters grew during the look, None where that does not matter.
     `owners` maps socket inodes to the processes that hold them.  `crowded` are the processes of the
-    namespace with a good part of their descriptors in use, the fullest first, None where the kernel
-    does not show it; `breakdowns` tells of some of them, by number, what the descriptors are.
+    namespace with half of their descriptors in use or more, `fullest` the largest such share of any
+    process, None unseen; `breakdowns` tells what the descriptors of some of them are, by number.
     `earlier` is the first of two samples of the same namespace.
     """
 
@@ -95,7 +95,8 @@ class Snapshot:
     sockstat: Mapping[str, int] = field(default_factory=dict)
     sysctls: Mapping[str, str] = field(default_factory=dict)
     owners: Mapping[int, tuple[Owner, ...]] = field(default_factory=dict)
-    crowded: tuple[Owner, ...] | None = None
+    crowded: tuple[Owner, ...] = ()
+    fullest: float | None = None
     breakdowns: Mapping[int, Breakdown] = field(default_factory=dict)
     gaps: tuple[Gap, ...] = ()
     pace: Pace | None = None

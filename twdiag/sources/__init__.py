@@ -46,7 +46,7 @@ def collect(source: str = "auto", patience: float = SHORT_PATIENCE) -> Snapshot:
     taken_at = time.time()
     name, seen, refusal = _read_sockets(source, sysctls, sockstat)
     kernel = os.uname()
-    crowded, unseen = read_crowded()
+    crowded = read_crowded()
     return Snapshot(
         taken_at=taken_at,
         host=Host(kernel.nodename, kernel.release),
@@ -55,8 +55,9 @@ def collect(source: str = "auto", patience: float = SHORT_PATIENCE) -> Snapshot:
         counters=counters,
         sockstat=sockstat,
         sysctls=sysctls,
-        crowded=crowded,
-        gaps=(*gaps, *more_gaps, *refusal, *seen.gaps, *unseen),
+        crowded=crowded.owners,
+        fullest=crowded.fullest,
+        gaps=(*gaps, *more_gaps, *refusal, *seen.gaps, *crowded.gaps),
         pace=_pace(counters, counted_at, seen.census.all.time_wait, patience),
     )
 
@@ -98,10 +99,10 @@ def break_down(
     """Return what the descriptors of these processes are, and what was not seen."""
     if not pids:
         return {}, []
-    from twdiag.sources.live import crowded
+    from twdiag.sources.live import breakdown
 
     known = {socket.inode: socket.state for socket in snapshot.census.sockets if socket.inode}
-    return crowded.break_down(pids, known, seconds)
+    return breakdown.break_down(pids, known, seconds)
 
 
 def _read_sockets(

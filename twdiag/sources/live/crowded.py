@@ -1,136 +1,68 @@
-"""Find the processes that near their limit of descriptors, and what the descriptors are.
-
-That a process has many open is seen without any right (Linux 6.2); what they are takes the rights
-of its owner.
-"""
+"""Find the processes of this namespace that near their limit of descriptors."""
 
 from __future__ import annotations
 
 import os
-import time
-from collections import Counter
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NamedTuple
 
-from twdiag.model.snapshot import Breakdown, Gap
-from twdiag.model.waits import FdKind
-from twdiag.sources.live.descriptors import (
-    TCP_PROTOCOLS,
-    counts_descriptors,
-    descriptor_headroom,
-    descriptors,
-    protocol,
-)
-from twdiag.sources.live.endpoints import read_endpoints
-from twdiag.sources.live.owners import describe
+from twdiag.model.snapshot import Gap
+from twdiag.sources.live.headroom import counts_descriptors, descriptor_headroom
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Mapping
-
     from twdiag.model.snapshot import Owner
-    from twdiag.tcp import State
+    from twdiag.sources.live.headroom import Headroom
 
 _FEW: Final = 48
-"""A process with fewer descriptors than this is not looked at: that costs it one system call."""
+"""A process with fewer descriptors than this is not looked at: it costs one system call."""
 _SHARE: Final = 0.5
 _MOST: Final = 20
 
 
-def read_crowded() -> tuple[tuple[Owner, ...] | None, list[Gap]]:
-    """Return the processes of this namespace with half of their descriptors in use or more.
+class Crowded(NamedTuple):
+    """The processes with half of their descriptors in use or more, the fullest first.
 
-    The fullest come first, and the fullest of all is there whatever it uses.  None, and a gap,
-    before Linux 6.2.
+    `fullest` is the share that the fullest of all processes uses, None where nobody can tell.
     """
+
+    owners: tuple[Owner, ...] = ()
+    fullest: float | None = None
+    gaps: tuple[Gap, ...] = ()
+
+
+def read_crowded() -> Crowded:
+    """Return the crowded processes of this network namespace; before Linux 6.2 a gap says so."""
     if not counts_descriptors():
         why = "how many descriptors processes have open is not visible before Linux 6.2"
-        return None, [Gap("descriptors", why, "", partial=True)]
+        return Crowded(gaps=(Gap("descriptors", why, "", partial=True),))
     pids = (int(name) for name in os.listdir("/proc") if name.isdecimal())
-    shares = {
-        pid: headroom.open / headroom.limit
-        for pid, headroom in descriptor_headroom(pids, _FEW).items()
-        if headroom.limit
-    }
-    home = _namespace("self")
-    found: list[Owner] = []
+    found = descriptor_headroom(pids, _FEW)
+    ours = (pid for pid in sorted(found, key=lambda pid: -_share(found[pid])) if _is_here(pid))
+    fullest = next(ours, None)
+    if fullest is None:
+        return Crowded(fullest=0.0)
+    owners = []
+    if _share(found[fullest]) >= _SHARE:
+        owners = _described([fullest, *ours], found)
+    return Crowded(tuple(owners), _share(found[fullest]))
+
+
+def _share(headroom: Headroom) -> float:
+    return headroom.open / headroom.limit if headroom.limit else 0.0
+
+
+def _described(pids: list[int], found: dict[int, Headroom]) -> list[Owner]:
+    # psutil is loaded only where there is somebody to describe.
+    from twdiag.sources.live.owners import describe
+
     users: dict[int, str] = {}
-    for pid, share in sorted(shares.items(), key=lambda item: -item[1]):
-        if (share < _SHARE and found) or len(found) == _MOST:
-            break
-        if _namespace(str(pid)) != home:
-            continue
-        owner = describe(pid, _open(pid), users)
-        if owner is not None:
-            found.append(owner)
-    return tuple(found), []
+    crowded = [pid for pid in pids if _share(found[pid]) >= _SHARE][:_MOST]
+    owners = (describe(pid, found[pid].open, users) for pid in crowded)
+    return [owner for owner in owners if owner is not None]
 
 
-def _open(pid: int) -> int | None:
+def _is_here(pid: int) -> bool:
+    """Return whether a process is in this network namespace; that needs no right either."""
     try:
-        return os.stat(f"/proc/{pid}/fd").st_size
+        return os.stat(f"/proc/{pid}/net/tcp").st_ino == os.stat("/proc/self/net/tcp").st_ino
     except OSError:
-        return None
-
-
-def _namespace(pid: str) -> int | None:
-    """Return what tells a process's network namespace from others; no right is needed for it."""
-    try:
-        return os.stat(f"/proc/{pid}/net/tcp").st_ino
-    except OSError:
-        return None
-
-
-def break_down(
-    pids: Collection[int], known: Mapping[int, State], seconds: float = 1.0
-) -> tuple[dict[int, Breakdown], list[Gap]]:
-    """Return what the descriptors of some processes are.
-
-    `known` has the states of sockets that are known already, by inode.  It stops after so many
-    seconds; a process that may not be read is a gap.
-    """
-    until = time.monotonic() + seconds
-    found: dict[int, Breakdown] = {}
-    denied = 0
-    for pid in pids:
-        if time.monotonic() > until:
-            break
-        try:
-            found[pid] = _broken_down(pid, known)
-        except PermissionError:
-            denied += 1
-        except OSError:
-            continue
-    if not denied:
-        return found, []
-    processes = "1 process" if denied == 1 else f"{denied} processes"
-    why = f"no permission to read the descriptors of {processes} near the limit"
-    how = "run as root, or with the capabilities CAP_SYS_PTRACE and CAP_DAC_READ_SEARCH"
-    return found, [Gap("breakdown", why, how, partial=True)]
-
-
-def _broken_down(pid: int, known: Mapping[int, State]) -> Breakdown:
-    seen = list(descriptors(pid))
-    sockets = {d.inode: d.number for d in seen if d.kind is FdKind.SOCKET and d.inode is not None}
-    states = {inode: known[inode] for inode in sockets if inode in known}
-    rest = sockets.keys() - states.keys()
-    states.update({inode: row.state for inode, row in read_endpoints(rest).items()})
-    kinds = Counter(d.kind.value for d in seen if d.kind is not FdKind.SOCKET)
-    nowhere = 0
-    for inode in _still_open(pid, sockets, rest - states.keys()):
-        if protocol(pid, sockets[inode]) in TCP_PROTOCOLS:
-            nowhere += 1
-        else:
-            kinds["other socket"] += 1
-    return Breakdown(len(seen), Counter(states.values()), nowhere, kinds)
-
-
-def _still_open(pid: int, sockets: Mapping[int, int], inodes: Iterable[int]) -> list[int]:
-    """Return the inodes that are still behind the same descriptors: others were just closed."""
-    found = []
-    for inode in inodes:
-        try:
-            link = os.readlink(f"/proc/{pid}/fd/{sockets[inode]}")
-        except OSError:
-            continue
-        if link == f"socket:[{inode}]":
-            found.append(inode)
-    return found
+        return False
