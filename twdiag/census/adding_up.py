@@ -6,6 +6,7 @@ import sys
 from array import array
 from collections import Counter, defaultdict
 from itertools import compress, islice
+from operator import itemgetter
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from twdiag.census.addresses import bytes_of, text_of
@@ -16,7 +17,7 @@ from twdiag.census.moments import tally_of
 from twdiag.model.census import Census, Destination, LocalEnd, Server
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Container, Iterable, Iterator, Mapping
 
     from twdiag.census.intake import Intake
 
@@ -56,8 +57,8 @@ def census_of(intake: Intake) -> Census:
         intake.listeners,
         tally_of(total([*local.moments.values(), local.left_out, by_client])),
         tally_of(by_client),
-        tally_of(total(_fixed(intake))),
-        _servers(intake, claimed),
+        tally_of(intake.fixed),
+        _servers(intake, claimed, unclaimed),
         _destinations(intake, remote),
         left_out.total(),
         _left_overs(intake, unclaimed),
@@ -72,13 +73,6 @@ def _by_destination(intake: Intake, least: int) -> Iterator[tuple[int | None, Gr
         yield page, cells.settle(least)
     if intake.remote_ipv6:
         yield None, intake.remote_ipv6.settle(least)
-
-
-def _fixed(intake: Intake) -> Iterator[_Moments]:
-    for cells in (*intake.fixed.values(), intake.fixed_ipv6):
-        groups = cells.settle(1)
-        yield from groups.moments.values()
-        yield groups.left_out
 
 
 def _destinations(
@@ -107,7 +101,7 @@ def _destination(intake: Intake, group: int, page: int | None, groups: Groups) -
         source, address = texts[int.from_bytes(name[:2], "big")], _remote_text(name[2:])
     else:
         source, address = texts[page << 8 | key.tag], text_of(bytes_of(key.address))
-    return Destination(source, address, key.port, tally, intake.inodes.get(group, 0))
+    return Destination(source, address, key.port, tally, intake.inodes.get(page, {}).get(group, 0))
 
 
 def _remote_text(raw: bytes) -> str:
@@ -144,9 +138,12 @@ def _local_ends(
 
 
 def _servers(
-    intake: Intake, claimed: Mapping[tuple[str, int], list[_Moments]]
+    intake: Intake, claimed: Mapping[tuple[str, int], list[_Moments]], foreign: Container[int]
 ) -> tuple[Server, ...]:
-    """Return the listeners with connections, those that closed most of them first."""
+    """Return the listeners with connections, those that closed most of them first.
+
+    `foreign` are the ports on which there are connections of nobody's, too.
+    """
     clients = _clients(intake)
     sampled = intake.sampled < intake.served
     shared = Counter(listener.port for listener in intake.listeners.values())
@@ -154,7 +151,8 @@ def _servers(
     for end, moments in claimed.items():
         listener = intake.listeners[end]
         # Clients are counted by port: of several listeners on one port nobody knows whose they are.
-        known = clients.get(listener.port, ()) if shared[listener.port] == 1 else ()
+        sure = shared[listener.port] == 1 and listener.port not in foreign
+        known = clients.get(listener.port, ()) if sure else ()
         servers.append(Server(listener, tally_of(total(moments)), tuple(known), sampled))
     return tuple(
         sorted(servers, key=lambda s: (-s.closed_first, s.listener.port, s.listener.address))
@@ -165,15 +163,14 @@ def _clients(intake: Intake) -> dict[int, list[tuple[str, int]]]:
     """Return the remote addresses with the most closed connections of each server's port."""
     scale = intake.served / intake.sampled if intake.sampled else 1.0
     by_port: defaultdict[int, list[tuple[int, str]]] = defaultdict(list)
-    for cells in (intake.clients, intake.clients_ipv6):
-        groups = cells.settle(_SURE)
-        counts = [(m.total(), g) for g, m in groups.moments.items()]
-        for count, group in sorted(counts, reverse=True):
-            key = Key.of(group)
-            if len(by_port[key.port]) < 2 * _MOST_CLIENTS and (scale == 1 or count >= _SURE):
-                name = groups.names.get(group)
-                address = _remote_text(name[2:]) if name else text_of(bytes_of(key.address))
-                by_port[key.port].append((count, address))
+    ipv4, ipv6 = intake.clients.settle(_SURE), intake.clients_ipv6.settle(_SURE)
+    counts = [(m.total(), g, n) for n in (ipv4, ipv6) for g, m in n.moments.items()]
+    for count, group, groups in sorted(counts, key=itemgetter(0), reverse=True):
+        key = Key.of(group)
+        if len(by_port[key.port]) < 2 * _MOST_CLIENTS and (scale == 1 or count >= _SURE):
+            name = groups.names.get(group)
+            address = _remote_text(name[2:]) if name else text_of(bytes_of(key.address))
+            by_port[key.port].append((count, address))
     return {
         port: [(address, round(count * scale)) for count, address in _largest(found)]
         for port, found in by_port.items()
@@ -212,11 +209,9 @@ def _far_ends(intake: Intake, kinds: bytes) -> dict[int, _Far]:
     least = {USABLE: _SURELY_A_SERVICE, OTHER: 1}
     if len(set(_halves(far, 2))) < _SURELY_A_SERVICE:
         del least[USABLE]
-    candidates = {
-        port
-        for port, rows in Counter(local_ports).most_common(_MOST_LEFT_OVERS)
-        if rows >= least.get(kinds[port], rows + 1)
-    }
+    counts = Counter(local_ports)
+    enough = Counter({p: n for p, n in counts.items() if n >= least.get(kinds[p], n + 1)})
+    candidates = {port for port, _ in enough.most_common(_MOST_LEFT_OVERS)}
     rows = array("Q", compress(far, map(candidates.__contains__, local_ports)))
     texts = _texts(intake)
     found = {port: _Far(set(), []) for port in candidates}

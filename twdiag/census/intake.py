@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import sys
 from array import array
+from collections import Counter
 from itertools import compress
 from operator import itemgetter
 from typing import TYPE_CHECKING, Final
@@ -95,9 +96,8 @@ class Intake:
         self.remote: dict[int, Cells] = {}
         """IPv4 rows of clients by destination; for each 256 local addresses cells of their own."""
         self.remote_ipv6 = Cells(NAME_BYTES)
-        self.fixed: dict[int, Cells] = {}
-        """The same for rows from other ports to services."""
-        self.fixed_ipv6 = Cells(NAME_BYTES)
+        self.fixed: Counter[int] = Counter()
+        """The moments of rows from other ports to services."""
         self.clients, self.clients_ipv6 = Cells(), Cells(NAME_BYTES)
         """The remote addresses of servers' closed connections, by the server's port."""
         self.served = self.sampled = 0
@@ -107,7 +107,8 @@ class Intake:
         them remote port and number of the address."""
         self.local_ports, self.local_numbers = array("H"), array("I")
         """The local end of each row that takes part in a port budget, or of a server."""
-        self.inodes: dict[int, int] = {}
+        self.inodes: dict[int | None, dict[int, int]] = {}
+        """A live socket's by group, for each page of `remote`; those of IPv6 under None."""
         self.examples: dict[State, Socket] = {}
         self._kept: dict[int | tuple[int, ...], Socket] = {}
         self._batches = 0
@@ -154,12 +155,13 @@ class Intake:
         if 0 in client:
             self._add_local(rows, moments, numbers, kinds, client)
         if 1 in client:
-            keys = self._add_remote(rows, moments, numbers, client, fixed=False)
-            self._note_inodes(rows, keys, client)
+            self._add_remote(rows, moments, numbers, client)
             self.local_ports.extend(rows.local_ports)
             self.local_numbers.extend(numbers)
         if not mptcp:
             self._note_far_ends(rows, moments, numbers, kinds)
+            if 0 in client:
+                self._count_fixed(rows, moments, kinds)
 
     def _numbers_of(self, local: array[int] | list[bytes]) -> array[int]:
         """Return the numbers of local addresses; most often it is one and the same."""
@@ -176,24 +178,18 @@ class Intake:
         closed = rows.timers.translate(_IS_MINI)
         if 1 in closed:
             self._sample_clients(rows, both(closed, kinds.translate(_IS_SERVER)))
-        near = both(_high_bytes(rows.remote_ports).translate(_IS_NEAR), kinds.translate(_IS_OTHER))
-        if 1 in near:
-            self._add_remote(rows, moments, numbers, near, fixed=True)
 
-    def _add_remote(
-        self, rows: Rows, moments: bytes, numbers: array[int], mask: bytes, *, fixed: bool
-    ) -> array[int]:
-        """Count the rows of a mask by destination; return the keys of all rows."""
+    def _add_remote(self, rows: Rows, moments: bytes, numbers: array[int], mask: bytes) -> None:
+        """Count the rows of a mask by destination."""
         if isinstance(rows.remote, list):
             names = list(map(bytes.__add__, _two_bytes(numbers), rows.remote))
             keys = _keys_by_hash(moments, rows.remote_ports, names)
-            cells = self.fixed_ipv6 if fixed else self.remote_ipv6
-            cells.add(keys, mask, names)
-            return keys
+            self.remote_ipv6.add(keys, mask, names)
+            self._note_inodes(rows, None, keys, mask)
+            return
         raw = numbers.tobytes()
         tags, pages = raw[3 * _LOW :: 4], raw[1 + _LOW :: 4]
         keys = keys_of(moments, tags, rows.remote_ports, rows.remote)
-        found = self.fixed if fixed else self.remote
         for page in set(pages):
             here = (
                 mask
@@ -201,8 +197,8 @@ class Intake:
                 else both(mask, pages.translate(table_of(page)))
             )
             if 1 in here:
-                found.setdefault(page, Cells()).add(keys, here)
-        return keys
+                self.remote.setdefault(page, Cells()).add(keys, here)
+                self._note_inodes(rows, page, keys, here)
 
     def _sample_clients(self, rows: Rows, server: bytes) -> None:
         """Count the clients of servers; of very many rows an eighth tells enough."""
@@ -221,12 +217,17 @@ class Intake:
             keys = keys_of(nothing, nothing, rows.local_ports, rows.remote)
             self.clients.add(keys, server)
 
-    def _note_inodes(self, rows: Rows, keys: array[int], client: bytes) -> None:
+    def _note_inodes(self, rows: Rows, page: int | None, keys: array[int], client: bytes) -> None:
         """Keep an inode for each destination: who holds it may be who connects there."""
         live = both(client, rows.states.translate(_IS_ESTABLISHED))
-        if 1 in live and len(self.inodes) < _MOST_INODES:
+        if 1 in live and sum(map(len, self.inodes.values())) < _MOST_INODES:
             groups = map(group_of, compress(keys, live))
-            self.inodes.update(zip(groups, compress(rows.inodes, live), strict=True))
+            here = self.inodes.setdefault(page, {})
+            here.update(zip(groups, compress(rows.inodes, live), strict=True))
+
+    def _count_fixed(self, rows: Rows, moments: bytes, kinds: bytes) -> None:
+        near = both(_high_bytes(rows.remote_ports).translate(_IS_NEAR), kinds.translate(_IS_OTHER))
+        self.fixed.update(compress(moments, near))
 
     def _note_far_ends(self, rows: Rows, moments: bytes, numbers: array[int], kinds: bytes) -> None:
         far = _high_bytes(rows.remote_ports).translate(_IS_FAR)

@@ -24,7 +24,10 @@ _ORPHAN: Final = _DYING + 1
 _OTHER: Final = 128
 _LONGEST_LEFT: Final = _OTHER - _ORPHAN - 1
 
-_STATE: Final = bytes(_OTHER | number & 0x7F for number in range(256))
+# A TIME_WAIT without a timer comes from a reader that shows none: nobody knows when it began.
+_STATE: Final = bytes(
+    _DYING if number == State.TIME_WAIT else _OTHER | number & 0x7F for number in range(256)
+)
 # By milliseconds left, which are 60,000 at most; a timer past its end has 0.
 _SECOND: Final = bytes([_DYING]) + b"".join(
     bytes([MINUTE - s]) * 1000 for s in range(1, MINUTE + 1)

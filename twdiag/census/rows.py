@@ -16,7 +16,7 @@ class Rows(NamedTuple):
 
     `states` and `timers` have a byte a row, ports are in host order, `expires` in milliseconds.
     IPv4 addresses are native 32-bit words, in network order in memory; a local IPv6 address is 16
-    bytes and a remote one 20, the last four of which are the scope of a link-local one, else 0.
+    bytes, or 20 with the scope of a link-local one; a remote one is 20, with scope 0 else.
     """
 
     states: bytes
@@ -31,7 +31,7 @@ class Rows(NamedTuple):
     @classmethod
     def of(cls, socket: Socket) -> Rows:
         """Return one readable socket as a row; raises ValueError where a value fits no column."""
-        (local, _), (remote, scope) = map(
+        (local, near), (remote, scope) = map(
             bytes_of_text, (socket.local_address, socket.remote_address)
         )
         ipv4 = len(remote) == len(local) == 4
@@ -41,8 +41,10 @@ class Rows(NamedTuple):
                 bytes([socket.timer]),
                 array("H", [socket.local_port]),
                 array("H", [socket.remote_port]),
-                array("I", [word(local)]) if ipv4 else [_ipv6(local)],
-                array("I", [word(remote)]) if ipv4 else [_ipv6(remote) + scope.to_bytes(4, "big")],
+                array("I", [word(local)])
+                if ipv4
+                else [_ipv6(local) + (_scope(near) if near else b"")],
+                array("I", [word(remote)]) if ipv4 else [_ipv6(remote) + _scope(scope)],
                 array("I", [min(socket.expires, 0xFFFFFFFF)]),
                 array("I", [socket.inode]),
             )
@@ -53,3 +55,7 @@ class Rows(NamedTuple):
 def _ipv6(raw: bytes) -> bytes:
     # One end v4-mapped and the other not is no connection, but a table may say so.
     return raw if len(raw) == 16 else bytes(10) + b"\xff\xff" + raw
+
+
+def _scope(number: int) -> bytes:
+    return number.to_bytes(4, "big")

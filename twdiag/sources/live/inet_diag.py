@@ -194,13 +194,13 @@ class Dump:
             raise Interrupted("the kernel lost a part of the socket dump")
         elif kind != NLMSG_ERROR:
             raise SourceError(f"a netlink message at byte {position} has the unknown type {kind}")
-        number = self._errno(raw[position + _HEADER.size : end])
-        if kind == NLMSG_ERROR and not number:
+        self._refuse(raw[position + _HEADER.size : end])
+        if kind == NLMSG_ERROR:
             raise SourceError("the kernel acknowledged the socket dump instead of answering it")
         return int(aligned)
 
-    def _errno(self, payload: bytes) -> int:
-        """Return the error number that a message ends with; raises SourceRefused for a refusal."""
+    def _refuse(self, payload: bytes) -> None:
+        """Raise SourceRefused where a message ends the dump with an error number."""
         number: int = -_ERRNO.unpack_from(payload)[0] if len(payload) >= _ERRNO.size else 0
         if number > 0:
             name = errno.errorcode.get(number, str(number))
@@ -209,7 +209,6 @@ class Dump:
                 f"the kernel refuses the socket dump: {known} ({name})",
                 "load the tcp_diag module (modprobe tcp_diag) or use --source proc",
             )
-        return number
 
     def _rows(self, raw: bytes, position: int, length: int) -> int:
         """Take the run of rows with the same length and head; return its bytes."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import socket
+from functools import partial
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final
 
@@ -110,12 +111,17 @@ class _Channel:
             request = inet_diag.encode_both_families(
                 states, info=info, auto_bound_only=auto_bound_only, seq=self._next()
             )
+            given = False
             try:
-                yield from self._dump(request)
+                for block in self._dump(request):
+                    given = True
+                    yield block
                 return
-            except SourceRefused:
+            except SourceRefused as error:
                 self._one_walk = False
                 self.reopen()
+                if given:  # a walk for each family would give those rows again
+                    raise Interrupted(error.what, error.next_step) from error
         for family in (AF_INET, AF_INET6):
             try:
                 yield from self.read_family(
@@ -176,10 +182,10 @@ class _Channel:
         while used < _BATCH:
             free = view[used : used + _BUFFER]
             received, _, flags, sender = self._socket.recvmsg_into([free])
-            if flags & socket.MSG_TRUNC or not received:
-                raise SourceError("the kernel sent a datagram of an unexpected size")
             if sender[0]:
                 continue  # another process may send to this socket; the kernel is number 0
+            if flags & socket.MSG_TRUNC or not received:
+                raise SourceError("the kernel sent a datagram of an unexpected size")
             used += received
             if received % 4 or may_end(free[:received]):
                 break
@@ -286,11 +292,15 @@ def _read_mptcp(channel: _Channel, intake: Intake, gaps: list[Gap]) -> None:
     leak would be invisible there.
     """
     states = inet_diag.state_bits(*_HALF_CLOSED)
+
+    def take(family: int) -> list[Socket]:
+        blocks = channel.read_family(family, states, protocol=IPPROTO_MPTCP)
+        return [found._replace(mptcp=True) for block in blocks for found in block.sockets()]
+
     try:
         for family in (AF_INET, AF_INET6):
-            for block in channel.read_family(family, states, protocol=IPPROTO_MPTCP):
-                for found in block.sockets():
-                    intake.keep(found._replace(mptcp=True))
+            for found in _again(channel, partial(take, family)):
+                intake.keep(found)
     except SourceError as error:
         why = f"closing MPTCP connections are not visible: {error.what}"
         how = "load the mptcp_diag module (modprobe mptcp_diag)"

@@ -6,6 +6,7 @@ import socket
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
+from twdiag.census.addresses import bytes_of_text, text_of
 from twdiag.errors import SourceRefused
 from twdiag.model.snapshot import Gap
 from twdiag.model.sockets import Socket
@@ -50,4 +51,5 @@ def _sockets_of(connections: Iterable[Any]) -> Iterator[Socket]:
 
 def _plain(end: tuple[str, int]) -> tuple[str, int]:
     """Return an end without the name of its interface, which is no number, and not v4-mapped."""
-    return end[0].partition("%")[0].removeprefix("::ffff:"), end[1]
+    raw, _ = bytes_of_text(end[0].partition("%")[0])
+    return text_of(raw), end[1]
