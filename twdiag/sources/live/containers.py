@@ -73,6 +73,8 @@ def parse_cgroup(text: str) -> Container | None:
     unit = None
     for line in text.splitlines():
         path = line.split(":", 2)[-1] if line.count(":") >= 2 else ""
+        # runc writes systemd's "slice:prefix:name" as one part where it has no systemd to ask.
+        path = path.replace(".slice:", ".slice/")
         parts = [part for part in path.split("/") if part not in ("", "..")]
         if container := _container_in(parts):
             return container
