@@ -15,6 +15,8 @@ function __twdiag_is --argument-names wanted most
                 set command diagnose
             case ' check'
                 set command check
+            case ' port'
+                set command port
             case ' explain'
                 set command explain
             case ' lab'
@@ -28,6 +30,8 @@ function __twdiag_is --argument-names wanted most
             case 'diagnose --port' 'diagnose --process' 'diagnose --interval' 'diagnose --format' 'diagnose --select' 'diagnose --ignore' 'diagnose --limit' 'diagnose --config' 'diagnose --source' 'diagnose --color'
                 set skip 1
             case 'check -w' 'check --warning' 'check -c' 'check --critical' 'check --state' 'check --notify-on' 'check --format' 'check --output' 'check --port' 'check --process' 'check --select' 'check --ignore' 'check --limit' 'check --config' 'check --warn-on' 'check -t' 'check --timeout' 'check --source' 'check --print-config'
+                set skip 1
+            case 'port --netns'
                 set skip 1
             case 'explain --color'
                 set skip 1
@@ -271,6 +275,7 @@ end
 complete --command twdiag --no-files
 complete --command twdiag --condition '__twdiag_is "" 0' --arguments diagnose --description 'Report what the closing side of TCP does to this host.'
 complete --command twdiag --condition '__twdiag_is "" 0' --arguments check --description 'Check this host: one status line, perfdata and an exit code.'
+complete --command twdiag --condition '__twdiag_is "" 0' --arguments port --description 'Tell why a port cannot be bound, by whom, until when.'
 complete --command twdiag --condition '__twdiag_is "" 0' --arguments explain --description 'Explain a state, a finding or a myth by the TCP handshake.'
 complete --command twdiag --condition '__twdiag_is "" 0' --arguments lab --description 'Make each problem with real sockets in a private namespace.'
 complete --command twdiag --condition '__twdiag_is "" 99' --long-option port --exclusive --description 'Show only this port\'s findings (repeatable).'
@@ -325,6 +330,10 @@ complete --command twdiag --condition '__twdiag_is "check" 99' --long-option sho
 complete --command twdiag --condition '__twdiag_is "check" 99' --long-option print-config --exclusive --arguments 'nagios nrpe icinga2 cron systemd-timer node-exporter prometheus-rules' --description 'Print a configuration to copy: nagios, nrpe, icinga2, cron, systemd-timer, node-exporter, prometheus-rules.'
 complete --command twdiag --condition '__twdiag_is "check" 99' --short-option V --long-option version --description 'Show the version and exit.'
 complete --command twdiag --condition '__twdiag_is "check" 99' --short-option h --long-option help --description 'Show this message and exit.'
+complete --command twdiag --condition '__twdiag_is "port" 0' --arguments '(__twdiag_words_free)'
+complete --command twdiag --condition '__twdiag_is "port" 99' --long-option netns --exclusive --description 'Look in this network namespace: a name, a path, a PID or a container.'
+complete --command twdiag --condition '__twdiag_is "port" 99' --long-option json --description 'Write JSON, schema twdiag-port/1.'
+complete --command twdiag --condition '__twdiag_is "port" 99' --short-option h --long-option help --description 'Show this message and exit.'
 complete --command twdiag --condition '__twdiag_is "explain" 0' --arguments '(__twdiag_words_page)'
 complete --command twdiag --condition '__twdiag_is "explain" 99' --long-option live --description 'Add this host\'s own numbers to a state or a rule.'
 complete --command twdiag --condition '__twdiag_is "explain" 99' --long-option step --description 'Walk through a scenario, one key at a time.'

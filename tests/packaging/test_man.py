@@ -31,6 +31,7 @@ PAGE_OF: Final = {
     ("diagnose",): "twdiag-diagnose.1",
     ("check",): "twdiag-check.1",
     ("explain",): "twdiag-explain.1",
+    ("port",): "twdiag-port.1",
     ("lab",): "twdiag-lab.1",
     ("lab", "list"): "twdiag-lab.1",
     ("lab", "run"): "twdiag-lab.1",
@@ -160,6 +161,7 @@ def test_each_metric_is_told_and_no_other() -> None:
         ("twdiag-diagnose.1", ["0", "3", "130"]),
         ("twdiag-check.1", ["0", "1", "2", "3", "130"]),
         ("twdiag-explain.1", ["0", "3", "130"]),
+        ("twdiag-port.1", ["0", "3", "130"]),
         ("twdiag-lab.1", ["0", "3", "130"]),
     ],
 )

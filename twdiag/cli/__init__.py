@@ -82,10 +82,17 @@ def _add_lab(app: typer.Typer) -> None:
     app.add_typer(lab.app, name="lab")
 
 
+def _add_port(app: typer.Typer) -> None:
+    from twdiag.cli import port
+
+    app.command("port", epilog=port.EPILOG)(port.port)
+
+
 _OWN_OPTIONS: Final = frozenset({"-h", "--help", "-V", "--version"})
 _COMMANDS: Final[Mapping[str, Callable[[typer.Typer], None]]] = {
     "diagnose": _add_diagnose,
     "check": _add_check,
+    "port": _add_port,
     "explain": _add_explain,
     "lab": _add_lab,
 }
