@@ -29,6 +29,7 @@ _twdiag() {
             ' diagnose') command=diagnose ;;
             ' check') command=check ;;
             ' port') command=port ;;
+            ' doctor') command=doctor ;;
             ' explain') command=explain ;;
             ' lab') command=lab ;;
             'lab list') command=lab-list ;;
@@ -88,6 +89,7 @@ _twdiag() {
             'diagnose') wanted='--port --process --interval --json --format --brief --full --select --ignore --limit --config --source --color -h --help' ;;
             'check') wanted='-w --warning -c --critical --state -q --quiet --notify-on --format --output --port --process --select --ignore --limit --config --warn-on --exit-zero -t --timeout --source -v --verbose --list-metrics --show-limits --print-config -V --version -h --help' ;;
             'port') wanted='--netns --json -h --help' ;;
+            'doctor') wanted='--json -h --help' ;;
             'explain') wanted='--live --step --json --pager --no-pager --ascii --color -h --help' ;;
             'lab') wanted='-h --help' ;;
             'lab-list') wanted='-h --help' ;;
@@ -95,10 +97,11 @@ _twdiag() {
         esac
     else
         case $command in
-            '') wanted='diagnose check port explain lab' ;;
+            '') wanted='diagnose check port doctor explain lab' ;;
             'diagnose') wanted='--port --process --interval --json --format --brief --full --select --ignore --limit --config --source --color --help' ;;
             'check') wanted='--warning --critical --state --quiet --notify-on --format --output --port --process --select --ignore --limit --config --warn-on --exit-zero --timeout --source --verbose --list-metrics --show-limits --print-config --version --help' ;;
             'port') ((count)) || wanted='' ;;
+            'doctor') wanted='--json --help' ;;
             'explain') ((count)) || wanted='LISTEN SYN_SENT SYN_RECV ESTABLISHED FIN_WAIT1 FIN_WAIT2 CLOSING TIME_WAIT CLOSE_WAIT LAST_ACK CLOSED three-way-open four-way-close half-close-with-data three-segment-close simultaneous-close last-ack-lost last-ack-lost-without-time-wait old-segment late-data-in-time-wait old-segment-without-time-wait fin-lost peer-vanished close-wait-for-ever syn-meets-last-ack syn-meets-time-wait bind-fails-after-restart abrupt-close close-with-unread-data states active-and-passive-closer why-four-segments why-the-last-ack why-the-first-fin-carries-ack why-time-wait how-long-is-time-wait half-close graceful-and-abrupt flags who-should-close ephemeral-ports recv-q fin-wait2-and-tcp-fin-timeout orphans nat-and-conntrack sysctls counters myths tcp-fin-timeout-shortens-time-wait tcp-tw-recycle tcp-tw-reuse-on-a-server time-wait-uses-descriptors lower-tcp-max-tw-buckets data-is-lost-without-time-wait final-ack-after-2msl time-wait-lasts-240-seconds only-clients-have-time-wait many-time-waits-are-a-fault close-wait-times-out linger-zero-is-the-cure reuseaddr-always-helps a-host-has-65535-connections four-segments-always fin-carries-ack-because-of-half-close fin-is-resent-for-ever last-ack-answers-rst estab-counts-healthy-connections restart-clears-time-wait ports-running-out bound-ports-running-out time-wait-table-filling time-wait-rising server-closes-first connection-churn close-wait-leak close-wait-unread close-wait-never-accepted close-wait-idle-pool fd-limit-near accept-queue-full peer-never-closes fin-unanswered syn-unanswered restart-blocked listener-in-ephemeral-range misleading-sysctl apache envoy go gunicorn haproxy mysql nginx nodejs pgbouncer php-fpm postgresql redis tomcat uvicorn' ;;
             'lab') wanted='list run' ;;
             'lab-list') wanted='--help' ;;

@@ -17,6 +17,8 @@ function __twdiag_is --argument-names wanted most
                 set command check
             case ' port'
                 set command port
+            case ' doctor'
+                set command doctor
             case ' explain'
                 set command explain
             case ' lab'
@@ -276,6 +278,7 @@ complete --command twdiag --no-files
 complete --command twdiag --condition '__twdiag_is "" 0' --arguments diagnose --description 'Report what the closing side of TCP does to this host.'
 complete --command twdiag --condition '__twdiag_is "" 0' --arguments check --description 'Check this host: one status line, perfdata and an exit code.'
 complete --command twdiag --condition '__twdiag_is "" 0' --arguments port --description 'Tell why a port cannot be bound, by whom, until when.'
+complete --command twdiag --condition '__twdiag_is "" 0' --arguments doctor --description 'Tell what this host lets twdiag see, and check its readers.'
 complete --command twdiag --condition '__twdiag_is "" 0' --arguments explain --description 'Explain a state, a finding or a myth by the TCP handshake.'
 complete --command twdiag --condition '__twdiag_is "" 0' --arguments lab --description 'Make each problem with real sockets in a private namespace.'
 complete --command twdiag --condition '__twdiag_is "" 99' --long-option port --exclusive --description 'Show only this port\'s findings (repeatable).'
@@ -334,6 +337,8 @@ complete --command twdiag --condition '__twdiag_is "port" 0' --arguments '(__twd
 complete --command twdiag --condition '__twdiag_is "port" 99' --long-option netns --exclusive --description 'Look in this network namespace: a name, a path, a PID or a container.'
 complete --command twdiag --condition '__twdiag_is "port" 99' --long-option json --description 'Write JSON, schema twdiag-port/1.'
 complete --command twdiag --condition '__twdiag_is "port" 99' --short-option h --long-option help --description 'Show this message and exit.'
+complete --command twdiag --condition '__twdiag_is "doctor" 99' --long-option json --description 'Write JSON, schema twdiag-doctor/1, without private data.'
+complete --command twdiag --condition '__twdiag_is "doctor" 99' --short-option h --long-option help --description 'Show this message and exit.'
 complete --command twdiag --condition '__twdiag_is "explain" 0' --arguments '(__twdiag_words_page)'
 complete --command twdiag --condition '__twdiag_is "explain" 99' --long-option live --description 'Add this host\'s own numbers to a state or a rule.'
 complete --command twdiag --condition '__twdiag_is "explain" 99' --long-option step --description 'Walk through a scenario, one key at a time.'

@@ -88,11 +88,18 @@ def _add_port(app: typer.Typer) -> None:
     app.command("port", epilog=port.EPILOG)(port.port)
 
 
+def _add_doctor(app: typer.Typer) -> None:
+    from twdiag.cli import doctor
+
+    app.command("doctor", epilog=doctor.EPILOG)(doctor.doctor)
+
+
 _OWN_OPTIONS: Final = frozenset({"-h", "--help", "-V", "--version"})
 _COMMANDS: Final[Mapping[str, Callable[[typer.Typer], None]]] = {
     "diagnose": _add_diagnose,
     "check": _add_check,
     "port": _add_port,
+    "doctor": _add_doctor,
     "explain": _add_explain,
     "lab": _add_lab,
 }
