@@ -14,7 +14,8 @@ Examples:
   sudo twdiag doctor                     what root would see
 
 \b
-Exit status: 0 if the readers of sockets agree, 3 if they do not (or only one works).
+Exit status: 0 if the readers of sockets agree, 3 if they do not, or if only
+one of them works.
 """
 
 
