@@ -10,7 +10,7 @@ import typer
 EPILOG: Final = """\b
 Examples:
   twdiag doctor                          what is seen, what is not, and why
-  twdiag doctor --json                   for a bug report: no names, no addresses
+  twdiag doctor --json                   for a bug report: nothing private
   sudo twdiag doctor                     what root would see
 
 \b
