@@ -119,6 +119,27 @@ def test_whatever_comes_is_counted_or_an_error(raw: bytes, at: int, byte: int) -
         assert isinstance(entries.snats, dict)
 
 
+class Careful(Entries):
+    """Decodes every entry attribute by attribute."""
+
+    def _plain(self, raw: bytes, at: int, length: int) -> bool:
+        return False
+
+
+@given(st.integers(0, len(VALID) - 1), st.integers(0, 255))
+def test_the_fast_way_counts_as_the_careful_one(at: int, byte: int) -> None:
+    flipped = bytearray(VALID)
+    flipped[at] = byte
+    results = []
+    for entries in (Entries(), Careful()):
+        try:
+            entries.feed(VALID + bytes(flipped))
+            results.append((entries.snats, entries.states, entries.others))
+        except SourceError:
+            results.append(None)
+    assert results[0] == results[1]
+
+
 HEAD = (
     "entries  clashres found new invalid ignore delete chain insert insert_failed drop early_drop"
 )
