@@ -17,6 +17,10 @@ function __twdiag_is --argument-names wanted most
                 set command check
             case ' trace'
                 set command trace
+            case ' port'
+                set command port
+            case ' doctor'
+                set command doctor
             case ' explain'
                 set command explain
             case ' help'
@@ -35,6 +39,8 @@ function __twdiag_is --argument-names wanted most
                 set skip 1
             case 'trace --port' 'trace --process' 'trace --for' 'trace --source'
                 set skip 1
+            case 'port --netns'
+                set skip 1
             case 'explain --color'
                 set skip 1
             case 'lab-run --color'
@@ -51,7 +57,8 @@ function __twdiag_words_rule
     printf '%s\t%s\n' \
         'ports-running-out' 'Outgoing connections to one destination are using up its local ports.' \
         'accept-queue-full' 'A listener\'s accept queue is full, so new connections are dropped.' \
-        'fd-limit-near' 'A process nears its descriptor limit, and sockets in CLOSE_WAIT take most of it.' \
+        'fd-limit-near' 'A process nears its limit of open descriptors.' \
+        'sockets-nobody-sees' 'A process keeps connections open that no socket table shows any more.' \
         'close-wait-never-accepted' 'Connections wait in a listener\'s accept queue although their clients have given up.' \
         'bound-ports-running-out' 'An application that binds before it connects is using up the local ports of one address.' \
         'close-wait-leak' 'A process holds connections that the peer closed long ago and never closes them itself.' \
@@ -79,6 +86,8 @@ function __twdiag_words_limit
         'fds-critical=' 'open descriptors of a process as a share of its limit' \
         'fds-warning-seconds=' 'time until the descriptor limit is reached, two samples' \
         'fds-critical-seconds=' 'time until the descriptor limit is reached, two samples' \
+        'sockets-nobody-sees=' 'sockets of one process that no table shows' \
+        'sockets-nobody-sees-share=' 'such sockets as a share of the descriptor limit' \
         'close-wait-age=' 'a CLOSE_WAIT younger than this is nobody\'s leak' \
         'bound-ports-notice=' 'distinct local ports in use on one source address' \
         'bound-ports-warning=' 'distinct local ports in use on one source address' \
@@ -119,7 +128,7 @@ function __twdiag_words_metric
         'closes_per_second=' 'closes into TIME_WAIT a second, last minute' \
         'recent_closes_per_second=' 'the same now; by the kernel\'s counters where rows are replaced' \
         'close_wait_age=' 'least age of the oldest CLOSE_WAIT' \
-        'fd_ratio=' 'open descriptors of the fullest process that holds a CLOSE_WAIT' \
+        'fd_ratio=' 'open descriptors of the fullest process (of those with 48 or more)' \
         'accept_queue_ratio=' 'how full the fullest accept queue is' \
         'orphans_ratio=' 'orphaned sockets of tcp_max_orphans, host-wide' \
         'fin_wait1=' 'sockets in FIN_WAIT1' \
@@ -229,7 +238,8 @@ function __twdiag_words_page
         'restart-clears-time-wait' 'Restart the application to get rid of TIME_WAIT.' \
         'ports-running-out' 'Outgoing connections to one destination are using up its local ports.' \
         'accept-queue-full' 'A listener\'s accept queue is full, so new connections are dropped.' \
-        'fd-limit-near' 'A process nears its descriptor limit, and sockets in CLOSE_WAIT take most of it.' \
+        'fd-limit-near' 'A process nears its limit of open descriptors.' \
+        'sockets-nobody-sees' 'A process keeps connections open that no socket table shows any more.' \
         'close-wait-never-accepted' 'Connections wait in a listener\'s accept queue although their clients have given up.' \
         'bound-ports-running-out' 'An application that binds before it connects is using up the local ports of one address.' \
         'close-wait-leak' 'A process holds connections that the peer closed long ago and never closes them itself.' \
@@ -312,6 +322,8 @@ function __twdiag_words_scenario
         'close-wait-leak' 'a program keeps 5 sockets whose clients closed 12 seconds ago' \
         'hostile-name' 'a leaking program with control characters and markup in its name' \
         'fd-limit' '52 leaked sockets of a program that may open 64 files' \
+        'fd-limit-established' '110 live connections of a server that may open 128 files' \
+        'sockets-nobody-sees' '110 reset connections that fill a server\'s descriptors and no socket table' \
         'close-wait-unread' 'a stuck program leaves 100 bytes unread on 5 closed connections' \
         'close-wait-never-accepted' '6 clients gave up in the accept queue of a server that is frozen' \
         'close-wait-idle-pool' 'a server closed 5 idle connections that a client keeps in its pool' \
@@ -328,6 +340,8 @@ function __twdiag_words_command
         'diagnose' 'Report what the closing side of TCP does to this host.' \
         'check' 'Check this host: one status line, perfdata and an exit code.' \
         'trace' 'Tell each connection\'s end: who closed first, how and why.' \
+        'port' 'Tell why a port cannot be bound, by whom, until when.' \
+        'doctor' 'Tell what this host lets twdiag see, and check its readers.' \
         'explain' 'Explain a state, a finding or a myth by the TCP handshake.' \
         'help' 'Show the help of twdiag or of a command.' \
         'lab' 'Make each problem with real sockets in a private namespace.'
@@ -337,6 +351,8 @@ complete --command twdiag --no-files
 complete --command twdiag --condition '__twdiag_is "" 0' --arguments diagnose --description 'Report what the closing side of TCP does to this host.'
 complete --command twdiag --condition '__twdiag_is "" 0' --arguments check --description 'Check this host: one status line, perfdata and an exit code.'
 complete --command twdiag --condition '__twdiag_is "" 0' --arguments trace --description 'Tell each connection\'s end: who closed first, how and why.'
+complete --command twdiag --condition '__twdiag_is "" 0' --arguments port --description 'Tell why a port cannot be bound, by whom, until when.'
+complete --command twdiag --condition '__twdiag_is "" 0' --arguments doctor --description 'Tell what this host lets twdiag see, and check its readers.'
 complete --command twdiag --condition '__twdiag_is "" 0' --arguments explain --description 'Explain a state, a finding or a myth by the TCP handshake.'
 complete --command twdiag --condition '__twdiag_is "" 0' --arguments help --description 'Show the help of twdiag or of a command.'
 complete --command twdiag --condition '__twdiag_is "" 0' --arguments lab --description 'Make each problem with real sockets in a private namespace.'
@@ -399,6 +415,12 @@ complete --command twdiag --condition '__twdiag_is "trace" 99' --long-option for
 complete --command twdiag --condition '__twdiag_is "trace" 99' --long-option source --exclusive --arguments 'auto tracefs multicast' --description 'Learn of closes from this source; auto is the best that is allowed.'
 complete --command twdiag --condition '__twdiag_is "trace" 99' --long-option json --description 'Write JSON, one object for each line.'
 complete --command twdiag --condition '__twdiag_is "trace" 99' --short-option h --long-option help --description 'Show this message and exit.'
+complete --command twdiag --condition '__twdiag_is "port" 0' --arguments '(__twdiag_words_free)'
+complete --command twdiag --condition '__twdiag_is "port" 99' --long-option netns --exclusive --description 'Look in this network namespace: a name, a path, a PID or a container.'
+complete --command twdiag --condition '__twdiag_is "port" 99' --long-option json --description 'Write JSON, schema twdiag-port/1.'
+complete --command twdiag --condition '__twdiag_is "port" 99' --short-option h --long-option help --description 'Show this message and exit.'
+complete --command twdiag --condition '__twdiag_is "doctor" 99' --long-option json --description 'Write JSON, schema twdiag-doctor/1, without private data.'
+complete --command twdiag --condition '__twdiag_is "doctor" 99' --short-option h --long-option help --description 'Show this message and exit.'
 complete --command twdiag --condition '__twdiag_is "explain" 0' --arguments '(__twdiag_words_page)'
 complete --command twdiag --condition '__twdiag_is "explain" 99' --long-option live --description 'Add this host\'s own numbers to a state or a rule.'
 complete --command twdiag --condition '__twdiag_is "explain" 99' --long-option step --description 'Walk through a scenario, one key at a time.'

@@ -31,6 +31,8 @@ PAGE_OF: Final = {
     ("check",): "twdiag-check.1",
     ("trace",): "twdiag-trace.1",
     ("explain",): "twdiag-explain.1",
+    ("port",): "twdiag-port.1",
+    ("doctor",): "twdiag-doctor.1",
     ("lab",): "twdiag-lab.1",
     ("lab", "list"): "twdiag-lab.1",
     ("lab", "run"): "twdiag-lab.1",
@@ -162,6 +164,8 @@ def test_each_metric_is_told_and_no_other() -> None:
         ("twdiag-check.1", ["0", "1", "2", "3", "130"]),
         ("twdiag-trace.1", ["0", "3", "130"]),
         ("twdiag-explain.1", ["0", "3", "130"]),
+        ("twdiag-port.1", ["0", "3", "130"]),
+        ("twdiag-doctor.1", ["0", "3", "130"]),
         ("twdiag-lab.1", ["0", "3", "130"]),
     ],
 )

@@ -98,11 +98,25 @@ def _add_help(app: typer.Typer) -> None:
     app.command("help", epilog=helping.EPILOG)(helping.help_command(application))
 
 
+def _add_port(app: typer.Typer) -> None:
+    from twdiag.cli import port
+
+    app.command("port", epilog=port.EPILOG)(port.port)
+
+
+def _add_doctor(app: typer.Typer) -> None:
+    from twdiag.cli import doctor
+
+    app.command("doctor", epilog=doctor.EPILOG)(doctor.doctor)
+
+
 _OWN_OPTIONS: Final = frozenset({"-h", "--help", "-V", "--version"})
 _COMMANDS: Final[Mapping[str, Callable[[typer.Typer], None]]] = {
     "diagnose": _add_diagnose,
     "check": _add_check,
     "trace": _add_trace,
+    "port": _add_port,
+    "doctor": _add_doctor,
     "explain": _add_explain,
     "lab": _add_lab,
     "help": _add_help,

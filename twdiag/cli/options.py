@@ -76,6 +76,14 @@ IntervalOption = Annotated[
         help="Take a second sample after S seconds and compare the two.",
     ),
 ]
+NetnsOption = Annotated[
+    str | None,
+    typer.Option(
+        "--netns",
+        metavar="NETNS",
+        help="Look in this network namespace: a name, a path, a PID or a container.",
+    ),
+]
 JsonOption = Annotated[bool, typer.Option("--json", help="Write JSON, schema twdiag/1.")]
 BriefOption = Annotated[bool, typer.Option("--brief", help="Write one line per finding.")]
 FullOption = Annotated[bool, typer.Option("--full", help="Write everything about every finding.")]
