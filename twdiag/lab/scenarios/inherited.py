@@ -40,6 +40,6 @@ SCENARIO = Scenario(
         "it; to end the helper frees them now."
     ),
     build=build,
-    expects=(Expected("close-wait-idle-pool", "notice", {"close_wait": CLIENTS}),),
+    expects=(Expected("close-wait-unread", "notice", {"close_wait": CLIENTS}),),
     settle=12.0,
 )
