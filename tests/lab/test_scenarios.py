@@ -44,6 +44,14 @@ STATES = {
     "restart-blocked": {"TIME_WAIT": 5},
     "ephemeral-listener": {"LISTEN": 2},
     "misleading-sysctl": {"LISTEN": 1, "TIME_WAIT": 5},
+    "stuck-on-upstream": {"LISTEN": 2, "ESTABLISHED": 6, "CLOSE_WAIT": 5},
+    "slow-upstream": {"LISTEN": 2, "ESTABLISHED": 7},
+    "workers-in-lock": {"LISTEN": 1, "CLOSE_WAIT": 5},
+    "idle-workers": {"LISTEN": 1, "ESTABLISHED": 5},
+    "epoll-forgot": {"LISTEN": 1, "ESTABLISHED": 1, "CLOSE_WAIT": 39},
+    "inherited": {"LISTEN": 1, "CLOSE_WAIT": 5},
+    "not-inherited": {"LISTEN": 1},
+    "stopped": {"LISTEN": 1, "CLOSE_WAIT": 5},
 }
 NAMES = [scenario.name for scenario in lab.SCENARIOS]
 

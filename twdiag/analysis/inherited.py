@@ -103,6 +103,7 @@ def _told(pair: tuple[int, int], name: str, shared: int, alone: int) -> Inherite
         text = f"{who}: a close() there sends no FIN while the child lives"
         sure = Confidence.OBSERVED
     else:
-        text = f"{who}, which closed {'it' if alone == 1 else f'{alone} of them'}: no FIN was sent"
+        some = f"{alone} of them" if shared else "it" if alone == 1 else "them"
+        text = f"{who}, which closed {some}: no FIN was sent"
         sure = Confidence.INFERRED
     return Inherited(child, name, parent, sockets, shared, sure, text)

@@ -29,6 +29,7 @@ from twdiag.wording import count, endpoint, visible
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping, Sequence
 
+    from twdiag.analysis.inherited import Inherited
     from twdiag.analysis.upstreams import Names
     from twdiag.model.waits import Descriptor, ProcessWaits
 
@@ -182,13 +183,16 @@ def tell_waits(
     concerned: Mapping[int, Row],
     sockets: Mapping[int, Row],
     names: Names,
+    inherited: Sequence[Inherited] = (),
 ) -> Waits:
     """Return what the processes of a finding wait for, in groups, in words, and why.
 
     `concerned` are the finding's sockets by inode (CLOSE_WAITs, idle ones, or the listeners of a
-    full queue), `sockets` those that threads wait for (sources.live.waits.wanted_inodes()).
+    full queue), `sockets` those that threads wait for (sources.live.waits.wanted_inodes());
+    `inherited` tells of children that hold some of them by accident (tell_inherited()).
     """
     case = _case(processes, concerned, sockets, names)
+    child = inherited[0] if inherited and 2 * inherited[0].sockets > len(concerned) else None
     groups = _groups(case.threads)
     known = case.watching_known
     return Waits(
@@ -198,7 +202,7 @@ def tell_waits(
         sockets=len(concerned),
         watched=len(case.watched) if known else None,
         parked=len(case.parked) if known else None,
-        conclusion=_conclude(case) if case.threads else None,
+        conclusion=_by_child(child) if child else _conclude(case) if case.threads else None,
         lines=tuple(_lines(case, groups)),
     )
 
@@ -364,7 +368,7 @@ def _threads_line(total: int, groups: Sequence[WaitGroup]) -> str:
     shown = groups[:_MOST_GROUPS]
     first = shown[0]
     if total == 1:
-        words = [f"its only thread {phrase(first)}"]
+        words = [f"the only thread {phrase(first)}"]
     elif first.threads == total:
         words = [f"all {total} threads {phrase(first)}"]
     else:
@@ -419,6 +423,10 @@ def _conclude(case: _Case) -> Conclusion | None:
     if case.listens and case.watched:
         return None
     return _stuck(case) or (_not_accepting(case) if case.listens else _unserved(case))
+
+
+def _by_child(child: Inherited) -> Conclusion:
+    return Conclusion(Cause.INHERITED, child.confidence, child.sentence)
 
 
 def _halted(case: _Case) -> Conclusion | None:
@@ -555,8 +563,10 @@ def _unserved(case: _Case) -> Conclusion | None:
     others = [group for group in _groups(case.threads) if group.act is not Act.UNSEEN]
     if not others or not all(seen.still for seen in case.threads):
         return None
-    text = f"{_left(case)}: {phrase(others[0])}"
-    return Conclusion(Cause.ELSEWHERE, Confidence.INFERRED, text, others[0].end)
+    first = others[0]
+    who = "its only thread is" if len(case.threads) == 1 else f"{first.threads} of its threads are"
+    text = f"{_left(case)}: {who} {phrase(first)}"
+    return Conclusion(Cause.ELSEWHERE, Confidence.INFERRED, text, first.end)
 
 
 def _forgotten(case: _Case) -> Conclusion | None:

@@ -19,15 +19,19 @@ from twdiag.lab.scenarios import (
     closing_schedule,
     dual_stack,
     ephemeral_listener,
+    epoll_forgot,
     fd_limit,
     fd_limit_established,
     fin_unanswered,
     half_close,
     hostile_name,
     idle,
+    idle_workers,
+    inherited,
     ipv6,
     linger_zero,
     misleading_sysctl,
+    not_inherited,
     one_address,
     orphan_fin_wait2,
     ports_reusable,
@@ -36,9 +40,13 @@ from twdiag.lab.scenarios import (
     reuse_port,
     server_closes_first,
     simultaneous_close,
+    slow_upstream,
     sockets_nobody_sees,
+    stopped,
+    stuck_on_upstream,
     syn_unanswered,
     time_wait_rising,
+    workers_in_lock,
 )
 from twdiag.lab.stage import LabError, Stage
 
@@ -88,6 +96,14 @@ SCENARIOS: Final[tuple[Scenario, ...]] = (
     restart_blocked.SCENARIO,
     ephemeral_listener.SCENARIO,
     misleading_sysctl.SCENARIO,
+    stuck_on_upstream.SCENARIO,
+    slow_upstream.SCENARIO,
+    workers_in_lock.SCENARIO,
+    idle_workers.SCENARIO,
+    epoll_forgot.SCENARIO,
+    inherited.SCENARIO,
+    not_inherited.SCENARIO,
+    stopped.SCENARIO,
 )
 
 

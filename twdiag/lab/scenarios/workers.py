@@ -1,0 +1,142 @@
+"""What the threads of a server do in the scenarios about what a process waits for."""
+
+from __future__ import annotations
+
+import os
+import queue
+import select
+import signal
+import socket
+import subprocess
+import threading
+import time
+from typing import TYPE_CHECKING, Final
+
+from twdiag.lab import actors, kernel
+from twdiag.lab.actors import HERE, REQUEST
+from twdiag.lab.stage import DEADLINE, LabError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from twdiag.lab.actors import Moment, Sockets
+    from twdiag.lab.stage import Stage
+
+DATABASE_PORT: Final = 5432
+
+
+def _start(work: Callable[..., object], *args: object) -> None:
+    threading.Thread(target=work, args=args, daemon=True).start()
+
+
+def ask_database(sockets: Sockets, workers: int) -> None:
+    """Let some threads send a query each and wait in recv() for the answer."""
+    for _ in range(workers):
+        database = socket.create_connection((HERE, DATABASE_PORT))
+        database.sendall(REQUEST)
+        _start(database.recv, 1)
+
+
+def ask_database_in_loop(sockets: Sockets) -> None:
+    """Send a query, and wait in an epoll loop for its answer and for every client."""
+    database = socket.create_connection((HERE, DATABASE_PORT))
+    database.sendall(REQUEST)
+    _start(_loop, [database, *sockets.listening, *sockets.connected])
+
+
+def watch_first(sockets: Sockets, count: int) -> None:
+    """Wait in an epoll loop for the listeners and the oldest connections, not for the others."""
+    _start(_loop, [*sockets.listening, *sockets.connected[:count]])
+
+
+def _loop(endpoints: list[socket.socket]) -> None:
+    """Wait for data, and close what has ended."""
+    watched = {endpoint.fileno(): endpoint for endpoint in endpoints}
+    with select.epoll() as poll:
+        for number in watched:
+            poll.register(number, select.EPOLLIN)
+        while True:
+            for number, _ in poll.poll():
+                if not watched[number].recv(1 << 16):
+                    poll.unregister(number)
+                    watched[number].close()
+
+
+def wait_for_lock(_: Sockets, workers: int) -> None:
+    """Let some threads wait for a lock that is never released."""
+    lock = threading.Lock()
+    lock.acquire()
+    for _number in range(workers):
+        _start(lock.acquire)
+
+
+def dispatch_to_idle_workers(sockets: Sockets, workers: int) -> None:
+    """Let some threads wait for work, and a loop watch the listeners and all connections."""
+    work: queue.Queue[object] = queue.Queue()
+    for _ in range(workers):
+        _start(work.get)
+    watch_first(sockets, len(sockets.connected))
+
+
+def close_all_but(sockets: Sockets, kept: int, *, last_words: bytes = b"") -> list[Moment]:
+    """Close all connections but the oldest ones, and return when."""
+    oldest, sockets.connected = sockets.connected[:kept], sockets.connected[kept:]
+    moments = actors.close(sockets, last_words=last_words)
+    sockets.connected = oldest
+    return moments
+
+
+def start_helper(sockets: Sockets, *, inheritable: bool) -> int:
+    """Start another program that does nothing, with all connections or none; return its pid.
+
+    It ends with this one.
+    """
+    for connection in sockets.connected:
+        connection.set_inheritable(inheritable)
+    parent = os.getpid()
+    # Without the listener and the line to the director, whose other end waits for its end.
+    helper = subprocess.Popen(
+        ["sleep", "3600"],
+        close_fds=False,
+        preexec_fn=lambda: kernel.die_with_parent(parent, signal.SIGKILL),
+    )
+    return helper.pid
+
+
+def halt(_: Sockets) -> None:
+    """Stop this process, shortly after its answer to the director is out."""
+
+    def stop() -> None:
+        time.sleep(0.1)
+        os.kill(os.getpid(), signal.SIGSTOP)
+
+    _start(stop)
+
+
+def wait_for_threads(stage: Stage, name: str, count: int) -> None:
+    """Wait until a program has so many threads and all of them sleep."""
+
+    def asleep(pid: int) -> bool:
+        states = [_state(pid, int(tid)) for tid in os.listdir(f"/proc/{pid}/task")]
+        return states == ["S"] * count
+
+    _wait(stage, name, asleep)
+
+
+def wait_for_state(stage: Stage, name: str, letter: str) -> None:
+    """Wait until a program is in a state of /proc/PID/status."""
+    _wait(stage, name, lambda pid: _state(pid, pid) == letter)
+
+
+def _wait(stage: Stage, name: str, reached: Callable[[int], bool]) -> None:
+    pid = next(actor.pid for actor in stage.actors if actor.name == name)
+    deadline = time.monotonic() + DEADLINE
+    while not reached(pid):
+        if time.monotonic() > deadline:
+            raise LabError(f"the process {name!r} does not come to rest")
+        time.sleep(0.01)
+
+
+def _state(pid: int, tid: int) -> str:
+    with open(f"/proc/{pid}/task/{tid}/stat", "rb") as file:
+        return file.read().rpartition(b")")[2].split()[0].decode()
