@@ -39,6 +39,7 @@ class Question:
     ports: tuple[int, ...] = ()
     processes: tuple[str, ...] = ()
     patience: float = 1.0
+    causes: bool = True
 
 
 def look(question: Question) -> Report:
@@ -49,7 +50,13 @@ def look(question: Question) -> Report:
         earlier = examined(first, question).view.snapshot
         time.sleep(question.interval)
     now = sources.collect(question.source, question.patience)
-    return filtered(examined(now, question, earlier).report, question)
+    report, view = examined(now, question, earlier)
+    report = filtered(report, question)
+    if not question.causes:
+        return report
+    from twdiag.engine.causes import with_causes
+
+    return with_causes(report, view)
 
 
 class Examined(NamedTuple):

@@ -112,6 +112,18 @@ class Advice(NamedTuple):
     verify: str = ""
 
 
+class Step(NamedTuple):
+    """A command to run next: what to look for in its output, what it does to the process.
+
+    `tool` is what has to be installed for it, "" where nothing has to.
+    """
+
+    run: str
+    look: str
+    effect: str = ""
+    tool: str = ""
+
+
 class Place(NamedTuple):
     """Where in the handshake a finding stands; `step` counts the close's segments from 1."""
 
@@ -133,7 +145,9 @@ class Finding:
 
     Every number of `summary` is also in `evidence`.  `advice` is in the order to try it; `place` is
     None for findings outside the state machine (a sysctl, say).  What follows is filled in by the
-    runner of the rules: `why` says why it matters.
+    runner of the rules: `why` says why it matters, `pids` and `inodes` are the processes and the
+    sockets that it is about, as far as they were seen.  `waits` says what these processes do
+    instead, and `steps` how to see more of it, where that was looked at.
     """
 
     severity: Severity
@@ -147,6 +161,10 @@ class Finding:
     why: str = ""
     do_not: tuple[str, ...] = ()
     netns: str = HOST_NETNS
+    pids: tuple[int, ...] = ()
+    inodes: tuple[int, ...] = ()
+    waits: tuple[str, ...] = ()
+    steps: tuple[Step, ...] = ()
 
 
 class Skip(NamedTuple):

@@ -99,6 +99,13 @@ class _Writer:
         yield "", ""
         yield from self._seen(finding)
         yield from self._where(finding)
+        for number, line in enumerate(finding.waits):
+            yield from self._labelled("" if number else "Waits", visible(line))
+        for number, step in enumerate(finding.steps):
+            yield f"  {'' if number else 'Now':{_LABEL}}{visible(step.run)}", "bold"
+            needs = f" ({step.tool} has to be installed)" if step.tool else ""
+            effect = f" {step.effect}" if step.effect else ""
+            yield from self._labelled("", f"   {visible(step.look + effect)}{needs}", hang=3)
         yield from self._labelled("Why", finding.why)
         yield from self._advice(finding.advice)
         for number, word in enumerate(finding.do_not):

@@ -75,6 +75,12 @@ def _finding(finding: Finding) -> dict[str, Any]:
             "step": place.step,
             "next": place.next,
         },
+        "pids": list(finding.pids),
+        "waits": list(finding.waits),
+        "steps": [
+            {"run": s.run, "look": s.look, "effect": s.effect, "tool": s.tool}
+            for s in finding.steps
+        ],
         "why": finding.why,
         "advice": [
             {"do": a.do, "how": a.how, "cost": a.cost, "verify": a.verify} for a in finding.advice

@@ -119,17 +119,22 @@ def _block(number: int, finding: Finding, look: Look) -> _Block:
     head = list(_wrapped(text, before, " " * _INDENT, look, STYLES[finding.severity]))
     actions = list(_actions(finding, look))
     if finding.severity >= Severity.WARNING:
-        return _Block([*head, *actions[:2]], actions[2:])
+        kept = 3 if finding.waits else 2
+        return _Block([*head, *actions[:kept]], actions[kept:])
     return _Block(head, actions)
 
 
 def _actions(finding: Finding, look: Look) -> Iterator[Line]:
     """Yield what to type now, what puts it right, and what shows that it did."""
-    now = next(filter(None, (command_in(a.how) for a in finding.advice)), "")
+    if finding.waits:
+        for line in _lines("waits", visible(finding.waits[0]), look):
+            yield line, ""
+    advised = next(filter(None, (command_in(a.how) for a in finding.advice)), "")
+    now = finding.steps[0].run if finding.steps else advised
     if now:
         yield _line("now", now), "bold"
     for advice in finding.advice:
-        if command_in(advice.how) != now or not now:
+        if command_in(advice.how) != advised or not advised:
             how = "" if command_in(advice.how) else advice.how
             text = f"{advice.do}: {how}" if how else advice.do
             yield _shortened(_line("fix", visible(text)), look), ""
@@ -141,6 +146,14 @@ def _actions(finding: Finding, look: Look) -> Iterator[Line]:
 
 def _line(label: str, text: str) -> str:
     return f"{'':{_INDENT}}{label:<6}{visible(text)}"
+
+
+def _lines(label: str, text: str, look: Look) -> list[str]:
+    """Return a sentence behind a label, whole, on as many lines as it takes."""
+    head, after = f"{'':{_INDENT}}{label:<6}", " " * (_INDENT + 6)
+    if look.width is None:
+        return [head + text]
+    return textwrap.wrap(text, max(40, look.width), initial_indent=head, subsequent_indent=after)
 
 
 def _shortened(text: str, look: Look) -> str:

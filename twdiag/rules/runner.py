@@ -9,7 +9,7 @@ from twdiag import __version__
 from twdiag.analysis.half_closed import Kind
 from twdiag.analysis.view import View
 from twdiag.model import facts
-from twdiag.model.findings import Finding, Report, Skip
+from twdiag.model.findings import Finding, ListenerSubject, ProcessSubject, Report, Skip
 from twdiag.model.snapshot import Gap
 from twdiag.model.sockets import TIMER_KEEPALIVE
 from twdiag.rules import RULES, close_wait, fd_limit_near, manual
@@ -61,7 +61,7 @@ def tell(selection: Selection, view: View) -> Report:
     """Return the report on a selection; `view` is the same view with owners."""
     limits, snapshot = selection.limits, view.snapshot
     findings = [
-        _completed(rule, finding, snapshot)
+        _completed(rule, group, finding, view)
         for rule, groups in selection.groups
         for group in groups
         for finding in rule.tell(view, limits, group)
@@ -90,14 +90,34 @@ def analyze(snapshot: Snapshot, limits: Limits, rules: Iterable[Rule[Any]] = RUL
     return tell(select(view, limits, rules), view)
 
 
-def _completed(rule: Rule[Any], finding: Finding, snapshot: Snapshot) -> Finding:
+def _completed(rule: Rule[Any], group: Group[Any], finding: Finding, view: View) -> Finding:
+    pids = _pids(finding)
     return replace(
         finding,
         rule=rule.name,
         why=manual.why(rule.manual),
         do_not=manual.do_not(rule.manual),
-        netns=snapshot.netns,
+        netns=view.snapshot.netns,
+        pids=pids,
+        inodes=tuple(
+            inode
+            for inode in group.inodes
+            if any(owner.pid in pids for owner in view.owners.get(inode, ()))
+        ),
     )
+
+
+def _pids(finding: Finding) -> tuple[int, ...]:
+    """Return the processes that a finding is about, that of its subject first."""
+    subject, others = finding.subject, finding.evidence.get(facts.PIDS)
+    found: list[int] = []
+    if isinstance(subject, ProcessSubject) and subject.pid is not None:
+        found.append(subject.pid)
+    if isinstance(subject, ListenerSubject):
+        found += [owner.pid for owner in subject.processes]
+    if isinstance(others, list):
+        found += [int(pid) for pid in others]
+    return tuple(dict.fromkeys(found))
 
 
 def _unseen_need(rule: Rule[Any], view: View) -> Gap | None:
