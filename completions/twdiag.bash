@@ -36,8 +36,8 @@ _twdiag() {
             ' lab') command=lab ;;
             'lab list') command=lab-list ;;
             'lab run') command=lab-run ;;
-            ' --port' | ' --process' | ' --interval' | ' --format' | ' --select' | ' --ignore' | ' --limit' | ' --config' | ' --source' | ' --color') option=$word ;;
-            'diagnose --port' | 'diagnose --process' | 'diagnose --interval' | 'diagnose --format' | 'diagnose --select' | 'diagnose --ignore' | 'diagnose --limit' | 'diagnose --config' | 'diagnose --source' | 'diagnose --color') option=$word ;;
+            ' --port' | ' --process' | ' --netns' | ' --interval' | ' --format' | ' --select' | ' --ignore' | ' --limit' | ' --config' | ' --source' | ' --color') option=$word ;;
+            'diagnose --port' | 'diagnose --process' | 'diagnose --netns' | 'diagnose --interval' | 'diagnose --format' | 'diagnose --select' | 'diagnose --ignore' | 'diagnose --limit' | 'diagnose --config' | 'diagnose --source' | 'diagnose --color') option=$word ;;
             'check -w' | 'check --warning' | 'check -c' | 'check --critical' | 'check --state' | 'check --notify-on' | 'check --again-after' | 'check --format' | 'check --output' | 'check --port' | 'check --process' | 'check --select' | 'check --ignore' | 'check --limit' | 'check --config' | 'check --warn-on' | 'check -t' | 'check --timeout' | 'check --source' | 'check --print-config') option=$word ;;
             'trace --port' | 'trace --process' | 'trace --for' | 'trace --source') option=$word ;;
             'port --netns') option=$word ;;
@@ -89,8 +89,8 @@ _twdiag() {
         esac
     elif [[ $current == -* ]]; then
         case $command in
-            '') wanted='--port --process --interval --json --format --brief --full --select --ignore --limit --config --source --color -V --version -h --help' ;;
-            'diagnose') wanted='--port --process --interval --json --format --brief --full --select --ignore --limit --config --source --color -h --help' ;;
+            '') wanted='--port --process --netns --all-netns --interval --json --format --brief --full --select --ignore --limit --config --source --color -V --version -h --help' ;;
+            'diagnose') wanted='--port --process --netns --all-netns --interval --json --format --brief --full --select --ignore --limit --config --source --color -h --help' ;;
             'check') wanted='-w --warning -c --critical --state -q --quiet --notify-on --again-after --format --output --port --process --select --ignore --limit --config --warn-on --exit-zero -t --timeout --source -v --verbose --list-metrics --show-limits --print-config -V --version -h --help' ;;
             'trace') wanted='--port --process --for --source --json -h --help' ;;
             'port') wanted='--netns --json -h --help' ;;
@@ -104,7 +104,7 @@ _twdiag() {
     else
         case $command in
             '') wanted='diagnose check trace port doctor explain help lab' ;;
-            'diagnose') wanted='--port --process --interval --json --format --brief --full --select --ignore --limit --config --source --color --help' ;;
+            'diagnose') wanted='--port --process --netns --all-netns --interval --json --format --brief --full --select --ignore --limit --config --source --color --help' ;;
             'check') wanted='--warning --critical --state --quiet --notify-on --again-after --format --output --port --process --select --ignore --limit --config --warn-on --exit-zero --timeout --source --verbose --list-metrics --show-limits --print-config --version --help' ;;
             'trace') wanted='--port --process --for --source --json --help' ;;
             'port') ((count)) || wanted='' ;;
@@ -113,7 +113,7 @@ _twdiag() {
             'help') ((count)) || wanted='diagnose check trace port doctor explain help lab' ;;
             'lab') wanted='list run' ;;
             'lab-list') wanted='--help' ;;
-            'lab-run') ((count)) || wanted='idle busy-keep-alive simultaneous-close linger-zero server-closes-first ipv6 dual-stack reuse-port one-address orphan-fin-wait2 client-closes-first ports-running-out ports-reusable bound-ports-running-out time-wait-rising closing-schedule bucket-overflow close-wait-young close-wait-leak hostile-name fd-limit fd-limit-established sockets-nobody-sees close-wait-unread close-wait-never-accepted close-wait-idle-pool half-close fin-unanswered syn-unanswered restart-blocked ephemeral-listener misleading-sysctl' ;;
+            'lab-run') ((count)) || wanted='idle busy-keep-alive simultaneous-close linger-zero server-closes-first ipv6 dual-stack reuse-port one-address orphan-fin-wait2 client-closes-first ports-running-out ports-reusable bound-ports-running-out time-wait-rising closing-schedule bucket-overflow close-wait-young close-wait-leak hostile-name fd-limit fd-limit-established sockets-nobody-sees close-wait-unread close-wait-never-accepted close-wait-idle-pool half-close fin-unanswered syn-unanswered restart-blocked ephemeral-listener misleading-sysctl stuck-on-upstream slow-upstream workers-in-lock idle-workers epoll-forgot inherited not-inherited stopped' ;;
         esac
     fi
 

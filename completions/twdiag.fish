@@ -31,9 +31,9 @@ function __twdiag_is --argument-names wanted most
                 set command lab-list
             case 'lab run'
                 set command lab-run
-            case ' --port' ' --process' ' --interval' ' --format' ' --select' ' --ignore' ' --limit' ' --config' ' --source' ' --color'
+            case ' --port' ' --process' ' --netns' ' --interval' ' --format' ' --select' ' --ignore' ' --limit' ' --config' ' --source' ' --color'
                 set skip 1
-            case 'diagnose --port' 'diagnose --process' 'diagnose --interval' 'diagnose --format' 'diagnose --select' 'diagnose --ignore' 'diagnose --limit' 'diagnose --config' 'diagnose --source' 'diagnose --color'
+            case 'diagnose --port' 'diagnose --process' 'diagnose --netns' 'diagnose --interval' 'diagnose --format' 'diagnose --select' 'diagnose --ignore' 'diagnose --limit' 'diagnose --config' 'diagnose --source' 'diagnose --color'
                 set skip 1
             case 'check -w' 'check --warning' 'check -c' 'check --critical' 'check --state' 'check --notify-on' 'check --again-after' 'check --format' 'check --output' 'check --port' 'check --process' 'check --select' 'check --ignore' 'check --limit' 'check --config' 'check --warn-on' 'check -t' 'check --timeout' 'check --source' 'check --print-config'
                 set skip 1
@@ -332,7 +332,15 @@ function __twdiag_words_scenario
         'syn-unanswered' '6 connection attempts repeat their SYN to a peer that drops it' \
         'restart-blocked' 'a server ended; 5 TIME_WAITs on its port block the next bind()' \
         'ephemeral-listener' 'a service on port 40000, which outgoing connections may take while it is down' \
-        'misleading-sysctl' 'net.ipv4.tcp_tw_reuse=1 is set, and TCP timestamps are off'
+        'misleading-sysctl' 'net.ipv4.tcp_tw_reuse=1 is set, and TCP timestamps are off' \
+        'stuck-on-upstream' 'a server leaves 5 closed connections unread: its workers wait for a database' \
+        'slow-upstream' 'an event loop waits for a slow database and still watches all its clients' \
+        'workers-in-lock' 'a server leaves 5 closed connections unread: all its workers wait for a lock' \
+        'idle-workers' '4 workers wait for work, and a loop watches 5 quiet clients for them' \
+        'epoll-forgot' 'an event loop watches 1 of 40 connections; the 39 others are closed, unread' \
+        'inherited' 'a child holds 5 connections that its parent and the clients have closed' \
+        'not-inherited' 'a server closes 5 connections while a helper runs that did not get them' \
+        'stopped' '5 connections of a stopped server are closed by their clients, unread'
 end
 
 function __twdiag_words_command
@@ -358,6 +366,8 @@ complete --command twdiag --condition '__twdiag_is "" 0' --arguments help --desc
 complete --command twdiag --condition '__twdiag_is "" 0' --arguments lab --description 'Make each problem with real sockets in a private namespace.'
 complete --command twdiag --condition '__twdiag_is "" 99' --long-option port --exclusive --description 'Show only what concerns this port (repeatable).'
 complete --command twdiag --condition '__twdiag_is "" 99' --long-option process --exclusive --description 'Show only what concerns this process, a name or PID (repeatable).'
+complete --command twdiag --condition '__twdiag_is "" 99' --long-option netns --exclusive --description 'Look in this network namespace: a name, a path, a PID or a container.'
+complete --command twdiag --condition '__twdiag_is "" 99' --long-option all-netns --description 'Look in every network namespace of the host.'
 complete --command twdiag --condition '__twdiag_is "" 99' --long-option interval --exclusive --description 'Take a second sample after S seconds and compare the two.'
 complete --command twdiag --condition '__twdiag_is "" 99' --long-option json --description 'Write JSON, schema twdiag/1.'
 complete --command twdiag --condition '__twdiag_is "" 99' --long-option format --exclusive --arguments 'text json nagios prometheus' --description 'Write in this format.'
@@ -373,6 +383,8 @@ complete --command twdiag --condition '__twdiag_is "" 99' --short-option V --lon
 complete --command twdiag --condition '__twdiag_is "" 99' --short-option h --long-option help --description 'Show this message and exit.'
 complete --command twdiag --condition '__twdiag_is "diagnose" 99' --long-option port --exclusive --description 'Show only what concerns this port (repeatable).'
 complete --command twdiag --condition '__twdiag_is "diagnose" 99' --long-option process --exclusive --description 'Show only what concerns this process, a name or PID (repeatable).'
+complete --command twdiag --condition '__twdiag_is "diagnose" 99' --long-option netns --exclusive --description 'Look in this network namespace: a name, a path, a PID or a container.'
+complete --command twdiag --condition '__twdiag_is "diagnose" 99' --long-option all-netns --description 'Look in every network namespace of the host.'
 complete --command twdiag --condition '__twdiag_is "diagnose" 99' --long-option interval --exclusive --description 'Take a second sample after S seconds and compare the two.'
 complete --command twdiag --condition '__twdiag_is "diagnose" 99' --long-option json --description 'Write JSON, schema twdiag/1.'
 complete --command twdiag --condition '__twdiag_is "diagnose" 99' --long-option format --exclusive --arguments 'text json nagios prometheus' --description 'Write in this format.'

@@ -19,6 +19,8 @@ def count(number: int, one: str, many: str = "") -> str:
 
 def rate(per_second: float) -> str:
     """Return "470/s", "5.7/s" or "0.4/s"."""
+    if not per_second:
+        return "0/s"
     return f"{per_second:,.0f}/s" if per_second >= 10 else f"{per_second:.1f}/s"
 
 

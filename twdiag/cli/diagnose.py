@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Final, NoReturn
 import typer
 
 from twdiag.cli.options import (
+    AllNetnsOption,
     BriefOption,
     Color,
     ColorOption,
@@ -18,6 +19,7 @@ from twdiag.cli.options import (
     IntervalOption,
     JsonOption,
     LimitOption,
+    NetnsOption,
     PortOption,
     ProcessOption,
     SelectOption,
@@ -34,6 +36,7 @@ Examples:
   twdiag diagnose --brief                one line per finding
   twdiag diagnose --interval 10          two samples: what grows, overflows
   twdiag diagnose --port 8080 --full     everything about one port
+  twdiag diagnose --all-netns            every container of the host too
   twdiag diagnose --json | jq '.findings[].rule'
 
 \b
@@ -54,6 +57,8 @@ class ReportFormat(str, enum.Enum):
 def diagnose(
     port: PortOption = None,
     process: ProcessOption = None,
+    netns: NetnsOption = None,
+    all_netns: AllNetnsOption = False,
     interval: IntervalOption = 0.0,
     json: JsonOption = False,
     format: Annotated[
@@ -80,6 +85,8 @@ def diagnose(
         tuple(ignore or ()),
         tuple(limit or ()),
         config,
+        netns,
+        all_netns,
     )
     chosen = "json" if json else format.value
     if chosen in ("nagios", "prometheus"):

@@ -84,6 +84,10 @@ NetnsOption = Annotated[
         help="Look in this network namespace: a name, a path, a PID or a container.",
     ),
 ]
+AllNetnsOption = Annotated[
+    bool,
+    typer.Option("--all-netns", help="Look in every network namespace of the host."),
+]
 JsonOption = Annotated[bool, typer.Option("--json", help="Write JSON, schema twdiag/1.")]
 BriefOption = Annotated[bool, typer.Option("--brief", help="Write one line per finding.")]
 FullOption = Annotated[bool, typer.Option("--full", help="Write everything about every finding.")]

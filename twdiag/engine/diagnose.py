@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
 from twdiag.engine.choice import chosen_rules, not_run
@@ -27,6 +28,8 @@ class DiagnoseRequest(NamedTuple):
     ignore: tuple[str, ...] = ()
     limits: tuple[str, ...] = ()
     config: str | None = None
+    netns: str | None = None
+    all_netns: bool = False
 
 
 class Diagnosis(NamedTuple):
@@ -48,9 +51,25 @@ def diagnose(request: DiagnoseRequest) -> Diagnosis:
     question = Question(
         request.source, limits, chosen, request.interval, request.ports, request.processes
     )
-    report = look(question)
-    gaps = (*report.gaps, *not_run(request.select, chosen), *other_namespaces())
+    report = _looked(request, question)
+    gaps = (*report.gaps, *not_run(request.select, chosen))
     return Diagnosis(replace(report, gaps=gaps), settings.notes)
+
+
+def _looked(request: DiagnoseRequest, question: Question) -> Report:
+    """Return the report on the namespaces asked for."""
+    if request.netns is not None and request.all_netns:
+        raise UsageError("--netns and --all-netns exclude each other", "use one of them")
+    if request.netns is not None:
+        from twdiag.engine.netns import within
+
+        return replace(within(request.netns, partial(look, question)), netns=request.netns)
+    if request.all_netns:
+        from twdiag.engine.host import look_at_all
+
+        return look_at_all(question)
+    report = look(question)
+    return replace(report, gaps=(*report.gaps, *other_namespaces()))
 
 
 def as_check(request: DiagnoseRequest, format: str, verbosity: int) -> CheckRequest:
@@ -59,6 +78,11 @@ def as_check(request: DiagnoseRequest, format: str, verbosity: int) -> CheckRequ
         raise UsageError(
             f"--interval goes with the formats text and json, not {format}",
             "to compare two runs: twdiag check --state FILE",
+        )
+    if request.netns is not None or request.all_netns:
+        raise UsageError(
+            f"--netns and --all-netns go with the formats text and json, not {format}",
+            "look at one namespace: nsenter -t PID -n twdiag check",
         )
     return CheckRequest(
         source=request.source,

@@ -50,6 +50,14 @@ class Fact(str):
         fact.first = first
         return fact
 
+    def __reduce__(self) -> tuple[object, ...]:
+        """Let a report be handed from one process to another: a fact is known by its key."""
+        return _known, (str(self),)
+
+
+def _known(key: str) -> Fact:
+    return catalogue()[key]
+
 
 def _in_full(key: str, meaning: str, *, label: str = "", unit: Unit = Unit.NUMBER) -> Fact:
     return Fact(key, meaning, label=label, unit=unit, first=False)

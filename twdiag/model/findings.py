@@ -175,12 +175,21 @@ class Skip(NamedTuple):
     how: str
 
 
+class LookedAt(NamedTuple):
+    """A network namespace that was looked at: its sockets, and how many findings it has."""
+
+    label: str
+    sockets: int
+    findings: int
+
+
 @dataclass(frozen=True)
 class Report:
     """What one look at a host found.
 
     `states` counts sockets per state; `closes` counts the TIME_WAITs that began in each of the last
-    60 seconds, newest last, None where the source shows no timers.
+    60 seconds, newest last, None where the source shows no timers.  `namespaces` are those that
+    were looked at where that is more than one.
     """
 
     version: str
@@ -194,6 +203,7 @@ class Report:
     skipped: tuple[Skip, ...]
     gaps: tuple[Gap, ...]
     facts: Mapping[str, Value] = field(default_factory=dict)
+    namespaces: tuple[LookedAt, ...] = ()
 
     @property
     def status(self) -> Severity:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Final
 from twdiag.explain.diagram import close_chart
 from twdiag.model import facts
 from twdiag.model.findings import Severity
+from twdiag.model.snapshot import HOST_NETNS
 from twdiag.render.pieces import (
     STYLES,
     Detail,
@@ -91,7 +92,10 @@ class _Writer:
         yield from self._wrap(f"{word}: {', '.join(numbers)}", style=STYLES[report.status])
 
     def _one_line(self, finding: Finding) -> Iterator[Line]:
-        text = f"{finding.severity.label.upper():8} {finding.rule}: {visible(finding.summary)}"
+        where = "" if finding.netns == HOST_NETNS else f"in {visible(finding.netns)}: "
+        text = (
+            f"{finding.severity.label.upper():8} {finding.rule}: {where}{visible(finding.summary)}"
+        )
         yield from self._wrap(text, after=" " * 9, style=STYLES[finding.severity])
 
     def _finding(self, finding: Finding) -> Iterator[Line]:

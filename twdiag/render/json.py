@@ -39,6 +39,10 @@ def to_json(report: Report) -> dict[str, Any]:
         "host": {"name": report.host.name, "kernel": report.host.kernel},
         "source": report.source,
         "netns": report.netns,
+        "namespaces": [
+            {"name": n.label, "sockets": n.sockets, "findings": n.findings}
+            for n in report.namespaces
+        ],
         "status": report.status.label,
         "states": {state.name: number for state, number in report.states.items()},
         "closes_per_second_history": None if report.closes is None else list(report.closes),

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 from twdiag.explain.diagram import close_chart
 from twdiag.model import facts
 from twdiag.model.findings import Severity
+from twdiag.model.snapshot import HOST_NETNS
 from twdiag.render.pieces import STYLES, closers, nothing_wrong, sparkline
 from twdiag.wording import command_in, count, rate, visible
 
@@ -63,14 +64,17 @@ def _verdict(report: Report, look: Look) -> Iterator[Line]:
             worst = report.facts.get(facts.HIDDEN_WORST)
             text = f"nothing about that; {hidden:,} about other things (the worst: {worst})"
     else:
-        text = report.findings[0].summary
+        first = report.findings[0]
+        text = first.summary
+        if first.netns != HOST_NETNS:
+            text = f"in {first.netns}: {text}"
     yield from _wrapped(visible(text), f"{word}  ", " " * (len(word) + 2), look, style)
 
 
 def _header(report: Report, look: Look) -> Iterator[Line]:
     moment = datetime.fromtimestamp(report.taken_at, tz=timezone.utc)
     where = visible(report.host.name)
-    if report.netns != "host":
+    if report.netns != HOST_NETNS:
         where += f", namespace {visible(report.netns)}"
     numbers = Counter(finding.severity for finding in report.findings)
     found = ", ".join(
@@ -83,6 +87,8 @@ def _header(report: Report, look: Look) -> Iterator[Line]:
         if numbers[severity]
     )
     text = f"{where}  {moment:%Y-%m-%d %H:%M:%S} UTC  Linux {visible(report.host.kernel)}"
+    if report.namespaces:
+        text += f"  {count(len(report.namespaces), 'namespace')} looked at"
     yield from _wrapped(text + (f"  {found}" if found else ""), "", "", look, "dim")
 
 
@@ -115,7 +121,8 @@ def _laid_out(blocks: Sequence[_Block], extras: int) -> list[Line]:
 def _block(number: int, finding: Finding, look: Look) -> _Block:
     word = finding.severity.label.upper()
     before = f"{number:2} {word:9}"
-    text = f"{visible(finding.summary)} ({finding.rule})"
+    where = "" if finding.netns == HOST_NETNS else f" in {visible(finding.netns)}"
+    text = f"{visible(finding.summary)} ({finding.rule}{where})"
     head = list(_wrapped(text, before, " " * _INDENT, look, STYLES[finding.severity]))
     actions = list(_actions(finding, look))
     if finding.severity >= Severity.WARNING:
