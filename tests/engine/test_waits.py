@@ -10,18 +10,17 @@ import pytest
 
 from tests.sources.live.blocked import NOBODY, as_user
 from twdiag import lab
-from twdiag.analysis.inherited import tell_inherited
-from twdiag.analysis.upstreams import Names
-from twdiag.analysis.waits import tell_waits
+from twdiag.engine.waits import Question, first_command, host_names, look_closer
 from twdiag.errors import SourceRefused
 from twdiag.model import Confidence
 from twdiag.model.waits import Cause, EndRole
-from twdiag.sources.live.descriptors import descriptors, read_holders, relatives
+from twdiag.sources.live.descriptors import descriptors
 from twdiag.sources.live.endpoints import read_endpoints
-from twdiag.sources.live.waits import read_waits, wanted_inodes
 from twdiag.tcp import State
 
 if TYPE_CHECKING:
+    from twdiag.analysis.upstreams import Names
+    from twdiag.engine.waits import Answer
     from twdiag.lab import Stage
     from twdiag.model import Gap
     from twdiag.model.waits import Waits
@@ -43,9 +42,19 @@ NAMES = (
 class Seen(NamedTuple):
     """What was told of the sockets of a server, of its listener, and what a stranger was told."""
 
-    sockets: Waits
-    listener: Waits
-    stranger: tuple[Waits, list[Gap]] | None
+    held: Answer | None
+    listening: Answer | None
+    stranger: tuple[Answer | None, list[Gap]] | None
+
+    @property
+    def sockets(self) -> Waits:
+        assert self.held is not None
+        return self.held.waits
+
+    @property
+    def listener(self) -> Waits:
+        assert self.listening is not None
+        return self.listening.waits
 
 
 def look(stage: Stage) -> Seen:
@@ -60,7 +69,7 @@ def look(stage: Stage) -> Seen:
     listeners = {
         inode: row for inode, row in rows.items() if row.state is State.LISTEN and _is_main(row)
     }
-    names = Names(listeners={(row.local_address, row.local_port): "" for row in listeners.values()})
+    names = host_names({(row.local_address, row.local_port): "" for row in listeners.values()})
     return Seen(
         _told(held, about, names, listeners)[0],
         _told(held, listeners, names, listeners)[0],
@@ -87,15 +96,11 @@ def _told(
     about: dict[int, Endpoint],
     names: Names,
     listeners: dict[int, Endpoint],
-) -> tuple[Waits, list[Gap]]:
-    pids = sorted({held[inode] for inode in about})
-    found, gaps = read_waits(pids, about, seconds=10.0)
-    holders, _ = read_holders(about, relatives(pids[0]) if pids else (), seconds=10.0)
-    masters = {held[inode] for inode in listeners}
-    states = {about[inode].state for inode in holders if inode in about}
-    children = () if State.LISTEN in states else tell_inherited(holders, masters)
-    rows = read_endpoints(wanted_inodes(found), seconds=10.0)
-    return tell_waits(list(found.values()), about, rows, names, children), gaps
+) -> tuple[Answer | None, list[Gap]]:
+    pids = tuple(sorted({held[inode] for inode in about}))
+    masters = frozenset(held[inode] for inode in listeners)
+    answers, gaps = look_closer({1: Question(pids, about, masters)}, names, seconds=10.0)
+    return answers.get(1), gaps
 
 
 @pytest.fixture(scope="module")
@@ -132,9 +137,23 @@ def test_each_trouble_names_its_cause(
     assert (told.cause, told.confidence) == (cause, sure)
 
 
-@pytest.mark.parametrize("name", ["slow-upstream", "idle-workers", "not-inherited"])
+@pytest.mark.parametrize("name", ["slow-upstream", "idle-workers"])
 def test_its_healthy_twin_has_no_cause(name: str, seen: dict[str, Seen]) -> None:
+    assert seen[name].sockets.watched == 5
     assert seen[name].sockets.conclusion is None
+
+
+def test_what_was_not_inherited_leaves_nothing_to_ask_about(seen: dict[str, Seen]) -> None:
+    assert seen["not-inherited"].held is None
+
+
+def test_the_next_command_is_that_of_the_runtime(seen: dict[str, Seen]) -> None:
+    answer = seen["stuck-on-upstream"].held
+    assert answer is not None
+    assert first_command(answer.commands).startswith("py-spy dump --pid ")
+    child = seen["inherited"].held
+    assert child is not None
+    assert first_command(child.commands).endswith("'thread apply all bt'")
 
 
 @pytest.mark.parametrize("name", ["slow-upstream", "idle-workers", "epoll-forgot"])
@@ -175,14 +194,16 @@ def test_nobody_calls_accept(seen: dict[str, Seen]) -> None:
 def test_a_stranger_hears_which_right_is_missing(name: str, seen: dict[str, Seen]) -> None:
     if seen[name].stranger is None:
         pytest.skip("only root can look as another user")
-    told, gaps = seen[name].stranger
-    assert told.conclusion is None
+    answer, gaps = seen[name].stranger
+    assert answer is not None
+    assert answer.waits.conclusion is None
     assert any("CAP_SYS_PTRACE" in gap.how for gap in gaps)
 
 
 def test_a_stranger_sees_a_stopped_process(seen: dict[str, Seen]) -> None:
     if seen["stopped"].stranger is None:
         pytest.skip("only root can look as another user")
-    told = seen["stopped"].stranger[0].conclusion
-    assert told is not None
-    assert told.cause is Cause.STOPPED
+    answer = seen["stopped"].stranger[0]
+    assert answer is not None
+    assert answer.waits.conclusion is not None
+    assert answer.waits.conclusion.cause is Cause.STOPPED
