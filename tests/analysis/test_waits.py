@@ -1,0 +1,271 @@
+"""Why sockets are not served: told from threads, and never a healthy server called stuck."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from twdiag.analysis.upstreams import Names
+from twdiag.analysis.waits import tell_waits
+from twdiag.model import Confidence
+from twdiag.model.waits import (
+    EPOLLET,
+    Act,
+    Cause,
+    Descriptor,
+    EndRole,
+    EpollSet,
+    FdKind,
+    ProcessWaits,
+    ThreadWait,
+    Waits,
+    Watch,
+)
+from twdiag.tcp import State
+
+
+class Row(NamedTuple):
+    state: State
+    local_address: str
+    local_port: int
+    remote_address: str
+    remote_port: int
+    recv_q: int = 0
+
+
+LISTENER = {900: Row(State.LISTEN, "10.0.0.1", 8080, "0.0.0.0", 0)}
+UNREAD = {
+    inode: Row(State.CLOSE_WAIT, "10.0.0.1", 8080, "10.0.0.9", 40000 + inode, 101)
+    for inode in range(1, 6)
+}
+DRAINED = {inode: row._replace(recv_q=0) for inode, row in UNREAD.items()}
+OTHERS = {
+    50: Row(State.ESTABLISHED, "10.0.0.1", 50000, "10.0.0.5", 5432),
+    60: Row(State.ESTABLISHED, "10.0.0.1", 8080, "10.0.0.8", 40000),
+}
+NAMES = Names(listeners={("10.0.0.1", 8080): "server"})
+
+
+def socket(inode: int) -> Descriptor:
+    return Descriptor(inode, FdKind.SOCKET, inode, f"socket:[{inode}]")
+
+
+EPOLL = Descriptor(9, FdKind.EPOLL, None, "anon_inode:[eventpoll]")
+UPSTREAM = ThreadWait(1, "w", "S", Act.READ, "recvfrom", (socket(50),), still=True)
+CLIENT = ThreadWait(1, "w", "S", Act.READ, "recvfrom", (socket(60),), still=True)
+FUTEX = ThreadWait(2, "w", "S", Act.FUTEX, "futex", futex=0x1000, still=True)
+MUTEX = FUTEX._replace(act=Act.MUTEX)
+LOOP = ThreadWait(3, "w", "S", Act.POLL, "epoll_wait", (EPOLL,), still=True)
+ACCEPT = ThreadWait(4, "w", "S", Act.ACCEPT, "accept4", (socket(900),), still=True)
+RUN = ThreadWait(5, "w", "R", Act.RUN, still=True)
+DISK = ThreadWait(6, "w", "D", Act.DISK, channel="nfs_wait_bit_killable", still=True)
+ASLEEP = ThreadWait(7, "w", "S", Act.SLEEP, "clock_nanosleep", still=True)
+STOPPED = ThreadWait(8, "w", "T", Act.STOPPED, still=True)
+STUCK = {Cause.UPSTREAM, Cause.LOCKED, Cause.BUSY, Cause.DISK, Cause.ELSEWHERE}
+
+
+def process(*threads: ThreadWait, watched: tuple[int, ...] = (), **more: object) -> ProcessWaits:
+    watches = tuple(Watch(inode, inode, 0x2019) for inode in watched)
+    sets = (EpollSet(9, len(watches), watches),) if watched or LOOP in threads else ()
+    made = {"epolls": sets, **more}
+    return ProcessWaits(915, "server", 33, threads, len(threads), **made)  # type: ignore[arg-type]
+
+
+def tell(*processes: ProcessWaits, about: dict[int, Row] = UNREAD) -> Waits:
+    return tell_waits(processes, about, OTHERS, NAMES)
+
+
+def cause(*threads: ThreadWait, about: dict[int, Row] = UNREAD, **more: object) -> Cause | None:
+    told = tell(process(*threads, **more), about=about).conclusion  # type: ignore[arg-type]
+    return told.cause if told else None
+
+
+def test_the_words_of_the_first_screen() -> None:
+    told = tell(process(UPSTREAM, UPSTREAM, UPSTREAM, FUTEX))
+    assert told.lines == (
+        "3 of 4 threads in recv() from 10.0.0.5:5432 (postgres), "
+        "1 in futex() (a lock, or idle); still so 0.1 s later",
+        "nobody watches or reads these 5 sockets",
+    )
+    assert told.conclusion is not None
+    assert told.conclusion.sentence == (
+        "3 of 4 workers wait for the upstream 10.0.0.5:5432 (postgres), 1 for a lock: "
+        "nobody reads these sockets"
+    )
+    end = told.conclusion.end
+    assert end is not None
+    assert (end.role, end.address, end.port) == (EndRole.UPSTREAM, "10.0.0.5", 5432)
+    assert told.conclusion.confidence is Confidence.INFERRED
+
+
+def test_all_workers_on_the_upstream_is_observed() -> None:
+    told = tell(process(UPSTREAM, UPSTREAM)).conclusion
+    assert told is not None
+    assert (told.cause, told.confidence) == (Cause.UPSTREAM, Confidence.OBSERVED)
+
+
+def test_one_that_holds_the_lock_of_the_others() -> None:
+    assert cause(UPSTREAM, FUTEX, FUTEX, FUTEX) is Cause.UPSTREAM
+
+
+def test_a_read_with_a_timeout_is_a_poll_of_one_socket() -> None:
+    poll = UPSTREAM._replace(act=Act.POLL, call="poll")
+    assert cause(poll, poll) is Cause.UPSTREAM
+    assert "in poll() for 10.0.0.5:5432" in tell(process(poll)).lines[0]
+
+
+@pytest.mark.parametrize("still", [False, None])
+def test_a_thread_that_moved_or_was_seen_once_only_waits(still: bool | None) -> None:
+    threads = [thread._replace(still=still) for thread in (UPSTREAM, UPSTREAM, UPSTREAM)]
+    assert cause(*threads) is None
+
+
+def test_an_event_loop_with_a_slow_upstream_is_not_stuck() -> None:
+    assert cause(LOOP, watched=(1, 2, 3, 4, 5, 50)) is None
+    assert cause(LOOP, UPSTREAM, UPSTREAM, watched=(1, 2, 3, 4, 5)) is None
+
+
+def test_a_helper_beside_a_loop_is_not_the_cause() -> None:
+    assert cause(LOOP, UPSTREAM) is Cause.FORGOTTEN
+
+
+def test_workers_beside_a_loop_are_the_cause() -> None:
+    assert cause(LOOP, UPSTREAM, UPSTREAM, UPSTREAM) is Cause.UPSTREAM
+    assert cause(ACCEPT, UPSTREAM, UPSTREAM, UPSTREAM) is Cause.UPSTREAM
+
+
+def test_more_drained_sockets_than_busy_threads_are_forgotten() -> None:
+    assert cause(LOOP, UPSTREAM, UPSTREAM, about=DRAINED) is Cause.FORGOTTEN
+
+
+def test_a_loop_that_forgot() -> None:
+    told = tell(process(LOOP, watched=(1,)))
+    assert told.watched == 1
+    assert told.lines[1] == "1 of these 5 sockets watched or read; nobody looks at the other 4"
+    assert told.conclusion is not None
+    assert told.conclusion.sentence == ("nobody watches 4 of 5 sockets: forgotten by the program")
+
+
+def test_a_disarmed_watch_watches_nothing() -> None:
+    one_shot = EpollSet(9, 5, tuple(Watch(i, i, 0xC0000000) for i in range(1, 6)))
+    assert cause(LOOP, epolls=(one_shot,)) is Cause.FORGOTTEN
+
+
+def test_a_loop_that_is_elsewhere() -> None:
+    told = tell(process(UPSTREAM, watched=(1, 2, 3, 4, 5)))
+    assert (told.watched, told.parked) == (0, 5)
+    assert told.lines[1] == "an epoll set watches 5 of these 5 sockets, but no thread waits in it"
+    assert told.conclusion is not None
+    assert told.conclusion.cause is Cause.UPSTREAM
+
+
+def test_a_pool_is_not_called_a_leak() -> None:
+    pool = {
+        inode: Row(State.CLOSE_WAIT, "10.0.0.1", 40000 + inode, "10.0.0.5", 443, 1)
+        for inode in range(1, 4)
+    }
+    told = tell(process(LOOP), about=pool).conclusion
+    assert told is not None
+    assert "idle in a pool" in told.sentence
+
+
+def test_locks() -> None:
+    told = tell(process(FUTEX, FUTEX, FUTEX, FUTEX)).conclusion
+    assert told is not None
+    assert (told.cause, told.confidence) == (Cause.LOCKED, Confidence.INFERRED)
+    assert "the same lock" in told.sentence
+    assert cause(LOOP, MUTEX, MUTEX) is Cause.LOCKED
+    assert cause(LOOP, FUTEX, FUTEX) is Cause.FORGOTTEN
+
+
+def test_idle_workers_beside_a_watching_loop_are_idle() -> None:
+    assert cause(LOOP, FUTEX, FUTEX, FUTEX, watched=(1, 2, 3, 4, 5)) is None
+
+
+def test_busy_workers_and_held_ones() -> None:
+    assert cause(RUN, RUN) is Cause.BUSY
+    assert cause(CLIENT, CLIENT, about=LISTENER) is Cause.BUSY
+    assert cause(DISK, DISK, FUTEX) is Cause.DISK
+
+
+def test_nobody_accepts() -> None:
+    told = tell(process(ASLEEP), about=LISTENER)
+    assert told.conclusion is not None
+    assert told.conclusion.cause is Cause.NOT_ACCEPTING
+    assert told.lines[1] == "nobody calls accept() on 10.0.0.1:8080"
+    assert cause(UPSTREAM, UPSTREAM, about=LISTENER) is Cause.UPSTREAM
+
+
+def test_one_worker_of_many_that_accepts_is_enough() -> None:
+    told = tell(process(UPSTREAM), process(ACCEPT), about=LISTENER)
+    assert told.conclusion is None
+    assert told.lines[1] == "a thread waits to accept on 10.0.0.1:8080"
+
+
+def test_threads_that_read_from_the_peer_itself() -> None:
+    idle = {60: OTHERS[60]}
+    told = tell(process(CLIENT), about=idle).conclusion
+    assert told is not None
+    assert (told.cause, told.confidence) == (Cause.PEER, Confidence.OBSERVED)
+    assert told.end is not None
+    assert told.end.role is EndRole.PEER
+
+
+def test_stopped_traced_frozen() -> None:
+    assert cause(STOPPED, STOPPED) is Cause.STOPPED
+    held = tell(process(STOPPED._replace(act=Act.TRACED), tracer=77)).conclusion
+    assert held is not None
+    assert (held.cause, "pid 77" in held.sentence) == (Cause.TRACED, True)
+    assert cause(UPSTREAM, frozen=True) is Cause.FROZEN
+
+
+def test_what_may_not_be_seen_is_no_conclusion() -> None:
+    unseen = ThreadWait(1, "w", "S", Act.UNSEEN, still=True)
+    told = tell(process(unseen, unseen, denied=True, epolls=None))
+    assert told.conclusion is None
+    assert told.watched is None
+    assert told.lines == ("all 2 threads waiting, for what is not visible; still so 0.1 s later",)
+
+
+def test_requests_to_io_uring_are_not_seen() -> None:
+    assert cause(LOOP, ring=True) is None
+
+
+def test_nothing_was_seen() -> None:
+    told = tell_waits((), UNREAD, {}, NAMES)
+    assert (told.lines, told.conclusion, told.watched) == ((), None, None)
+
+
+THREADS = st.sampled_from(
+    [UPSTREAM, CLIENT, FUTEX, MUTEX, LOOP, ACCEPT, RUN, DISK, ASLEEP, STOPPED]
+)
+ABOUT = st.sampled_from([UNREAD, DRAINED, LISTENER, {60: OTHERS[60]}, {}])
+
+
+@given(st.lists(THREADS, max_size=8), ABOUT, st.sampled_from([False, None]))
+def test_nothing_that_moved_is_ever_stuck(
+    threads: list[ThreadWait], about: dict[int, Row], still: bool | None
+) -> None:
+    moved = [thread._replace(still=still) for thread in threads]
+    assert cause(*moved, about=about) not in STUCK
+
+
+@given(st.lists(THREADS, max_size=8), st.sampled_from([UNREAD, DRAINED]))
+def test_a_loop_that_watches_everything_is_never_stuck(
+    threads: list[ThreadWait], about: dict[int, Row]
+) -> None:
+    every = tuple(about)
+    edge = tuple(Watch(i, i, 0x2019 | EPOLLET) for i in every)
+    assert cause(LOOP, *threads, about=about, watched=every) is None
+    assert cause(LOOP, *threads, about=about, epolls=(EpollSet(9, 5, edge),)) is None
+
+
+@given(st.lists(THREADS, max_size=8), ABOUT)
+def test_counts_add_up(threads: list[ThreadWait], about: dict[int, Row]) -> None:
+    told = tell(process(*threads), about=about)
+    assert sum(group.threads for group in told.groups) == told.threads == len(threads)
+    assert (told.watched or 0) + (told.parked or 0) <= told.sockets
+    assert all("\n" not in line for line in told.lines)

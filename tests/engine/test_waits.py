@@ -1,0 +1,209 @@
+"""What processes wait for in the lab: each scenario names its cause, and its healthy twin none."""
+
+from __future__ import annotations
+
+import os
+from functools import partial
+from typing import TYPE_CHECKING, NamedTuple
+
+import pytest
+
+from tests.sources.live.blocked import NOBODY, as_user
+from twdiag import lab
+from twdiag.engine.waits import Question, first_command, host_names, look_closer
+from twdiag.errors import SourceRefused
+from twdiag.model import Confidence
+from twdiag.model.waits import Cause, EndRole
+from twdiag.sources.live.descriptors import descriptors
+from twdiag.sources.live.endpoints import read_endpoints
+from twdiag.tcp import State
+
+if TYPE_CHECKING:
+    from twdiag.analysis.upstreams import Names
+    from twdiag.engine.waits import Answer
+    from twdiag.lab import Stage
+    from twdiag.model import Gap
+    from twdiag.model.waits import Waits
+    from twdiag.sources.live.endpoints import Endpoint
+
+NAMES = (
+    "stuck-on-upstream",
+    "slow-upstream",
+    "workers-in-lock",
+    "idle-workers",
+    "epoll-forgot",
+    "inherited",
+    "not-inherited",
+    "stopped",
+    "close-wait-never-accepted",
+)
+
+
+class Seen(NamedTuple):
+    """What was told of the sockets of a server, of its listener, and what a stranger was told."""
+
+    held: Answer | None
+    listening: Answer | None
+    stranger: tuple[Answer | None, list[Gap]] | None
+
+    @property
+    def sockets(self) -> Waits:
+        assert self.held is not None
+        return self.held.waits
+
+    @property
+    def listener(self) -> Waits:
+        assert self.listening is not None
+        return self.listening.waits
+
+
+def look(stage: Stage) -> Seen:
+    """Return what is told of the processes on a stage that hold its sockets."""
+    pids = [actor.pid for actor in stage.actors if actor.name != "client"]
+    helper = stage.notes.get("helper")
+    if isinstance(helper, int):
+        pids.append(helper)
+    held = {d.inode: pid for pid in pids for d in descriptors(pid) if d.inode is not None}
+    rows = read_endpoints(held, seconds=10.0)
+    about = _of(rows, State.CLOSE_WAIT) or _served(rows)
+    listeners = {
+        inode: row for inode, row in rows.items() if row.state is State.LISTEN and _is_main(row)
+    }
+    names = host_names({(row.local_address, row.local_port): "" for row in listeners.values()})
+    return Seen(
+        _told(held, about, names, listeners)[0],
+        _told(held, listeners, names, listeners)[0],
+        as_user(NOBODY, partial(_told, held, about, names, listeners))
+        if os.geteuid() == 0
+        else None,
+    )
+
+
+def _of(rows: dict[int, Endpoint], state: State) -> dict[int, Endpoint]:
+    return {inode: row for inode, row in rows.items() if row.state is state}
+
+
+def _is_main(row: Endpoint) -> bool:
+    return row.local_port == 8080
+
+
+def _served(rows: dict[int, Endpoint]) -> dict[int, Endpoint]:
+    return {i: row for i, row in _of(rows, State.ESTABLISHED).items() if _is_main(row)}
+
+
+def _told(
+    held: dict[int, int],
+    about: dict[int, Endpoint],
+    names: Names,
+    listeners: dict[int, Endpoint],
+) -> tuple[Answer | None, list[Gap]]:
+    pids = tuple(sorted({held[inode] for inode in about}))
+    masters = frozenset(held[inode] for inode in listeners)
+    answers, gaps = look_closer({1: Question(pids, about, masters)}, names, seconds=10.0)
+    return answers.get(1), gaps
+
+
+@pytest.fixture(scope="module")
+def seen() -> dict[str, Seen]:
+    plays = []
+    for name in NAMES:
+        scenario = lab.find(name)
+        assert scenario is not None
+        plays.append(lab.start(scenario, look, settle=0.2))
+    try:
+        return {play.scenario.name: play.result(timeout=60) for play in plays}
+    except SourceRefused as error:
+        pytest.skip(f"{error.what}; {error.next_step}")
+    finally:
+        for play in plays:
+            play.close()
+
+
+@pytest.mark.parametrize(
+    ("name", "cause", "sure"),
+    [
+        ("stuck-on-upstream", Cause.UPSTREAM, Confidence.OBSERVED),
+        ("workers-in-lock", Cause.LOCKED, Confidence.INFERRED),
+        ("epoll-forgot", Cause.FORGOTTEN, Confidence.INFERRED),
+        ("inherited", Cause.INHERITED, Confidence.INFERRED),
+        ("stopped", Cause.STOPPED, Confidence.OBSERVED),
+    ],
+)
+def test_each_trouble_names_its_cause(
+    name: str, cause: Cause, sure: Confidence, seen: dict[str, Seen]
+) -> None:
+    told = seen[name].sockets.conclusion
+    assert told is not None
+    assert (told.cause, told.confidence) == (cause, sure)
+
+
+@pytest.mark.parametrize("name", ["slow-upstream", "idle-workers"])
+def test_its_healthy_twin_has_no_cause(name: str, seen: dict[str, Seen]) -> None:
+    assert seen[name].sockets.watched == 5
+    assert seen[name].sockets.conclusion is None
+
+
+def test_what_was_not_inherited_leaves_nothing_to_ask_about(seen: dict[str, Seen]) -> None:
+    assert seen["not-inherited"].held is None
+
+
+def test_the_next_command_is_that_of_the_runtime(seen: dict[str, Seen]) -> None:
+    answer = seen["stuck-on-upstream"].held
+    assert answer is not None
+    assert first_command(answer.commands).startswith("py-spy dump --pid ")
+    child = seen["inherited"].held
+    assert child is not None
+    assert first_command(child.commands).endswith("'thread apply all bt'")
+
+
+@pytest.mark.parametrize("name", ["slow-upstream", "idle-workers", "epoll-forgot"])
+def test_a_loop_accepts_whoever_comes(name: str, seen: dict[str, Seen]) -> None:
+    told = seen[name].listener
+    assert told.watched == 1
+    assert told.conclusion is None
+
+
+def test_the_upstream_is_the_third_end(seen: dict[str, Seen]) -> None:
+    told = seen["stuck-on-upstream"].sockets
+    assert told.lines[0].startswith("3 of 4 threads in recv() from 127.0.0.1:5432 (postgres)")
+    assert told.conclusion is not None
+    end = told.conclusion.end
+    assert end is not None
+    assert (end.role, end.address, end.port) == (EndRole.UPSTREAM, "127.0.0.1", 5432)
+
+
+def test_the_forgotten_ones_are_counted(seen: dict[str, Seen]) -> None:
+    told = seen["epoll-forgot"].sockets
+    assert (told.sockets, told.watched, told.parked) == (39, 0, 0)
+
+
+def test_the_child_is_called_what_it_is(seen: dict[str, Seen]) -> None:
+    told = seen["inherited"].sockets.conclusion
+    assert told is not None
+    assert told.sentence.startswith("sleep (pid ")
+    assert "inherited 5 sockets of pid" in told.sentence
+
+
+def test_nobody_calls_accept(seen: dict[str, Seen]) -> None:
+    told = seen["close-wait-never-accepted"].listener
+    assert told.conclusion is not None
+    assert told.conclusion.cause is Cause.NOT_ACCEPTING
+
+
+@pytest.mark.parametrize("name", ["stuck-on-upstream", "workers-in-lock", "epoll-forgot"])
+def test_a_stranger_hears_which_right_is_missing(name: str, seen: dict[str, Seen]) -> None:
+    if seen[name].stranger is None:
+        pytest.skip("only root can look as another user")
+    answer, gaps = seen[name].stranger
+    assert answer is not None
+    assert answer.waits.conclusion is None
+    assert any("CAP_SYS_PTRACE" in gap.how for gap in gaps)
+
+
+def test_a_stranger_sees_a_stopped_process(seen: dict[str, Seen]) -> None:
+    if seen["stopped"].stranger is None:
+        pytest.skip("only root can look as another user")
+    answer = seen["stopped"].stranger[0]
+    assert answer is not None
+    assert answer.waits.conclusion is not None
+    assert answer.waits.conclusion.cause is Cause.STOPPED

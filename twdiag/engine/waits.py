@@ -1,0 +1,121 @@
+"""Look closer at the processes of a few findings: what they wait for, and what to run next.
+
+To be called once owners are known.  A finding asks one Question; all are answered by one pair of
+looks.  `check` asks none unless it is to explain itself (-vv).
+"""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Final, NamedTuple, TypeVar
+
+from twdiag.analysis.inherited import tell_inherited
+from twdiag.analysis.upstreams import Names, parse_hosts
+from twdiag.analysis.waits import tell_waits
+from twdiag.software.runtimes import next_commands
+from twdiag.sources.live.descriptors import read_bytes, read_holders, relatives
+from twdiag.sources.live.endpoints import read_endpoints
+from twdiag.sources.live.runtime import read_runtime
+from twdiag.sources.live.waits import read_waits, wanted_inodes
+from twdiag.tcp import State
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterable, Mapping
+
+    from twdiag.analysis.inherited import Inherited
+    from twdiag.analysis.waits import Row
+    from twdiag.model import Gap
+    from twdiag.model.waits import NextCommand, ProcessWaits, Waits
+
+K = TypeVar("K")
+
+SECONDS: Final = 0.5
+"""What a look takes at most; 500 processes of 4 threads take 0.35 s, 0.1 s of it pause."""
+
+_MOST_PROCESSES: Final = 500
+_MOST_SOCKETS: Final = 10_000
+
+
+class Question(NamedTuple):
+    """What a finding wants to know: the processes that hold its sockets, the one with most first.
+
+    `concerned` are its sockets by inode: CLOSE_WAITs, idle ones, or the listeners whose queue is
+    full.  `listener_pids` are the processes that hold the listener of these connections: a child
+    that holds a connection and not the listener can have inherited it.
+    """
+
+    pids: tuple[int, ...]
+    concerned: Mapping[int, Row]
+    listener_pids: frozenset[int] = frozenset()
+
+
+class Answer(NamedTuple):
+    """What the processes wait for, and what to run next for the first of them, the best first."""
+
+    waits: Waits
+    commands: tuple[NextCommand, ...]
+
+
+def look_closer(
+    questions: Mapping[K, Question], names: Names, seconds: float = SECONDS
+) -> tuple[dict[K, Answer], list[Gap]]:
+    """Return the answers to some findings' questions, and what could not be seen.
+
+    A question whose processes are all gone has no answer.  Reads only; signals and stops nobody.
+    """
+    until = time.monotonic() + seconds
+    pids = list(dict.fromkeys(pid for asked in questions.values() for pid in asked.pids))
+    inodes = {inode for asked in questions.values() for inode in asked.concerned}
+    found, gaps = read_waits(pids[:_MOST_PROCESSES], inodes, seconds)
+    # The rest costs little, and without it the look was in vain.
+    rows = read_endpoints(wanted_inodes(found) - inodes, max(0.1, until - time.monotonic()))
+    answers = {}
+    for key, asked in questions.items():
+        seen = [found[pid] for pid in asked.pids if pid in found]
+        if seen:
+            children = _inherited(asked, max(0.05, until - time.monotonic()))
+            answers[key] = _answer(asked, seen, rows, names, children)
+    return answers, gaps
+
+
+def _answer(
+    asked: Question,
+    seen: list[ProcessWaits],
+    rows: Mapping[int, Row],
+    names: Names,
+    children: tuple[Inherited, ...],
+) -> Answer:
+    waits = tell_waits(seen, asked.concerned, rows, names, children)
+    runtime = read_runtime(seen[0].pid)
+    commands = next_commands(runtime.runtime, runtime.place, runtime.symbols) if runtime else ()
+    return Answer(waits, commands)
+
+
+def _inherited(asked: Question, seconds: float) -> tuple[Inherited, ...]:
+    """Return the children that hold the question's connections by accident.
+
+    Workers share their master's listener on purpose, so that nothing is asked about listeners.
+    """
+    connections = {i for i, row in asked.concerned.items() if row.state is not State.LISTEN}
+    if not connections or len(connections) > _MOST_SOCKETS:
+        return ()
+    holders, _ = read_holders(connections, relatives(asked.pids[0]), seconds)
+    return tell_inherited(holders, asked.listener_pids)
+
+
+def host_names(listeners: Mapping[tuple[str, int], str], local: Collection[str] = ()) -> Names:
+    """Return the names that /etc/hosts and this host's listeners give to ends.
+
+    `listeners` maps (address, port) of every listener to its owner's name, "" where not seen;
+    `local` are this host's addresses besides loopback.
+    """
+    try:
+        hosts = parse_hosts(read_bytes("/etc/hosts").decode("utf-8", "replace"))
+    except OSError:
+        hosts = {}
+    return Names(hosts, listeners, frozenset(local))
+
+
+def first_command(commands: Iterable[NextCommand]) -> str:
+    """Return the one command for the first screen ("py-spy dump --pid 915"), "" without one."""
+    return next((command.run for command in commands), "")
