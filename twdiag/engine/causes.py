@@ -5,8 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
-from twdiag.analysis.upstreams import Names, parse_hosts
-from twdiag.analysis.waits import tell_waits
+from twdiag.engine.waits import SECONDS, Question, host_names, look_closer
 from twdiag.model.findings import ListenerSubject, Step
 from twdiag.rules import (
     accept_queue_full,
@@ -17,20 +16,15 @@ from twdiag.rules import (
     peer_never_closes,
     sockets_nobody_sees,
 )
-from twdiag.software.runtimes import next_commands
 from twdiag.sources.live.addresses import read_addresses
-from twdiag.sources.live.endpoints import read_endpoints
-from twdiag.sources.live.proc import read_text
-from twdiag.sources.live.runtime import read_runtime
-from twdiag.sources.live.waits import read_waits, wanted_inodes
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from twdiag.analysis.view import View
-    from twdiag.analysis.waits import Row
+    from twdiag.engine.waits import Answer
     from twdiag.model.findings import Finding, Report
-    from twdiag.model.waits import ProcessWaits
+    from twdiag.model.sockets import Socket
 
 CONCERNED: Final = frozenset(
     {
@@ -45,60 +39,49 @@ CONCERNED: Final = frozenset(
 )
 """Rules whose findings blame a process: it does something else instead of closing or accepting."""
 
-_MOST_PROCESSES: Final = 500
 
-
-def with_causes(report: Report, view: View, seconds: float = 1.0) -> Report:
+def with_causes(report: Report, view: View, seconds: float = SECONDS) -> Report:
     """Return the report with what the processes of its findings wait for.
 
     Each thread is looked at twice, 0.1 s apart.  What may not be read is a gap.
     """
-    concerned = [f for f in report.findings if f.rule in CONCERNED and f.pids]
-    if not concerned:
+    sockets = {socket.inode: socket for socket in view.census.sockets if socket.inode}
+    questions = {
+        number: _question(finding, view, sockets)
+        for number, finding in enumerate(report.findings)
+        if finding.rule in CONCERNED and finding.pids
+    }
+    if not questions:
         return report
-    pids = list(dict.fromkeys(pid for f in concerned for pid in f.pids))[:_MOST_PROCESSES]
-    inodes = {inode for finding in concerned for inode in finding.inodes}
-    found, gaps = read_waits(pids, inodes, seconds)
-    rows: dict[int, Row] = {s.inode: s for s in view.census.sockets if s.inode}
-    rows.update(read_endpoints(wanted_inodes(found) - rows.keys()))
-    names = _names(report, view)
+    names = host_names(_listeners(report, view), read_addresses())
+    answers, gaps = look_closer(questions, names, seconds)
     findings = tuple(
-        _told(finding, found, rows, names) if finding in concerned else finding
-        for finding in report.findings
+        _told(finding, answers[number]) if number in answers else finding
+        for number, finding in enumerate(report.findings)
     )
     return replace(report, findings=findings, gaps=(*report.gaps, *gaps))
 
 
-def _names(report: Report, view: View) -> Names:
-    """Return what is known of addresses: /etc/hosts, and the owners of this host's listeners."""
-    listeners = {(listener.address, listener.port): "" for listener in view.listeners}
+def _question(finding: Finding, view: View, sockets: Mapping[int, Socket]) -> Question:
+    concerned = {inode: sockets[inode] for inode in finding.inodes if inode in sockets}
+    listeners = {listener for s in concerned.values() if (listener := view.listener_of(s))}
+    inodes = [s.inode for listener in listeners for s in listener.sockets]
+    owners = view.owners_of(inodes)
+    return Question(finding.pids, concerned, frozenset(owner.pid for owner in owners))
+
+
+def _listeners(report: Report, view: View) -> dict[tuple[str, int], str]:
+    """Return the owner's name of each listener, "" where it was not seen."""
+    found = {(listener.address, listener.port): "" for listener in view.listeners}
     for subject in (finding.subject for finding in report.findings):
         if isinstance(subject, ListenerSubject) and subject.processes:
-            listeners[subject.address, subject.port] = subject.processes[0].name
-    return Names(parse_hosts(read_text("/etc/hosts") or ""), listeners, read_addresses())
+            found[subject.address, subject.port] = subject.processes[0].name
+    return found
 
 
-def _told(
-    finding: Finding,
-    found: Mapping[int, ProcessWaits],
-    rows: Mapping[int, Row],
-    names: Names,
-) -> Finding:
-    """Return a finding with the waits of its processes and the next command for their runtime."""
-    processes = [found[pid] for pid in finding.pids if pid in found]
-    if not processes:
-        return finding
-    sockets = {inode: rows[inode] for inode in finding.inodes if inode in rows}
-    waits = tell_waits(processes, sockets, rows, names)
-    conclusion = waits.conclusion
+def _told(finding: Finding, answer: Answer) -> Finding:
+    """Return a finding with the waits of its processes and the next commands for their runtime."""
+    waits, conclusion = answer.waits, answer.waits.conclusion
     lines = (conclusion.sentence, *waits.lines) if conclusion else waits.lines
-    return replace(finding, waits=lines, steps=_steps(finding.pids[0]))
-
-
-def _steps(pid: int) -> tuple[Step, ...]:
-    """Return the commands that show what a process of this runtime does."""
-    runtime = read_runtime(pid)
-    if runtime is None:
-        return ()
-    commands = next_commands(runtime.runtime, runtime.place, runtime.symbols)
-    return tuple(Step(c.run, c.look, c.effect, c.tool) for c in commands)
+    steps = tuple(Step(c.run, c.look, c.effect, c.tool) for c in answer.commands)
+    return replace(finding, waits=lines, steps=steps)
