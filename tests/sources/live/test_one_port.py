@@ -47,7 +47,7 @@ def test_a_row_is_understood() -> None:
     assert one.v6only is True
     assert one.socket.state is State.LISTEN
     assert (one.socket.local_address, one.socket.local_port) == ("::", 80)
-    assert one.socket[5:] == (0, 1000, 1, 4, 5, 6, 7, 77)
+    assert one.socket[5:13] == (0, 1000, 1, 4, 5, 6, 7, 77)
 
 
 def test_v4_mapped_addresses_are_ipv4_and_link_local_ones_keep_their_interface() -> None:
