@@ -1,0 +1,44 @@
+"""Connection attempts that get no answer, to one destination or to everywhere."""
+
+from __future__ import annotations
+
+from tests.made import found, held, only_finding, report_of, snapshot_of, syn_sent
+from twdiag.model.findings import DestinationSubject, HostSubject, Severity
+
+RULE = "syn-unanswered"
+
+
+def test_a_destination_that_does_not_answer_is_a_notice() -> None:
+    snapshot = snapshot_of(*syn_sent(9), owners=held(9, 20, 1024))
+    assert found(snapshot) == {RULE: Severity.NOTICE}
+    finding = only_finding(snapshot)
+    assert finding.subject == DestinationSubject(None, "10.3.0.1", 80)
+    evidence = finding.evidence
+    assert (evidence["syn_sent"], evidence["retransmissions"]) == (9, 3)
+    assert evidence["processes"] == ["java"]
+    assert finding.summary.endswith("9 connection attempts by java")
+
+
+def test_syns_in_flight_are_no_problem() -> None:
+    assert found(snapshot_of(*syn_sent(90, retrans=0))) == {}
+
+
+def test_a_few_attempts_are_no_problem() -> None:
+    assert found(snapshot_of(*syn_sent(4))) == {}
+
+
+def test_each_silent_destination_is_a_finding() -> None:
+    rows = [*syn_sent(9), *(s._replace(remote_port=81) for s in syn_sent(15)[9:])]
+    counts = [f.evidence["syn_sent"] for f in report_of(snapshot_of(*rows)).findings]
+    assert counts == [9, 6]
+
+
+def test_attempts_to_everywhere_are_one_finding() -> None:
+    rows = [
+        s._replace(remote_address=f"10.4.{i // 200}.{i % 200}")
+        for i, s in enumerate(syn_sent(400, dport=443))
+    ]
+    finding = only_finding(snapshot_of(*rows))
+    assert (finding.rule, finding.evidence["destinations"]) == (RULE, 400)
+    assert finding.subject == HostSubject()
+    assert finding.evidence["syn_sent"] == 400
