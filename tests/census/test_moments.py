@@ -24,7 +24,7 @@ ROWS = st.lists(
     ),
     min_size=1,
 )
-# TIME_WAIT always has its timer, unless the reader shows none; of others only FIN_WAIT2 can have it.
+# A TIME_WAIT has its timer unless the reader shows none; of other states FIN_WAIT2 can have it.
 REAL = ROWS.map(
     lambda rows: [
         (s, t // 2 * 3 if s == 6 else 0 if t == 3 and s != 5 else t, e) for s, t, e in rows

@@ -20,6 +20,13 @@ INTERRUPTED = "interrupted"
 
 
 @dataclass(frozen=True)
+class Foreign:
+    """A datagram that another process sends."""
+
+    raw: bytes
+
+
+@dataclass(frozen=True)
 class Request:
     """What a reader asks for; family None is both."""
 
@@ -84,7 +91,7 @@ class FakeSocket:
 
     def __init__(self, kernel: Kernel) -> None:
         self.kernel = kernel
-        self.answers: deque[bytes | BaseException] = deque()
+        self.answers: deque[bytes | BaseException | Foreign] = deque()
         self.busy = False
         self.timeout: float | None = None
 
@@ -105,6 +112,8 @@ class FakeSocket:
             elif isinstance(item, Row):
                 kind = BY_FAMILY if request.family is not None else GETSOCK
                 self.answers.append(message(kind, item.body, seq=request.seq, flags=flags))
+            elif isinstance(item, Foreign):
+                self.answers.append(item)
             elif isinstance(item, BaseException):
                 self.busy = True
                 self.answers.append(item)
@@ -121,10 +130,13 @@ class FakeSocket:
         answer = self.answers.popleft()
         if isinstance(answer, BaseException):
             raise answer
+        sender = 0
+        if isinstance(answer, Foreign):
+            sender, answer = 4711, answer.raw
         (buffer,) = buffers
         size = min(len(answer), len(buffer))
         buffer[:size] = answer[:size]
-        return size, [], socket.MSG_TRUNC if size < len(answer) else 0, (0, 0)
+        return size, [], socket.MSG_TRUNC if size < len(answer) else 0, (sender, 0)
 
     def close(self) -> None:
         self.kernel.closed += 1

@@ -12,6 +12,7 @@ import subprocess
 import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
+from unittest import mock
 
 from twdiag.lab.actors import (
     Program,
@@ -31,17 +32,18 @@ from twdiag.lab.actors import (
 from twdiag.lab.network import MAIN_ADDRESS
 from twdiag.lab.scenario import Scenario
 from twdiag.model.sockets import Socket
+from twdiag.sources.live import netlink, proc, psutil_reader, pyroute2_reader
 from twdiag.sources.live.inet_diag import ALL_STATES
 from twdiag.sources.live.netlink import read_netlink
-from twdiag.sources.live.proc import read_proc
-from twdiag.sources.live.psutil_reader import read_psutil
-from twdiag.sources.live.pyroute2_reader import read_pyroute2
+from twdiag.sources.live.seen import census_of_sockets
 from twdiag.tcp import State
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable, Mapping
+    from types import ModuleType
 
     from twdiag.lab import Stage
+    from twdiag.model.census import Census
     from twdiag.sources.live.seen import Seen
 
 NOBODY = 65534
@@ -209,6 +211,7 @@ class Views:
     before: list[Socket]
     after: list[Socket]
     readers: dict[str, list[Socket]]
+    censuses: dict[str, Census]
     bound: set[Socket]
     v6only: dict[str, set[int]]
     auto_bound_ports: set[int]
@@ -240,37 +243,66 @@ def observe(_stage: Stage) -> Views:
 
 
 def _look() -> Views:
-    own = read_netlink()
-    proc, psutil, pyroute2 = read_proc(), read_psutil(), read_pyroute2()
+    census, own = read_netlink().census, _by_netlink()
+    readers, censuses = {}, {"netlink": census}
+    for module, read in (
+        (proc, proc.read_proc),
+        (psutil_reader, psutil_reader.read_psutil),
+        (pyroute2_reader, pyroute2_reader.read_pyroute2),
+    ):
+        name = module.__name__.rpartition(".")[2].removesuffix("_reader")
+        readers[name], censuses[name] = _seen_by(module, read)
     raw, raw_ages, interfaces = _raw_pyroute2()
     ss = _ss()
-    again = read_netlink()
+    again, later = read_netlink().census, _by_netlink()
     return Views(
-        _sorted(own.table),
-        _sorted(again.table),
+        _sorted(own),
+        _sorted(later),
         {
-            "proc": _sorted(proc.table),
-            "psutil": _sorted(psutil.table),
-            "pyroute2": _sorted(pyroute2.table),
+            **{name: _sorted(sockets) for name, sockets in readers.items()},
             "DiagSocket": _sorted(raw),
         },
-        {own.table.row(row) for row in own.table.bound},
+        censuses,
+        {socket for socket in own if socket.bound},
         {
-            name: {seen.table.sport[row] for row in seen.table.v6only}
-            for name, seen in (("netlink", own), ("pyroute2", pyroute2))
+            name: {s.local_port for s in sockets if s.v6only and s.state is State.LISTEN}
+            for name, sockets in (("netlink", own), ("pyroute2", readers["pyroute2"]))
         },
-        _ports_of(own),
+        {s.local_port for s in census.sockets if s.auto_bound and s.state is State.LISTEN},
         interfaces,
-        {cookie: (age.last_data_recv, age.last_ack_recv) for cookie, age in own.tcp_info.items()},
-        {cookie: (age.last_data_recv, age.last_ack_recv) for cookie, age in again.tcp_info.items()},
+        _ages(census),
+        _ages(again),
         raw_ages,
         ss,
     )
 
 
-def _ports_of(seen: Seen) -> set[int]:
-    assert seen.auto_bound is not None
-    return {row.local_port for row in seen.table if row.cookie in seen.auto_bound}
+def _by_netlink() -> list[Socket]:
+    """Return all sockets of our own dump one by one, those too that are only counted."""
+    with netlink._Channel() as channel:
+        return [s for block in channel.read(ALL_STATES) for s in block.sockets()]
+
+
+def _seen_by(module: ModuleType, read: Callable[[], Seen]) -> tuple[list[Socket], Census]:
+    """Return the sockets that a reader hands to the census, and what they add up to."""
+    sockets: list[Socket] = []
+
+    def noting(read_again: Callable[[], Iterable[Socket]], sysctls: Mapping[str, str]) -> Census:
+        sockets.extend(read_again())
+        return census_of_sockets(lambda: sockets, sysctls)
+
+    with mock.patch.object(module, "census_of_sockets", noting):
+        census = read().census
+    return sockets, census
+
+
+def _ages(census: Census) -> dict[int, tuple[int, int]]:
+    waiting = (State.CLOSE_WAIT, State.FIN_WAIT2)
+    return {
+        s.cookie: (s.info.last_data_recv, s.info.last_ack_recv)
+        for s in census.sockets
+        if s.info and s.state in waiting
+    }
 
 
 def _sorted(rows: Iterable[Socket]) -> list[Socket]:

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from twdiag import lab
-from twdiag.analysis.half_closed import Kind, close_waits
+from twdiag.analysis.half_closed import Kind
+from twdiag.analysis.view import View
 from twdiag.lab.actors import (
     HERE,
     PORT,
@@ -86,10 +87,7 @@ def look(stage: Stage) -> Seen:
     assert isinstance(closed, dict)
     assert isinstance(sent, float)
     return Seen(
-        {
-            snapshot.sockets.dport[w.row]: (w.kind, w.age_min, w.age_max)
-            for w in close_waits(snapshot)
-        },
+        {w.socket.remote_port: (w.kind, w.age_min, w.age_max) for w in View(snapshot).close_waits},
         {port: moment[0] for port, moment in closed.items()},
         sent,
         before,
@@ -188,11 +186,11 @@ def look_mptcp(_: Stage) -> tuple[Snapshot, dict[State, int], list[Kind]]:
     deadline = time.monotonic() + 5
     while True:
         snapshot = collect("netlink")
-        waiting = close_waits(snapshot)
+        waiting = View(snapshot).close_waits
         if len(waiting) == 3 or time.monotonic() > deadline:
             break
         time.sleep(0.02)
-    return snapshot, collect("proc").sockets.count_states(), [w.kind for w in waiting]
+    return snapshot, dict(collect("proc").census.states), [w.kind for w in waiting]
 
 
 def test_mptcp_connections_that_wait_are_seen_though_tcp_hides_them() -> None:
@@ -203,10 +201,11 @@ def test_mptcp_connections_that_wait_are_seen_though_tcp_hides_them() -> None:
     snapshot, tcp, kinds = result_of(lab.start(Scenario("mptcp", "", "", build_mptcp), look_mptcp))
     if any(gap.what == "mptcp" for gap in snapshot.gaps):
         pytest.skip("the kernel has no mptcp_diag module")
-    table = snapshot.sockets
+    census = snapshot.census
     assert tcp.get(State.CLOSE_WAIT) is None
     assert kinds == [Kind.LEAKED] * 3
-    assert {table.row(row).state for row in table.mptcp} == {State.CLOSE_WAIT, State.FIN_WAIT2}
-    assert all(table.inode[row] for row in table.mptcp)
+    mptcp = [s for s in census.sockets if s.mptcp]
+    assert {s.state for s in mptcp} == {State.CLOSE_WAIT, State.FIN_WAIT2}
+    assert all(s.inode for s in mptcp)
     # A subflow and its connection are one user of one port.
-    assert sum(snapshot.flows.connections.values()) == tcp[State.ESTABLISHED] / 2 == 3
+    assert census.by_client.sockets == tcp[State.ESTABLISHED] / 2 == 3

@@ -11,25 +11,30 @@ from typing import TYPE_CHECKING
 import pytest
 
 from twdiag.errors import SourceError, SourceRefused
+from twdiag.model.sockets import Socket
 from twdiag.sources import collect
 from twdiag.sources.live import netlink, proc
 from twdiag.sources.live.netlink import read_netlink
 from twdiag.tcp import State
 
-from .fake_kernel import INTERRUPTED, Kernel, Request
+from .fake_kernel import INTERRUPTED, Foreign, Kernel, Request
 from .wire import GETSOCK, INFO, Row, done, error, message
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
+
+    from twdiag.sources.live.seen import Seen
 
 V6 = socket.AF_INET6
 LISTEN, CLOSE_WAIT, FIN_WAIT2 = (1 << state for state in (10, 8, 5))
-ALL = (1 << 14) - 2
+CONNECTED = (1 << 14) - 2 & ~(1 << 10 | 1 << 13 | 1 << 7)
+BOUND = 1 << 13
 LISTENER = Row(state=10, sport=80, dport=0, cookie=1)
 IDLE = Row(sport=80, cookie=2)
+IDLE_V6 = Row(V6, 1, bytes(15) + b"\1", 80, bytes(16), 9, cookie=7)
 WAITING = Row(state=8, sport=80, cookie=3, inode=5)
 TIME_WAIT = Row(state=6, timer=3, sport=80, cookie=4)
-MANY = [TIME_WAIT] * 4000  # more than the decoder keeps before it fills the table
+MANY = [TIME_WAIT] * 4000  # more than the decoder keeps before it hands a block over
 NO_BUFFERS = OSError(errno.ENOBUFS, os.strerror(errno.ENOBUFS))
 
 
@@ -64,72 +69,125 @@ def having(*rows: Row) -> Callable[[Request], list[object]]:
     return answer
 
 
-def cookies(rows: object) -> list[int]:
-    return sorted(row.cookie for row in rows)  # type: ignore[attr-defined]
+MANY_FULL = {"TCP.inuse": 30_000, "TCP.alloc": 30_100, "TCP.tw": 10}
 
 
-def test_an_idle_host_is_asked_once_for_everything(start: Callable[..., Kernel]) -> None:
+def states(seen: Seen) -> dict[str, int]:
+    return {state.name: count for state, count in seen.census.states.items()}
+
+
+def asked(kernel: Kernel) -> list[tuple[int, bool, bool]]:
+    return [(r.states, r.info, r.filtered) for r in kernel.requests]
+
+
+def test_an_idle_host_is_asked_for_listeners_and_then_for_all_else(
+    start: Callable[..., Kernel],
+) -> None:
     kernel = start(having(LISTENER, IDLE, TIME_WAIT))
     seen = read_netlink()
-    assert cookies(seen.table) == [1, 2, 4]
+    assert states(seen) == {"LISTEN": 1, "ESTABLISHED": 1, "TIME_WAIT": 1}
     assert seen.gaps == []
-    assert seen.tcp_info == {}
-    assert [(r.family, r.states, r.info, r.filtered) for r in kernel.requests] == [
-        (None, ALL, False, False),
-        (None, LISTEN, False, True),
+    assert asked(kernel) == [
+        (LISTEN | BOUND, False, False),
+        (LISTEN, False, True),
+        (CONNECTED, True, False),
     ]
+    assert {request.family for request in kernel.requests} == {None}
     assert kernel.opened == kernel.closed == 1
 
 
-def test_ages_are_asked_for_where_sockets_wait_half_closed(start: Callable[..., Kernel]) -> None:
-    ages = struct.pack("=44x4I", 7, 0, 30_000, 20_000)
+def with_ages(request: Request) -> list[object]:
+    row = Row(state=8, cookie=3, sport=80, attributes=((INFO, AGES),) if request.info else ())
+    return [*having(IDLE)(request), *([row] if request.states & CLOSE_WAIT else [])]
 
+
+AGES = struct.pack("=44x4I", 7, 0, 30_000, 20_000) + bytes(220)
+
+
+@pytest.mark.parametrize("sockstat", [{}, MANY_FULL])
+def test_ages_come_with_the_dump_of_few_sockets_and_by_a_second_walk_of_many(
+    sockstat: dict[str, int], start: Callable[..., Kernel]
+) -> None:
+    kernel = start(with_ages)
+    seen = read_netlink({}, sockstat)
+    (waiting,) = seen.census.sockets
+    assert waiting.info == (7, 30_000, 20_000)
+    assert states(seen) == {"ESTABLISHED": 1, "CLOSE_WAIT": 1}
+    with_info = [r.states for r in kernel.requests if r.info]
+    assert with_info == ([CLOSE_WAIT | FIN_WAIT2] if sockstat else [CONNECTED])
+
+
+def test_a_socket_that_began_to_wait_after_the_dump_is_not_added(
+    start: Callable[..., Kernel],
+) -> None:
     def script(request: Request) -> list[object]:
-        if request.info:
-            assert request.states == CLOSE_WAIT | FIN_WAIT2
-            return [Row(state=8, cookie=3, attributes=((INFO, ages),))]
-        return having(IDLE, WAITING)(request)
+        late = [Row(state=8, cookie=9)] if request.info else []
+        return [*having(WAITING)(request), *late]
 
     start(script)
-    info = read_netlink().tcp_info
-    assert list(info) == [3]
-    assert (info[3].last_data_sent, info[3].last_data_recv, info[3].last_ack_recv) == (
-        7,
-        30_000,
-        20_000,
-    )
+    assert states(read_netlink({}, MANY_FULL)) == {"CLOSE_WAIT": 1}
 
 
 def test_mini_sockets_have_no_ages_to_ask_for(start: Callable[..., Kernel]) -> None:
     kernel = start(having(Row(state=5, timer=3, cookie=9)))
-    assert read_netlink().gaps == []
+    assert read_netlink({}, MANY_FULL).gaps == []
     assert not any(request.info for request in kernel.requests)
+
+
+@pytest.mark.parametrize(
+    ("sockstat", "listed"),
+    [
+        ({}, True),
+        ({"TCP.tw": 20_000, "TCP.inuse": 5, "TCP.alloc": 9}, True),
+        ({"TCP.tw": 20_001, "TCP.inuse": 5, "TCP6.inuse": 3, "TCP.alloc": 73}, True),
+        ({"TCP.tw": 20_001, "TCP.inuse": 5, "TCP6.inuse": 3, "TCP.alloc": 72}, False),
+        ({"TCP.tw": 20_001}, True),
+    ],
+)
+def test_bound_sockets_are_left_out_only_where_few_can_be_and_the_walk_is_long(
+    sockstat: dict[str, int], listed: bool, start: Callable[..., Kernel]
+) -> None:
+    bound = Row(state=13, sport=7001, dport=0, cookie=8)
+    kernel = start(having(LISTENER, bound))
+    seen = read_netlink({}, sockstat)
+    assert any(request.states & BOUND for request in kernel.requests) == listed
+    assert sum(s.bound for s in seen.census.sockets) == listed
+    assert [(gap.what, gap.partial) for gap in seen.gaps] == ([] if listed else [("bound", True)])
+    assert all("at most 64" in gap.why for gap in seen.gaps)
 
 
 def test_a_kernel_without_the_short_request_is_asked_per_family(
     start: Callable[..., Kernel],
 ) -> None:
     def script(request: Request) -> list[object]:
-        if request.family is None:
-            return [*MANY, errno.EINVAL]  # whatever came before a refusal does not count
-        return having(IDLE, Row(V6, 1, bytes(15) + b"\1", 80, bytes(16), 9, cookie=7))(request)
+        return [errno.EINVAL] if request.family is None else having(IDLE, IDLE_V6)(request)
 
     kernel = start(script)
-    assert cookies(read_netlink().table) == [2, 7]
-    assert [request.family for request in kernel.requests] == [None, 2, 10, 2, 10]
+    assert states(read_netlink()) == {"ESTABLISHED": 2}
+    assert [r.family for r in kernel.requests] == [None, *[2, 10] * 3]
+    assert kernel.opened == kernel.closed == 2
+
+
+def test_rows_before_a_refusal_are_not_counted_twice(start: Callable[..., Kernel]) -> None:
+    def script(request: Request) -> list[object]:
+        if request.states == CONNECTED and request.family is None:
+            return [*MANY, errno.EINVAL]
+        return having(TIME_WAIT, IDLE_V6)(request)
+
+    kernel = start(script)
+    assert states(read_netlink()) == {"TIME_WAIT": 1, "ESTABLISHED": 1}
+    assert [r.family for r in kernel.requests if r.states == CONNECTED] == [None, 2, 10]
 
 
 def test_a_kernel_without_ipv6_has_no_gap(start: Callable[..., Kernel]) -> None:
     def script(request: Request) -> list[object]:
-        if request.family != socket.AF_INET:
-            return [errno.ENOENT]
-        return having(LISTENER)(request)
+        return having(LISTENER)(request) if request.family == socket.AF_INET else [errno.ENOENT]
 
     start(script, ipv6=False)
     seen = read_netlink()
-    assert cookies(seen.table) == [1]
+    assert states(seen) == {"LISTEN": 1}
     assert seen.gaps == []
-    assert seen.auto_bound == frozenset({1})
+    assert [s.auto_bound for s in seen.census.sockets] == [True]
 
 
 def test_ipv6_that_is_refused_is_no_half_truth(start: Callable[..., Kernel]) -> None:
@@ -169,15 +227,20 @@ def test_a_kernel_that_stops_answering_is_not_waited_for(start: Callable[..., Ke
     assert kernel.opened == kernel.closed
 
 
-def test_a_dump_that_lost_rows_is_taken_again(start: Callable[..., Kernel]) -> None:
+@pytest.mark.parametrize("listening", [False, True])
+def test_a_dump_that_lost_rows_is_taken_again(
+    listening: bool, start: Callable[..., Kernel]
+) -> None:
     failures = [NO_BUFFERS, NO_BUFFERS]
 
     def script(request: Request) -> list[object]:
-        return [*MANY, failures.pop()] if failures else having(IDLE, LISTENER)(request)
+        if failures and bool(request.states & LISTEN) == listening:
+            return [*(MANY if not listening else [LISTENER]), failures.pop()]
+        return having(IDLE, LISTENER)(request)
 
     kernel = start(script)
     seen = read_netlink()
-    assert cookies(seen.table) == [1, 2]
+    assert states(seen) == {"ESTABLISHED": 1, "LISTEN": 1}
     assert seen.gaps == []
     assert kernel.opened == kernel.closed == 3
 
@@ -185,7 +248,7 @@ def test_a_dump_that_lost_rows_is_taken_again(start: Callable[..., Kernel]) -> N
 @pytest.mark.parametrize("end", ["alone", "behind the last rows", "behind a few rows"])
 def test_many_full_datagrams_are_read_to_their_end(end: str, start: Callable[..., Kernel]) -> None:
     def script(request: Request) -> list[object]:
-        if request.states != ALL:
+        if request.states != CONNECTED:
             return having(LISTENER)(request)
         row = message(GETSOCK, TIME_WAIT.body, seq=request.seq)
         full = row * 360  # about 32 KiB, as the kernel fills them
@@ -193,12 +256,11 @@ def test_many_full_datagrams_are_read_to_their_end(end: str, start: Callable[...
         return [*[full] * 30, last + done(seq=request.seq)]
 
     start(script)
-    counts = read_netlink().table.count_states()
     rows = {"alone": 0, "behind the last rows": 360, "behind a few rows": 3}[end]
-    assert counts[State.TIME_WAIT] == 30 * 360 + rows
+    assert states(read_netlink())["TIME_WAIT"] == 30 * 360 + rows
 
 
-def test_later_dumps_that_lose_rows_are_taken_again_too(start: Callable[..., Kernel]) -> None:
+def test_a_lost_question_for_the_bind_mode_is_asked_again(start: Callable[..., Kernel]) -> None:
     failures = [NO_BUFFERS]
 
     def script(request: Request) -> list[object]:
@@ -208,7 +270,7 @@ def test_later_dumps_that_lose_rows_are_taken_again_too(start: Callable[..., Ker
 
     start(script)
     seen = read_netlink()
-    assert seen.auto_bound == frozenset({1})
+    assert [s.auto_bound for s in seen.census.sockets] == [True]
     assert seen.gaps == []
 
 
@@ -226,42 +288,71 @@ def test_other_errors_while_reading_are_refusals(start: Callable[..., Kernel]) -
         read_netlink()
 
 
-def test_an_inconsistent_dump_is_taken_again(start: Callable[..., Kernel]) -> None:
-    answers: list[list[object]] = [[INTERRUPTED, IDLE], [IDLE, LISTENER]]
-    start(lambda request: answers.pop(0) if answers else having(LISTENER)(request))
+@pytest.mark.parametrize("times", [1, 2])
+def test_an_inconsistent_dump_is_taken_again(times: int, start: Callable[..., Kernel]) -> None:
+    answers: list[list[object]] = [[INTERRUPTED, *MANY]] * times
+
+    def script(request: Request) -> list[object]:
+        if request.states == CONNECTED and answers:
+            return answers.pop()
+        return having(LISTENER, IDLE)(request)
+
+    start(script)
     seen = read_netlink()
-    assert cookies(seen.table) == [1, 2]
+    assert states(seen) == {"ESTABLISHED": 1, "LISTEN": 1}
     assert seen.gaps == []
 
 
 def test_a_dump_that_stays_inconsistent_is_a_gap(start: Callable[..., Kernel]) -> None:
     kernel = start(lambda request: [INTERRUPTED, *having(IDLE)(request)])
     seen = read_netlink()
-    assert cookies(seen.table) == [2]
+    assert states(seen) == {"ESTABLISHED": 1}
     assert [(gap.what, gap.partial) for gap in seen.gaps] == [("sockets", True)]
     assert "may be missing" in seen.gaps[0].why
-    assert [request.states for request in kernel.requests].count(ALL) == 3
+    assert [request.states for request in kernel.requests].count(CONNECTED) == 3
 
 
-def test_repeated_full_sockets_count_once(start: Callable[..., Kernel]) -> None:
-    start(having(IDLE, TIME_WAIT, IDLE, LISTENER, IDLE))
-    assert cookies(read_netlink().table) == [1, 2, 4]
+def test_kept_sockets_and_listeners_that_a_dump_repeats_count_once(
+    start: Callable[..., Kernel],
+) -> None:
+    start(having(WAITING, TIME_WAIT, WAITING, LISTENER, LISTENER))
+    assert states(read_netlink()) == {"CLOSE_WAIT": 1, "TIME_WAIT": 1, "LISTEN": 1}
 
 
 def test_ages_that_are_refused_are_a_gap(start: Callable[..., Kernel]) -> None:
     start(lambda request: [errno.EPERM] if request.info else having(WAITING)(request))
-    seen = read_netlink()
-    assert cookies(seen.table) == [3]
-    assert seen.tcp_info == {}
+    seen = read_netlink({}, MANY_FULL)
+    assert states(seen) == {"CLOSE_WAIT": 1}
+    assert [s.info for s in seen.census.sockets] == [None]
     assert [(gap.what, gap.partial) for gap in seen.gaps] == [("tcp-info", False)]
 
 
 def test_a_bind_mode_that_is_refused_is_a_gap(start: Callable[..., Kernel]) -> None:
     start(lambda request: [errno.EINVAL] if request.filtered else having(LISTENER)(request))
     seen = read_netlink()
-    assert cookies(seen.table) == [1]
-    assert seen.auto_bound is None
+    assert [s.auto_bound for s in seen.census.sockets] == [None]
     assert [(gap.what, gap.partial) for gap in seen.gaps] == [("bind-mode", False)]
+
+
+@pytest.mark.parametrize("raw", [b"", bytes(1 << 17), done(), error(1), message(99, b"")])
+def test_a_datagram_from_another_process_is_passed_over(
+    raw: bytes, start: Callable[..., Kernel]
+) -> None:
+    start(lambda request: [Foreign(raw), *having(IDLE)(request), Foreign(raw)])
+    assert states(read_netlink()) == {"ESTABLISHED": 1}
+
+
+@pytest.mark.parametrize("kind", [5, 19, 21])
+def test_a_message_that_nobody_knows_is_an_error(kind: int, start: Callable[..., Kernel]) -> None:
+    start(lambda request: [message(kind, bytes(4), seq=request.seq)])
+    with pytest.raises(SourceError, match=f"unknown type {kind}"):
+        read_netlink()
+
+
+def test_an_acknowledgement_does_not_end_a_dump(start: Callable[..., Kernel]) -> None:
+    start(lambda request: [IDLE, error(0, seq=request.seq)])
+    with pytest.raises(SourceError, match="acknowledged"):
+        read_netlink()
 
 
 PROTOCOLS = (
@@ -271,17 +362,22 @@ PROTOCOLS = (
 )
 
 
-def test_mptcp_connections_that_wait_are_added(start: Callable[..., Kernel]) -> None:
+@pytest.mark.parametrize("failures", [0, 2])
+def test_mptcp_connections_that_wait_are_added(failures: int, start: Callable[..., Kernel]) -> None:
+    left = [NO_BUFFERS] * failures
+
     def script(request: Request) -> list[object]:
         if request.protocol == 262:
             assert request.states == CLOSE_WAIT | FIN_WAIT2
-            return [Row(state=8, sport=80, cookie=2)] if request.family == 2 else []
+            rows = [Row(state=8, sport=80, cookie=2)] if request.family == 2 else []
+            return [*rows, *([left.pop()] if left else [])]
         return having(IDLE)(request)
 
     start(script, PROTOCOLS.format(2))
-    table = read_netlink().table
-    assert [row.state for row in table] == [State.ESTABLISHED, State.CLOSE_WAIT]
-    assert table.mptcp == {1}
+    seen = read_netlink()
+    assert [(s.state, s.mptcp) for s in seen.census.sockets] == [(State.CLOSE_WAIT, True)]
+    assert states(seen) == {"ESTABLISHED": 1, "CLOSE_WAIT": 1}
+    assert seen.gaps == []
 
 
 def test_mptcp_connections_that_cannot_be_seen_are_a_gap(start: Callable[..., Kernel]) -> None:
@@ -306,27 +402,34 @@ def test_a_datagram_that_does_not_fit_is_an_error(start: Callable[..., Kernel]) 
 
 def test_the_answer_to_an_earlier_request_is_passed_over(start: Callable[..., Kernel]) -> None:
     start(lambda request: [error(1, seq=99), done(2, seq=99), *having(IDLE)(request)])
-    assert cookies(read_netlink().table) == [2]
+    assert states(read_netlink()) == {"ESTABLISHED": 1}
 
 
 def test_auto_falls_back_to_proc_and_says_so(
     start: Callable[..., Kernel], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     start(lambda _: [errno.ENOENT])
-    monkeypatch.setattr(proc, "read_text", {"/proc/net/tcp": " sl local_address\n"}.get)
+    monkeypatch.setattr(proc, "parse_tcp", lambda *_: iter([Socket(State.TIME_WAIT, *END, *END)]))
     snapshot = collect("auto")
     assert snapshot.source == "proc"
+    assert snapshot.census.states[State.TIME_WAIT] >= 1
     (gap,) = (gap for gap in snapshot.gaps if gap.what == "netlink")
     assert "ENOENT" in gap.why
     assert "/proc/net/tcp was read instead" in gap.why
     assert gap.how
 
 
+END = ("10.0.0.1", 80)
+
+
 def test_neither_netlink_nor_proc_is_an_error_with_a_next_step(
     start: Callable[..., Kernel], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    def refuse(*_: object) -> Iterator[Socket]:
+        raise OSError(errno.EACCES, "Permission denied")
+
     start(lambda _: [errno.ENOENT])
-    monkeypatch.setattr(proc, "read_text", lambda _: None)
+    monkeypatch.setattr(proc, "parse_tcp", refuse)
     with pytest.raises(SourceError) as problem:
         collect("auto")
     assert "ENOENT" in problem.value.what

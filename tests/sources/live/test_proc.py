@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import io
 import ipaddress
 import os
 import socket
@@ -12,13 +14,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from twdiag.model.? import SocketTable
-from twdiag.model.sockets import Socket
 from twdiag.errors import SourceError, SourceRefused
+from twdiag.model.sockets import Socket
 from twdiag.sources.live import proc
 from twdiag.tcp import State
 
-from .wire import MANY, lengths
+from .wire import MANY
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -65,10 +66,12 @@ def _family(address: str) -> socket.AddressFamily:
     return socket.AF_INET6 if ":" in address else socket.AF_INET
 
 
-def parsed(*lines: str) -> SocketTable:
-    table = SocketTable()
-    proc.parse_tcp("\n".join((HEAD, *lines)) + "\n", table)
-    return table
+def parsed(*lines: str) -> list[Socket]:
+    return list(proc.parse_tcp(iter([HEAD + "\n", *(line + "\n" for line in lines)])))
+
+
+def read_all(text: str, path: str = "/proc/net/tcp") -> list[Socket]:
+    return list(proc.parse_tcp(io.StringIO(text), path))
 
 
 ADDRESSES = st.one_of(st.ip_addresses(v=4), st.ip_addresses(v=6)).map(str)
@@ -118,19 +121,16 @@ def test_one_corrupted_character_is_named_or_harmless(
 ) -> None:
     text = "\n".join((HEAD, *map(line, rows))) + "\n"
     place %= len(text)
-    table = SocketTable()
     corrupted = text[:place] + character + text[place + 1 :]
-    what = complaint_of(proc.parse_tcp, corrupted, table, "/some/file")
+    what = complaint_of(read_all, corrupted, "/some/file")
     assert what is None or what.startswith("/some/file, line ")
-    assert len(lengths(table)) == 1
-    list(table)
 
 
 @MANY
 @given(st.text(max_size=120))
 def test_text_that_is_no_socket_table_is_an_error(text: str) -> None:
     with pytest.raises(SourceError, match="/proc/net/tcp, line 1"):
-        proc.parse_tcp(text.replace("local_address", ""), SocketTable())
+        read_all(text.replace("local_address", ""))
 
 
 GOOD = line(Socket(State.ESTABLISHED, "10.0.0.1", 40000, "10.0.0.2", 443))
@@ -161,12 +161,12 @@ GOOD = line(Socket(State.ESTABLISHED, "10.0.0.1", 40000, "10.0.0.2", 443))
 def test_a_malformed_row_is_quoted_with_file_and_line(old: str, new: str) -> None:
     assert old in GOOD
     bad = GOOD.replace(old, new, 1)
-    table = SocketTable()
+    rows = proc.parse_tcp(iter([HEAD, GOOD, bad]), "/proc/7/net/tcp6")
+    assert next(rows).local_port == 40000  # a stream: what stands before is read
     with pytest.raises(SourceError) as error:
-        proc.parse_tcp("\n".join((HEAD, GOOD, bad)), table, "/proc/7/net/tcp6")
+        next(rows)
     assert "/proc/7/net/tcp6, line 3" in error.value.what
-    assert repr(bad[:120]) in error.value.what
-    assert lengths(table) == {1}
+    assert repr(bad.strip()[:120]) in error.value.what
 
 
 def test_rows_of_the_other_forms_that_kernels_print() -> None:
@@ -186,7 +186,7 @@ def test_rows_of_the_other_forms_that_kernels_print() -> None:
 
 
 def test_a_new_request_is_in_syn_recv() -> None:
-    assert parsed(GOOD.replace(" 01 ", " 0C ")).row(0).state is State.SYN_RECV
+    assert parsed(GOOD.replace(" 01 ", " 0C "))[0].state is State.SYN_RECV
 
 
 def test_a_listener_has_an_accept_queue_and_no_backlog() -> None:
@@ -202,23 +202,22 @@ def test_probes_count_as_retransmissions_of_keepalive_and_zero_window() -> None:
 
 def test_a_timer_that_is_off_has_no_time() -> None:
     row = Socket(State.ESTABLISHED, "10.0.0.1", 1, "10.0.0.2", 2)
-    assert parsed(line(row, jiffies=500)).row(0).expires == 0
+    assert parsed(line(row, jiffies=500))[0].expires == 0
 
 
 def test_numbers_too_large_for_a_column_are_capped() -> None:
     row = Socket(State.FIN_WAIT1, "10.0.0.1", 1, "10.0.0.2", 2, timer=1, retrans=70_000)
-    found = parsed(line(row, jiffies=0xFFFFFFFFFFFFFFFF)).row(0)
+    found = parsed(line(row, jiffies=0xFFFFFFFFFFFFFFFF))[0]
     assert (found.retrans, found.expires) == (255, 0xFFFFFFFF)
 
 
 def test_read_proc_needs_tcp_and_can_do_without_tcp6(tmp_path: Path) -> None:
     with pytest.raises(SourceRefused, match=r"net/tcp cannot be read") as refusal:
-        proc.read_proc(str(tmp_path / "net"))
+        proc.read_proc(root=str(tmp_path / "net"))
     assert refusal.value.next_step
     (tmp_path / "tcp").write_text(f"{HEAD}\n{GOOD}\n")
-    seen = proc.read_proc(str(tmp_path))
-    assert len(seen.table) == 1
-    assert seen.auto_bound is None
+    seen = proc.read_proc(root=str(tmp_path))
+    assert seen.census.states == {State.ESTABLISHED: 1}
     assert {gap.what: gap.partial for gap in seen.gaps} == {
         "tcp-info": False,
         "bind-mode": False,
@@ -228,10 +227,57 @@ def test_read_proc_needs_tcp_and_can_do_without_tcp6(tmp_path: Path) -> None:
     assert all(gap.why and gap.how for gap in seen.gaps)
 
 
+GOOD6 = line(Socket(State.CLOSE_WAIT, "2001:db8::1", 80, "2001:db8::2", 5000))
+
+
+def test_both_families_are_read(tmp_path: Path) -> None:
+    (tmp_path / "tcp").write_text(f"{HEAD}\n{GOOD}\n")
+    (tmp_path / "tcp6").write_text(f"{HEAD}\n{GOOD6}\n{GOOD6}\n")
+    seen = proc.read_proc(root=str(tmp_path))
+    assert seen.census.states == {State.ESTABLISHED: 1, State.CLOSE_WAIT: 2}
+    assert "sockets" not in {gap.what for gap in seen.gaps}
+
+
+@pytest.mark.parametrize("number", [errno.EACCES, errno.EIO, errno.EPERM])
+@pytest.mark.parametrize("when", ["opened", "read"])
+def test_ipv6_sockets_that_may_not_be_read_are_a_gap(
+    number: int, when: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "tcp").write_text(f"{HEAD}\n{GOOD}\n")
+    (tmp_path / "tcp6").write_text(f"{HEAD}\n{GOOD6}\n")
+
+    class Unreadable(io.BytesIO):
+        def read(self, *_: object) -> bytes:
+            raise OSError(number, os.strerror(number))
+
+    def opened(path: str, *words: str, **options: str) -> object:
+        if not path.endswith("tcp6"):
+            return open(path, *words, **options)  # type: ignore[call-overload]
+        if when == "read":
+            return Unreadable()
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(proc, "open", opened, raising=False)
+    seen = proc.read_proc(root=str(tmp_path))
+    assert seen.census.states == {State.ESTABLISHED: 1}
+    (gap,) = (gap for gap in seen.gaps if gap.what == "sockets")
+    assert gap.partial
+    assert os.strerror(number) in gap.why
+    assert "tcp6" in gap.why
+    assert gap.how
+
+
+def test_a_row_of_tcp6_that_is_cut_is_an_error(tmp_path: Path) -> None:
+    (tmp_path / "tcp").write_text(f"{HEAD}\n{GOOD}\n")
+    (tmp_path / "tcp6").write_text(f"{HEAD}\n{GOOD6[:60]}\n")
+    with pytest.raises(SourceError, match="tcp6, line 2"):
+        proc.read_proc(root=str(tmp_path))
+
+
 def test_an_empty_file_is_no_empty_table(tmp_path: Path) -> None:
     (tmp_path / "tcp").write_text("")
     with pytest.raises(SourceError, match="line 1"):
-        proc.read_proc(str(tmp_path))
+        proc.read_proc(root=str(tmp_path))
 
 
 def test_bytes_that_are_no_text_are_read_all_the_same(tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ import pytest
 from twdiag import lab
 from twdiag.errors import SourceError, SourceRefused
 from twdiag.lab.scenarios import dual_stack, idle
-from twdiag.sources import SOURCES, add_owners, collect
+from twdiag.sources import SOURCES, collect, find_owners
 from twdiag.sources.live import proc
 from twdiag.sources.live.pyroute2_reader import read_pyroute2
 from twdiag.tcp import State
@@ -22,20 +22,28 @@ from .confinement import become_nobody, can_filter, forbid_netlink, in_child
 from .conftest import result_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
     from pathlib import Path
 
     from twdiag.lab import Stage
     from twdiag.model.snapshot import Snapshot
-    from twdiag.model.sockets import Socket
 
 
-def identities(rows: Iterable[Socket]) -> Counter[tuple[object, ...]]:
-    return Counter((row[:6], row.uid, row.inode) for row in rows)
+def identities(snapshot: Snapshot) -> dict[str, Any]:
+    """Return what every reader should show: sockets one by one, and the sums of the others."""
+    census = snapshot.census
+    return {
+        "sockets": Counter((s[:6], s.uid, s.inode) for s in census.sockets),
+        "states": census.states,
+        "servers": [(s.listener.address, s.tally.states, s.clients) for s in census.servers],
+    }
 
 
 def gaps(snapshot: Snapshot) -> dict[str, str]:
     return {gap.what: gap.why for gap in snapshot.gaps}
+
+
+def inodes_of(snapshot: Snapshot) -> list[int]:
+    return [s.inode for s in snapshot.census.sockets if s.inode]
 
 
 def refusal(source: str) -> tuple[str, str]:
@@ -53,9 +61,9 @@ def test_without_netlink_the_same_sockets_come_from_proc(number: int) -> None:
         forbid_netlink(number)
         after = collect("auto")
         return {
-            "before": identities(before.sockets),
-            "after": identities(after.sockets),
-            "timers": sorted(after.sockets.expires),
+            "before": identities(before),
+            "after": identities(after),
+            "closes": after.census.all.time_wait,
             "source": after.source,
             "gaps": gaps(after),
             "sysctls": (before.sysctls, after.sysctls),
@@ -64,9 +72,8 @@ def test_without_netlink_the_same_sockets_come_from_proc(number: int) -> None:
 
     seen = result_of(lab.start(dual_stack.SCENARIO, observe))
     assert seen["before"] == seen["after"]
-    assert seen["before"].total() == 24
-    assert seen["timers"][0] == 0
-    assert all(55_000 < expires <= 60_000 for expires in seen["timers"][1:])
+    assert seen["before"]["states"] == {State.LISTEN: 1, State.TIME_WAIT: 23}
+    assert sum(seen["closes"].seconds[-5:]) == seen["closes"].total == 23
     assert seen["source"] == "proc"
     assert os.strerror(number) in seen["gaps"]["netlink"]
     assert "bind-mode" in seen["gaps"]
@@ -100,8 +107,8 @@ def test_without_netlink_and_proc_there_is_one_sentence_and_a_next_step(tmp_path
         with pytest.raises(SourceError) as error:
             collect("auto")
         return {
-            "whole": identities(whole.sockets),
-            "blind": identities(blind.sockets),
+            "whole": identities(whole),
+            "blind": identities(blind),
             "source": blind.source,
             "missing": blind.missing,
             "zeros": (blind.counters, blind.sockstat, blind.sysctls),
@@ -127,21 +134,20 @@ def test_a_plain_user_sees_every_socket_and_a_gap_for_owners() -> None:
         if not become_nobody():
             return None
         snapshot = collect("auto")
-        inodes = [inode for inode in snapshot.sockets.inode if inode]
-        owned = add_owners(snapshot, inodes)
+        owners, more = find_owners(snapshot, inodes_of(snapshot))
         return {
-            "rows": identities(snapshot.sockets),
+            "rows": identities(snapshot),
             "source": snapshot.source,
             "gaps": gaps(snapshot),
-            "owners": dict(owned.owners),
-            "more": [gap for gap in owned.gaps if gap.what == "owners"],
-            "bind": snapshot.auto_bound,
+            "owners": owners,
+            "more": [gap for gap in more if gap.what == "owners"],
+            "bind": [s.auto_bound for s in snapshot.census.sockets],
         }
 
-    def observe(_: Stage) -> tuple[Counter[tuple[object, ...]], dict[str, Any] | None]:
+    def observe(_: Stage) -> tuple[dict[str, Any], dict[str, Any] | None]:
         snapshot = collect("netlink")
-        add_owners(snapshot, [inode for inode in snapshot.sockets.inode if inode])
-        return identities(snapshot.sockets), in_child(look)
+        find_owners(snapshot, inodes_of(snapshot))
+        return identities(snapshot), in_child(look)
 
     privileged, seen = result_of(lab.start(dual_stack.SCENARIO, observe))
     if seen is None:
@@ -149,7 +155,7 @@ def test_a_plain_user_sees_every_socket_and_a_gap_for_owners() -> None:
     assert seen["rows"] == privileged
     assert seen["source"] == "netlink"
     assert seen["gaps"] == {}
-    assert seen["bind"] == frozenset()
+    assert seen["bind"] == [False]
     assert seen["owners"] == {}
     (gap,) = seen["more"]
     assert gap.partial
@@ -159,7 +165,7 @@ def test_a_plain_user_sees_every_socket_and_a_gap_for_owners() -> None:
 
 def test_every_source_shows_the_same_states() -> None:
     def observe(_: Stage) -> dict[str, dict[State, int]]:
-        return {source: collect(source).sockets.count_states() for source in SOURCES}
+        return {source: dict(collect(source).census.states) for source in SOURCES}
 
     seen = result_of(lab.start(dual_stack.SCENARIO, observe))
     states = {State.LISTEN: 1, State.TIME_WAIT: 23}
@@ -215,7 +221,7 @@ def test_a_host_without_sockets_is_no_refusal(
     monkeypatch: pytest.MonkeyPatch, tcp6: str | None
 ) -> None:
     _pretend(monkeypatch, HEAD, tcp6)
-    assert len(read_pyroute2().table) == 0
+    assert read_pyroute2().census.states == {}
 
 
 def _pretend(monkeypatch: pytest.MonkeyPatch, tcp: str, tcp6: str | None) -> None:
@@ -252,4 +258,4 @@ def test_gaps_name_what_each_reader_cannot_show() -> None:
     with socket.create_server(("127.0.0.1", 0)):
         assert {gap.what for gap in collect("psutil").gaps} >= {"timers", "queues", "inodes"}
         assert {gap.what for gap in collect("pyroute2").gaps} >= {"tcp-info", "bind-mode"}
-    assert proc.read_proc().auto_bound is None
+        assert all(s.auto_bound is None for s in proc.read_proc().census.sockets)

@@ -9,26 +9,20 @@ import ipaddress
 import socket
 import struct
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
+
+if TYPE_CHECKING:
+    from twdiag.model.sockets import Socket
 
 MANY = settings(max_examples=250, suppress_health_check=[HealthCheck.too_slow])
 """Enough examples for the structure of a dump, however slow the machine."""
 
 INFO, SHUTDOWN, SKV6ONLY, MARK, SOCKOPT, CGROUP = 2, 8, 11, 15, 22, 21
-NOOP, ERROR, DONE, BY_FAMILY, GETSOCK = 1, 2, 3, 20, 18
+NOOP, ERROR, DONE, OVERRUN, BY_FAMILY, GETSOCK = 1, 2, 3, 4, 20, 18
 MULTI, DUMP_INTR = 0x2, 0x10
-
-COLUMNS = (
-    *("state", "timer", "retrans", "expires", "src", "dst", "sport", "dport"),
-    *("recv_q", "send_q", "uid", "inode", "cookie"),
-)
-
-
-def lengths(table: object) -> set[int]:
-    """Return how long the columns of a socket table are: one number where it is sound."""
-    return {len(getattr(table, name)) for name in COLUMNS}
 
 
 @dataclass(frozen=True)
@@ -68,13 +62,15 @@ class Row:
         )
 
     def expected(self) -> tuple[object, ...]:
-        """The same row in the order of the columns of a SocketTable, addresses as objects."""
+        """The same row as a readable Socket has it, addresses as objects."""
         state = {12: 3, 13: 7}.get(self.state, self.state)
         return (
-            *(state, self.timer, self.retrans, self.expires),
-            *(self._end(self.source), self._end(self.destination)),
-            *(self.sport, self.dport, self.recv_q, self.send_q),
+            *(state, *self._end(self.source), self.sport, *self._end(self.destination), self.dport),
+            *(self.timer, self.expires, self.retrans, self.recv_q, self.send_q),
             *(self.uid, self.inode, self.cookie),
+            self.state == 13 or (self.state == 7 and not self.dport),
+            (SKV6ONLY, b"\1") in self.attributes,
+            self.ages,
         )
 
     def _end(self, raw: bytes) -> tuple[object, int]:
@@ -86,7 +82,7 @@ class Row:
         return address, 0
 
     @property
-    def ages(self) -> tuple[int, int, int] | None:
+    def ages(self) -> tuple[int, ...] | None:
         """(last data sent, last data received, last ACK received) of its tcp_info, if any."""
         for kind, payload in self.attributes:
             if kind == INFO:
@@ -118,13 +114,15 @@ def _padded(raw: bytes) -> bytes:
     return raw + bytes(-len(raw) % 4)
 
 
-def seen_in(table: object) -> list[tuple[object, ...]]:
-    """Return the rows of a table as `Row.expected` has them."""
-    columns = [list(getattr(table, name)) for name in COLUMNS]
-    text = table.addresses.text  # type: ignore[attr-defined]
-    for place in (4, 5):
-        columns[place] = [_parsed(text(number)) for number in columns[place]]
-    return list(zip(*columns, strict=True))
+def seen_in(socket: Socket) -> tuple[object, ...]:
+    """Return a readable socket as `Row.expected` has it."""
+    return (
+        *(socket.state, *_parsed(socket.local_address), socket.local_port),
+        *(*_parsed(socket.remote_address), socket.remote_port),
+        *(socket.timer, socket.expires, socket.retrans, socket.recv_q, socket.send_q),
+        *(socket.uid, socket.inode, socket.cookie, socket.bound, socket.v6only),
+        socket.info and tuple(socket.info),
+    )
 
 
 def _parsed(text: str) -> tuple[object, int]:
