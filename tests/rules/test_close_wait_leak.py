@@ -71,11 +71,27 @@ def test_leaks_of_two_processes_are_two_findings() -> None:
 
 
 def test_a_leak_spread_over_workers_is_one_leak() -> None:
-    owners = {100 + i: (Owner(900 + i, "apache2", "www", 12, 1024),) for i in range(100)}
+    owners = {100 + i: (Owner(900 + i, "apache2", "www", 12, 1024, 800),) for i in range(100)}
     snapshot = snapshot_of(LISTEN_8080, *aged(close_wait(100), 3600), owners=owners)
     finding = only_finding(snapshot)
     assert finding.severity is Severity.WARNING
     assert finding.summary.startswith("apache2 (100 processes) holds 100 CLOSE_WAITs")
+
+
+def test_two_services_of_one_name_are_two_programs() -> None:
+    owners = {100 + i: (Owner(900 + i % 2, "java", "app", 60, 1024, 1),) for i in range(100)}
+    snapshot = snapshot_of(LISTEN_8080, *aged(close_wait(100), 3600), owners=owners)
+    findings = report_of(snapshot).findings
+    assert [f.subject.pid for f in findings] == [900, 901]  # type: ignore[union-attr]
+    assert [f.evidence["pids"] for f in findings] == [[900], [901]]
+
+
+def test_a_worker_belongs_to_the_master_of_its_name() -> None:
+    owners = {100: (Owner(900, "nginx", "www", 12, 1024, 1),)}
+    owners |= {101 + i: (Owner(901 + i, "nginx", "www", 12, 1024, 900),) for i in range(9)}
+    snapshot = snapshot_of(LISTEN_8080, *aged(close_wait(10), 3600), owners=owners)
+    finding = only_finding(snapshot)
+    assert finding.evidence["pids"] == list(range(900, 910))
 
 
 def test_without_rights_a_leak_is_still_found_and_its_user_named() -> None:

@@ -76,8 +76,8 @@ def test_the_worst_comes_first_and_equals_stand_in_the_order_of_the_rules() -> N
     severities = [(f.rule, f.severity) for f in report_of(snapshot_of(*rows)).findings]
     assert severities == [
         ("ports-running-out", Severity.CRITICAL),
-        ("server-closes-first", Severity.NOTICE),
         ("connection-churn", Severity.NOTICE),
+        ("server-closes-first", Severity.NOTICE),
     ]
 
 

@@ -55,13 +55,14 @@ def tell(view: View, limits: Limits, group: Group[Destination]) -> Iterator[Find
     """Yield one finding for each destination."""
     subject, closed = destination_subject(group.about), group.about.tally.time_wait
     owners, now = view.owners_of(group.inodes), view.rate_of(closed)
+    least = "at least " if now.at_least else ""
+    goes_on = f", {least}{rate(now.value)} now" if now.value else ""
     rows = f"ss -tan state time-wait dst {ss_address(subject.address)} dport = :{subject.port}"
     yield Finding(
         Severity.NOTICE,
         Confidence.OBSERVED,
         f"{count(closed.total, 'connection')} to {endpoint(subject.address, subject.port)} "
-        f"closed by this host within the minute ({rate(closed.mean)}, "
-        f"{'at least ' if now.at_least else ''}{rate(now.value)} now)",
+        f"closed by this host within the minute ({rate(closed.mean)}{goes_on})",
         subject,
         {
             facts.TIME_WAIT: closed.total,

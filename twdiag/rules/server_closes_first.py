@@ -108,7 +108,8 @@ def _summary(subject: ListenerSubject, server: Server, now: Rate, filled: float 
     text = f"{listener_name(subject)} closes first: {' and '.join(parts)}"
     if closed.total:
         least = "at least " if now.at_least else ""
-        text += f", {least}{rate(now.value)} now, {rate(closed.mean)} in the minute"
+        goes_on = f"{least}{rate(now.value)} now, " if now.value else ""
+        text += f", {goes_on}{rate(closed.mean)} in the minute"
         if now.value > _REPLACED * max(closed.mean, closed.recent):
             text = (
                 f"{listener_name(subject)} closes first: {rate(now.value)} now by the kernel's "
