@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from twdiag import rules
 from twdiag.rules import manual
-from twdiag.rules.rule import Rule
+
+if TYPE_CHECKING:
+    from twdiag.rules.rule import Rule
 
 MANUAL = """A thing is wrong.
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -27,8 +27,10 @@ from twdiag.errors import UsageError
 from twdiag.model.findings import Severity
 from twdiag.model.snapshot import Gap
 from twdiag.rules import runner
-from twdiag.rules.rule import Rule
 from twdiag.tcp import State
+
+if TYPE_CHECKING:
+    from twdiag.rules.rule import Rule
 
 
 def test_an_empty_host_gives_no_finding_and_skips_nothing() -> None:

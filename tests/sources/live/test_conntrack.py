@@ -17,8 +17,8 @@ from hypothesis import strategies as st
 from twdiag.errors import SourceError, SourceRefused
 from twdiag.lab import kernel
 from twdiag.lab.network import MAIN_ADDRESS, PEER_ADDRESS, connect_peer, enter_private
-from twdiag.model.snapshot import Gap
 from twdiag.model.conntrack import Conntrack, ConntrackCounters, Snat
+from twdiag.model.snapshot import Gap
 from twdiag.sources.live.conntrack import Entries, parse_counters, read_conntrack, read_counters
 
 from .confinement import become_nobody, in_child
