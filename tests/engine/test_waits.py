@@ -38,6 +38,9 @@ NAMES = (
     "close-wait-never-accepted",
 )
 
+# Before a play: in the user namespace of an unprivileged one everybody is root.
+ROOT = os.geteuid() == 0
+
 
 class Seen(NamedTuple):
     """What was told of the sockets of a server, of its listener, and what a stranger was told."""
@@ -73,9 +76,7 @@ def look(stage: Stage) -> Seen:
     return Seen(
         _told(held, about, names, listeners)[0],
         _told(held, listeners, names, listeners)[0],
-        as_user(NOBODY, partial(_told, held, about, names, listeners))
-        if os.geteuid() == 0
-        else None,
+        as_user(NOBODY, partial(_told, held, about, names, listeners)) if ROOT else None,
     )
 
 
