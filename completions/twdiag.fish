@@ -15,19 +15,31 @@ function __twdiag_is --argument-names wanted most
                 set command diagnose
             case ' check'
                 set command check
+            case ' trace'
+                set command trace
+            case ' port'
+                set command port
+            case ' doctor'
+                set command doctor
             case ' explain'
                 set command explain
+            case ' help'
+                set command help
             case ' lab'
                 set command lab
             case 'lab list'
                 set command lab-list
             case 'lab run'
                 set command lab-run
-            case ' --port' ' --process' ' --interval' ' --format' ' --select' ' --ignore' ' --limit' ' --config' ' --source' ' --color'
+            case ' --port' ' --process' ' --netns' ' --interval' ' --format' ' --select' ' --ignore' ' --limit' ' --config' ' --source' ' --color'
                 set skip 1
-            case 'diagnose --port' 'diagnose --process' 'diagnose --interval' 'diagnose --format' 'diagnose --select' 'diagnose --ignore' 'diagnose --limit' 'diagnose --config' 'diagnose --source' 'diagnose --color'
+            case 'diagnose --port' 'diagnose --process' 'diagnose --netns' 'diagnose --interval' 'diagnose --format' 'diagnose --select' 'diagnose --ignore' 'diagnose --limit' 'diagnose --config' 'diagnose --source' 'diagnose --color'
                 set skip 1
-            case 'check -w' 'check --warning' 'check -c' 'check --critical' 'check --state' 'check --notify-on' 'check --format' 'check --output' 'check --port' 'check --process' 'check --select' 'check --ignore' 'check --limit' 'check --config' 'check --warn-on' 'check -t' 'check --timeout' 'check --source' 'check --print-config'
+            case 'check -w' 'check --warning' 'check -c' 'check --critical' 'check --state' 'check --notify-on' 'check --again-after' 'check --format' 'check --output' 'check --port' 'check --process' 'check --select' 'check --ignore' 'check --limit' 'check --config' 'check --warn-on' 'check -t' 'check --timeout' 'check --source' 'check --print-config'
+                set skip 1
+            case 'trace --port' 'trace --process' 'trace --for' 'trace --source'
+                set skip 1
+            case 'port --netns'
                 set skip 1
             case 'explain --color'
                 set skip 1
@@ -44,61 +56,65 @@ end
 function __twdiag_words_rule
     printf '%s\t%s\n' \
         'ports-running-out' 'Outgoing connections to one destination are using up its local ports.' \
+        'accept-queue-full' 'A listener\'s accept queue is full, so new connections are dropped.' \
+        'fd-limit-near' 'A process nears its limit of open descriptors.' \
+        'sockets-nobody-sees' 'A process keeps connections open that no socket table shows any more.' \
+        'close-wait-never-accepted' 'Connections wait in a listener\'s accept queue although their clients have given up.' \
         'bound-ports-running-out' 'An application that binds before it connects is using up the local ports of one address.' \
-        'time-wait-table-filling' 'The kernel\'s TIME_WAIT table is nearly full, or has overflowed.' \
-        'time-wait-rising' 'Connections close much faster now than a minute ago, and TIME_WAIT will rise.' \
-        'server-closes-first' 'A server on this host closes its connections first, so the TIME_WAITs stay here.' \
-        'connection-churn' 'This host opens many short connections to one destination and closes them first.' \
         'close-wait-leak' 'A process holds connections that the peer closed long ago and never closes them itself.' \
         'close-wait-unread' 'A process holds connections that the peer closed and does not read what they still carry.' \
-        'close-wait-never-accepted' 'Connections wait in a listener\'s accept queue although their clients have given up.' \
-        'close-wait-idle-pool' 'A client\'s pool keeps connections that the server closed while they were idle.' \
-        'fd-limit-near' 'A process nears its descriptor limit, and sockets in CLOSE_WAIT take most of it.' \
-        'accept-queue-full' 'A listener\'s accept queue is full, so new connections are dropped.' \
-        'peer-never-closes' 'Connections that this host closed wait for a FIN that their peers do not send.' \
+        'time-wait-table-filling' 'The kernel\'s TIME_WAIT table is nearly full, or has overflowed.' \
         'fin-unanswered' 'Sockets that this host closed get no acknowledgement of their FIN.' \
+        'peer-never-closes' 'Connections that this host closed wait for a FIN that their peers do not send.' \
         'syn-unanswered' 'Connection attempts to one destination get no answer.' \
         'restart-blocked' 'Left-over sockets of a stopped server would make its next bind() fail.' \
+        'close-wait-idle-pool' 'A client\'s pool keeps connections that the server closed while they were idle.' \
+        'time-wait-rising' 'Connections close much faster now than a minute ago, and TIME_WAIT will rise.' \
+        'connection-churn' 'This host opens many short connections to one destination and closes them first.' \
+        'server-closes-first' 'A server on this host closes its connections first, so the TIME_WAITs stay here.' \
         'listener-in-ephemeral-range' 'A server\'s fixed port lies where the kernel takes ports for outgoing connections.' \
         'misleading-sysctl' 'A sysctl is set to something that does not do what it is usually set for.'
 end
 
 function __twdiag_words_limit
     printf '%s\t%s\n' \
-        'server-closes-first=' 'sockets of one listener that this host closed first' \
-        'server-closes-first-table=' 'share of tcp_max_tw_buckets that one listener fills' \
-        'time-wait-table-warning=' 'TIME_WAIT as a share of tcp_max_tw_buckets' \
-        'time-wait-table-critical=' 'TIME_WAIT as a share of tcp_max_tw_buckets' \
-        'time-wait-rising-factor=' 'closing rate of the last 10 s against that of the 50 s before' \
-        'time-wait-rising-table=' 'where the rate settles, as a share of the table' \
         'ports-notice=' 'ports used to one destination; connect() slows down from here on' \
         'ports-warning=' 'ports used to one destination that cannot be reused' \
         'ports-critical=' 'ports used to one destination that cannot be reused' \
+        'close-wait-notice=' 'old CLOSE_WAIT sockets of one process' \
+        'fds-warning=' 'open descriptors of a process as a share of its limit' \
+        'fds-critical=' 'open descriptors of a process as a share of its limit' \
+        'fds-warning-seconds=' 'time until the descriptor limit is reached, two samples' \
+        'fds-critical-seconds=' 'time until the descriptor limit is reached, two samples' \
+        'sockets-nobody-sees=' 'sockets of one process that no table shows' \
+        'sockets-nobody-sees-share=' 'such sockets as a share of the descriptor limit' \
+        'close-wait-age=' 'a CLOSE_WAIT younger than this is nobody\'s leak' \
         'bound-ports-notice=' 'distinct local ports in use on one source address' \
         'bound-ports-warning=' 'distinct local ports in use on one source address' \
-        'connection-churn=' 'connections to one destination closed here in a minute' \
-        'close-wait-age=' 'a CLOSE_WAIT younger than this is nobody\'s leak' \
-        'close-wait-notice=' 'old CLOSE_WAIT sockets of one process' \
         'close-wait-warning=' 'CLOSE_WAIT sockets of one process older than the next limit' \
         'close-wait-warning-age=' 'age from which close-wait-warning counts' \
-        'close-wait-fds-warning=' 'CLOSE_WAIT sockets as a share of the fd limit' \
-        'close-wait-fds-critical=' 'CLOSE_WAIT sockets as a share of the fd limit' \
-        'fds-warning=' 'open descriptors of a process as a share of its fd limit' \
-        'fds-critical=' 'open descriptors of a process as a share of its fd limit' \
-        'fds-warning-seconds=' 'time until CLOSE_WAIT fills the fd limit, two samples' \
-        'fds-critical-seconds=' 'time until CLOSE_WAIT fills the fd limit, two samples' \
-        'fin-wait2-age=' 'a FIN_WAIT2 younger than this waits normally' \
-        'fin-wait2-held-notice=' 'old half-closed sockets that a process holds' \
-        'fin-wait2-held-warning=' 'old half-closed sockets that a process holds' \
-        'fin-wait2-orphans-notice=' 'old orphans that wait for the FIN of one service' \
+        'close-wait-fds-warning=' 'CLOSE_WAIT sockets as a share of the descriptor limit' \
+        'close-wait-fds-critical=' 'CLOSE_WAIT sockets as a share of the descriptor limit' \
+        'time-wait-table-warning=' 'TIME_WAIT as a share of tcp_max_tw_buckets' \
+        'time-wait-table-critical=' 'TIME_WAIT as a share of tcp_max_tw_buckets' \
         'fin-unanswered=' 'sockets to one peer whose FIN is not acknowledged' \
         'fin-unanswered-service=' 'such sockets of one local port, all clients together' \
         'fin-unanswered-retries=' 'retransmissions before a FIN is unanswered' \
         'orphans-warning=' 'orphans as a share of tcp_max_orphans' \
         'orphans-critical=' 'orphans as a share of tcp_max_orphans' \
-        'restart-blocked=' 'left-over sockets of a service without a listener' \
+        'fin-wait2-age=' 'a FIN_WAIT2 younger than this waits normally' \
+        'fin-wait2-held-notice=' 'old half-closed sockets that a process holds' \
+        'fin-wait2-held-warning=' 'old half-closed sockets that a process holds' \
+        'fin-wait2-orphans-notice=' 'old orphans that wait for the FIN of one service' \
         'syn-unanswered=' 'retransmitted SYNs to one destination' \
-        'syn-unanswered-destinations=' 'destinations that do not answer SYNs'
+        'syn-unanswered-destinations=' 'destinations that do not answer SYNs' \
+        'restart-blocked=' 'left-over sockets of a service without a listener' \
+        'close-wait-leak-seconds=' 'time until a pool\'s leak reaches the descriptor limit' \
+        'time-wait-rising-factor=' 'closing rate of the last 10 s against that of the 50 s before' \
+        'time-wait-rising-table=' 'where the rate settles, as a share of the table' \
+        'connection-churn=' 'connections to one destination closed here in a minute' \
+        'server-closes-first=' 'sockets of one listener that this host closed first' \
+        'server-closes-first-table=' 'share of tcp_max_tw_buckets that one listener fills'
 end
 
 function __twdiag_words_metric
@@ -110,9 +126,9 @@ function __twdiag_words_metric
         'ports_taken_ratio=' 'local ports to one destination that connect() cannot get (TIME_WAIT that tcp_tw_reuse frees left out)' \
         'time_wait_table_ratio=' 'TIME_WAIT of tcp_max_tw_buckets' \
         'closes_per_second=' 'closes into TIME_WAIT a second, last minute' \
-        'recent_closes_per_second=' 'the same over the last ten seconds, median' \
+        'recent_closes_per_second=' 'the same now; by the kernel\'s counters where rows are replaced' \
         'close_wait_age=' 'least age of the oldest CLOSE_WAIT' \
-        'fd_ratio=' 'open descriptors of the fullest process that holds a CLOSE_WAIT' \
+        'fd_ratio=' 'open descriptors of the fullest process (of those with 48 or more)' \
         'accept_queue_ratio=' 'how full the fullest accept queue is' \
         'orphans_ratio=' 'orphaned sockets of tcp_max_orphans, host-wide' \
         'fin_wait1=' 'sockets in FIN_WAIT1' \
@@ -143,6 +159,36 @@ function __twdiag_words_page
         'CLOSE_WAIT' 'the peer closed first; the local application has not closed yet' \
         'LAST_ACK' 'the peer closed first, this end closed too; its FIN is not acknowledged yet' \
         'CLOSED' 'no connection' \
+        'error-messages' 'ECONNRESET, EPIPE, ETIMEDOUT, EADDRNOTAVAIL and their kin: what happened, and what to read.' \
+        'find-the-line' 'From a CLOSE_WAIT to the process, its descriptor, its threads, and the code, per runtime.' \
+        'forgotten-or-stuck' 'A CLOSE_WAIT is forgotten by its program, or the thread that should close it is busy elsewhere.' \
+        'recv-q' '0: drained, not closed; 1: only the FIN is unread; more: data is unread.' \
+        'dead-peer' 'Idle: never. With data under way: 15 minutes or more. Unless somebody set a timer.' \
+        'keep-alive-race' 'The server ends an idle connection while the client sends on it: 502, ECONNRESET, EPIPE.' \
+        'ephemeral-ports' '28,232 ports for each source, destination and destination port, not for the whole host.' \
+        'nat-and-conntrack' 'A router or firewall keeps its own states; ss does not show them.' \
+        'counters' 'States show now; counters show since boot. Take two samples.' \
+        'states' 'The state machine in one drawing, and the ways that are not drawn.' \
+        'active-and-passive-closer' 'Who closes first has the FIN_WAITs and TIME_WAIT, whether client or server.' \
+        'close-wait-and-time-wait' 'One is an application that has not closed, the other a close that is complete.' \
+        'why-four-segments' 'Two streams, each ended by its sender and confirmed by its receiver.' \
+        'why-the-last-ack' 'The passive closer must learn that its FIN, and so all its data, arrived.' \
+        'why-the-first-fin-carries-ack' 'Every segment after the first SYN does; it is not a sign of half-close.' \
+        'why-time-wait' 'To repeat the last ACK, and to let old segments die before the ports are used again.' \
+        'how-long-is-time-wait' 'On Linux 60 s, compiled in; the other numbers are MSLs and other systems.' \
+        'half-close' 'shutdown(SHUT_WR) ends one stream and keeps the other open.' \
+        'graceful-and-abrupt' 'FIN: all data arrives and both ends agree. RST: it is over, now, and data may be lost.' \
+        'flags' 'Eight control bits, and a ninth with a history.' \
+        'who-should-close' 'Memory and a busy table at the server, ports at the client: know which one you save.' \
+        'keep-alive' 'One probes a silent peer, the other reuses a connection. They share only the name.' \
+        'shutdown' 'SHUT_WR sends the FIN, SHUT_RD sends nothing, close() does what is left when nobody holds it.' \
+        'so-linger' 'Off is right. 0 aborts with a RST. More makes close() wait; it does not change TIME_WAIT.' \
+        'reuse-options' 'One lets a server restart over leftovers, the other lets several sockets share a port.' \
+        'descriptor-copies' 'A child process, or dup(), still holds the socket: close() only lets go of one name for it.' \
+        'fin-wait2-and-tcp-fin-timeout' 'It limits FIN_WAIT2 after close(), and nothing else.' \
+        'orphans' 'After close() the kernel finishes the handshake alone, within limits.' \
+        'sysctls' 'Most of them do not do what they are set for.' \
+        'myths' 'What is often said, and wrong; each with a page.' \
         'three-way-open' 'Both ends agree on where their sequence numbers begin, in three segments.' \
         'four-way-close' 'Each direction is closed and acknowledged by itself: FIN, ACK, FIN, ACK.' \
         'half-close-with-data' 'One end has said everything and still listens to the other.' \
@@ -155,38 +201,27 @@ function __twdiag_words_page
         'old-segment-without-time-wait' 'The new connection takes an old segment for its own: its data is corrupted, silently.' \
         'fin-lost' 'A FIN that nothing acknowledges is sent again: the sender waits in FIN_WAIT1.' \
         'peer-vanished' 'No ACK and no RST: the FIN is resent until the retries are used up.' \
+        'half-open' 'One end still has the connection. It learns the truth when it sends, not before.' \
         'close-wait-for-ever' 'One application does not close: its socket stays for ever, the peer\'s for 60 s.' \
         'syn-meets-last-ack' 'A challenge ACK, a RST from the client, and the second SYN succeeds.' \
         'syn-meets-time-wait' 'A listener gives up a TIME_WAIT for a SYN that is provably new.' \
+        'old-syn-meets-time-wait' 'An ACK, a RST from the client, and TIME_WAIT is gone; unless tcp_rfc1337 forbids it.' \
         'bind-fails-after-restart' 'Left-over sockets hold the service\'s port: EADDRINUSE, unless SO_REUSEADDR was set.' \
         'abrupt-close' 'RST ends both ends at once: no handshake, no TIME_WAIT, and data may be lost.' \
         'close-with-unread-data' 'The commonest RST that nobody asked for: the application did not read all it was sent.' \
-        'states' 'The whole state machine in one drawing.' \
-        'active-and-passive-closer' 'Who closes first has the FIN_WAITs and TIME_WAIT, whether client or server.' \
-        'why-four-segments' 'Two streams, each ended by its sender and confirmed by its receiver.' \
-        'why-the-last-ack' 'The passive closer must learn that its FIN, and so all its data, arrived.' \
-        'why-the-first-fin-carries-ack' 'Every segment after the first SYN does; it is not a sign of half-close.' \
-        'why-time-wait' 'To repeat the last ACK, and to let old segments die before the ports are used again.' \
-        'how-long-is-time-wait' 'On Linux 60 s, compiled in; the other numbers are MSLs and other systems.' \
-        'half-close' 'shutdown(SHUT_WR) ends one stream and keeps the other open.' \
-        'graceful-and-abrupt' 'FIN: all data arrives and both ends agree. RST: it is over, now, and data may be lost.' \
-        'flags' 'Eight control bits, and a ninth with a history.' \
-        'who-should-close' 'Memory and a busy table at the server, ports at the client: know which one you save.' \
-        'ephemeral-ports' '28,232 ports for each source, destination and destination port, not for the whole host.' \
-        'recv-q' '0: drained, not closed; 1: only the FIN is unread; more: data is unread.' \
-        'fin-wait2-and-tcp-fin-timeout' 'It limits FIN_WAIT2 after close(), and nothing else.' \
-        'orphans' 'After close() the kernel finishes the handshake alone, within limits.' \
-        'nat-and-conntrack' 'A router or firewall keeps its own states; ss does not show them.' \
-        'sysctls' 'Most of them do not do what they are set for.' \
-        'counters' 'States show now; counters show since boot. Take two samples.' \
-        'myths' 'What is often said, and wrong; each with a page.' \
+        'request-meets-close' 'The FIN and the next request cross: the client gets an error for a request nobody read.' \
         'tcp-fin-timeout-shortens-time-wait' 'Lower tcp_fin_timeout to shorten TIME_WAIT.' \
         'tcp-tw-recycle' 'Enable tcp_tw_recycle.' \
         'tcp-tw-reuse-on-a-server' 'Set tcp_tw_reuse=1 on the server to get rid of its TIME_WAITs.' \
         'time-wait-uses-descriptors' 'TIME_WAIT sockets use up file descriptors and CPU.' \
         'lower-tcp-max-tw-buckets' 'Lower tcp_max_tw_buckets to reduce TIME_WAIT.' \
         'data-is-lost-without-time-wait' 'TIME_WAIT waits for late data; without it that data would be lost.' \
+        'only-old-data-harms' 'TIME_WAIT keeps old data out of a new connection; an old FIN or ACK would not matter.' \
+        'time-wait-gives-the-server-time' 'TIME_WAIT gives the server time to receive packets that are late.' \
         'final-ack-after-2msl' 'The active closer sends the final ACK after waiting 2MSL.' \
+        'last-ack-means-ready' 'The last ACK says that the client is ready to end, too.' \
+        'closed-after-the-last-ack' 'After its last ACK the client goes to CLOSED.' \
+        'fin-wait-begins-with-the-ack' 'The active closer enters FIN_WAIT when the ACK of its FIN arrives.' \
         'time-wait-lasts-240-seconds' 'TIME_WAIT lasts 240 seconds (or 120, or 30).' \
         'only-clients-have-time-wait' 'Only clients have TIME_WAIT (the client closes first).' \
         'many-time-waits-are-a-fault' 'Thousands of TIME_WAITs mean that something is wrong.' \
@@ -198,40 +233,70 @@ function __twdiag_words_page
         'fin-carries-ack-because-of-half-close' 'The first FIN carries an ACK because of half-close.' \
         'fin-is-resent-for-ever' 'Without TIME_WAIT the passive closer would resend its FIN for ever.' \
         'last-ack-answers-rst' 'A SYN to a connection in LAST_ACK is answered with RST, and the new connection fails.' \
+        'unreachable-means-rst' 'When the remote host cannot be reached, the connection ends with a RST.' \
         'estab-counts-healthy-connections' '"estab" of ss -s counts the healthy connections.' \
         'restart-clears-time-wait' 'Restart the application to get rid of TIME_WAIT.' \
         'ports-running-out' 'Outgoing connections to one destination are using up its local ports.' \
+        'accept-queue-full' 'A listener\'s accept queue is full, so new connections are dropped.' \
+        'fd-limit-near' 'A process nears its limit of open descriptors.' \
+        'sockets-nobody-sees' 'A process keeps connections open that no socket table shows any more.' \
+        'close-wait-never-accepted' 'Connections wait in a listener\'s accept queue although their clients have given up.' \
         'bound-ports-running-out' 'An application that binds before it connects is using up the local ports of one address.' \
-        'time-wait-table-filling' 'The kernel\'s TIME_WAIT table is nearly full, or has overflowed.' \
-        'time-wait-rising' 'Connections close much faster now than a minute ago, and TIME_WAIT will rise.' \
-        'server-closes-first' 'A server on this host closes its connections first, so the TIME_WAITs stay here.' \
-        'connection-churn' 'This host opens many short connections to one destination and closes them first.' \
         'close-wait-leak' 'A process holds connections that the peer closed long ago and never closes them itself.' \
         'close-wait-unread' 'A process holds connections that the peer closed and does not read what they still carry.' \
-        'close-wait-never-accepted' 'Connections wait in a listener\'s accept queue although their clients have given up.' \
-        'close-wait-idle-pool' 'A client\'s pool keeps connections that the server closed while they were idle.' \
-        'fd-limit-near' 'A process nears its descriptor limit, and sockets in CLOSE_WAIT take most of it.' \
-        'accept-queue-full' 'A listener\'s accept queue is full, so new connections are dropped.' \
-        'peer-never-closes' 'Connections that this host closed wait for a FIN that their peers do not send.' \
+        'time-wait-table-filling' 'The kernel\'s TIME_WAIT table is nearly full, or has overflowed.' \
         'fin-unanswered' 'Sockets that this host closed get no acknowledgement of their FIN.' \
+        'peer-never-closes' 'Connections that this host closed wait for a FIN that their peers do not send.' \
         'syn-unanswered' 'Connection attempts to one destination get no answer.' \
         'restart-blocked' 'Left-over sockets of a stopped server would make its next bind() fail.' \
+        'close-wait-idle-pool' 'A client\'s pool keeps connections that the server closed while they were idle.' \
+        'time-wait-rising' 'Connections close much faster now than a minute ago, and TIME_WAIT will rise.' \
+        'connection-churn' 'This host opens many short connections to one destination and closes them first.' \
+        'server-closes-first' 'A server on this host closes its connections first, so the TIME_WAITs stay here.' \
         'listener-in-ephemeral-range' 'A server\'s fixed port lies where the kernel takes ports for outgoing connections.' \
         'misleading-sysctl' 'A sysctl is set to something that does not do what it is usually set for.' \
+        'aiohttp' 'what is known of aiohttp: who closes, and which setting decides' \
+        'apache-httpclient' 'what is known of Apache HttpClient: who closes, and which setting decides' \
         'apache' 'what is known of Apache HTTP Server: who closes, and which setting decides' \
+        'aws-alb' 'what is known of AWS Application Load Balancer: who closes, and which setting decides' \
+        'aws-nlb' 'what is known of AWS Network Load Balancer: who closes, and which setting decides' \
+        'azure-lb' 'what is known of Azure Load Balancer: who closes, and which setting decides' \
+        'caddy' 'what is known of Caddy: who closes, and which setting decides' \
+        'dotnet-httpclient' 'what is known of .NET HttpClient: who closes, and which setting decides' \
         'envoy' 'what is known of Envoy: who closes, and which setting decides' \
+        'gcp-lb' 'what is known of Google Cloud Application Load Balancer: who closes, and which setting decides' \
         'go' 'what is known of Go net/http: who closes, and which setting decides' \
+        'grpc' 'what is known of gRPC (Go): who closes, and which setting decides' \
         'gunicorn' 'what is known of Gunicorn: who closes, and which setting decides' \
         'haproxy' 'what is known of HAProxy: who closes, and which setting decides' \
+        'hikaricp' 'what is known of HikariCP: who closes, and which setting decides' \
+        'httpx' 'what is known of HTTPX: who closes, and which setting decides' \
+        'hypercorn' 'what is known of Hypercorn: who closes, and which setting decides' \
+        'jdk-httpclient' 'what is known of java.net.http.HttpClient: who closes, and which setting decides' \
+        'jetty' 'what is known of Eclipse Jetty: who closes, and which setting decides' \
+        'kestrel' 'what is known of Kestrel (ASP.NET Core): who closes, and which setting decides' \
+        'memcached' 'what is known of memcached: who closes, and which setting decides' \
         'mysql' 'what is known of MySQL and MariaDB: who closes, and which setting decides' \
         'nginx' 'what is known of nginx: who closes, and which setting decides' \
         'nodejs' 'what is known of Node.js (a runtime): who closes, and which setting decides' \
+        'okhttp' 'what is known of OkHttp: who closes, and which setting decides' \
         'pgbouncer' 'what is known of PgBouncer: who closes, and which setting decides' \
         'php-fpm' 'what is known of PHP-FPM: who closes, and which setting decides' \
         'postgresql' 'what is known of PostgreSQL: who closes, and which setting decides' \
+        'psycopg-pool' 'what is known of psycopg_pool: who closes, and which setting decides' \
+        'puma' 'what is known of Puma: who closes, and which setting decides' \
+        'redis-py' 'what is known of redis-py: who closes, and which setting decides' \
         'redis' 'what is known of Redis: who closes, and which setting decides' \
+        'requests' 'what is known of requests and urllib3: who closes, and which setting decides' \
+        'reqwest' 'what is known of reqwest and hyper: who closes, and which setting decides' \
+        'sqlalchemy' 'what is known of SQLAlchemy: who closes, and which setting decides' \
+        'squid' 'what is known of Squid: who closes, and which setting decides' \
+        'tinyproxy' 'what is known of Tinyproxy: who closes, and which setting decides' \
         'tomcat' 'what is known of Java (a runtime): who closes, and which setting decides' \
-        'uvicorn' 'what is known of Uvicorn: who closes, and which setting decides'
+        'traefik' 'what is known of Traefik: who closes, and which setting decides' \
+        'undertow' 'what is known of Undertow: who closes, and which setting decides' \
+        'uvicorn' 'what is known of Uvicorn: who closes, and which setting decides' \
+        'uwsgi' 'what is known of uWSGI: who closes, and which setting decides'
 end
 
 function __twdiag_words_scenario
@@ -257,6 +322,8 @@ function __twdiag_words_scenario
         'close-wait-leak' 'a program keeps 5 sockets whose clients closed 12 seconds ago' \
         'hostile-name' 'a leaking program with control characters and markup in its name' \
         'fd-limit' '52 leaked sockets of a program that may open 64 files' \
+        'fd-limit-established' '110 live connections of a server that may open 128 files' \
+        'sockets-nobody-sees' '110 reset connections that fill a server\'s descriptors and no socket table' \
         'close-wait-unread' 'a stuck program leaves 100 bytes unread on 5 closed connections' \
         'close-wait-never-accepted' '6 clients gave up in the accept queue of a server that is frozen' \
         'close-wait-idle-pool' 'a server closed 5 idle connections that a client keeps in its pool' \
@@ -265,16 +332,42 @@ function __twdiag_words_scenario
         'syn-unanswered' '6 connection attempts repeat their SYN to a peer that drops it' \
         'restart-blocked' 'a server ended; 5 TIME_WAITs on its port block the next bind()' \
         'ephemeral-listener' 'a service on port 40000, which outgoing connections may take while it is down' \
-        'misleading-sysctl' 'net.ipv4.tcp_tw_reuse=1 is set, and TCP timestamps are off'
+        'misleading-sysctl' 'net.ipv4.tcp_tw_reuse=1 is set, and TCP timestamps are off' \
+        'stuck-on-upstream' 'a server leaves 5 closed connections unread: its workers wait for a database' \
+        'slow-upstream' 'an event loop waits for a slow database and still watches all its clients' \
+        'workers-in-lock' 'a server leaves 5 closed connections unread: all its workers wait for a lock' \
+        'idle-workers' '4 workers wait for work, and a loop watches 5 quiet clients for them' \
+        'epoll-forgot' 'an event loop watches 1 of 40 connections; the 39 others are closed, unread' \
+        'inherited' 'a child holds 5 connections that its parent and the clients have closed' \
+        'not-inherited' 'a server closes 5 connections while a helper runs that did not get them' \
+        'stopped' '5 connections of a stopped server are closed by their clients, unread'
+end
+
+function __twdiag_words_command
+    printf '%s\t%s\n' \
+        'diagnose' 'Report what the closing side of TCP does to this host.' \
+        'check' 'Check this host: one status line, perfdata and an exit code.' \
+        'trace' 'Tell each connection\'s end: who closed first, how and why.' \
+        'port' 'Tell why a port cannot be bound, by whom, until when.' \
+        'doctor' 'Tell what this host lets twdiag see, and check its readers.' \
+        'explain' 'Explain a state, a finding or a myth by the TCP handshake.' \
+        'help' 'Show the help of twdiag or of a command.' \
+        'lab' 'Make each problem with real sockets in a private namespace.'
 end
 
 complete --command twdiag --no-files
 complete --command twdiag --condition '__twdiag_is "" 0' --arguments diagnose --description 'Report what the closing side of TCP does to this host.'
 complete --command twdiag --condition '__twdiag_is "" 0' --arguments check --description 'Check this host: one status line, perfdata and an exit code.'
+complete --command twdiag --condition '__twdiag_is "" 0' --arguments trace --description 'Tell each connection\'s end: who closed first, how and why.'
+complete --command twdiag --condition '__twdiag_is "" 0' --arguments port --description 'Tell why a port cannot be bound, by whom, until when.'
+complete --command twdiag --condition '__twdiag_is "" 0' --arguments doctor --description 'Tell what this host lets twdiag see, and check its readers.'
 complete --command twdiag --condition '__twdiag_is "" 0' --arguments explain --description 'Explain a state, a finding or a myth by the TCP handshake.'
+complete --command twdiag --condition '__twdiag_is "" 0' --arguments help --description 'Show the help of twdiag or of a command.'
 complete --command twdiag --condition '__twdiag_is "" 0' --arguments lab --description 'Make each problem with real sockets in a private namespace.'
-complete --command twdiag --condition '__twdiag_is "" 99' --long-option port --exclusive --description 'Show only this port\'s findings (repeatable).'
-complete --command twdiag --condition '__twdiag_is "" 99' --long-option process --exclusive --description 'Show only the findings of this process, a name or PID (repeatable).'
+complete --command twdiag --condition '__twdiag_is "" 99' --long-option port --exclusive --description 'Show only what concerns this port (repeatable).'
+complete --command twdiag --condition '__twdiag_is "" 99' --long-option process --exclusive --description 'Show only what concerns this process, a name or PID (repeatable).'
+complete --command twdiag --condition '__twdiag_is "" 99' --long-option netns --exclusive --description 'Look in this network namespace: a name, a path, a PID or a container.'
+complete --command twdiag --condition '__twdiag_is "" 99' --long-option all-netns --description 'Look in every network namespace of the host.'
 complete --command twdiag --condition '__twdiag_is "" 99' --long-option interval --exclusive --description 'Take a second sample after S seconds and compare the two.'
 complete --command twdiag --condition '__twdiag_is "" 99' --long-option json --description 'Write JSON, schema twdiag/1.'
 complete --command twdiag --condition '__twdiag_is "" 99' --long-option format --exclusive --arguments 'text json nagios prometheus' --description 'Write in this format.'
@@ -288,8 +381,10 @@ complete --command twdiag --condition '__twdiag_is "" 99' --long-option source -
 complete --command twdiag --condition '__twdiag_is "" 99' --long-option color --exclusive --arguments 'auto always never' --description 'Use colours; auto is on a terminal.'
 complete --command twdiag --condition '__twdiag_is "" 99' --short-option V --long-option version --description 'Show the version and exit.'
 complete --command twdiag --condition '__twdiag_is "" 99' --short-option h --long-option help --description 'Show this message and exit.'
-complete --command twdiag --condition '__twdiag_is "diagnose" 99' --long-option port --exclusive --description 'Show only this port\'s findings (repeatable).'
-complete --command twdiag --condition '__twdiag_is "diagnose" 99' --long-option process --exclusive --description 'Show only the findings of this process, a name or PID (repeatable).'
+complete --command twdiag --condition '__twdiag_is "diagnose" 99' --long-option port --exclusive --description 'Show only what concerns this port (repeatable).'
+complete --command twdiag --condition '__twdiag_is "diagnose" 99' --long-option process --exclusive --description 'Show only what concerns this process, a name or PID (repeatable).'
+complete --command twdiag --condition '__twdiag_is "diagnose" 99' --long-option netns --exclusive --description 'Look in this network namespace: a name, a path, a PID or a container.'
+complete --command twdiag --condition '__twdiag_is "diagnose" 99' --long-option all-netns --description 'Look in every network namespace of the host.'
 complete --command twdiag --condition '__twdiag_is "diagnose" 99' --long-option interval --exclusive --description 'Take a second sample after S seconds and compare the two.'
 complete --command twdiag --condition '__twdiag_is "diagnose" 99' --long-option json --description 'Write JSON, schema twdiag/1.'
 complete --command twdiag --condition '__twdiag_is "diagnose" 99' --long-option format --exclusive --arguments 'text json nagios prometheus' --description 'Write in this format.'
@@ -307,10 +402,11 @@ complete --command twdiag --condition '__twdiag_is "check" 99' --short-option c 
 complete --command twdiag --condition '__twdiag_is "check" 99' --long-option state --require-parameter --force-files --description 'Remember this run in FILE and compare with the last.'
 complete --command twdiag --condition '__twdiag_is "check" 99' --short-option q --long-option quiet --description 'Say nothing on OK.'
 complete --command twdiag --condition '__twdiag_is "check" 99' --long-option notify-on --exclusive --arguments 'always problem change' --description 'Say something always, on a problem or on a change (needs --state).'
-complete --command twdiag --condition '__twdiag_is "check" 99' --long-option format --exclusive --arguments 'text json prometheus' --description 'Write in this format.'
+complete --command twdiag --condition '__twdiag_is "check" 99' --long-option again-after --exclusive --description 'With --notify-on change, tell a problem that lasts again after 4h, 30m or 1d.'
+complete --command twdiag --condition '__twdiag_is "check" 99' --long-option format --exclusive --arguments 'text json prometheus checkmk' --description 'Write in this format.'
 complete --command twdiag --condition '__twdiag_is "check" 99' --long-option output --require-parameter --force-files --description 'Write to FILE, which is replaced as a whole.'
-complete --command twdiag --condition '__twdiag_is "check" 99' --long-option port --exclusive --description 'Show only this port\'s findings (repeatable).'
-complete --command twdiag --condition '__twdiag_is "check" 99' --long-option process --exclusive --description 'Show only the findings of this process, a name or PID (repeatable).'
+complete --command twdiag --condition '__twdiag_is "check" 99' --long-option port --exclusive --description 'Show only what concerns this port (repeatable).'
+complete --command twdiag --condition '__twdiag_is "check" 99' --long-option process --exclusive --description 'Show only what concerns this process, a name or PID (repeatable).'
 complete --command twdiag --condition '__twdiag_is "check" 99' --long-option select --exclusive --arguments '(__twdiag_words_rule)' --description 'Run only this rule (repeatable).'
 complete --command twdiag --condition '__twdiag_is "check" 99' --long-option ignore --exclusive --arguments '(__twdiag_words_rule)' --description 'Leave this rule out (repeatable).'
 complete --command twdiag --condition '__twdiag_is "check" 99' --long-option limit --exclusive --arguments '(__twdiag_words_limit)' --description 'Set one limit (repeatable).'
@@ -322,9 +418,21 @@ complete --command twdiag --condition '__twdiag_is "check" 99' --long-option sou
 complete --command twdiag --condition '__twdiag_is "check" 99' --short-option v --long-option verbose --description 'Add the findings; -vv adds advice too.'
 complete --command twdiag --condition '__twdiag_is "check" 99' --long-option list-metrics --description 'List the metrics for --warning and --critical.'
 complete --command twdiag --condition '__twdiag_is "check" 99' --long-option show-limits --description 'Show the limits in force and where they come from.'
-complete --command twdiag --condition '__twdiag_is "check" 99' --long-option print-config --exclusive --arguments 'nagios nrpe icinga2 cron systemd-timer node-exporter prometheus-rules' --description 'Print a configuration to copy: nagios, nrpe, icinga2, cron, systemd-timer, node-exporter, prometheus-rules.'
+complete --command twdiag --condition '__twdiag_is "check" 99' --long-option print-config --exclusive --arguments 'nagios nrpe icinga2 checkmk cron systemd-timer node-exporter prometheus-rules' --description 'Print a configuration to copy: nagios, nrpe, icinga2, checkmk, cron, systemd-timer, node-exporter, prometheus-rules.'
 complete --command twdiag --condition '__twdiag_is "check" 99' --short-option V --long-option version --description 'Show the version and exit.'
 complete --command twdiag --condition '__twdiag_is "check" 99' --short-option h --long-option help --description 'Show this message and exit.'
+complete --command twdiag --condition '__twdiag_is "trace" 99' --long-option port --exclusive --description 'Show only what concerns this port (repeatable).'
+complete --command twdiag --condition '__twdiag_is "trace" 99' --long-option process --exclusive --description 'Show only what concerns this process, a name or PID (repeatable).'
+complete --command twdiag --condition '__twdiag_is "trace" 99' --long-option for --exclusive --description 'End after this time, such as 30s, 5m or 1h.'
+complete --command twdiag --condition '__twdiag_is "trace" 99' --long-option source --exclusive --arguments 'auto tracefs multicast' --description 'Learn of closes from this source; auto is the best that is allowed.'
+complete --command twdiag --condition '__twdiag_is "trace" 99' --long-option json --description 'Write JSON, one object for each line.'
+complete --command twdiag --condition '__twdiag_is "trace" 99' --short-option h --long-option help --description 'Show this message and exit.'
+complete --command twdiag --condition '__twdiag_is "port" 0' --arguments '(__twdiag_words_free)'
+complete --command twdiag --condition '__twdiag_is "port" 99' --long-option netns --exclusive --description 'Look in this network namespace: a name, a path, a PID or a container.'
+complete --command twdiag --condition '__twdiag_is "port" 99' --long-option json --description 'Write JSON, schema twdiag-port/1.'
+complete --command twdiag --condition '__twdiag_is "port" 99' --short-option h --long-option help --description 'Show this message and exit.'
+complete --command twdiag --condition '__twdiag_is "doctor" 99' --long-option json --description 'Write JSON, schema twdiag-doctor/1, without private data.'
+complete --command twdiag --condition '__twdiag_is "doctor" 99' --short-option h --long-option help --description 'Show this message and exit.'
 complete --command twdiag --condition '__twdiag_is "explain" 0' --arguments '(__twdiag_words_page)'
 complete --command twdiag --condition '__twdiag_is "explain" 99' --long-option live --description 'Add this host\'s own numbers to a state or a rule.'
 complete --command twdiag --condition '__twdiag_is "explain" 99' --long-option step --description 'Walk through a scenario, one key at a time.'
@@ -334,6 +442,8 @@ complete --command twdiag --condition '__twdiag_is "explain" 99' --long-option n
 complete --command twdiag --condition '__twdiag_is "explain" 99' --long-option ascii --description 'Draw with ASCII characters only.'
 complete --command twdiag --condition '__twdiag_is "explain" 99' --long-option color --exclusive --arguments 'auto always never' --description 'Use colours; auto is on a terminal.'
 complete --command twdiag --condition '__twdiag_is "explain" 99' --short-option h --long-option help --description 'Show this message and exit.'
+complete --command twdiag --condition '__twdiag_is "help" 0' --arguments '(__twdiag_words_command)'
+complete --command twdiag --condition '__twdiag_is "help" 99' --short-option h --long-option help --description 'Show this message and exit.'
 complete --command twdiag --condition '__twdiag_is "lab" 0' --arguments list --description 'List the scenarios and what each of them should show.'
 complete --command twdiag --condition '__twdiag_is "lab" 0' --arguments run --description 'Run a scenario and diagnose it.'
 complete --command twdiag --condition '__twdiag_is "lab" 99' --short-option h --long-option help --description 'Show this message and exit.'

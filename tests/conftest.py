@@ -8,12 +8,14 @@ import pytest
 from hypothesis import settings
 
 from twdiag import lab, rules, sources
+from twdiag.engine.look import Question, examined
 from twdiag.errors import SourceRefused
-from twdiag.model.limits import Limits
+from twdiag.rules import runner
 
 if TYPE_CHECKING:
     from twdiag.lab import Stage
-    from twdiag.model import Report, Snapshot
+    from twdiag.model.findings import Report
+    from twdiag.model.snapshot import Snapshot
 
 pytest_plugins = ["tests.running"]
 
@@ -31,15 +33,13 @@ class Played(NamedTuple):
     @property
     def report(self) -> Report:
         """The report with the default limits."""
-        return rules.analyze(self.snapshot, Limits())
+        return runner.analyze(self.snapshot, rules.DEFAULTS)
 
 
 def look(stage: Stage) -> Played:
     """Collect as `twdiag diagnose` does, inside of the scenario's namespace."""
-    snapshot = sources.collect()
-    wanted = rules.inodes_wanted(snapshot, Limits())
-    pids = {actor.name: actor.pid for actor in stage.actors}
-    return Played(sources.add_owners(snapshot, wanted), dict(stage.notes), pids)
+    _, view = examined(sources.collect(), Question())
+    return Played(view.snapshot, dict(stage.notes), {a.name: a.pid for a in stage.actors})
 
 
 @pytest.fixture(scope="session")

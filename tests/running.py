@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from tests.conftest import Played
-    from twdiag.model import Snapshot
+    from twdiag.model.snapshot import Snapshot
 
 
 SOURCE = str(Path(twdiag_package.__file__).parent.parent)
@@ -79,7 +79,7 @@ def host(monkeypatch: pytest.MonkeyPatch) -> Callable[[Snapshot], None]:
 
     def looks(snapshot: Snapshot) -> None:
         monkeypatch.setattr(sources, "collect", lambda source: snapshot)
-        monkeypatch.setattr(sources, "add_owners", lambda snapshot, inodes, seconds: snapshot)
+        monkeypatch.setattr(sources, "find_owners", lambda *_: (dict(snapshot.owners), []))
 
     return looks
 

@@ -18,6 +18,15 @@ class TwdiagError(Exception):
         self.next_step = next_step
 
 
+def was_interrupted(error: BaseException | None) -> bool:
+    """Return whether Ctrl-C is behind an error: a class statement, say, wraps what it meets."""
+    while error is not None:
+        if isinstance(error, KeyboardInterrupt):
+            return True
+        error = error.__cause__ or error.__context__
+    return False
+
+
 class UsageError(TwdiagError):
     """The words on the command line, in the environment or in a file make no sense."""
 

@@ -3,6 +3,13 @@
 from __future__ import annotations
 
 import math
+import re
+from typing import Final
+
+_COMMAND: Final = re.compile(
+    r"(?:^|: )((?:ss|sysctl|nstat|cat|ls|ping|tcpdump|twdiag|nsenter|py-spy|jcmd|kill|gdb|eu-stack"
+    r"|node|dotnet-stack|rbspy|docker|podman|kubectl|nginx|systemctl|strace|conntrack|nft) \S.*)$"
+)
 
 
 def count(number: int, one: str, many: str = "") -> str:
@@ -12,6 +19,8 @@ def count(number: int, one: str, many: str = "") -> str:
 
 def rate(per_second: float) -> str:
     """Return "470/s", "5.7/s" or "0.4/s"."""
+    if not per_second:
+        return "0/s"
     return f"{per_second:,.0f}/s" if per_second >= 10 else f"{per_second:.1f}/s"
 
 
@@ -72,3 +81,9 @@ def _escape(character: str) -> str:
     if number < 0x100:
         return f"\\x{number:02x}"
     return f"\\u{number:04x}" if number < 0x10000 else f"\\U{number:08x}"
+
+
+def command_in(text: str) -> str:
+    """Return the command line that a piece of advice ends with, behind a colon, "" without one."""
+    found = _COMMAND.search(text)
+    return found[1] if found else ""

@@ -14,8 +14,10 @@ from twdiag.analysis.half_closed import (
     earlier_waits,
     identity,
 )
-from twdiag.census.table import Socket, SocketTable
-from twdiag.model import Gap, Host, Owner, Snapshot, TcpInfo
+from twdiag.model.? import SocketTable
+from twdiag.model.sockets import Socket
+from twdiag.model.snapshot import Gap, Host, Owner, Snapshot
+from twdiag.model.sockets import TcpInfo
 from twdiag.tcp import State
 
 LISTEN = Socket(State.LISTEN, "0.0.0.0", 80, "0.0.0.0", 0)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from twdiag.analysis.inherited import tell_inherited
-from twdiag.model import Confidence
+from twdiag.model.findings import Confidence
 
 
 class Held(NamedTuple):

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from twdiag.analysis.upstreams import Names
 from twdiag.analysis.waits import tell_waits
-from twdiag.model import Confidence
+from twdiag.model.findings import Confidence
 from twdiag.model.waits import (
     EPOLLET,
     Act,

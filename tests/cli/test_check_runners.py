@@ -19,8 +19,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.running import SOURCE, process, twdiag
-from twdiag.cli import snippets
-from twdiag.rules import RULES
+from twdiag import integrations
+from twdiag.cli.check import Snippet
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -28,15 +28,7 @@ if TYPE_CHECKING:
     from tests.running import Said
 
 PLUGINS = "/usr/lib/nagios/plugins"
-SNIPPETS = (
-    "nagios",
-    "nrpe",
-    "icinga2",
-    "cron",
-    "systemd-timer",
-    "node-exporter",
-    "prometheus-rules",
-)
+SNIPPETS = tuple(snippet.name for snippet in integrations.SNIPPETS)
 
 
 def program(name: str, package: str) -> str:
@@ -50,7 +42,7 @@ def program(name: str, package: str) -> str:
 @pytest.fixture
 def command(tmp_path: Path) -> str:
     """An installed `twdiag`, at a path that is awkward to quote."""
-    folder = tmp_path / 'it\'s 100% "here"; $HOME'
+    folder = tmp_path / "it is 100% here; $HOME & (so on)"
     folder.mkdir()
     script = folder / "twdiag"
     script.write_text(
@@ -104,7 +96,7 @@ def test_negate_understands_the_answer(plain: str) -> None:
     assert said.out.startswith("TWDIAG CRITICAL - 0 TIME_WAIT") or "TIME_WAIT" in said.line
     said = process(negate, "-s", "-u", "OK", plain, "check", "--nonsense")
     assert said.code == 0
-    assert said.out.startswith("TWDIAG OK - No such option")
+    assert said.out.startswith("TWDIAG OK - twdiag check has no option")
 
 
 NAGIOS = """\
@@ -230,67 +222,6 @@ def test_promtool_accepts_the_metrics(on: Callable[..., Said]) -> None:
         assert done.returncode == 0, done.stdout + done.stderr
 
 
-RULES_TEST = """
-rule_files: [rules.yml]
-evaluation_interval: 1m
-tests:
-  - interval: 1m
-    input_series:
-      - series: 'twdiag_finding{rule="ports-running-out",severity="critical",subject="10.0.0.5:80"}'
-        values: '1 1 1'
-      - series: 'twdiag_finding{rule="close-wait-leak",severity="notice",subject="leaky"}'
-        values: '1 1 1'
-      - series: 'twdiag_source_up{source="auto",instance="here"}'
-        values: '0x10'
-    alert_rule_test:
-      - eval_time: 1m
-        alertname: TwdiagPortsRunningOut
-        exp_alerts:
-          - exp_labels:
-              {rule: ports-running-out, severity: critical, subject: "10.0.0.5:80"}
-            exp_annotations:
-              summary: "Outgoing connections to one destination are using up its local ports.\\
-                \\ (10.0.0.5:80)"
-              description: "Run on the host: twdiag; twdiag explain ports-running-out"
-      - eval_time: 1m
-        alertname: TwdiagCloseWaitLeak
-      - eval_time: 6m
-        alertname: TwdiagCannotLook
-        exp_alerts:
-          - exp_labels: {source: auto, instance: here, severity: warning}
-            exp_annotations:
-              summary: "twdiag cannot read the sockets of here"
-              description: "Run on the host: twdiag check -v"
-"""
-
-
-def test_promtool_accepts_the_rules_and_they_fire(plain: str, tmp_path: Path) -> None:
-    promtool = program("promtool", "prometheus")
-    rules = tmp_path / "rules.yml"
-    rules.write_text(snippet(plain, "prometheus-rules"))
-    said = process(promtool, "check", "rules", str(rules))
-    assert said.code == 0, said.out + said.err
-    assert f"SUCCESS: {len(RULES) + 3} rules found" in said.out
-    (tmp_path / "test.yml").write_text(RULES_TEST)
-    said = process(promtool, "test", "rules", str(tmp_path / "test.yml"))
-    assert said.code == 0, said.out + said.err
-
-
-def test_the_alerts_cover_every_rule_and_only_real_metrics(plain: str) -> None:
-    text = snippet(plain, "prometheus-rules")
-    alerts = dict(re.findall(r"- alert: (\w+)\n +expr: '(.*)'", text))
-    assert len(alerts) == len(RULES) + 3
-    for rule in RULES:
-        assert sum(f'rule="{rule.name}"' in expression for expression in alerts.values()) == 1
-    from twdiag.render import prometheus
-
-    source = Path(prometheus.__file__).read_text()
-    for expression in alerts.values():
-        name = re.search(r"twdiag_\w+", expression)
-        assert name is not None
-        assert f'"{name[0]}"' in source
-
-
 @pytest.mark.parametrize(
     ("which", "unit"), [("systemd-timer", "twdiag"), ("node-exporter", "twdiag-textfile")]
 )
@@ -324,5 +255,29 @@ def test_the_crontab_line_runs(which: str, tmp_path: Path, request: pytest.Fixtu
     assert (tmp_path / "cron").exists()
 
 
-def test_every_snippet_is_tested_here() -> None:
-    assert tuple(snippets._SNIPPETS) == SNIPPETS
+def test_the_local_check_of_checkmk_runs(command: str, tmp_path: Path) -> None:
+    script = tmp_path / "local"
+    script.write_text(snippet(command, "checkmk"))
+    script.chmod(0o755)
+    said = process(str(script), cwd="/")
+    assert (said.code, said.err) == (0, "")
+    assert re.match(r'[012] "TCP closing" time_wait=', said.out)
+
+
+def test_every_snippet_has_a_name_on_the_command_line() -> None:
+    assert tuple(name.value for name in Snippet) == SNIPPETS
+    assert len(SNIPPETS) == 8
+
+
+@pytest.mark.parametrize("name", SNIPPETS)
+def test_an_awkward_path_is_refused_in_one_sentence(name: str, command: str) -> None:
+    for bad in ("a\nb", "it's", 'so "called"', "tab\there", "\x1b[31m"):
+        folder = Path(command).parent.parent / bad
+        folder.mkdir(exist_ok=True)
+        path = shutil.copy(command, folder / "twdiag")
+        said = process(str(path), "check", "--print-config", name)
+        assert said.code == 3
+        assert "the path has a quote or a control character" in said.out
+        assert "install twdiag at a plain path" in said.out
+        assert "Traceback" not in said.err
+        assert "\x1b" not in said.out

@@ -40,7 +40,7 @@ def roots(modules: set[str]) -> set[str]:
     return {module.partition(".")[0] for module in modules}
 
 
-@pytest.mark.parametrize("format", ["text", "json", "prometheus"])
+@pytest.mark.parametrize("format", ["text", "json", "prometheus", "checkmk"])
 def test_no_machine_format_loads_anything_heavy(format: str, tmp_path: object) -> None:
     modules = loaded("--format", format, "-vv", "--state", f"{tmp_path}/state")
     assert not roots(modules) & HEAVY
@@ -53,5 +53,7 @@ def test_a_plain_check_loads_little() -> None:
     assert not roots(modules) & (HEAVY | UNNEEDED)
     others = {module for module in modules if not module.startswith("twdiag")}
     assert len(others) <= 15, sorted(others)
+    assert "twdiag.cli.typer_parts" not in modules
+    assert "twdiag.cli.refusals" not in modules
     commands = {m for m in modules if m.startswith("twdiag.cli.")}
     assert not commands & {"twdiag.cli.diagnose", "twdiag.cli.lab", "twdiag.cli.explain"}

@@ -12,7 +12,7 @@ from tests.sources.live.blocked import NOBODY, as_user
 from twdiag import lab
 from twdiag.engine.waits import Question, first_command, host_names, look_closer
 from twdiag.errors import SourceRefused
-from twdiag.model import Confidence
+from twdiag.model.findings import Confidence
 from twdiag.model.waits import Cause, EndRole
 from twdiag.sources.live.descriptors import descriptors
 from twdiag.sources.live.endpoints import read_endpoints
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from twdiag.analysis.upstreams import Names
     from twdiag.engine.waits import Answer
     from twdiag.lab import Stage
-    from twdiag.model import Gap
+    from twdiag.model.snapshot import Gap
     from twdiag.model.waits import Waits
     from twdiag.sources.live.endpoints import Endpoint
 

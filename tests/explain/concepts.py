@@ -83,7 +83,7 @@ CONCEPTS = (
         (2, 5),
         "the ACK confirms; it does not release at once: CLOSE_WAIT prepares",
         "four-way-close",
-        r"stays in CLOSE_WAIT: no timer does it instead",
+        r"stays in CLOSE_WAIT: no timer closes it instead",
     ),
     Concept(
         (2,), "after step 2 the connection is half-closed", "four-way-close", r"is half-closed"
@@ -134,7 +134,7 @@ CONCEPTS = (
         (3, 4),
         "the difference between TIME_WAIT and CLOSE_WAIT, other side",
         "TIME_WAIT",
-        r"The close is complete and the application is done",
+        r"The close is complete, and the application is done",
     ),
     # Why four.
     Concept(
@@ -153,7 +153,7 @@ CONCEPTS = (
         (3,),
         "without a clear end the other end would wait for ever",
         "why-four-segments",
-        r"it would have to wait for ever, or guess and lose data",
+        r"it would have to wait forever, or guess and lose data",
     ),
     Concept(
         (3,),
@@ -307,7 +307,7 @@ CONCEPTS = (
         (2, 3),
         "WRONG: 60 to 240 s; 240 s by default",
         "time-wait-lasts-240-seconds",
-        r"On Linux 60 s, on every Linux. 240 s is 2MSL",
+        r"On Linux 60 s, compiled in\..*240 s is 2MSL",
     ),
     Concept(
         (5,),
@@ -423,7 +423,7 @@ CONCEPTS = (
         (5,),
         "RST: the remote host does not answer any more",
         "graceful-and-abrupt",
-        r"keepalive or the retries are exhausted",
+        r"keepalive gives the other end up \(retries that run out send no RST",
     ),
     # Open.
     Concept(
@@ -448,6 +448,49 @@ CONCEPTS = (
         r"both ends are ready to send and to receive",
     ),
     Concept((3,), "the name SYN_RECEIVED", "SYN_RECV", r"SYN-RECEIVED \(RFC 9293\)"),
+    # Six claims that are wrong, and the words that tell the difference.
+    Concept(
+        (2,),
+        "WRONG: only real data of an old connection harms, not a FIN",
+        "only-old-data-harms",
+        r"An old FIN that fits ends the new connection early.*An old RST that fits ends it at once",
+    ),
+    Concept(
+        (3,),
+        "WRONG: FIN_WAIT begins with the ACK",
+        "fin-wait-begins-with-the-ack",
+        r"enters FIN_WAIT1 when it sends the FIN",
+    ),
+    Concept(
+        (3,),
+        "WRONG: after the last ACK the client is CLOSED",
+        "closed-after-the-last-ack",
+        r"It goes to TIME_WAIT, and to CLOSED 60 s later",
+    ),
+    Concept(
+        (4,),
+        "WRONG: the last ACK says that the client is ready to end",
+        "last-ack-means-ready",
+        r"your FIN has arrived, and with it everything before it",
+    ),
+    Concept(
+        (5,),
+        "WRONG: TIME_WAIT gives the server time for late packets",
+        "time-wait-gives-the-server-time",
+        r"By then the server has everything",
+    ),
+    Concept(
+        (5,),
+        "WRONG: RST when the remote host is unreachable",
+        "unreachable-means-rst",
+        r"A host that cannot be reached sends nothing.*no RST goes out",
+    ),
+    Concept(
+        (3, 4),
+        "CLOSE_WAIT and TIME_WAIT side by side",
+        "close-wait-and-time-wait",
+        r"who closed first +the other end +this end",
+    ),
     # Development.
     Concept(
         (2,),
@@ -469,5 +512,5 @@ CONCEPTS = (
     ),
     Concept((2,), "remedy 2: connection pooling", "who-should-close", r"connection pools"),
     Concept((5,), "solving CLOSE_WAIT", "close-wait-for-ever", r"Find the process and the code"),
-    Concept((1,), "the final analysis of CLOSE_WAIT", "close-wait-times-out", r"no sysctl ends it"),
+    Concept((1,), "the final analysis of CLOSE_WAIT", "close-wait-times-out", r"No sysctl ends it"),
 )

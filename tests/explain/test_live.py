@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-from twdiag.census.table import TIMER_RETRANSMIT, TIMER_TIME_WAIT, Socket, SocketTable
+from twdiag.model.? import SocketTable
+from twdiag.model.sockets import TIMER_RETRANSMIT, TIMER_TIME_WAIT, Socket
 from twdiag.explain.layout import set_blocks
 from twdiag.explain.live import example, rule_now, state_now
-from twdiag.model import Gap, Host, Owner, Snapshot
+from twdiag.model.snapshot import Gap, Host, Owner, Snapshot
 from twdiag.model.limits import Limits
 from twdiag.rules import analyze, select
 from twdiag.tcp import State

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import errno
 import fcntl
 import json
 import os
@@ -17,11 +18,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from twdiag.census.table import Socket, SocketTable
-from twdiag.history import files
-from twdiag.history import sample as state
+from twdiag.history import files, sample
+from twdiag.model.sockets import Socket
 from twdiag.history import state_file as memory
-from twdiag.model import Owner
+from twdiag.model.snapshot import Owner
 from twdiag.tcp import State
 
 if TYPE_CHECKING:
@@ -29,9 +29,9 @@ if TYPE_CHECKING:
 
     from tests.conftest import Played
     from tests.running import Said
-    from twdiag.model import Snapshot
+    from twdiag.model.snapshot import Snapshot
 
-NOW = state.Moment("boot-1", 1000.0, 1_700_000_000.0, 42)
+NOW = sample.Moment("boot-1", 1000.0, 1_700_000_000.0, 42)
 
 
 class Clock:
@@ -241,7 +241,7 @@ def test_too_many_sockets_are_not_remembered_in_part(
     file: str,
     clock: Clock,
 ) -> None:
-    monkeypatch.setattr(state, "MOST_ROWS", 10)
+    monkeypatch.setattr(sample, "MOST_ROWS", 10)
     host(with_rows(idle, waits(11)))
     check("--state", file)
     clock.pass_(60)
@@ -277,36 +277,65 @@ def test_a_full_file_stays_below_its_bound(idle: Snapshot) -> None:
             inode=2**32 - 1,
             cookie=2**64 - 1,
         )
-    ] * state.MOST_ROWS
+    ] * sample.MOST_ROWS
     owner = Owner(4_194_304, "\U0001f600" * 15, "u" * 32, 1_000_000, 1_000_000)
-    processes = [state.Process(2**40, owner)] * 1000
-    data = state.to_data(with_rows(idle, rows), NOW, processes, "CRITICAL")
+    processes = [sample.Process(2**40, owner)] * 1000
+    data = sample.to_data(with_rows(idle, rows), NOW, processes, "CRITICAL")
     raw = json.dumps(data).encode()
-    assert len(raw) <= state.MOST_BYTES
-    found = state.from_data(json.loads(raw))
+    assert len(raw) <= sample.MOST_BYTES
+    found = sample.from_data(json.loads(raw))
     assert found.table is not None
-    assert len(found.table) == state.MOST_ROWS
-    assert len(found.processes) == state.MOST_OWNERS
+    assert len(found.table) == sample.MOST_ROWS
+    assert len(found.processes) == sample.MOST_OWNERS
 
 
-BAD = [
-    b"",
+FOREIGN = [
     b"{",
     b"null",
     b"[]",
     b"{}",
     b"\xff\xfe",
-    b'{"schema": "twdiag-state/2"}',
-    b'{"schema": "twdiag-state/1"}',
+    b'{"schema": "twdiag-state/1"}',  # with a space, as we never write it
+    b'{"schema":"twdiag/1"}',
+    b'{"schema":"twdiag-sta',
     b"[" * 100_000,
-    b'{"a":' * 5000,
     b"root:x:0:0:root:/root:/bin/bash\n",
-    b" " * (state.MOST_BYTES + 1),
+    b"\0",
+    b" " * (sample.MOST_BYTES + 1),
+]
+OURS = b'{"schema":"twdiag-state/'
+DAMAGED = [
+    OURS,
+    OURS + b'1"}',
+    OURS + b'2"}',
+    OURS + b'1","rows":' + b"[" * 100_000,
+    OURS + b'1","a":"\xff"}',
+    OURS + b" " * sample.MOST_BYTES,
 ]
 
 
-@pytest.mark.parametrize("content", BAD, ids=lambda c: repr(c[:20]))
-def test_a_foreign_file_is_a_fresh_start(
+@pytest.mark.parametrize("content", FOREIGN, ids=lambda c: repr(c[:20]))
+def test_a_file_of_anything_else_is_never_replaced(
+    content: bytes, on: Callable[..., Said], file: str
+) -> None:
+    Path(file).write_bytes(content)
+    said = on("idle", "--state", file)
+    assert said.code == 3
+    assert "was not written by twdiag" in said.out
+    assert "name a file that does not exist yet" in said.out
+    assert Path(file).read_bytes() == content
+    assert os.listdir(Path(file).parent) == [Path(file).name]  # no lock: passwd.lock means a lot
+
+
+def test_an_empty_file_is_a_first_run(on: Callable[..., Said], file: str) -> None:
+    Path(file).touch()
+    said = on("idle", "--state", file, "-v")
+    assert (said.code, "NOTE" in said.out) == (0, False)
+    assert Path(file).read_bytes().startswith(OURS)
+
+
+@pytest.mark.parametrize("content", DAMAGED, ids=lambda c: repr(c[:40]))
+def test_a_damaged_file_of_ours_is_a_fresh_start(
     content: bytes, on: Callable[..., Said], file: str
 ) -> None:
     Path(file).write_bytes(content)
@@ -319,12 +348,29 @@ def test_a_foreign_file_is_a_fresh_start(
 def test_a_truncated_file_is_a_fresh_start(on: Callable[..., Said], file: str) -> None:
     on("close-wait-leak", "--state", file)
     whole = Path(file).read_bytes()
-    for length in range(0, len(whole) - 1, 7):
+    for length in range(len(OURS), len(whole) - 1, 7):
         Path(file).write_bytes(whole[:length])
         assert on("close-wait-leak", "--state", file).code == 0
 
 
+@pytest.mark.parametrize(
+    "address", ["fe80::1%99999999999", "fe80::1%-1", "fe80::1%", "%", "1.2.3", "::%x", "\0", ""]
+)
+@pytest.mark.parametrize("end", [1, 3])
+def test_an_address_that_is_none_makes_a_file_foreign(
+    address: str, end: int, on: Callable[..., Said], file: str
+) -> None:
+    on("close-wait-leak", "--state", file)
+    data = json.loads(Path(file).read_bytes())
+    data["rows"][0][end] = address
+    Path(file).write_text(json.dumps(data, separators=(",", ":")))
+    said = on("close-wait-leak", "--state", file, "-v")
+    assert "internal error" not in said.out
+    assert said.code == 0
+
+
 PLACES = ["boot", "uptime", "wall", "netns", "source", "counters", "rows", "processes", "status"]
+PLACES += ["told"]
 junk = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
     lambda inner: st.lists(inner, max_size=8) | st.dictionaries(st.text(max_size=5), inner),
@@ -334,16 +380,16 @@ junk = st.recursive(
 
 @given(place=st.sampled_from(PLACES), value=junk)
 def test_any_value_anywhere(place: str, value: object, played: dict[str, Played]) -> None:
-    data = state.to_data(played["close-wait-leak"].snapshot, NOW, (), "OK") | {place: value}
+    data = sample.to_data(played["close-wait-leak"].snapshot, NOW, (), "OK") | {place: value}
     try:
-        found = state.from_data(data)
-    except state.Foreign:
+        found = sample.from_data(data)
+    except sample.Foreign:
         return
     now = NOW._replace(uptime=1e6, wall=1e9)
-    state.why_not_comparable(found, now)
-    state.clock_step(found, now)
+    sample.why_not_comparable(found, now)
+    sample.clock_step(found, now)
     snapshot = played["close-wait-leak"].snapshot
-    assert state.earlier_sample(found, now, snapshot, {}).taken_at
+    assert sample.earlier_sample(found, now, snapshot, {}).taken_at
 
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=40)
@@ -352,10 +398,14 @@ def test_any_bytes(content: bytes, at: int, on: Callable[..., Said], tmp_path: P
     file = tmp_path / "any"
     on("close-wait-leak", "--state", str(file))
     whole = file.read_bytes()
-    file.write_bytes(whole[:at] + content + whole[at + len(content) :])
+    changed = whole[:at] + content + whole[at + len(content) :]
+    file.write_bytes(changed)
     said = on("close-wait-leak", "--state", str(file))
-    assert said.code == 0
-    assert said.out.count("\n") == 1
+    ours = not changed or changed.startswith(OURS)
+    assert said.code == (0 if ours else 3)
+    assert "internal error" not in said.out
+    assert (file.read_bytes() == changed) is not ours
+    file.unlink()
     assert not said.err
 
 
@@ -368,7 +418,6 @@ def test_a_link_is_not_followed(on: Callable[..., Said], file: str, tmp_path: Pa
     assert "is not a plain file" in said.out
     assert target.read_text() == "precious"
     os.unlink(file)
-    os.unlink(f"{file}.lock")
     os.symlink(target, f"{file}.lock")
     assert on("idle", "--state", file).code == 3
 
@@ -390,13 +439,13 @@ def test_the_file_of_another_user_is_refused(on: Callable[..., Said], file: str)
 def test_a_folder_that_is_not_there(on: Callable[..., Said]) -> None:
     said = on("ports-running-out", "--state", "/nonexistent/state")
     assert said.code == 3
-    assert "the state file /nonexistent/state cannot be locked: No such file" in said.out
+    assert "the state file /nonexistent/state cannot be read: No such file" in said.out
 
 
 def test_a_disk_that_is_full_hides_no_problem(
     monkeypatch: pytest.MonkeyPatch, on: Callable[..., Said], file: str
 ) -> None:
-    def full(path: str, data: bytes, mode: int) -> None:
+    def full(path: str, data: bytes, mode: int, what: str) -> None:
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(files, "replace", full)
@@ -428,6 +477,20 @@ def test_a_locked_file_is_waited_for_and_then_given_up(
     assert said.code == 3
     assert said.line.startswith("TWDIAG UNKNOWN - another run holds the state file")
     assert on("idle", "--state", file).code == 0
+
+
+@pytest.mark.parametrize("number", [errno.ENOLCK, errno.ENOSYS])
+def test_a_file_system_without_locks_is_a_sentence(
+    number: int, monkeypatch: pytest.MonkeyPatch, on: Callable[..., Said], file: str
+) -> None:
+    def refuse(file: int, how: int) -> None:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(fcntl, "flock", refuse)
+    said = on("idle", "--state", file)
+    assert said.code == 3
+    assert f"cannot be locked: {os.strerror(number)}"[:40] in said.out
+    assert "name a file on a disk of this host" in said.out
 
 
 def test_two_runs_at_a_time_take_turns(on: Callable[..., Said], file: str) -> None:
@@ -481,7 +544,7 @@ def test_a_failing_write_leaves_the_old_file(
     for name in ("write", "fsync", "rename"):
         with monkeypatch.context() as patch:
 
-            def fail(*_: object) -> None:
+            def fail(*_: object, **__: object) -> None:
                 raise OSError(5, "Input/output error")
 
             patch.setattr(os, name, fail)
@@ -502,11 +565,65 @@ def test_notify_on_change(on: Callable[..., Said], file: str) -> None:
     assert "NOTE: before, it was OK" in said.out
     assert "|" not in said.out  # a mail is for people
     assert on("ports-running-out", *words) == (2, "", "")
-    assert on("fd-limit", *words).line.startswith("TWDIAG WARNING")
+    # Better, but not well: it has to hold for a second run.
+    assert on("fd-limit", *words) == (1, "", "")
+    said = on("fd-limit", *words)
+    assert said.line.startswith("TWDIAG WARNING")
+    assert "NOTE: before, it was CRITICAL" in said.out
+    assert on("fd-limit", *words) == (1, "", "")
     said = on("idle", *words)
     assert said.line.startswith("TWDIAG OK")
     assert "NOTE: before, it was WARNING" in said.out
     assert on("idle", *words).out == ""
+
+
+def test_a_status_that_goes_back_and_forth_is_told_once(on: Callable[..., Said], file: str) -> None:
+    words = ("--state", file, "--notify-on", "change")
+    assert on("fd-limit", *words).line.startswith("TWDIAG WARNING")
+    assert on("ports-running-out", *words).line.startswith("TWDIAG CRITICAL")
+    for _ in range(3):
+        assert on("fd-limit", *words) == (1, "", "")
+        assert on("ports-running-out", *words) == (2, "", "")
+    assert on("idle", *words).line.startswith("TWDIAG OK")
+
+
+def test_a_lasting_problem_is_told_again(on: Callable[..., Said], file: str, clock: Clock) -> None:
+    words = ("--state", file, "--notify-on", "change", "--again-after", "4h")
+    assert on("fd-limit", *words).line.startswith("TWDIAG WARNING")
+    for hour in range(1, 10):
+        clock.pass_(3600)
+        said = on("fd-limit", *words)
+        assert bool(said.out) is (hour in (4, 8)), hour
+        assert "NOTE: before" not in said.out
+    assert on("idle", *words).line.startswith("TWDIAG OK")
+    clock.pass_(86_000)
+    assert on("idle", *words).out == ""
+
+
+def test_a_file_of_the_first_edition_is_read(on: Callable[..., Said], file: str) -> None:
+    words = ("--state", file, "--notify-on", "change")
+    on("fd-limit", *words)
+    data = json.loads(Path(file).read_text())
+    del data["told"]
+    Path(file).write_text(json.dumps(data))
+    assert on("fd-limit", *words) == (1, "", "")
+
+
+@pytest.mark.parametrize("words", [("--again-after", "4h"), ("--quiet", "--again-after", "4h")])
+def test_again_after_needs_notify_on_change(
+    words: tuple[str, ...], check: Callable[..., Said]
+) -> None:
+    said = check(*words)
+    assert said.code == 3
+    assert "--again-after needs --notify-on change" in said.line
+
+
+@pytest.mark.parametrize("time", ["", "4x", "0", "0h", "-1h", "1.5h", "9999999d", "h"])
+def test_again_after_wants_a_time(time: str, check: Callable[..., Said], file: str) -> None:
+    said = check("--state", file, "--notify-on", "change", "--again-after", time)
+    assert said.code == 3
+    assert f"--again-after: {time!r} is not a time" in said.line
+    assert not Path(file).exists()
 
 
 def test_the_first_run_speaks_of_a_problem(on: Callable[..., Said], file: str) -> None:

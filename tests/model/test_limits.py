@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from twdiag.errors import UsageError
-from twdiag.model.limits import LIMITS, Limits, parse_limit_flags
+from twdiag.model.limits import Limits
+from twdiag.rules import LIMITS, parse_limit_flags
 
 
 def refusal(values: dict[str, object], origin: str = "/etc/twdiag.toml") -> UsageError:

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Final
 
 import pytest
 
-from twdiag.cli import grammar
-from twdiag.cli.grammar import Kind
+from completions import grammar
+from completions.grammar import Takes
 
 from .shells import ROOT, Shell, missing
 
@@ -43,6 +43,17 @@ def test_the_scripts_are_current_and_what_the_program_writes(shell: str) -> None
     done = asked(f"source_{shell}")
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout == script(shell), "run completions/generate"
+
+
+def test_the_generator_finds_the_scripts_current() -> None:
+    done = subprocess.run(
+        [sys.executable, str(ROOT / "completions" / "generate"), "--check"],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+    assert (done.returncode, done.stdout) == (0, ""), "run completions/generate"
 
 
 def test_an_unknown_instruction_is_refused() -> None:
@@ -82,7 +93,7 @@ def test_every_word_is_in_every_script(shell: str) -> None:
             if shell != "bash":
                 words = option.help.replace("'", {"zsh": "'\\''", "fish": "\\'"}[shell])
                 assert words in text.replace("\\:", ":"), option.help
-    for kind in Kind:
+    for kind in Takes:
         for word in grammar.words(kind):
             assert word.name in text
 
@@ -124,6 +135,8 @@ def shell(
         ("explain old-segment-w", "explain old-segment-without-time-wait"),
         ("explain --no-p", "explain --no-pager"),
         ("lab r", "lab run"),
+        ("he", "help"),
+        ("help che", "help check"),
         ("lab run fd", "lab run fd-limit"),
         ("lab run idle --fu", "lab run idle --full"),
     ],
@@ -137,10 +150,10 @@ def test_tab_completes(shell: Shell, typed: str, line: str) -> None:
 @pytest.mark.parametrize(
     ("typed", "offered"),
     [
-        ("", ["diagnose", "check", "explain", "lab"]),
+        ("", ["diagnose", "check", "trace", "explain", "lab"]),
         ("lab ", ["list", "run"]),
         ("diagnose --", ["--interval", "--limit", "--select", "--json", "--help"]),
-        ("check --format ", ["text", "json", "prometheus"]),
+        ("check --format ", ["text", "json", "prometheus", "checkmk"]),
         ("diagnose --select ", ["ports-running-out", "misleading-sysctl"]),
         ("check -c ", ["close_wait_age", "fd_ratio"]),
         ("lab run ", ["close-wait-leak", "misleading-sysctl"]),

@@ -9,7 +9,7 @@ from collections import defaultdict
 
 import pytest
 
-from twdiag.cli import grammar
+from completions import grammar
 
 from .test_man import parsed_by_typer
 
@@ -34,7 +34,8 @@ def test_the_same_option_has_the_same_words_and_takes_the_same_everywhere() -> N
     said = defaultdict(set)
     for command in COMMANDS:
         for option in command.options:
-            if option.names[-1] not in ("--json", "--format"):  # two schemas, two sets of formats
+            # Two schemas, two sets of formats, two kinds of sources.
+            if option.names[-1] not in ("--json", "--format", "--source"):
                 said[option.names[-1]].add((option.help, option.value, option.bounds))
     assert {name: words for name, words in said.items() if len(words) > 1} == {}
 

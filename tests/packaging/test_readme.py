@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 import pytest
 
-from twdiag.cli import grammar
+from completions import grammar
 from twdiag.rules import RULES
 
 from .shells import ROOT
@@ -22,8 +22,10 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 README: Final = (ROOT / "README.md").read_text("utf-8")
-NEED_AN_INDEX: Final = re.compile(r"pip install|pipx|uv tool|build-single-file")
+NEED_AN_INDEX: Final = re.compile(r"pip install|pipx|uv tool|build-single-file|bin/activate")
 """These are run by .ci/run and by the tests marked `network`."""
+ROOMS: Final = r"(?m)^\| (\d+) \| `([a-z]+)/` \|"
+CONTRIBUTING: Final = (ROOT / "CONTRIBUTING.md").read_text("utf-8")
 
 
 def marked(name: str) -> str:
@@ -112,6 +114,49 @@ def test_the_marked_commands_are_there() -> None:
     assert marked("test command").endswith("-m pytest")
 
 
+def test_the_commands_are_found_once_the_environment_is_active(tmp_path: Path) -> None:
+    """What `venv` makes finds what stands in its bin, and `man` the pages in its share/man."""
+    made = [sys.executable, "-m", "venv", "--without-pip", str(tmp_path / ".venv")]
+    subprocess.run(made, check=True, timeout=60)
+    _make_command(tmp_path / ".venv" / "bin" / "twdiag", "echo found")
+    pages = tmp_path / ".venv" / "share" / "man" / "man1"
+    pages.mkdir(parents=True)
+    shutil.copy(ROOT / "man" / "twdiag.1", pages)
+    find = "twdiag" + ("; man --where twdiag" if shutil.which("man") else f"; echo {pages}")
+    done = subprocess.run(
+        ["bash", "-c", f"{marked('activate')}; {find}"],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=60,
+        env={"PATH": "/usr/bin:/bin"},
+    )
+    found, page = done.stdout.splitlines()
+    assert found == "found"
+    assert page.startswith(str(pages))
+
+
+def test_the_verbs_of_the_checks_are_there() -> None:
+    text = (ROOT / ".ci" / "run").read_text("utf-8")
+    verbs = set(re.findall(r"(?m)^    ([a-z]+)\)", text)) - {"all"}
+    named = set(re.findall(r"\.ci/run ([a-z]+)", CONTRIBUTING))
+    assert named == verbs == {"test", "lint", "docs", "bench"}
+    done = subprocess.run(
+        [ROOT / ".ci" / "run", "nonsense"], capture_output=True, text=True, check=False, timeout=60
+    )
+    assert (done.returncode, done.stdout) == (2, "")
+    assert all(f".ci/run {verb}" in done.stderr for verb in verbs)
+
+
+def test_the_map_has_every_room() -> None:
+    from tests.test_architecture import FLOORS
+
+    rooms = {room: int(floor) for floor, room in re.findall(ROOMS, CONTRIBUTING)}
+    there = {path.parent.name for path in (ROOT / "twdiag").glob("*/__init__.py")}
+    assert rooms == {room: FLOORS[room] for room in there}
+
+
 def test_the_table_of_rules_is_complete() -> None:
     named = re.findall(r"(?m)^\| `([a-z0-9-]+)` \|", README)
     assert [name for name in named if name != "ss"][: len(RULES)] == [rule.name for rule in RULES]
@@ -132,7 +177,7 @@ def test_every_option_that_is_named_exists() -> None:
 
 
 def test_files_that_are_named_exist() -> None:
-    for name in re.findall(r"\]\(([^)#:]+)\)", README):
+    for name in re.findall(r"\]\(([^)#:]+)\)", README + CONTRIBUTING):
         assert (ROOT / name).exists(), name
 
 

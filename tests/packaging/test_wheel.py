@@ -20,6 +20,7 @@ from typing import Final
 import pytest
 
 from twdiag import __version__
+from twdiag.cli.completion import SCRIPTS
 
 from .shells import ROOT
 
@@ -29,13 +30,21 @@ SHARED: Final = {
     "share/man/man1/twdiag-diagnose.1",
     "share/man/man1/twdiag-explain.1",
     "share/man/man1/twdiag-lab.1",
+    "share/man/man1/twdiag-trace.1",
+    "share/man/man1/twdiag-port.1",
+    "share/man/man1/twdiag-doctor.1",
     "share/man/man7/twdiag-rules.7",
     "share/bash-completion/completions/twdiag",
     "share/zsh/site-functions/_twdiag",
     "share/fish/vendor_completions.d/twdiag.fish",
 }
-VERSIONS: Final = ("3.10", "3.11", "3.12", "3.13")
+VERSIONS: Final = ("3.10", "3.11", "3.12", "3.13", "3.14")
 
+# Not "*cache*": memcached is known too.
+_LEFT_OUT: Final = (
+    *(".git", ".venv*", "__pycache__", ".*_cache", ".hypothesis"),
+    *("dist*", "build", "*.egg-info"),
+)
 # A home that nothing can be written to: what it is for must not leave anything behind.
 _NO_HOME = "/proc/1/none"
 
@@ -44,7 +53,7 @@ _NO_HOME = "/proc/1/none"
 def checkout(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The files of this project alone, as a clone would have them."""
     copy = tmp_path_factory.mktemp("checkout")
-    left_out = shutil.ignore_patterns(".git", ".venv*", "*cache*", "dist*", "build", "*.egg-info")
+    left_out = shutil.ignore_patterns(*_LEFT_OUT)
     return Path(shutil.copytree(ROOT, copy / "twdiag", ignore=left_out))
 
 
@@ -77,8 +86,10 @@ def test_the_wheel_has_all_that_is_used_and_nothing_else(built: Path) -> None:
     package = {
         str(path.relative_to(ROOT))
         for path in (ROOT / "twdiag").rglob("*")
-        if path.suffix in (".py", ".toml")
+        if path.is_file() and "__pycache__" not in path.parts
     }
+    package |= {f"twdiag/cli/completions/{name}" for name in SCRIPTS.values()}
+    assert {"twdiag/software/nginx.toml", "twdiag/integrations/templates/checkmk.sh"} <= package
     rest = {name for name in names if not name.startswith(f"twdiag-{__version__}.")}
     assert rest == package
 
@@ -92,9 +103,50 @@ def test_the_sdist_has_what_a_packager_needs(built: Path) -> None:
     with tarfile.open(next(built.glob("*.tar.gz"))) as archive:
         names = {name.partition("/")[2] for name in archive.getnames()}
     wanted = {"README.md", "CHANGELOG.md", "LICENSE", "pyproject.toml", ".ci/run", "man/generate"}
-    wanted |= {"completions/generate", "tests/packaging/test_wheel.py", "twdiag/cli/check.py"}
+    wanted |= {
+        "completions/generate",
+        "completions/grammar.py",
+        "CONTRIBUTING.md",
+        "tests/packaging/test_wheel.py",
+        "twdiag/cli/check.py",
+    }
     assert wanted <= names
     assert not [name for name in names if "__pycache__" in name]
+
+
+def test_the_package_is_described(built: Path) -> None:
+    with zipfile.ZipFile(wheel_of(built)) as wheel:
+        metadata = wheel.read(f"twdiag-{__version__}.dist-info/METADATA").decode()
+        assert "twdiag/py.typed" in wheel.namelist()
+    for line in (
+        "Classifier: Typing :: Typed",
+        "Classifier: Operating System :: POSIX :: Linux",
+        *(f"Classifier: Programming Language :: Python :: {version}" for version in VERSIONS),
+    ):
+        assert line in metadata.splitlines(), line
+    links = dict(re.findall(r"(?m)^Project-URL: (\w+), (\S+)$", metadata))
+    assert links.keys() == {"Homepage", "Issues", "Changelog"}
+    assert all(link.startswith(links["Homepage"]) for link in links.values())
+
+
+def test_a_wheel_needs_no_clone_to_write_its_completion_scripts(
+    built: Path, tmp_path: Path
+) -> None:
+    with zipfile.ZipFile(wheel_of(built)) as wheel:
+        wheel.extractall(tmp_path)
+    for shell, name in SCRIPTS.items():
+        environ = {"PYTHONPATH": str(tmp_path), "_TWDIAG_COMPLETE": f"source_{shell}"}
+        done = subprocess.run(
+            [sys.executable, "-m", "twdiag"],
+            cwd="/",
+            env={"PATH": os.environ["PATH"]} | environ,
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=60,
+        )
+        assert (done.returncode, done.stderr) == (0, "")
+        assert done.stdout == (ROOT / "completions" / name).read_text("utf-8")
 
 
 def interpreters() -> dict[str, str]:
@@ -167,6 +219,11 @@ def works(*twdiag: str, **environ: str) -> None:
     assert "\x1b[" in said(*twdiag, "diagnose", "--color", "always", **environ)
     assert "close-wait-leak" in said(*twdiag, "lab", "list", **environ)
     assert "ports-warning" in said(*twdiag, "check", "--show-limits", **environ)
+    assert "TwdiagCritical" in said(*twdiag, "check", "--print-config", "prometheus-rules")
+    assert "keepalive_timeout" in said(*twdiag, "explain", "nginx", **environ)
+    for shell, name in SCRIPTS.items():
+        asked = {"_TWDIAG_COMPLETE": f"source_{shell}"}
+        assert said(*twdiag, **asked, **environ) == (ROOT / "completions" / name).read_text("utf-8")
 
 
 @pytest.mark.network

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from twdiag import lab
 from twdiag.check.metrics import METRICS
 from twdiag.check.verdict import Answer, Problem, Status, unknown
-from twdiag.model import (
+from twdiag.model.findings import (
     Confidence,
     DestinationSubject,
     Finding,
@@ -29,7 +29,8 @@ if TYPE_CHECKING:
 
     from tests.conftest import Played
     from tests.running import Said
-    from twdiag.model import Snapshot, Subject, Value
+    from twdiag.model.findings import Subject, Value
+    from twdiag.model.snapshot import Snapshot
 
 SCENARIOS = [scenario.name for scenario in lab.SCENARIOS]
 CODES = {"notice": 0, "warning": 1, "critical": 2}
@@ -230,7 +231,7 @@ def test_long_output_is_bounded(played: dict[str, Played]) -> None:
 def test_what_was_not_seen_is_told(
     played: dict[str, Played], host: Callable[[Snapshot], None], check: Callable[..., Said]
 ) -> None:
-    from twdiag.model import Gap
+    from twdiag.model.snapshot import Gap
 
     gaps = tuple(Gap(what, "no timers here", "look elsewhere") for what in ("timers", "inodes"))
     host(dataclasses.replace(played["idle"].snapshot, gaps=gaps))
@@ -245,7 +246,7 @@ def test_what_was_not_seen_is_told(
 def test_an_unseen_number_with_a_range_is_unknown(
     played: dict[str, Played], host: Callable[[Snapshot], None], check: Callable[..., Said]
 ) -> None:
-    from twdiag.model import Gap
+    from twdiag.model.snapshot import Gap
 
     host(dataclasses.replace(played["idle"].snapshot, gaps=(Gap("timers", "no", "way"),)))
     said = check("-w", "closes_per_second=100")
@@ -259,7 +260,7 @@ def test_an_unseen_number_with_a_range_is_unknown(
 def test_a_rule_asked_for_by_name_has_to_look(
     played: dict[str, Played], host: Callable[[Snapshot], None], check: Callable[..., Said]
 ) -> None:
-    from twdiag.model import Gap
+    from twdiag.model.snapshot import Gap
 
     host(dataclasses.replace(played["idle"].snapshot, gaps=(Gap("timers", "no", "way"),)))
     said = check("--select", "time-wait-rising")
@@ -297,3 +298,8 @@ def test_fd_ratio_looks_for_owners_only_on_request(
     assert said.perfdata["fd_ratio"] == "U"
     assert check("--limit", "close-wait-notice=6", "-w", "fd_ratio=80").code == 3
     assert len(asked) == 5
+
+
+def test_no_name_ends_a_word_or_a_command_of_whoever_is_notified() -> None:
+    assert inert('x"; reboot; "') == "x', reboot, '"
+    assert inert('`$(a)`|<b>&\\"') == "??(a)??" + "?b???'"

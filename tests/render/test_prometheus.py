@@ -15,15 +15,8 @@ from prometheus_client.parser import text_string_to_metric_families
 from twdiag import lab
 from twdiag.check.verdict import Answer
 from twdiag.errors import SourceRefused
-from twdiag.model import (
-    Confidence,
-    Finding,
-    Gap,
-    HostSubject,
-    ProcessSubject,
-    Report,
-    Severity,
-)
+from twdiag.model.findings import Confidence, Finding, HostSubject, ProcessSubject, Report, Severity
+from twdiag.model.snapshot import Gap
 from twdiag.render.prometheus import render_prometheus
 
 if TYPE_CHECKING:
@@ -32,7 +25,7 @@ if TYPE_CHECKING:
 
     from tests.conftest import Played
     from tests.running import Said
-    from twdiag.model import Snapshot
+    from twdiag.model.snapshot import Snapshot
 
 Samples = dict[tuple[str, tuple[tuple[str, str], ...]], float]
 

@@ -9,18 +9,12 @@ from typing import TYPE_CHECKING
 import pytest
 
 from twdiag import lab, rules
-from twdiag.census.table import TIMER_KEEPALIVE, TIMER_TIME_WAIT, Socket, SocketTable
+from twdiag.model.? import SocketTable
+from twdiag.model.sockets import TIMER_KEEPALIVE, TIMER_TIME_WAIT, Socket
 from twdiag.errors import UsageError
-from twdiag.model import (
-    Gap,
-    Host,
-    ListenerSubject,
-    Owner,
-    ProcessSubject,
-    Severity,
-    Snapshot,
-    TcpInfo,
-)
+from twdiag.model.findings import ListenerSubject, ProcessSubject, Severity
+from twdiag.model.snapshot import Gap, Host, Owner, Snapshot
+from twdiag.model.sockets import TcpInfo
 from twdiag.model.limits import Limits
 from twdiag.rules import manual
 from twdiag.tcp import State
@@ -241,7 +235,7 @@ def test_reserved_ports_and_listeners_shrink_the_budget() -> None:
     listener = Socket(State.LISTEN, "127.0.0.9", 40080, "0.0.0.0", 0, inode=5, send_q=9)
     rows = time_wait(80, port=40000)
     snapshot = snapshot_of(listener, *rows, sysctls=sysctls)
-    report = rules.analyze(snapshot, Limits(), rules.select(["ports-running-out"]))
+    report = rules.analyze(snapshot, Limits(), rules.choose(["ports-running-out"]))
     evidence = report.findings[0].evidence
     assert (evidence["ports"], evidence["used"]) == (89, 80)
     assert (evidence["reserved_ports"], evidence["blocked_ports"]) == (10, 1)
@@ -265,7 +259,7 @@ def test_a_sustained_rate_that_fills_the_ports_is_a_warning_before_they_are_full
     for second in range(12):
         rows += time_wait(500, port=port, age=second + 0.5)
         port += 500
-    report = rules.analyze(snapshot_of(*rows), Limits(), rules.select(["ports-running-out"]))
+    report = rules.analyze(snapshot_of(*rows), Limits(), rules.choose(["ports-running-out"]))
     finding = report.findings[0]
     assert finding.severity is Severity.WARNING
     assert finding.evidence["projected"] == 30000
@@ -513,7 +507,7 @@ def test_time_to_emfile_comes_from_two_samples() -> None:
     rows = (LISTEN_8080, *close_wait(60))
     earlier = snapshot_of(*rows, taken_at=999_990.0, owners=held(60, 80, 100))
     snapshot = snapshot_of(*rows, tcp_info=aged(60, 90), owners=held(60, 90, 100), earlier=earlier)
-    report = rules.analyze(snapshot, Limits(), rules.select(["fd-limit-near"]))
+    report = rules.analyze(snapshot, Limits(), rules.choose(["fd-limit-near"]))
     assert report.findings[0].evidence["seconds_to_exhaustion"] == pytest.approx(10.0)
 
 
@@ -719,6 +713,6 @@ def test_a_port_that_the_kernel_chose_is_nobodys_fixed_port() -> None:
 
 def test_unknown_rules_are_refused_with_the_nearest_name() -> None:
     with pytest.raises(UsageError, match="did you mean 'close-wait-leak'"):
-        rules.select(["close-wait-leek"])
-    assert [rule.name for rule in rules.select(["fd-limit-near"])] == ["fd-limit-near"]
-    assert "fd-limit-near" not in [rule.name for rule in rules.select((), ["fd-limit-near"])]
+        rules.choose(["close-wait-leek"])
+    assert [rule.name for rule in rules.choose(["fd-limit-near"])] == ["fd-limit-near"]
+    assert "fd-limit-near" not in [rule.name for rule in rules.choose((), ["fd-limit-near"])]

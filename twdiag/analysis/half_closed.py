@@ -8,20 +8,33 @@ last_data_recv is an upper bound.
 from __future__ import annotations
 
 import enum
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from twdiag.census.columns import either
-from twdiag.tcp import State
+from twdiag.model.snapshot import Owner
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Collection, Iterable
 
-    from twdiag.model import Owner, Snapshot
+    from twdiag.model.sockets import Socket
 
-POOL_RECV_Q: Final = frozenset({1, 25, 32})
-"""Recv-Q of an idle pooled connection: the FIN alone, or after a TLS 1.3 or 1.2 close_notify."""
+POOL_RECV_Q: Final = frozenset({1, 24, 25, 32, 58, 70, 86})
+"""Recv-Q of an idle pooled connection: the FIN alone, or behind a TLS close_notify.
 
-Identity = tuple[int, int, int, int, int]
+That is 24 bytes (TLS 1.3) or, in TLS 1.2, 23 (ChaCha20), 31 (AES-GCM, AES-CCM) and 57, 69 and 85
+(CBC with SHA1, SHA256 and SHA384), measured with OpenSSL 3.0.
+"""
+
+_ENOUGH_AGES: Final = 50
+_LONG_ENOUGH: Final = 90.0
+"""Seconds: longer than pools keep a connection that the server closed while it was idle."""
+_EVEN: Final = 0.08
+
+Identity = tuple["str | int", ...]
+"""What makes a socket the same socket in two samples: its ends, and cookie or inode."""
+
+Owners = Mapping[int, tuple[Owner, ...]]
+"""The processes that hold a socket, by its inode."""
 
 
 class Kind(enum.Enum):
@@ -36,7 +49,7 @@ class Kind(enum.Enum):
 class Waiting(NamedTuple):
     """One half-closed socket; its age lies between the bounds (s), None where there is none."""
 
-    row: int
+    socket: Socket
     kind: Kind
     server: bool
     age_min: float | None
@@ -48,7 +61,7 @@ class Holder(NamedTuple):
     """Who holds some half-closed sockets: a process, or the processes of one name and user.
 
     `owner` is the process, or the one with the most of the sockets, `largest` of them; None where
-    it was not seen.
+    it was not seen.  `pids` are the numbers of all the processes.
     """
 
     owner: Owner | None
@@ -56,6 +69,7 @@ class Holder(NamedTuple):
     sockets: tuple[Waiting, ...]
     processes: int = 1
     largest: int = 0
+    pids: tuple[int, ...] = ()
 
     @property
     def fd_share(self) -> float | None:
@@ -85,102 +99,107 @@ class Holder(NamedTuple):
         known = [bound for bound in bounds if bound is not None]
         return max(known) if known and len(known) == len(bounds) else None
 
+    @property
+    def arrivals(self) -> float | None:
+        """How many begin to wait each second, None where their ages do not tell.
+
+        Sockets that begin at a steady rate and are never closed have ages spread evenly from now
+        to the first of them.
+        """
+        ages = sorted(w.age_min for w in self.sockets if w.age_min is not None)
+        if len(ages) < _ENOUGH_AGES or len(ages) < len(self.sockets):
+            return None
+        oldest, quarter = ages[-1], len(ages) // 4
+        even = all(abs(ages[n * quarter] - n / 4 * oldest) <= _EVEN * oldest for n in range(4))
+        return len(ages) / oldest if even and oldest >= _LONG_ENOUGH else None
+
     def new(self) -> int | None:
         """How many began to wait since the earlier sample, None without one."""
         flags = [w.new for w in self.sockets if w.new is not None]
         return sum(flags) if flags else None
 
 
-def close_waits(snapshot: Snapshot) -> list[Waiting]:
-    """Return every CLOSE_WAIT of a snapshot, sorted by why it waits."""
-    table = snapshot.sockets
-    rows = table.rows_in(State.CLOSE_WAIT)
-    if not rows:
-        return []
-    # The listener of a service can be gone while its connections stay: a port outside of the
-    # ephemeral range is a server's too.
-    server_side = either(snapshot.flows.server_side, snapshot.flows.fixed_ports)
-    before = earlier_waits(snapshot, State.CLOSE_WAIT)
+def close_waits(
+    sockets: Iterable[Socket],
+    is_server: Callable[[Socket], bool],
+    before: Collection[Identity] | None,
+    elapsed: float,
+) -> list[Waiting]:
+    """Return these CLOSE_WAITs, sorted by why they wait.
+
+    `before` are those that were there in the earlier sample, None without one, taken `elapsed`
+    seconds ago.
+    """
     waiting = []
-    for row in rows:
-        server = bool(server_side[row])
-        age_min, age_max = _age_bounds(snapshot, row)
-        seen_before = None if before is None else identity(snapshot, row) in before
-        if seen_before and snapshot.earlier is not None:
-            age_min = max(age_min or 0.0, snapshot.taken_at - snapshot.earlier.taken_at)
-        new = None if seen_before is None else not seen_before
-        waiting.append(Waiting(row, _kind(snapshot, row, server), server, age_min, age_max, new))
+    for socket in sockets:
+        server = is_server(socket)
+        age_min, age_max = _age_bounds(socket)
+        new = None if before is None else identity(socket) not in before
+        if new is False:
+            age_min = max(age_min or 0.0, elapsed)
+        waiting.append(Waiting(socket, _kind(socket, server), server, age_min, age_max, new))
     return waiting
 
 
-def _kind(snapshot: Snapshot, row: int, server: bool) -> Kind:
-    table = snapshot.sockets
-    if not table.inode[row] and row not in table.mptcp:
+def _kind(socket: Socket, server: bool) -> Kind:
+    if not socket.inode and not socket.mptcp:
         return Kind.NEVER_ACCEPTED
-    recv_q = table.recv_q[row]
-    if recv_q == 0:
+    if socket.recv_q == 0:
         return Kind.LEAKED
-    return Kind.IDLE_POOL if not server and recv_q in POOL_RECV_Q else Kind.UNREAD
+    return Kind.IDLE_POOL if not server and socket.recv_q in POOL_RECV_Q else Kind.UNREAD
 
 
-def _age_bounds(snapshot: Snapshot, row: int) -> tuple[float | None, float | None]:
+def _age_bounds(socket: Socket) -> tuple[float | None, float | None]:
     """Return (at least, at most) seconds in the half-closed state, from tcp_info.
 
     Keepalive answers stamp last_ack_recv too, so with that timer the lower bound may be low; it is
     never too high.
     """
-    info = snapshot.tcp_info.get(snapshot.sockets.cookie[row])
-    if info is None:
+    if socket.info is None:
         return None, None
-    return info.last_ack_recv / 1000, info.last_data_recv / 1000
+    return socket.info.last_ack_recv / 1000, socket.info.last_data_recv / 1000
 
 
-def identity(snapshot: Snapshot, row: int) -> Identity:
+def identity(socket: Socket) -> Identity:
     """Return what makes a socket the same socket in two samples: its ends, and inode or cookie."""
-    table = snapshot.sockets
-    mark = table.cookie[row] or table.inode[row]
-    ends = (hash(table.addresses.text(table.src[row])), hash(table.addresses.text(table.dst[row])))
-    return (*ends, table.sport[row], table.dport[row], mark)
+    ends = socket.local_address, socket.local_port, socket.remote_address, socket.remote_port
+    return (*ends, socket.cookie or socket.inode)
 
 
-def earlier_waits(snapshot: Snapshot, state: State) -> set[Identity] | None:
-    """Return the sockets that were in a state in the earlier sample, None if it did not see."""
-    earlier = snapshot.earlier
-    if earlier is None or "sockets" in earlier.missing:
-        return None
-    return {identity(earlier, row) for row in earlier.sockets.rows_in(state)}
-
-
-def by_process(snapshot: Snapshot, sockets: Iterable[Waiting]) -> list[Holder]:
+def by_process(owners: Owners, sockets: Iterable[Waiting]) -> list[Holder]:
     """Return the sockets by the process that holds them, the largest group first.
 
     Sockets whose owner was not seen are grouped by user.
     """
     groups: dict[tuple[str, int], list[Waiting]] = {}
     found: dict[tuple[str, int], Owner | None] = {}
-    for socket in sockets:
-        held_by = snapshot.owners.get(snapshot.sockets.inode[socket.row])
+    for waiting in sockets:
+        held_by = owners.get(waiting.socket.inode)
         owner = held_by[0] if held_by else None
-        uid = snapshot.sockets.uid[socket.row]
-        key = ("pid", owner.pid) if owner else ("uid", uid)
-        groups.setdefault(key, []).append(socket)
+        key = ("pid", owner.pid) if owner else ("uid", waiting.socket.uid)
+        groups.setdefault(key, []).append(waiting)
         found[key] = owner
-    result = [
-        Holder(found[key], snapshot.sockets.uid[group[0].row], tuple(group), 1, len(group))
-        for key, group in groups.items()
-    ]
+    result = [_holder(found[key], group) for key, group in groups.items()]
     return sorted(result, key=lambda h: -len(h.sockets))
 
 
-def by_program(snapshot: Snapshot, sockets: Iterable[Waiting]) -> list[Holder]:
-    """Return the sockets by the program that holds them: processes of one name and user together.
+def _holder(owner: Owner | None, group: list[Waiting]) -> Holder:
+    pids = (owner.pid,) if owner else ()
+    return Holder(owner, group[0].socket.uid, tuple(group), 1, len(group), pids)
 
-    A leak of a pre-forking server is spread over its workers, a few sockets each.
+
+def by_program(owners: Owners, sockets: Iterable[Waiting]) -> list[Holder]:
+    """Return the sockets by the program that holds them: a server's workers together.
+
+    A leak of a pre-forking server is spread over its workers, a few sockets each.  Processes of one
+    name and user are one program only if they are relatives: two services may both be "java".
     """
-    programs: dict[tuple[str | None, str | int], list[Holder]] = {}
-    for holder in by_process(snapshot, sockets):
+    holders = by_process(owners, sockets)
+    known = {holder.owner.pid: holder.owner for holder in holders if holder.owner}
+    programs: dict[tuple[str | int | None, ...], list[Holder]] = {}
+    for holder in holders:
         owner = holder.owner
-        key = (owner.name, owner.user) if owner else (None, holder.uid)
+        key = (owner.name, owner.user, _family(owner, known)) if owner else (None, holder.uid)
         programs.setdefault(key, []).append(holder)
     result = [
         Holder(
@@ -189,7 +208,19 @@ def by_program(snapshot: Snapshot, sockets: Iterable[Waiting]) -> list[Holder]:
             tuple(socket for worker in workers for socket in worker.sockets),
             len(workers),
             workers[0].largest,
+            tuple(sorted(worker.owner.pid for worker in workers if worker.owner)),
         )
         for workers in programs.values()
     ]
     return sorted(result, key=lambda h: -len(h.sockets))
+
+
+def _family(owner: Owner, known: Mapping[int, Owner]) -> int:
+    """Return the number that relatives share: of the eldest of one name, or of its parent.
+
+    Children of init (1) have nothing in common.
+    """
+    parent = known.get(owner.parent or 0)
+    if parent is not None and (parent.name, parent.user) == (owner.name, owner.user):
+        return _family(parent, {pid: o for pid, o in known.items() if pid != owner.pid})
+    return owner.parent if owner.parent and owner.parent > 1 else owner.pid

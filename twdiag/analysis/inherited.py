@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections import Counter
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
-from twdiag.model import Confidence
+from twdiag.model.findings import Confidence
 from twdiag.wording import count, visible
 
 if TYPE_CHECKING:

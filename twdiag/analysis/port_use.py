@@ -4,21 +4,26 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from twdiag.census.flows import is_loopback
-from twdiag.model.ports import DEFAULT_REUSE_DELAY_MS, seconds_until_full
-from twdiag.tcp import TIME_WAIT_SECONDS
+from twdiag.analysis.forecast import seconds_until_full
+from twdiag.model.ports import DEFAULT_REUSE_DELAY_MS
+from twdiag.tcp import TIME_WAIT_SECONDS, State
 
 if TYPE_CHECKING:
-    from twdiag.census.groups import Destination
-    from twdiag.model import Snapshot
+    from collections.abc import Iterable, Mapping
+
+    from twdiag.model.census import Destination, History
     from twdiag.model.ports import PortBudget
 
 TW_REUSE: Final = "net.ipv4.tcp_tw_reuse"
 _REUSE_DELAY: Final = "net.ipv4.tcp_tw_reuse_delay"
+_TIMESTAMPS: Final = "net.ipv4.tcp_timestamps"
 
-# A destination fills from its present rate only if a good part of the ports is already used: ten
-# seconds of the sustained rate, at least.  So one in twenty of the ports is worth a look.
+HOLD_SECONDS: Final = 62
+"""How long a TIME_WAIT holds its port: the timer wheel takes up to 2.048 s more (HZ=250)."""
+
 WORTH_A_LOOK: Final = 0.05
+"""A destination fills from its present rate only if a good part of the ports is already used: ten
+seconds of the sustained rate, at least.  So one in twenty of the ports is worth a look."""
 
 
 class Use(NamedTuple):
@@ -44,33 +49,49 @@ class Use(NamedTuple):
         return (self.used - self.reusable) / self.ports if self.ports else 1.0
 
 
-def uses(snapshot: Snapshot, share: float = WORTH_A_LOOK) -> list[Use]:
-    """Return the use of each destination with that share of its ports used, the largest first."""
-    budget = snapshot.flows.budget
-    least = max(1, int(share * budget.ports))
-    delay = snapshot.sysctl(_REUSE_DELAY) or DEFAULT_REUSE_DELAY_MS
-    return [
-        _use(snapshot, destination, budget, delay)
-        for destination in snapshot.flows.destinations(least, delay)
-    ]
+def port_uses(
+    destinations: Iterable[Destination],
+    budget: PortBudget,
+    sysctls: Mapping[str, str],
+    *,
+    forecast: bool = True,
+) -> list[Use]:
+    """Return the use of each destination, in their order.
+
+    Without `forecast` nobody says when the ports run out: where TIME_WAITs are replaced, their
+    number does not grow as they are made.
+    """
+    return [_use(destination, budget, sysctls, forecast) for destination in destinations]
 
 
-def reuse_applies(snapshot: Snapshot, destination: Destination) -> bool:
-    """Return whether tcp_tw_reuse lets connect() reuse this destination's TIME_WAITs.
+def reuse_applies(sysctls: Mapping[str, str], address: str) -> bool:
+    """Return whether tcp_tw_reuse lets connect() reuse the TIME_WAITs to an address.
 
     0 never, 1 with timestamps, 2 (the default since 4.19) the same on loopback only.
     """
-    if snapshot.sysctl("net.ipv4.tcp_timestamps") == 0:
+    if sysctls.get(_TIMESTAMPS) == "0":
         return False
-    mode = snapshot.sysctl(TW_REUSE)
-    return mode == 1 or (mode == 2 and is_loopback(snapshot.sockets, destination.address))
+    mode = sysctls.get(TW_REUSE)
+    return mode == "1" or (mode == "2" and is_loopback(address))
 
 
-def _use(snapshot: Snapshot, destination: Destination, budget: PortBudget, delay: int) -> Use:
-    waiting = destination.time_wait
-    reusable = waiting.total - destination.young if reuse_applies(snapshot, destination) else 0
-    hold = delay / 1000 if reuse_applies(snapshot, destination) else float(TIME_WAIT_SECONDS)
-    held = destination.sockets - waiting.total
+def is_loopback(address: str) -> bool:
+    """Return whether an address is 127.0.0.0/8 or ::1."""
+    return address == "::1" or address.startswith("127.")
+
+
+def _use(
+    destination: Destination, budget: PortBudget, sysctls: Mapping[str, str], forecast: bool
+) -> Use:
+    waiting = destination.tally.time_wait
+    hold, reusable = float(HOLD_SECONDS), 0
+    if reuse_applies(sysctls, destination.address):
+        delay = _milliseconds(sysctls.get(_REUSE_DELAY, "")) or DEFAULT_REUSE_DELAY_MS
+        # TIME_WAITs younger than the delay, in whole seconds rounded up, cannot be reused yet.
+        young_seconds = (delay + 999) // 1000
+        young = sum(waiting.seconds[-young_seconds:])
+        hold, reusable = delay / 1000, waiting.total - young
+    held = destination.sockets - destination.tally.states.get(State.TIME_WAIT, 0)
     return Use(
         destination,
         budget.ports,
@@ -79,5 +100,20 @@ def _use(snapshot: Snapshot, destination: Destination, budget: PortBudget, delay
         waiting.recent,
         hold,
         held + round(waiting.recent * hold),
-        seconds_until_full(waiting.seconds, held, waiting.recent, budget.ports, hold),
+        _seconds_left(waiting, held, budget.ports, hold, forecast),
     )
+
+
+def _seconds_left(
+    waiting: History, held: int, ports: int, hold: float, forecast: bool
+) -> float | None:
+    """Return when the ports are used up, 0 where they are already."""
+    late = waiting.total - sum(waiting.seconds)
+    # Those past their time that the timer wheel has not removed yet are the oldest.
+    seconds = (late, *(0,) * (HOLD_SECONDS - TIME_WAIT_SECONDS - 1), *waiting.seconds)
+    left = seconds_until_full(seconds, held, waiting.recent, ports, hold)
+    return left if forecast or left == 0 else None
+
+
+def _milliseconds(text: str) -> int:
+    return int(text) if text.isascii() and text.isdigit() else 0

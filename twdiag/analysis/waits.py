@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final, NamedTuple, Protocol
 
 from twdiag.analysis.upstreams import described
-from twdiag.model import Confidence
+from twdiag.model.findings import Confidence
 from twdiag.model.waits import (
     Act,
     Cause,

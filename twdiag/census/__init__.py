@@ -1,1 +1,1 @@
-"""Every socket counted, few kept: what one look at one namespace knows of its sockets."""
+"""Every socket counted, few kept: what one look at one namespace adds up to."""

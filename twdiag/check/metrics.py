@@ -5,17 +5,21 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from twdiag.analysis.half_closed import Kind
-from twdiag.analysis.port_use import WORTH_A_LOOK, uses
 from twdiag.errors import UsageError
 from twdiag.model.limits import nearest
+from twdiag.rules import (
+    fd_limit_near,
+    fin_unanswered,
+    ports_running_out,
+    time_wait_table_filling,
+)
 from twdiag.tcp import State
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable
 
-    from twdiag.analysis.half_closed import Waiting
-    from twdiag.model import Snapshot
+    from twdiag.analysis.view import View
+    from twdiag.model.limits import Limit
 
 Values = Mapping[str, float | None]
 """What was measured, by the name of the metric; None was not seen."""
@@ -25,63 +29,51 @@ _MOST_ORPHANS: Final = "net.ipv4.tcp_max_orphans"
 _PORT_RANGE: Final = "net.ipv4.ip_local_port_range"
 
 
-class Sample(NamedTuple):
-    """A snapshot with what several metrics take from it: each look at 600,000 rows takes 6 ms."""
-
-    snapshot: Snapshot
-    states: Mapping[State, int]
-    waiting: tuple[Waiting, ...]
-
-
 class Metric(NamedTuple):
     """One number.
 
     `unit` is Nagios's: "%", "s", "c" (a counter) or "" (a plain number).  `limits` names the limits
-    of the rule that judges the number anyway.  `compares` tells that it needs an earlier sample,
-    `owners` that it needs the owners of the sockets in CLOSE_WAIT.
+    of the rule that judges the number anyway.  `compares` tells that it needs an earlier sample.
     """
 
     name: str
     unit: str
     meaning: str
-    read: Callable[[Sample], float | None]
+    read: Callable[[View], float | None]
     most: float | None = None
-    limits: tuple[str, str] | None = None
+    limits: tuple[Limit, Limit] | None = None
     compares: bool = False
-    owners: bool = False
 
 
 def _in_state(state: State) -> Metric:
-    def read(sample: Sample) -> float | None:
-        return sample.states.get(state, 0)
+    def read(view: View) -> float | None:
+        return view.count(state)
 
     return Metric(state.name.lower(), "", f"sockets in {state.name}", read)
 
 
-def _total(sample: Sample) -> float:
-    return sum(sample.states.values())
+def _total(view: View) -> float:
+    return sum(view.census.states.values())
 
 
 def _percent(part: float | None, whole: float | None) -> float | None:
     return None if part is None or not whole else 100 * part / whole
 
 
-def _table(sample: Sample) -> float | None:
-    return _percent(sample.snapshot.sockstat.get("TCP.tw"), sample.snapshot.sysctl(_TABLE_SIZE))
+def _table(view: View) -> float | None:
+    return _percent(view.sockstat("TCP.tw"), view.sysctl(_TABLE_SIZE))
 
 
-def _orphans(sample: Sample) -> float | None:
-    return _percent(
-        sample.snapshot.sockstat.get("TCP.orphan"), sample.snapshot.sysctl(_MOST_ORPHANS)
-    )
+def _orphans(view: View) -> float | None:
+    return _percent(view.sockstat("TCP.orphan"), view.sysctl(_MOST_ORPHANS))
 
 
-def _closes(sample: Sample) -> float | None:
-    return None if "timers" in sample.snapshot.missing else sample.snapshot.flows.closes.mean
+def _closes(view: View) -> float | None:
+    return None if "timers" in view.missing else view.closes.mean
 
 
-def _recent_closes(sample: Sample) -> float | None:
-    return None if "timers" in sample.snapshot.missing else sample.snapshot.flows.closes.recent
+def _recent_closes(view: View) -> float | None:
+    return None if "timers" in view.missing else view.closing.now
 
 
 class PortShare(NamedTuple):
@@ -94,88 +86,63 @@ class PortShare(NamedTuple):
     taken_ratio: float
 
 
-def busiest(snapshot: Snapshot, most: int) -> tuple[PortShare, ...]:
+def busiest(view: View, most: int) -> tuple[PortShare, ...]:
     """Return the port use of the busiest destinations; none where the range was not seen."""
-    if _PORT_RANGE not in snapshot.sysctls or "timers" in snapshot.missing:
+    if not view.sysctl_text(_PORT_RANGE) or "timers" in view.missing:
         return ()
-    text = snapshot.sockets.addresses.text
     return tuple(
-        PortShare(text(d.source), text(d.address), d.port, use.used, use.taken_ratio)
-        for use in uses(snapshot, 0.0)[:most]
+        PortShare(d.source, d.address, d.port, use.used, use.taken_ratio)
+        for use in view.port_use[:most]
         for d in (use.destination,)
     )
 
 
-def _ports_used(sample: Sample) -> float | None:
-    snapshot = sample.snapshot
-    if _PORT_RANGE not in snapshot.sysctls:
+def _ports_used(view: View) -> float | None:
+    if not view.sysctl_text(_PORT_RANGE):
         return None
-    busiest = snapshot.flows.busiest_destination()
-    return _percent(busiest[1], snapshot.flows.budget.ports) if busiest else 0.0
+    most = max((d.sockets for d in view.destinations(1)), default=0)
+    return _percent(most, view.budget.ports) if most else 0.0
 
 
-def _ports_taken(sample: Sample) -> float | None:
-    """The worst of the destinations with a part of their ports used that is worth a look."""
-    snapshot = sample.snapshot
-    if _PORT_RANGE not in snapshot.sysctls or "timers" in snapshot.missing:
+def _ports_taken(view: View) -> float | None:
+    """The worst of the destinations."""
+    if not view.sysctl_text(_PORT_RANGE) or "timers" in view.missing:
         return None
-    found = uses(snapshot, WORTH_A_LOOK) or uses(snapshot, 0.0)
-    return max((100 * use.taken_ratio for use in found), default=0.0)
+    return max((100 * use.taken_ratio for use in view.port_use), default=0.0)
 
 
-def _oldest(sample: Sample) -> float | None:
-    ages = [w.age_min for w in sample.waiting if w.age_min is not None]
-    return max(ages) if ages else None if sample.waiting else 0.0
+def _oldest(view: View) -> float | None:
+    ages = [w.age_min for w in view.close_waits if w.age_min is not None]
+    return max(ages) if ages else None if view.close_waits else 0.0
 
 
-def _new_close_waits(sample: Sample) -> float | None:
-    flags = [w.new for w in sample.waiting]
-    if sample.snapshot.earlier is None or None in flags:
+def _new_close_waits(view: View) -> float | None:
+    flags = [w.new for w in view.close_waits]
+    if view.earlier is None or None in flags:
         return None
     return sum(1 for new in flags if new)
 
 
-def held_inodes(snapshot: Snapshot) -> Iterator[int]:
-    """Yield the inodes of the CLOSE_WAITs that a process holds."""
-    return _held(snapshot, snapshot.close_waits)
+def _fds(view: View) -> float | None:
+    """The fullest process of the namespace, whatever its descriptors are."""
+    fullest = view.snapshot.fullest
+    return None if fullest is None else 100 * fullest
 
 
-def _held(snapshot: Snapshot, sockets: Iterable[Waiting]) -> Iterator[int]:
-    for waiting in sockets:
-        if waiting.kind is not Kind.NEVER_ACCEPTED and snapshot.sockets.inode[waiting.row]:
-            yield snapshot.sockets.inode[waiting.row]
-
-
-def _fds(sample: Sample) -> float | None:
-    """The fullest process that holds a CLOSE_WAIT; unseen if any of the holders was not seen."""
-    snapshot = sample.snapshot
-    if "inodes" in snapshot.missing:
+def _accept_queue(view: View) -> float | None:
+    if {"queues", "backlog"} & view.missing:
         return None
-    shares = [0.0]
-    for inode in _held(snapshot, sample.waiting):
-        for owner in snapshot.owners.get(inode, ()) or (None,):
-            share = _percent(owner.fds, owner.fd_limit) if owner else None
-            if share is None:
-                return None
-            shares.append(share)
-    return max(shares)
-
-
-def _accept_queue(sample: Sample) -> float | None:
-    if {"queues", "backlog"} & sample.snapshot.missing:
-        return None
-    table = sample.snapshot.sockets
-    rows = (row for found in sample.snapshot.flows.listeners.values() for row in found.rows)
+    sockets = (socket for listener in view.listeners for socket in listener.sockets)
     # The kernel takes backlog + 1 connections: sk_acceptq_is_full() in include/net/sock.h.
-    return 100 * max((table.recv_q[r] / (table.send_q[r] + 1) for r in rows), default=0.0)
+    return 100 * max((s.recv_q / (s.send_q + 1) for s in sockets), default=0.0)
 
 
 def _counter(name: str, counter: str, meaning: str) -> tuple[Metric, Metric]:
-    def read(sample: Sample) -> float | None:
-        return sample.snapshot.counters.get(counter)
+    def read(view: View) -> float | None:
+        return view.counter(counter)
 
-    def grown(sample: Sample) -> float | None:
-        return sample.snapshot.grown(counter)
+    def grown(view: View) -> float | None:
+        return view.grown(counter)
 
     return (
         Metric(f"{name}_total", "c", f"since boot: {meaning} ({counter})", read),
@@ -208,7 +175,7 @@ METRICS: Final[tuple[Metric, ...]] = (
         "frees left out)",
         _ports_taken,
         100,
-        ("ports-warning", "ports-critical"),
+        (ports_running_out.WARNING, ports_running_out.CRITICAL),
     ),
     Metric(
         "time_wait_table_ratio",
@@ -216,21 +183,23 @@ METRICS: Final[tuple[Metric, ...]] = (
         "TIME_WAIT of tcp_max_tw_buckets",
         _table,
         100,
-        ("time-wait-table-warning", "time-wait-table-critical"),
+        (time_wait_table_filling.WARNING, time_wait_table_filling.CRITICAL),
     ),
     Metric("closes_per_second", "", "closes into TIME_WAIT a second, last minute", _closes),
     Metric(
-        "recent_closes_per_second", "", "the same over the last ten seconds, median", _recent_closes
+        "recent_closes_per_second",
+        "",
+        "the same now; by the kernel's counters where rows are replaced",
+        _recent_closes,
     ),
     Metric("close_wait_age", "s", "least age of the oldest CLOSE_WAIT", _oldest),
     Metric(
         "fd_ratio",
         "%",
-        "open descriptors of the fullest process that holds a CLOSE_WAIT",
+        "open descriptors of the fullest process (of those with 48 or more)",
         _fds,
         100,
-        ("fds-warning", "fds-critical"),
-        owners=True,
+        (fd_limit_near.WARNING, fd_limit_near.CRITICAL),
     ),
     Metric("accept_queue_ratio", "%", "how full the fullest accept queue is", _accept_queue),
     Metric(
@@ -239,7 +208,7 @@ METRICS: Final[tuple[Metric, ...]] = (
         "orphaned sockets of tcp_max_orphans, host-wide",
         _orphans,
         None,
-        ("orphans-warning", "orphans-critical"),
+        (fin_unanswered.ORPHANS_WARNING, fin_unanswered.ORPHANS_CRITICAL),
     ),
     *map(
         _in_state,
@@ -271,12 +240,11 @@ METRICS: Final[tuple[Metric, ...]] = (
 _BY_NAME: Final = {metric.name: metric for metric in METRICS}
 
 
-def measure(snapshot: Snapshot) -> Values:
+def measure(view: View) -> Values:
     """Return the value of every metric."""
-    if "sockets" in snapshot.missing:
+    if "sockets" in view.missing:
         return dict.fromkeys(_BY_NAME)
-    sample = Sample(snapshot, snapshot.sockets.count_states(), tuple(snapshot.close_waits))
-    return {metric.name: metric.read(sample) for metric in METRICS}
+    return {metric.name: metric.read(view) for metric in METRICS}
 
 
 def find(name: str, origin: str) -> Metric:

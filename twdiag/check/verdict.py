@@ -7,13 +7,13 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from twdiag.check.metrics import METRICS
-from twdiag.model import Severity
+from twdiag.model.findings import Severity
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Mapping
 
     from twdiag.check.metrics import Metric, PortShare, Values
-    from twdiag.model import Finding, Report
+    from twdiag.model.findings import Finding, Report
     from twdiag.model.ranges import Range
 
 

@@ -10,21 +10,24 @@ from typing import TYPE_CHECKING, Annotated, Final, NoReturn
 import typer
 
 from twdiag import __version__
-from twdiag.errors import TwdiagError
+from twdiag.cli import streams
+from twdiag.errors import TwdiagError, was_interrupted
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
+    from typing import TextIO
 
 _EPILOG: Final = """\b
 Examples:
   twdiag                                 what is wrong on this host?
   twdiag diagnose --json | jq .status    the same for a program
   twdiag check                           one line and an exit code, for Nagios
+  twdiag trace --for 30s                 who closes first, as it happens
   twdiag explain CLOSE_WAIT              what a state, a finding or a myth is
   twdiag lab run close-wait-leak         make a leak to try it on
 
 \b
-More: man twdiag, twdiag COMMAND --help
+More: man twdiag, twdiag help COMMAND
 """
 
 
@@ -54,8 +57,9 @@ def _root(
     """
     if context.invoked_subcommand is None:
         from twdiag.cli import diagnose
+        from twdiag.engine.diagnose import DiagnoseRequest
 
-        diagnose.run(diagnose.Request())
+        diagnose.run(DiagnoseRequest())
 
 
 def _add_diagnose(app: typer.Typer) -> None:
@@ -70,6 +74,12 @@ def _add_check(app: typer.Typer) -> None:
     app.command("check", epilog=check.EPILOG, add_help_option=False)(check.check)
 
 
+def _add_trace(app: typer.Typer) -> None:
+    from twdiag.cli import trace
+
+    app.command("trace", epilog=trace.EPILOG)(trace.trace)
+
+
 def _add_explain(app: typer.Typer) -> None:
     from twdiag.cli import explain
 
@@ -82,13 +92,38 @@ def _add_lab(app: typer.Typer) -> None:
     app.add_typer(lab.app, name="lab")
 
 
+def _add_help(app: typer.Typer) -> None:
+    from twdiag.cli import helping
+
+    app.command("help", epilog=helping.EPILOG)(helping.help_command(application))
+
+
+def _add_port(app: typer.Typer) -> None:
+    from twdiag.cli import port
+
+    app.command("port", epilog=port.EPILOG)(port.port)
+
+
+def _add_doctor(app: typer.Typer) -> None:
+    from twdiag.cli import doctor
+
+    app.command("doctor", epilog=doctor.EPILOG)(doctor.doctor)
+
+
 _OWN_OPTIONS: Final = frozenset({"-h", "--help", "-V", "--version"})
 _COMMANDS: Final[Mapping[str, Callable[[typer.Typer], None]]] = {
     "diagnose": _add_diagnose,
     "check": _add_check,
+    "trace": _add_trace,
+    "port": _add_port,
+    "doctor": _add_doctor,
     "explain": _add_explain,
     "lab": _add_lab,
+    "help": _add_help,
 }
+
+_ONE_LOOK: Final = frozenset({"diagnose", "check"})
+"""Commands that end before there is any garbage, and whose many objects it costs time to count."""
 
 
 def application(words: Sequence[str] = ()) -> typer.Typer:
@@ -101,6 +136,7 @@ def application(words: Sequence[str] = ()) -> typer.Typer:
         rich_markup_mode=None,
         add_completion=False,
         pretty_exceptions_enable=False,
+        suggest_commands=False,  # refusals.py does
         context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
     )
     app.callback(invoke_without_command=True, epilog=_EPILOG)(_root)
@@ -111,71 +147,94 @@ def application(words: Sequence[str] = ()) -> typer.Typer:
     return app
 
 
-def main(arguments: list[str] | None = None) -> None:
-    """Run the command line and exit; whatever goes wrong is said in one sentence."""
-    words = sys.argv[1:] if arguments is None else arguments
-    if arguments is None and os.path.basename(sys.argv[0]) == "check_twdiag":
+def main() -> NoReturn:
+    """Run the command line and end the process; whatever goes wrong is said in one sentence."""
+    heard = streams.open_missing()
+    words = sys.argv[1:]
+    if os.path.basename(sys.argv[0]) == "check_twdiag":
         words = ["check", *words]  # a link of this name in a folder of plugins
-    if arguments is not None:
-        sys.exit(run(words))
-    if _is_check(words):
+    plugin = is_check(words)
+    if words and words[0] in _COMMANDS and words[0] not in _ONE_LOOK:
         import gc
 
-        gc.disable()  # nothing to collect in a run that short, and looking costs 3 ms
-    _leave(run(words))
+        # The start turned it off; what may run for hours needs it, without the start's objects.
+        gc.freeze()
+        gc.enable()
+    code = run(words)
+    # Who asks for a state and closes the stream for the answer has not got it.
+    _leave(3 if plugin and not heard and code != 130 else code)
 
 
 def _leave(code: int) -> NoReturn:
     """End the process without taking the interpreter apart, which takes 10 ms."""
     for stream in (sys.stdout, sys.stderr):
         with contextlib.suppress(OSError, ValueError):
-            stream.flush()
+            if stream is not None:
+                stream.flush()
     os._exit(code)
 
 
 def run(words: list[str]) -> int:
     """Run the command line on these words and return the exit code."""
-    from typer._click.exceptions import ClickException, NoArgsIsHelpError
-
-    if sys.stdout is None:  # closed by the caller: the exit code is all that is left to say
-        sys.stdout = open(os.devnull, "w")  # noqa: SIM115
-    plugin = _is_check(words)
-    refuse = fail_as_plugin if plugin else fail
-    if words and words[0].startswith("-") and words[0] not in _OWN_OPTIONS and not plugin:
-        words = ["diagnose", *words]  # `twdiag --json` is `twdiag diagnose --json`
+    plugin = is_check(words)
     try:
-        if "_TWDIAG_COMPLETE" in os.environ:
-            from twdiag.cli import completion
-
-            if completion.wrote_script(os.environ["_TWDIAG_COMPLETE"]):
-                return 0
-        code = application(words)(words, prog_name="twdiag", standalone_mode=False)
+        code = _run(words)
         sys.stdout.flush()
-        return int(code or 0)
-    except TwdiagError as error:
-        return refuse(error.what, error.next_step, error.exit_code)
-    except NoArgsIsHelpError as help_text:
-        print(help_text.format_message())
-        return 0
-    except ClickException as error:
-        return refuse(error.format_message(), f"see: twdiag {'check ' if plugin else ''}--help", 3)
-    except SystemExit as end:
-        if "_TWDIAG_COMPLETE" in os.environ:  # typer has answered for a shell
-            return int(end.code or 0)
-        return _unread(plugin)  # typer ends with 1 where the reader of a pipe has gone
-    except typer.Abort:
+        return code
+    except KeyboardInterrupt:
         return 130
     except BrokenPipeError:
         return _unread(plugin)
-    except KeyboardInterrupt:
-        return 130
     except OSError as error:
-        return refuse(f"it cannot go on: {error.strerror or error}", "is a disk full?", 3)
+        return _unwritten(error, plugin)
     except Exception as error:
-        if os.environ.get("TWDIAG_DEBUG"):
+        if was_interrupted(error):
+            return 130
+        if os.environ.get("TWDIAG_DEBUG") and not isinstance(error, (TwdiagError, typer.Abort)):
             raise
+        return _refused(error, plugin)
+
+
+def _run(words: list[str]) -> int:
+    """Run the command line on these words; what goes wrong is raised, always as an error here."""
+    if words and words[0].startswith("-") and words[0] not in _OWN_OPTIONS and not is_check(words):
+        words = ["diagnose", *words]  # `twdiag --json` is `twdiag diagnose --json`
+    for_a_shell = os.environ.get("_TWDIAG_COMPLETE", "")
+    if for_a_shell:
+        from twdiag.cli import completion
+
+        if completion.wrote_script(for_a_shell):
+            return 0
+    app = application(words)
+    try:
+        return int(app(words, prog_name="twdiag", standalone_mode=False) or 0)
+    except typer.TyperException as error:
+        from twdiag.cli.refusals import refusal
+        from twdiag.cli.typer_parts import NoArgsIsHelpError, mistake
+
+        if isinstance(error, NoArgsIsHelpError):
+            print(error.format_message())
+            return 0
+        raise refusal(mistake(error, app, words)) from error
+    except SystemExit as end:
+        if for_a_shell:  # typer has answered for a shell
+            return int(end.code or 0)
+        raise BrokenPipeError from end  # typer ends with 1 where the reader of a pipe has gone
+
+
+def _refused(error: Exception, plugin: bool) -> int:
+    """Say what went wrong where it is looked for, and return the exit code."""
+    if isinstance(error, typer.Abort):
+        return 130
+    if not isinstance(error, TwdiagError):
         what = f"internal error: {type(error).__name__}: {error}"
-        return refuse(what, "please report it with the output of TWDIAG_DEBUG=1 twdiag ...", 3)
+        error = TwdiagError(what, "please report it with the output of TWDIAG_DEBUG=1 twdiag ...")
+    try:
+        if plugin:
+            return _refuse_as_plugin(error, sys.stdout)
+        return _refuse(error)
+    except OSError as lost:
+        return _unwritten(lost, plugin)
 
 
 def _unread(plugin: bool) -> int:
@@ -188,25 +247,34 @@ def _unread(plugin: bool) -> int:
     return 3 if plugin else 0
 
 
-def _is_check(words: list[str]) -> bool:
+def _unwritten(error: OSError, plugin: bool) -> int:
+    """Say on stderr why the output is lost, and return 3: the state was told to nobody."""
+    _unread(plugin)
+    streams.say(f"twdiag: it cannot go on: {error.strerror or error}")
+    streams.say("        is a disk full?")
+    return 3
+
+
+def is_check(words: Sequence[str]) -> bool:
     """Return whether these words mean `check`, whose refusals a monitoring system reads."""
     return next((word for word in words if not word.startswith("-")), "") == "check"
 
 
-def fail(what: str, next_step: str, code: int) -> int:
+def _refuse(error: TwdiagError) -> int:
     """Say on stderr what went wrong and what to do next, and return the exit code."""
     from twdiag.wording import visible
 
-    print(f"twdiag: {visible(what)}", file=sys.stderr)
-    if next_step:
-        print(f"        {visible(next_step)}", file=sys.stderr)
-    return code
+    streams.say(f"twdiag: {visible(error.what)}")
+    if error.next_step:
+        streams.say(f"        {visible(error.next_step)}")
+    return error.exit_code
 
 
-def fail_as_plugin(what: str, next_step: str, code: int) -> int:
+def _refuse_as_plugin(error: TwdiagError, out: TextIO) -> int:
     """Say on stdout what went wrong, as a plugin has to, and return 3 for UNKNOWN."""
     from twdiag.check.verdict import unknown
     from twdiag.render.nagios import render_nagios
 
-    render_nagios(unknown(what, next_step), sys.stdout)
+    render_nagios(unknown(error.what, error.next_step), out)
+    out.flush()
     return 3

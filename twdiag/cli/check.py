@@ -1,9 +1,8 @@
 """`twdiag check`: one line and an exit code, for cron, Nagios and its kin, and Prometheus."""
 
-from __future__ import annotations
+# Not `from __future__ import annotations`: typer would have to compile each of them again, twice.
 
 import enum
-import io
 import sys
 import time
 from typing import TYPE_CHECKING, Annotated, Final
@@ -24,7 +23,7 @@ from twdiag.cli.options import (
 
 if TYPE_CHECKING:
     from twdiag.check.verdict import Answer
-    from twdiag.engine.examine import Outcome, Request
+    from twdiag.engine.examine import CheckRequest, Outcome
 
 EPILOG: Final = """\b
 Examples:
@@ -42,12 +41,13 @@ Metrics count the whole host; --port and --process choose among the findings.
 """
 
 
-class Format(str, enum.Enum):
+class AnswerFormat(str, enum.Enum):
     """The formats of an answer."""
 
     TEXT = "text"
     JSON = "json"
     PROMETHEUS = "prometheus"
+    CHECKMK = "checkmk"
 
 
 class NotifyOn(str, enum.Enum):
@@ -71,6 +71,7 @@ class Snippet(str, enum.Enum):
     NAGIOS = "nagios"
     NRPE = "nrpe"
     ICINGA2 = "icinga2"
+    CHECKMK = "checkmk"
     CRON = "cron"
     SYSTEMD_TIMER = "systemd-timer"
     NODE_EXPORTER = "node-exporter"
@@ -121,7 +122,17 @@ def check(
             "--notify-on", help="Say something always, on a problem or on a change (needs --state)."
         ),
     ] = None,
-    format: Annotated[Format, typer.Option("--format", help="Write in this format.")] = Format.TEXT,
+    again_after: Annotated[
+        str | None,
+        typer.Option(
+            "--again-after",
+            metavar="TIME",
+            help="With --notify-on change, tell a problem that lasts again after 4h, 30m or 1d.",
+        ),
+    ] = None,
+    format: Annotated[
+        AnswerFormat, typer.Option("--format", help="Write in this format.")
+    ] = AnswerFormat.TEXT,
     output: Annotated[
         str | None,
         typer.Option(
@@ -196,9 +207,9 @@ def check(
     ] = False,
 ) -> None:
     """Check this host: one status line, perfdata and an exit code."""
-    from twdiag.engine.examine import Request
+    from twdiag.engine.examine import CheckRequest
 
-    request = Request(
+    request = CheckRequest(
         source.value,
         format.value,
         output,
@@ -216,6 +227,7 @@ def check(
         tuple(ignore or ()),
         tuple(port or ()),
         tuple(process or ()),
+        again_after,
     )
     if list_metrics or show_limits or print_config is not None:
         _inform(request, list_metrics, print_config)
@@ -223,7 +235,7 @@ def check(
     raise typer.Exit(run(request))
 
 
-def _inform(request: Request, list_metrics: bool, print_config: Snippet | None) -> None:
+def _inform(request: "CheckRequest", list_metrics: bool, print_config: Snippet | None) -> None:
     """Print what was asked for instead of a check."""
     if print_config is not None:
         from twdiag.cli.snippets import snippet
@@ -240,7 +252,7 @@ def _inform(request: Request, list_metrics: bool, print_config: Snippet | None) 
         listing.show_limits(planned, sys.stdout)
 
 
-def run(request: Request) -> int:
+def run(request: "CheckRequest") -> int:
     """Check, speak, and return the exit code."""
     from twdiag.check.verdict import unknown
     from twdiag.cli import terminal
@@ -248,94 +260,52 @@ def run(request: Request) -> int:
     from twdiag.errors import UsageError
     from twdiag.history.deadline import Deadline, TimeIsUp
 
-    if not request.timeout > 0:
+    if not request.timeout > 0:  # nan too
         raise UsageError("--timeout needs a number of seconds above 0", "for example --timeout 10")
     begin = time.monotonic()
     terminal.make_output_safe()
     limit = f"no answer within {request.timeout:g} s"
-    with Deadline(request.timeout, f"TWDIAG UNKNOWN - {limit}\n") as deadline:
+    deadline = Deadline(request.timeout, f"TWDIAG UNKNOWN - {limit}\n")
+    try:
         try:
-            outcome = _sensible(request) or examine(request, deadline)
+            deadline.start()
+            outcome = examine(request, deadline)
             deadline.stop()
         except TimeIsUp:  # between two steps that tell it themselves
             outcome = Outcome(unknown(limit, source=request.source))
         answer = _speak(request, outcome, time.monotonic() - begin)
         sys.stdout.flush()
+    finally:
+        deadline.end()
     return 0 if request.exit_zero and answer.status < 3 else int(answer.status)
 
 
-def _sensible(request: Request) -> Outcome | None:
-    """Return the refusal of options that contradict each other, None where they do not."""
-    from twdiag.check.verdict import unknown
-    from twdiag.engine.examine import Outcome
-
-    if request.notify_on == "change" and request.state is None:
-        return Outcome(unknown("--notify-on change needs --state FILE to know the last status"))
-    return None
-
-
-def _speak(request: Request, outcome: Outcome, seconds: float) -> Answer:
+def _speak(request: "CheckRequest", outcome: "Outcome", seconds: float) -> "Answer":
     """Write the answer to stdout or to the file asked for; return it as it came out."""
+    from twdiag.engine.examine import has_to_speak, write_output
+    from twdiag.render.answer import written
+
     answer = outcome.answer
-    if request.notify_on == "change" and outcome.last_status is not None:
-        answer = answer._replace(notes=(*answer.notes, f"before, it was {outcome.last_status}"))
+    quiet = request.output is None and not has_to_speak(request, outcome)
+    text = (
+        ""
+        if quiet
+        else written(
+            answer,
+            request.format,
+            mail=request.notify_on != "always",
+            verbosity=request.verbosity,
+            seconds=seconds,
+        )
+    )
     if request.output is None:
-        if _has_to_speak(request, outcome):
-            sys.stdout.write(_written(request, answer, seconds))
+        sys.stdout.write(text)
         return answer
-    refusal = _write_file(request.output, _written(request, answer, seconds))
+    refusal = write_output(request.output, text)
     if refusal is not None:
         answer = refusal
-    if refusal is not None or answer.report is None:
+    if answer.report is None:
         from twdiag.render.nagios import render_nagios
 
         render_nagios(answer, sys.stdout)
     return answer
-
-
-def _has_to_speak(request: Request, outcome: Outcome) -> bool:
-    if request.format != "text":
-        return True  # an empty file would say that there is nothing to measure
-    status = outcome.answer.status.name
-    if request.notify_on == "change":
-        return status != (outcome.last_status or "OK")
-    return request.notify_on == "always" or status != "OK"
-
-
-def _written(request: Request, answer: Answer, seconds: float) -> str:
-    """Return the answer in the format asked for."""
-    out = io.StringIO()
-    if request.format == "prometheus":
-        from twdiag.render.prometheus import render_prometheus
-
-        render_prometheus(answer, out, time.time(), seconds)
-    elif request.format == "json":
-        from twdiag.render.checkjson import render_check_json
-
-        render_check_json(answer, out)
-    elif request.notify_on == "always":
-        from twdiag.render.nagios import render_nagios
-
-        render_nagios(answer, out, request.verbosity)
-    else:
-        from twdiag.render.nagios import render_mail
-
-        render_mail(answer, out, max(request.verbosity, 1))
-    return out.getvalue()
-
-
-def _write_file(path: str, text: str) -> Answer | None:
-    """Replace the output file; return the answer that tells why it could not be done."""
-    from twdiag.check.verdict import unknown
-    from twdiag.errors import UsageError
-    from twdiag.history import files
-
-    try:
-        files.check_replaceable(path, "the output file")
-        # Whoever collects it runs as another user.
-        files.replace(path, text.encode("utf-8", "backslashreplace"), 0o644)
-    except UsageError as error:
-        return unknown(error.what, error.next_step)
-    except OSError as error:
-        return unknown(f"the output file {path} cannot be written: {error.strerror}")
-    return None

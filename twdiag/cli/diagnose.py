@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import enum
 import sys
-from dataclasses import dataclass, replace
-from typing import Annotated, Final, NoReturn
+from typing import TYPE_CHECKING, Annotated, Final, NoReturn
 
 import typer
 
 from twdiag.cli.options import (
+    AllNetnsOption,
     BriefOption,
     Color,
     ColorOption,
@@ -19,6 +19,7 @@ from twdiag.cli.options import (
     IntervalOption,
     JsonOption,
     LimitOption,
+    NetnsOption,
     PortOption,
     ProcessOption,
     SelectOption,
@@ -26,12 +27,16 @@ from twdiag.cli.options import (
     SourceOption,
 )
 
+if TYPE_CHECKING:
+    from twdiag.engine.diagnose import DiagnoseRequest
+
 EPILOG: Final = """\b
 Examples:
   twdiag diagnose                        the report
   twdiag diagnose --brief                one line per finding
   twdiag diagnose --interval 10          two samples: what grows, overflows
   twdiag diagnose --port 8080 --full     everything about one port
+  twdiag diagnose --all-netns            every container of the host too
   twdiag diagnose --json | jq '.findings[].rule'
 
 \b
@@ -40,7 +45,7 @@ Exit status: 0 if it could look (whatever it found), 3 if it could not.
 """
 
 
-class Format(str, enum.Enum):
+class ReportFormat(str, enum.Enum):
     """The formats of a report."""
 
     TEXT = "text"
@@ -49,29 +54,16 @@ class Format(str, enum.Enum):
     PROMETHEUS = "prometheus"
 
 
-@dataclass(frozen=True)
-class Request:
-    """What the user asked for, as `diagnose` needs it."""
-
-    source: str = "auto"
-    format: str = "text"
-    detail: tuple[bool, bool] = (False, False)
-    color: str = "auto"
-    interval: float = 0.0
-    ports: tuple[int, ...] = ()
-    processes: tuple[str, ...] = ()
-    select: tuple[str, ...] = ()
-    ignore: tuple[str, ...] = ()
-    limits: tuple[str, ...] = ()
-    config: str | None = None
-
-
 def diagnose(
     port: PortOption = None,
     process: ProcessOption = None,
+    netns: NetnsOption = None,
+    all_netns: AllNetnsOption = False,
     interval: IntervalOption = 0.0,
     json: JsonOption = False,
-    format: Annotated[Format, typer.Option("--format", help="Write in this format.")] = Format.TEXT,
+    format: Annotated[
+        ReportFormat, typer.Option("--format", help="Write in this format.")
+    ] = ReportFormat.TEXT,
     brief: BriefOption = False,
     full: FullOption = False,
     select: SelectOption = None,
@@ -82,89 +74,57 @@ def diagnose(
     color: ColorOption = Color.AUTO,
 ) -> None:
     """Report what the closing side of TCP does to this host."""
-    run(
-        Request(
-            source.value,
-            "json" if json else format.value,
-            (brief, full),
-            color.value,
-            interval,
-            tuple(port or ()),
-            tuple(process or ()),
-            tuple(select or ()),
-            tuple(ignore or ()),
-            tuple(limit or ()),
-            config,
-        )
+    from twdiag.engine.diagnose import DiagnoseRequest
+
+    request = DiagnoseRequest(
+        source.value,
+        interval,
+        tuple(port or ()),
+        tuple(process or ()),
+        tuple(select or ()),
+        tuple(ignore or ()),
+        tuple(limit or ()),
+        config,
+        netns,
+        all_netns,
     )
+    chosen = "json" if json else format.value
+    if chosen in ("nagios", "prometheus"):
+        _answer(request, chosen, 0 if brief else 2 if full else 1)
+    run(request, chosen, (brief, full), color.value)
 
 
-def run(request: Request) -> None:
-    """Look and write the report to stdout."""
-    if request.format in ("nagios", "prometheus"):
-        _answer(request)
-    from twdiag import rules
-    from twdiag.cli import terminal
-    from twdiag.engine.look import Question, look
-    from twdiag.errors import UsageError
-    from twdiag.settings import config
-    from twdiag.sources.live.netns import other_namespaces
+def run(
+    request: DiagnoseRequest,
+    format: str = "text",
+    detail: tuple[bool, bool] = (False, False),
+    color: str = "auto",
+) -> None:
+    """Look and write the report to stdout; `detail` is (--brief, --full)."""
+    from twdiag.cli import streams, terminal
+    from twdiag.engine.diagnose import diagnose
+    from twdiag.wording import visible
 
-    if not request.interval >= 0:
-        raise UsageError("--interval needs a number of seconds", "for example --interval 10")
     terminal.make_output_safe()
-    detail = terminal.detail_of(*request.detail)
-    limits = config.load(request.config, request.limits).limits
-    if request.ports:  # whoever names a port wants to know of every left-over socket
-        limits = limits.replaced({"restart-blocked": 1}, "--port")
-    question = Question(
-        request.source,
-        limits,
-        rules.select(request.select, request.ignore),
-        request.interval,
-        request.ports,
-        request.processes,
-    )
+    how_much = terminal.detail_of(*detail)
     waiting = f"waiting {request.interval:g} s for the second sample"
     with terminal.patience(waiting if request.interval else "reading the socket table"):
-        report = look(question)
-    report = replace(report, gaps=(*report.gaps, *other_namespaces()))
-    if request.format == "json":
+        report, notes = diagnose(request)
+    for note in notes:
+        streams.say(f"twdiag: {visible(note)}")
+    if format == "json":
         from twdiag.render.json import render_json
 
         render_json(report, sys.stdout)
         return
     from twdiag.render.text import render_text
 
-    render_text(report, sys.stdout, terminal.look_of(sys.stdout, request.color, detail))
+    render_text(report, sys.stdout, terminal.look_of(sys.stdout, color, how_much))
 
 
-def _answer(request: Request) -> NoReturn:
+def _answer(request: DiagnoseRequest, format: str, verbosity: int) -> NoReturn:
     """Write what `check` would say; exit 0 if it could look, as this command does."""
     from twdiag.cli import check
-    from twdiag.engine.examine import Request as CheckRequest
-    from twdiag.errors import UsageError
+    from twdiag.engine.diagnose import as_check
 
-    if request.interval:
-        raise UsageError(
-            f"--interval goes with the formats text and json, not {request.format}",
-            "to compare two runs: twdiag check --state FILE",
-        )
-    brief, full = request.detail
-    raise typer.Exit(
-        check.run(
-            CheckRequest(
-                source=request.source,
-                format="text" if request.format == "nagios" else request.format,
-                verbosity=0 if brief else 2 if full else 1,
-                timeout=60.0,
-                config=request.config,
-                exit_zero=True,
-                limits=request.limits,
-                select=request.select,
-                ignore=request.ignore,
-                ports=request.ports,
-                processes=request.processes,
-            )
-        )
-    )
+    raise typer.Exit(check.run(as_check(request, format, verbosity)))

@@ -4,19 +4,24 @@ from __future__ import annotations
 
 import os
 import shlex
+import shutil
 import subprocess
 import sys
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, Final
+from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
 from twdiag.cli.options import Color, ColorOption
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from twdiag.explain.layout import Line
     from twdiag.explain.library import Library
     from twdiag.explain.page import Block, Page
+    from twdiag.rules.rule import Rule
+    from twdiag.software import Software
 
 EPILOG: Final = """\b
 Examples:
@@ -24,18 +29,25 @@ Examples:
   twdiag explain TIME-WAIT               a state, in any spelling
   twdiag explain CLOSE_WAIT --live       with this host's own numbers
   twdiag explain ports-running-out       the manual of a rule
+  twdiag explain ECONNRESET              an error message, or a line with one
+  twdiag explain find-the-line           from CLOSE_WAIT to the leaking code
   twdiag explain last-ack-lost --step    a scenario, one key at a time
   twdiag explain --json                  the handshake model for a program
 """
 
 
+_NARROWEST: Final = 40
+"""Columns below which words would be cut."""
+
+
 @dataclass(frozen=True)
 class _Look:
-    """How to write: plain characters or not, colours or not, through a pager or not."""
+    """How to write: plain characters, colours, through a pager, and in how many columns."""
 
     ascii: bool
     color: bool
     pager: bool
+    width: int
 
 
 def explain(
@@ -63,19 +75,19 @@ def explain(
     """Explain a state, a finding or a myth by the TCP handshake."""
     from twdiag.cli import terminal
     from twdiag.explain.library import Library
-    from twdiag.rules import RULES
-    from twdiag.software import all_software
 
     terminal.make_output_safe()
-    library = Library(RULES, all_software())
+    library = Library(_rules(), _programs())
     page = library.find(" ".join(words)) if words else None
     on_terminal = sys.stdout.isatty()
     # A dumb terminal can neither be trusted with line drawing nor show a pager.
     dumb = on_terminal and os.environ.get("TERM", "dumb") == "dumb"
     look = _Look(
-        ascii or dumb or not terminal.can_encode(sys.stdout),
+        ascii or dumb or not terminal.draws(sys.stdout),
         terminal.wants_color(on_terminal, color.value, os.environ),
         pager and on_terminal and not dumb,
+        # COLUMNS, the terminal's own width, or 80 in a pipe; a serial console says 0.
+        max(_NARROWEST, shutil.get_terminal_size().columns or 80),
     )
     if step:
         _walk(page, look)
@@ -87,6 +99,20 @@ def explain(
         _write(_set(library, page, now, look), look)
 
 
+def _rules() -> Iterator[Rule[Any]]:
+    """Yield every rule; they are loaded only where a page of one is asked for."""
+    from twdiag.rules import RULES
+
+    yield from RULES
+
+
+def _programs() -> Iterator[Software]:
+    """Yield every known program; their files are read only where a page of one is asked for."""
+    from twdiag.software import all_software
+
+    yield from all_software()
+
+
 def _set(library: Library, page: Page | None, now: tuple[Block, ...], look: _Look) -> list[Line]:
     """Return the lines of the index or of a page, this host's numbers at its end."""
     from dataclasses import replace
@@ -94,8 +120,8 @@ def _set(library: Library, page: Page | None, now: tuple[Block, ...], look: _Loo
     from twdiag.explain.layout import set_index, set_page
 
     if page is None:
-        return set_index(library.pages, ascii=look.ascii)
-    return set_page(replace(page, body=(*page.body, *now)), ascii=look.ascii)
+        return set_index(library.index, ascii=look.ascii, width=look.width)
+    return set_page(replace(page, body=(*page.body, *now)), ascii=look.ascii, width=look.width)
 
 
 def _now(page: Page | None) -> tuple[Block, ...]:
@@ -109,6 +135,8 @@ def _now(page: Page | None) -> tuple[Block, ...]:
 
 
 def _state_now(name: str) -> tuple[Block, ...]:
+    from dataclasses import replace
+
     from twdiag import sources
     from twdiag.explain.live import example, state_now
     from twdiag.tcp import parse_state
@@ -118,18 +146,18 @@ def _state_now(name: str) -> tuple[Block, ...]:
     snapshot = sources.collect()
     row = example(state, snapshot)
     if row is not None and row.inode:
-        snapshot = sources.add_owners(snapshot, {row.inode})
+        owners, gaps = sources.find_owners(snapshot, {row.inode})
+        snapshot = replace(snapshot, owners=owners, gaps=(*snapshot.gaps, *gaps))
     return state_now(state, snapshot)
 
 
 def _rule_now(name: str) -> tuple[Block, ...]:
-    from twdiag import rules
-    from twdiag.engine.look import Question, sample
+    from twdiag import rules, sources
+    from twdiag.engine.look import Question, examined
     from twdiag.explain.live import rule_now
 
-    question = Question(rules=rules.select([name]))
-    snapshot = sample(question)
-    return rule_now(rules.analyze(snapshot, question.limits, question.rules), snapshot)
+    report, view = examined(sources.collect(), Question(rules=rules.choose([name])))
+    return rule_now(report, view.snapshot)
 
 
 def _write_json(library: Library, page: Page | None, now: tuple[Block, ...]) -> None:
@@ -137,7 +165,7 @@ def _write_json(library: Library, page: Page | None, now: tuple[Block, ...]) -> 
 
     from twdiag.explain.as_json import index_as_json, page_as_json
 
-    value = index_as_json(library.pages) if page is None else page_as_json(page, now)
+    value = index_as_json(library.index) if page is None else page_as_json(page, now)
     sys.stdout.write(json.dumps(value, indent=1, ensure_ascii=False) + "\n")
 
 
@@ -175,11 +203,11 @@ def _walk(page: Page | None, look: _Look) -> None:
     """Walk through the scenario of a page on the terminal."""
     from twdiag.errors import UsageError
     from twdiag.explain import walk
-    from twdiag.explain.pages.scenarios import find_scenario
+    from twdiag.explain.scenarios import find_scenario
     from twdiag.explain.screen import write
 
     scenario = find_scenario(page.name) if page else None
-    if scenario is None:
+    if page is None or scenario is None:
         raise UsageError("--step is for scenarios", "try: twdiag explain last-ack-lost --step")
     if not (sys.stdin.isatty() and sys.stdout.isatty()):
         raise UsageError(
@@ -193,4 +221,4 @@ def _walk(page: Page | None, look: _Look) -> None:
         sys.stdout.flush()
 
     with walk.keyboard(sys.stdin.fileno()) as read_key:
-        walk.walk(scenario, show, read_key, ascii=look.ascii)
+        walk.walk(page, scenario, show, read_key, ascii=look.ascii, width=look.width)

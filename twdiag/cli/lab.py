@@ -10,8 +10,7 @@ import typer
 from twdiag.cli.options import BriefOption, Color, ColorOption, FullOption, JsonOption
 
 if TYPE_CHECKING:
-    from twdiag.lab import Scenario, Stage
-    from twdiag.model import Report
+    from twdiag.lab import Scenario
 
 _EPILOG: Final = """\b
 Examples:
@@ -53,11 +52,12 @@ def run_scenario(
     Its sockets are real, in a namespace of their own: nothing of this host is changed.
     """
     from twdiag.cli import terminal
+    from twdiag.engine.reproduce import chosen_scenario, observe
     from twdiag.lab import play
 
     terminal.make_output_safe()
     detail = terminal.detail_of(brief, full)
-    chosen = _find(scenario)
+    chosen = chosen_scenario(scenario)
     if sys.stderr.isatty():
         _announce(chosen)
     report = play(chosen, observe)
@@ -66,31 +66,13 @@ def run_scenario(
 
         render_json(report, sys.stdout)
         return
-    from twdiag.render.text import render_text, write_lines
+    from twdiag.render.pieces import write_lines
+    from twdiag.render.text import render_text
 
     look = terminal.look_of(sys.stdout, color.value, detail)
     if not brief:
         write_lines(_story(chosen, look.width), sys.stdout, look)
     render_text(report, sys.stdout, look)
-
-
-def observe(stage: Stage) -> Report:
-    """Diagnose the namespace that this process is in."""
-    from twdiag.engine.look import Question, look
-
-    return look(Question())
-
-
-def _find(name: str) -> Scenario:
-    from twdiag.errors import UsageError
-    from twdiag.lab import SCENARIOS, find
-    from twdiag.model.limits import nearest
-
-    scenario = find(name)
-    if scenario is None:
-        near = nearest(name, [s.name for s in SCENARIOS])
-        raise UsageError(f"there is no scenario {name!r}{near}", "list them: twdiag lab list")
-    return scenario
 
 
 def _announce(scenario: Scenario) -> None:

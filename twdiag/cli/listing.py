@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from twdiag.check.metrics import METRICS
 from twdiag.check.thresholds import default_ranges
-from twdiag.model.limits import LIMITS
+from twdiag.rules import LIMITS
 from twdiag.wording import visible
 
 if TYPE_CHECKING:
@@ -40,7 +40,7 @@ def show_limits(planned: Plan, out: TextIO) -> None:
     """Write every limit and range in force and where it comes from, and what files were read."""
     limits = planned.settings.limits
     rows = [
-        (limit.name, f"{limits[limit.name]:g}", limit.unit, limits.origin(limit.name))
+        (limit.name, f"{limits[limit]:g}", limit.unit, limits.origin(limit.name))
         for limit in LIMITS
     ]
     _table(("LIMIT", "VALUE", "UNIT", "FROM"), rows, out)

@@ -50,7 +50,11 @@ ConfigOption = Annotated[
 PortOption = Annotated[
     list[int] | None,
     typer.Option(
-        "--port", min=1, max=65535, metavar="N", help="Show only this port's findings (repeatable)."
+        "--port",
+        min=1,
+        max=65535,
+        metavar="N",
+        help="Show only what concerns this port (repeatable).",
     ),
 ]
 ProcessOption = Annotated[
@@ -58,7 +62,7 @@ ProcessOption = Annotated[
     typer.Option(
         "--process",
         metavar="NAME",
-        help="Show only the findings of this process, a name or PID (repeatable).",
+        help="Show only what concerns this process, a name or PID (repeatable).",
     ),
 ]
 IntervalOption = Annotated[
@@ -71,6 +75,18 @@ IntervalOption = Annotated[
         show_default=False,
         help="Take a second sample after S seconds and compare the two.",
     ),
+]
+NetnsOption = Annotated[
+    str | None,
+    typer.Option(
+        "--netns",
+        metavar="NETNS",
+        help="Look in this network namespace: a name, a path, a PID or a container.",
+    ),
+]
+AllNetnsOption = Annotated[
+    bool,
+    typer.Option("--all-netns", help="Look in every network namespace of the host."),
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Write JSON, schema twdiag/1.")]
 BriefOption = Annotated[bool, typer.Option("--brief", help="Write one line per finding.")]

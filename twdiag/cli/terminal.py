@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
     from typing import TextIO
 
-    from twdiag.render.text import Detail, Look
+    from twdiag.render.pieces import Detail, Look
 
 _WIDEST = 100
 """Longer lines are hard to read; a wide terminal does not widen the report beyond this."""
@@ -22,7 +22,7 @@ _WIDEST = 100
 
 def detail_of(brief: bool, full: bool) -> Detail:
     """Return the detail that --brief or --full asks for."""
-    from twdiag.render.text import Detail
+    from twdiag.render.pieces import Detail
 
     if brief and full:
         raise UsageError("--brief and --full exclude each other", "use one of them")
@@ -33,13 +33,14 @@ def look_of(
     out: TextIO, color: str, detail: Detail, environ: Mapping[str, str] = os.environ
 ) -> Look:
     """Return how to write to a stream: wrapped on a terminal, never wrapped or cut in a pipe."""
-    from twdiag.render.text import Look
+    from twdiag.render.pieces import Look
 
     on_terminal = out.isatty()
     # COLUMNS=0 and terminals that do not know their width (a serial console) say 0.
-    columns = shutil.get_terminal_size().columns or 80
-    width = min(columns, _WIDEST) if on_terminal else None
-    return Look(width, wants_color(on_terminal, color, environ), can_encode(out), detail)
+    size = shutil.get_terminal_size()
+    width = min(size.columns or 80, _WIDEST) if on_terminal else None
+    height = size.lines or 24 if on_terminal else None
+    return Look(width, wants_color(on_terminal, color, environ), can_encode(out), detail, height)
 
 
 def wants_color(on_terminal: bool, color: str, environ: Mapping[str, str]) -> bool:
@@ -61,6 +62,23 @@ def can_encode(out: TextIO) -> bool:
     except (UnicodeEncodeError, LookupError):
         return False
     return True
+
+
+def draws(out: TextIO, environ: Mapping[str, str] = os.environ) -> bool:
+    """Return whether box-drawing characters can be read where a stream goes.
+
+    In the C locale Python writes UTF-8 all the same (PEP 538 and 540), to a terminal that may not
+    know it; the locale that was meant is asked then.
+    """
+    if not can_encode(out):
+        return False
+    if environ.get("PYTHONIOENCODING") or environ.get("PYTHONUTF8"):
+        return True
+    meant, kind, general = (environ.get(name, "") for name in ("LC_ALL", "LC_CTYPE", "LANG"))
+    plain = ("", "C", "POSIX")
+    # Python itself has put this there, for every C locale.
+    coerced = kind in ("C.UTF-8", "C.utf8", "UTF-8") and general in plain
+    return (meant or ("" if coerced else kind) or general) not in plain
 
 
 @contextlib.contextmanager

@@ -2,24 +2,26 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from twdiag.check.verdict import Answer, Problem, Ranges, Status, judge, unknown
-from twdiag.errors import TwdiagError
+from twdiag.errors import TwdiagError, UsageError, was_interrupted
 from twdiag.history.deadline import TimeIsUp
 
 if TYPE_CHECKING:
     from twdiag.history.deadline import Deadline
     from twdiag.history.state_file import StateFile
-    from twdiag.model import Rule, Snapshot
+    from twdiag.model.snapshot import Snapshot
+    from twdiag.rules.rule import Rule
     from twdiag.settings.config import Settings
 
 _MOST_DESTINATIONS: Final = 5
 """Busiest destinations that become series of their own: as many as a person looks at."""
 
 
-class Request(NamedTuple):
+class CheckRequest(NamedTuple):
     """What the user asked `check` for; the flags as they were written."""
 
     source: str = "auto"
@@ -39,46 +41,55 @@ class Request(NamedTuple):
     ignore: tuple[str, ...] = ()
     ports: tuple[int, ...] = ()
     processes: tuple[str, ...] = ()
+    again_after: str | None = None
 
 
 class Plan(NamedTuple):
     """A request that made sense, with all settings in force."""
 
-    request: Request
+    request: CheckRequest
     settings: Settings
     ranges: Ranges
-    rules: tuple[Rule, ...]
+    rules: tuple[Rule[Any], ...]
 
 
 class Outcome(NamedTuple):
-    """The answer, and the status that the last run told (None without --state or a last run)."""
+    """The answer, the status that was last told (None without --state or a last run), and whether
+    --notify-on change has to tell this one."""
 
     answer: Answer
     last_status: str | None = None
+    speaks: bool = True
 
 
-def plan(request: Request) -> Plan:
+def plan(request: CheckRequest) -> Plan:
     """Return what to do for a request; raises UsageError where it makes no sense."""
-    from twdiag import rules
+    if request.notify_on == "change" and request.state is None:
+        raise UsageError(
+            "--notify-on change needs --state FILE to know the last status",
+            "add --state FILE, a file that twdiag may make",
+        )
+    if request.again_after is not None and request.notify_on != "change":
+        raise UsageError("--again-after needs --notify-on change", "add --notify-on change")
     from twdiag.check.thresholds import parse_threshold_flags
+    from twdiag.engine.choice import chosen_rules
     from twdiag.settings import config
 
     settings = config.load(request.config, request.limits)
     warning = {**settings.warning, **parse_threshold_flags(request.warning, "--warning")}
     critical = {**settings.critical, **parse_threshold_flags(request.critical, "--critical")}
-    asked = set(request.select)
-    ignore = (*request.ignore, *(name for name in settings.ignore if name not in asked))
-    chosen = rules.select(request.select, ignore)
+    chosen = chosen_rules(request.select, request.ignore, settings.ignore)
     return Plan(request, settings, Ranges(warning, critical), chosen)
 
 
-def examine(request: Request, deadline: Deadline) -> Outcome:
+def examine(request: CheckRequest, deadline: Deadline) -> Outcome:
     """Return the answer to a request; whatever keeps it from looking is an UNKNOWN answer."""
     try:
         deadline.doing = "reading the settings"
         planned = plan(request)
         if request.state is None:
-            return Outcome(_look(planned, deadline, None)[0])
+            answer, _ = _look(planned, deadline, None)
+            return Outcome(answer._replace(notes=planned.settings.notes))
         deadline.doing = "waiting for the state file"
         from twdiag.history.state_file import StateFile
 
@@ -90,31 +101,70 @@ def examine(request: Request, deadline: Deadline) -> Outcome:
 
 def _remembering(planned: Plan, deadline: Deadline, memory: StateFile) -> Outcome:
     """Look, and remember what was seen; without a sight, remember the status alone."""
-    last = None if memory.memory is None else memory.memory.status
+    from twdiag.history import notify
+
+    request, told = planned.request, memory.told
+    after = request.again_after
+    again = None if after is None else notify.parse_duration(after, "--again-after")
     snapshot: Snapshot | None = None
     try:
         answer, snapshot = _look(planned, deadline, memory)
     except (Exception, TimeIsUp) as error:
         answer = _refused(error, planned.request, deadline)
+    status, now = answer.status.name, memory.wall
+    speaks = notify.has_to_speak(told, memory.last_status, status, now, again)
+    if speaks or request.notify_on != "change" or told is None:
+        told_now = notify.Told(status, now)
+    else:
+        told_now = told
     try:
         deadline.doing = "writing the state file"
         if snapshot is not None:
-            memory.remember(snapshot, answer.status.name)
+            memory.remember(snapshot, status, told_now)
         else:
-            memory.remember_status(answer.status.name)
+            memory.remember_status(status, told_now)
     except (OSError, TimeIsUp) as error:
         why = error.strerror if isinstance(error, OSError) else "it takes too long"
         text = f"the state file {memory.path} cannot be written: {why}"
         step = "without it, growth is not judged"
         answer = answer.with_problem(Problem(Status.UNKNOWN, text, None, step))
-    return Outcome(answer._replace(notes=tuple(memory.notes)), last)
+        speaks = True
+    last = None if told is None else told.status
+    notes = [*planned.settings.notes, *memory.notes]
+    if request.notify_on == "change" and last not in (None, status):
+        notes.append(f"before, it was {last}")
+    return Outcome(answer._replace(notes=tuple(notes)), last, speaks)
+
+
+def has_to_speak(request: CheckRequest, outcome: Outcome) -> bool:
+    """Return whether an answer is wanted: always, on a problem or on a change."""
+    if request.format != "text":
+        return True  # an empty file would say that there is nothing to measure
+    if request.notify_on == "change":
+        return outcome.speaks
+    return request.notify_on == "always" or outcome.answer.status.name != "OK"
+
+
+def write_output(path: str, text: str) -> Answer | None:
+    """Replace the file of --output; return the answer that tells why it could not be done."""
+    from twdiag.history import files
+
+    try:
+        # Whoever collects it runs as another user.
+        files.replace(path, text.encode("utf-8", "backslashreplace"), 0o644, "the output file")
+    except UsageError as error:
+        return unknown(error.what, error.next_step)
+    except OSError as error:
+        return unknown(f"the output file {path} cannot be written: {error.strerror}")
+    return None
 
 
 def _look(planned: Plan, deadline: Deadline, memory: StateFile | None) -> tuple[Answer, Snapshot]:
-    from twdiag import rules, sources
+    from twdiag import sources
     from twdiag.check import metrics
-    from twdiag.engine.look import Question, complete, filtered
-    from twdiag.model import Severity
+    from twdiag.engine.choice import not_run
+    from twdiag.engine.look import Question, examined, filtered
+    from twdiag.model.findings import Severity
 
     request, limits = planned.request, planned.settings.limits
     question = Question(
@@ -125,31 +175,23 @@ def _look(planned: Plan, deadline: Deadline, memory: StateFile | None) -> tuple[
     earlier = None if memory is None else memory.earlier(snapshot)
     deadline.doing = "looking for the owners of sockets"
     # A verdict without all names is worth more than none: the search gets half of the time left.
-    also, seconds = _owners_needed(planned.ranges, snapshot), deadline.left / 2
-    snapshot = complete(snapshot, question, earlier, also, seconds)
+    report, view = examined(snapshot, question, earlier, deadline.left / 2)
     deadline.doing = "judging"
-    report = filtered(rules.analyze(snapshot, limits, planned.rules), question)
-    values = metrics.measure(snapshot)
+    report = filtered(report, question)
+    report = dataclasses.replace(
+        report, gaps=(*report.gaps, *not_run(request.select, planned.rules))
+    )
+    values = metrics.measure(view)
     warn_on = Severity.NOTICE if request.warn_on == "notice" else Severity.WARNING
     answer = judge(report, values, planned.ranges, warn_on, request.select)
     return (
         answer._replace(
             shown=_shown(planned),
-            busiest=metrics.busiest(snapshot, _MOST_DESTINATIONS),
+            busiest=metrics.busiest(view, _MOST_DESTINATIONS),
             compared=memory is not None,
         ),
-        snapshot,
+        view.snapshot,
     )
-
-
-def _owners_needed(ranges: Ranges, snapshot: Snapshot) -> list[int]:
-    """Return the inodes whose owners a range asks about."""
-    from twdiag.check import metrics
-
-    asked = {*ranges.warning, *ranges.critical}
-    if not any(metric.owners and metric.name in asked for metric in metrics.METRICS):
-        return []
-    return list(metrics.held_inodes(snapshot))
 
 
 def _shown(planned: Plan) -> Ranges:
@@ -160,7 +202,7 @@ def _shown(planned: Plan) -> Ranges:
     return Ranges({**warning, **planned.ranges.warning}, {**critical, **planned.ranges.critical})
 
 
-def _refused(error: BaseException, request: Request, deadline: Deadline) -> Answer:
+def _refused(error: BaseException, request: CheckRequest, deadline: Deadline) -> Answer:
     """Return the answer of a check that an error or the time limit ended."""
     source = request.source
     if isinstance(error, TimeIsUp):
@@ -168,7 +210,7 @@ def _refused(error: BaseException, request: Request, deadline: Deadline) -> Answ
         return unknown(what, "see what hangs, or give more time: --timeout", source)
     if isinstance(error, TwdiagError):
         return unknown(error.what, error.next_step, source)
-    if os.environ.get("TWDIAG_DEBUG"):
+    if os.environ.get("TWDIAG_DEBUG") or was_interrupted(error):
         raise error
     what = f"internal error: {type(error).__name__}: {error}"
     return unknown(what, "please report it with the output of TWDIAG_DEBUG=1 twdiag ...", source)

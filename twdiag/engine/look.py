@@ -5,11 +5,13 @@ from __future__ import annotations
 import dataclasses
 import math
 import time
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from twdiag import rules, sources
-from twdiag.model import (
+from twdiag import sources
+from twdiag.analysis.view import View
+from twdiag.model import facts
+from twdiag.model.findings import (
     DestinationSubject,
     HostSubject,
     ListenerSubject,
@@ -17,12 +19,13 @@ from twdiag.model import (
     ProcessSubject,
     Severity,
 )
-from twdiag.model.limits import Limits
+from twdiag.rules import DEFAULTS, RULES, runner
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
-
-    from twdiag.model import Finding, Report, Rule, Snapshot
+    from twdiag.model.findings import Finding, Report
+    from twdiag.model.limits import Limits
+    from twdiag.model.snapshot import Snapshot
+    from twdiag.rules.rule import Rule
 
 
 @dataclass(frozen=True)
@@ -30,43 +33,55 @@ class Question:
     """What to look at and how."""
 
     source: str = "auto"
-    limits: Limits = field(default_factory=Limits)
-    rules: tuple[Rule, ...] = rules.RULES
+    limits: Limits = DEFAULTS
+    rules: tuple[Rule[Any], ...] = RULES
     interval: float = 0.0
     ports: tuple[int, ...] = ()
     processes: tuple[str, ...] = ()
+    patience: float = 1.0
+    causes: bool = True
 
 
 def look(question: Question) -> Report:
     """Return what this namespace looks like now; with an interval, compared with a first sample."""
-    snapshot = sample(question)
+    earlier = None
     if question.interval:
+        first = sources.collect(question.source)
+        earlier = examined(first, question).view.snapshot
         time.sleep(question.interval)
-        snapshot = sample(question, earlier=snapshot)
-    return filtered(rules.analyze(snapshot, question.limits, question.rules), question)
+    now = sources.collect(question.source, question.patience)
+    report, view = examined(now, question, earlier)
+    report = filtered(report, question)
+    if not question.causes:
+        return report
+    from twdiag.engine.causes import with_causes
+
+    return with_causes(report, view)
 
 
-def sample(question: Question, earlier: Snapshot | None = None) -> Snapshot:
-    """Return one snapshot with the owners that the rules would name."""
-    return complete(sources.collect(question.source), question, earlier)
+class Examined(NamedTuple):
+    """A report, and the view with owners that it was made from."""
+
+    report: Report
+    view: View
 
 
-def complete(
+def examined(
     snapshot: Snapshot,
     question: Question,
     earlier: Snapshot | None = None,
-    also: Iterable[int] = (),
     seconds: float = math.inf,
-) -> Snapshot:
-    """Return a snapshot with its earlier one and with the owners that the rules would name.
+) -> Examined:
+    """Return the report on a snapshot, compared with an earlier one.
 
-    `also` are the inodes whose owners are needed for something else; the search for owners takes no
-    longer than so many seconds.
+    The search for owners takes no longer than so many seconds.
     """
-    if earlier is not None:
-        snapshot = dataclasses.replace(snapshot, earlier=earlier)
-    wanted = rules.inodes_wanted(snapshot, question.limits, question.rules)
-    return sources.add_owners(snapshot, wanted.union(also), seconds)
+    view = View(dataclasses.replace(snapshot, earlier=earlier))
+    selection = runner.select(view, question.limits, question.rules)
+    owners, gaps = sources.find_owners(snapshot, selection.inodes, seconds)
+    breakdowns, more_gaps = sources.break_down(snapshot, selection.pids, min(seconds, 1.0))
+    named = view.with_owners(owners, (*gaps, *more_gaps), breakdowns)
+    return Examined(runner.tell(selection, named), named)
 
 
 def filtered(report: Report, question: Question) -> Report:
@@ -80,8 +95,8 @@ def filtered(report: Report, question: Question) -> Report:
     kept = tuple(finding for finding in report.findings if _asked_for(finding, question))
     hidden = [finding for finding in report.findings if finding not in kept]
     worst = max((finding.severity for finding in hidden), default=Severity.OK)
-    facts = {**report.facts, "hidden_findings": len(hidden), "hidden_worst": worst.label}
-    return dataclasses.replace(report, findings=kept, facts=facts)
+    numbers = {**report.facts, facts.HIDDEN: len(hidden), facts.HIDDEN_WORST: worst.label}
+    return dataclasses.replace(report, findings=kept, facts=numbers)
 
 
 def _asked_for(finding: Finding, question: Question) -> bool:
@@ -94,7 +109,7 @@ def _asked_for(finding: Finding, question: Question) -> bool:
 
 def _ports(finding: Finding) -> set[int]:
     """Return the ports that a finding is about: of its subject, or of its sockets' services."""
-    subject, services = finding.subject, finding.evidence.get("service_ports")
+    subject, services = finding.subject, finding.evidence.get(facts.SERVICE_PORTS)
     ports = {int(port) for port in services} if isinstance(services, list) else set()
     if isinstance(subject, (ListenerSubject, DestinationSubject, PortSubject)):
         ports.add(subject.port)
@@ -108,7 +123,7 @@ def _processes(finding: Finding) -> set[str]:
         names |= {subject.name, str(subject.pid)}
     if isinstance(subject, ListenerSubject):
         names |= {word for owner in subject.processes for word in (owner.name, str(owner.pid))}
-    for key in ("processes", "likely_processes"):
+    for key in (facts.PROCESSES, facts.LIKELY_PROCESSES):
         value = finding.evidence.get(key)
         names |= {str(name) for name in value} if isinstance(value, list) else set()
     return names

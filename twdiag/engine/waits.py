@@ -13,8 +13,9 @@ from twdiag.analysis.inherited import tell_inherited
 from twdiag.analysis.upstreams import Names, parse_hosts
 from twdiag.analysis.waits import tell_waits
 from twdiag.software.runtimes import next_commands
-from twdiag.sources.live.descriptors import read_bytes, read_holders, relatives
+from twdiag.sources.live.descriptors import read_holders, relatives
 from twdiag.sources.live.endpoints import read_endpoints
+from twdiag.sources.live.headroom import read_bytes
 from twdiag.sources.live.runtime import read_runtime
 from twdiag.sources.live.waits import read_waits, wanted_inodes
 from twdiag.tcp import State
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
 
     from twdiag.analysis.inherited import Inherited
     from twdiag.analysis.waits import Row
-    from twdiag.model import Gap
+    from twdiag.model.snapshot import Gap
     from twdiag.model.waits import NextCommand, ProcessWaits, Waits
 
 K = TypeVar("K")

@@ -4,8 +4,20 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
-from twdiag.explain.page import Command, Drawing, Heading, Item, Kind, Page, Term, Text
-from twdiag.explain.pages.scenarios import find_scenario, played, step_title
+from twdiag.explain.page import (
+    Code,
+    Command,
+    Drawing,
+    Heading,
+    Item,
+    Kind,
+    Page,
+    Table,
+    Term,
+    Text,
+)
+from twdiag.explain.play import played
+from twdiag.explain.scenarios import find_scenario
 from twdiag.tcp import (
     ORDINARY_CLOSE,
     PHASES,
@@ -21,19 +33,22 @@ from twdiag.tcp import (
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from twdiag.explain.library import Group
     from twdiag.explain.page import Block
-    from twdiag.explain.story import Move, Packet, Scenario, Step
+    from twdiag.explain.play import Scenario
+    from twdiag.explain.story import Move, Packet, Step
 
 SCHEMA: Final = "twdiag-explain/1"
 
 
-def index_as_json(pages: Iterable[Page]) -> dict[str, Any]:
+def index_as_json(groups: Iterable[Group]) -> dict[str, Any]:
     """Return the list of all pages, and the handshake model itself."""
     return {
         "schema": SCHEMA,
         "pages": [
             {"name": p.name, "kind": p.kind.value, "title": p.title, "summary": p.summary}
-            for p in pages
+            for group in groups
+            for p in group.entries
         ],
         "model": {
             "time_wait_seconds": TIME_WAIT_SECONDS,
@@ -129,7 +144,7 @@ def _scenario(scenario: Scenario) -> dict[str, Any]:
 def _step(step: Step) -> dict[str, Any]:
     return {
         "what": type(step.what).__name__.lower(),
-        "text": step_title(step),
+        "text": step.title,
         "segments": [_packet(packet) for packet in step.packets],
         "fate": getattr(getattr(step.what, "fate", None), "value", None),
         "moves": [_move(move) for move in step.moves],
@@ -174,6 +189,10 @@ def _block(block: Block) -> dict[str, Any]:
         return {"type": "item", "mark": block.mark.strip(" :"), "text": block.text}
     if isinstance(block, Term):
         return {"type": "term", "term": block.term, "text": block.text}
+    if isinstance(block, Code):
+        return {"type": "code", "lines": list(block.lines)}
+    if isinstance(block, Table):
+        return {"type": "table", "rows": [list(row) for row in block.rows]}
     if isinstance(block, Command):
         return {"type": "command", "command": block.command, "shows": block.shows}
     assert isinstance(block, Drawing)

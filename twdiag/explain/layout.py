@@ -7,22 +7,24 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from twdiag.explain.diagram import MAX_WIDTH, to_ascii
-from twdiag.explain.page import Command, Drawing, Heading, Item, Kind, Page, Term, Text
+from twdiag.explain.page import (
+    Code,
+    Command,
+    Drawing,
+    Heading,
+    Item,
+    Kind,
+    Page,
+    Table,
+    Term,
+    Text,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from twdiag.explain.library import Group
     from twdiag.explain.page import Block
-
-_GROUPS: Final = {
-    Kind.STATE: "States (as in ss, netstat, the RFC or the kernel: TIME-WAIT, time_wait ...)",
-    Kind.SCENARIO: "Scenarios, drawn and played step by step (--step walks)",
-    Kind.TOPIC: "Topics",
-    Kind.MYTH: "Myths, and how to see the truth on this host",
-    Kind.RULE: "Rules of `twdiag diagnose`",
-    Kind.SOFTWARE: "Server software",
-}
-
 
 _SAID: Final = (Kind.SCENARIO, Kind.TOPIC)
 """The kinds whose names need a line on what the page says."""
@@ -67,24 +69,20 @@ def set_blocks(
     return lines
 
 
-def set_index(pages: Iterable[Page], *, ascii: bool, width: int = MAX_WIDTH) -> list[Line]:
-    """Return the table of contents: every page by kind, with one line on what it says."""
+def set_index(groups: Iterable[Group], *, ascii: bool, width: int = MAX_WIDTH) -> list[Line]:
+    """Return the table of contents: every page in its group, topics with what they say."""
     width = min(width, MAX_WIDTH)
     lines = [Line("twdiag explain WORD: the handshake, drawn and told", "title")]
-    listed = list(pages)
-    for kind, heading in _GROUPS.items():
-        group = [page for page in listed if page.kind is kind]
-        if not group:
-            continue
-        lines += [Line(""), Line(heading, "heading")]
-        if kind not in _SAID:
-            names = "   ".join(page.name for page in group)
+    for heading, entries in groups:
+        lines += [Line(""), *_wrapped(heading, width, style="heading")]
+        if entries[0].kind not in _SAID:
+            names = "   ".join(entry.name for entry in entries)
             lines += _wrapped(names, width, "  ", "  ", "entry")
             continue
-        column = max(len(page.name) for page in group) + 4
-        for page in group:
-            head = f"  {page.name:{column - 2}}"
-            lines += _wrapped(page.summary, width, head, " " * column, "entry")
+        column = max(len(entry.name) for entry in entries) + 4
+        for entry in entries:
+            head = f"  {entry.name:{column - 2}}"
+            lines += _wrapped(entry.summary, width, head, " " * column, "entry")
     return _plain(lines) if ascii else lines
 
 
@@ -109,8 +107,61 @@ def _set(block: Block, ascii: bool, width: int) -> list[Line]:
     if isinstance(block, Command):
         shows = _wrapped(block.shows, width, "        ", "        ") if block.shows else []
         return [Line(f"    $ {block.command}", "command"), *shows]
+    if isinstance(block, Code):
+        return [Line(f"    {line}".rstrip(), "code") for line in block.lines]
+    if isinstance(block, Table):
+        return _table(block, width)
     assert isinstance(block, Drawing)
     return [Line(line, "drawing") for line in block.draw(ascii, width)]
+
+
+def _table(table: Table, width: int) -> list[Line]:
+    """Return a table whose cells are wrapped so that it fits; rows are apart where one wraps."""
+    columns = _columns(table, width - 2)
+    lines: list[Line] = []
+    for number, row in enumerate(table.rows):
+        cells = [
+            textwrap.wrap(cell, column, break_on_hyphens=False) or [""]
+            for cell, column in zip(row, columns, strict=True)
+        ]
+        height = max(map(len, cells))
+        for line in range(height):
+            words = (
+                f"{cell[line] if line < len(cell) else '':{column}}"
+                for cell, column in zip(cells, columns, strict=True)
+            )
+            lines.append(Line("  " + "  ".join(words).rstrip(), "" if number else "term"))
+        if number == 0:
+            lines.append(Line("  " + "  ".join("-" * column for column in columns)))
+        elif number < len(table.rows) - 1 and _wraps(table, columns):
+            lines.append(Line(""))
+    return lines
+
+
+def _wraps(table: Table, columns: list[int]) -> bool:
+    """Return whether a cell below the head takes more than one line."""
+    return any(
+        len(cell) > column
+        for row in table.rows[1:]
+        for cell, column in zip(row, columns, strict=True)
+    )
+
+
+def _columns(table: Table, width: int) -> list[int]:
+    """Return the width of each column: what it needs, the widest giving way until all fit."""
+    needs = [max(map(len, column)) for column in zip(*table.rows, strict=True)]
+    # A word that does not fit would be broken.
+    least = [
+        max(len(word) for cell in column for word in cell.split() or [""])
+        for column in zip(*table.rows, strict=True)
+    ]
+    while sum(needs) + 2 * (len(needs) - 1) > width:
+        slack = [need - low for need, low in zip(needs, least, strict=True)]
+        widest = max(range(len(needs)), key=lambda n: (slack[n] > 0, needs[n]))
+        if slack[widest] <= 0:
+            break
+        needs[widest] -= 1
+    return needs
 
 
 def _wrapped(text: str, width: int, first: str = "", rest: str = "", style: str = "") -> list[Line]:

@@ -1,108 +1,228 @@
-"""All pages, found by any spelling of their names."""
+"""All pages, found by any spelling of their names; a page is read only when it is asked for."""
 
 from __future__ import annotations
 
 import difflib
-from dataclasses import replace
-from typing import TYPE_CHECKING, Final
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from twdiag.errors import UsageError
-from twdiag.explain.diagram import label
-from twdiag.explain.pages import host, myths, protocol, scenarios, states
-from twdiag.explain.pages.rules import rule_page, software_page
+from twdiag.explain.markdown import (
+    Directive,
+    PageFileError,
+    parse_blocks,
+    parse_header,
+    parse_page,
+)
+from twdiag.explain.page import Entry, Heading, Item, Kind, Page
 from twdiag.tcp import parse_state
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from twdiag.explain.page import Page
-    from twdiag.model import Rule
+    from twdiag.explain.page import Block
+    from twdiag.rules.rule import Rule
     from twdiag.software import Software
 
-_ALIASES: Final = {
-    **dict.fromkeys(
-        (
-            "tcptwreuse",
-            "tcptwreusedelay",
-            "tcptwrecycle",
-            "tcpfintimeout",
-            "tcpmaxtwbuckets",
-            "tcptimestamps",
-            "tcprfc1337",
-            "tcporphanretries",
-            "tcpmaxorphans",
-            "tcpsynretries",
-            "somaxconn",
-            "keepalive",
-        ),
-        "sysctls",
-    ),
-    **dict.fromkeys(("iplocalportrange", "iplocalreservedports"), "ephemeral-ports"),
-    **dict.fromkeys(("rst", "fin", "ack", "syn", "psh", "urg", "ece", "cwr", "ns"), "flags"),
-    **dict.fromkeys(("msl", "2msl"), "how-long-is-time-wait"),
-    "eaddrnotavail": "ephemeral-ports",
-    "eaddrinuse": "bind-fails-after-restart",
-    "soreuseaddr": "reuseaddr-always-helps",
-    "solinger": "linger-zero-is-the-cure",
-    "emfile": "fd-limit-near",
+FOLDER: Final = Path(__file__).parent / "pages"
+"""Where the written pages are: a folder for each kind, and index.md with their order."""
+
+_FOLDERS: Final = {
+    Kind.STATE: "states",
+    Kind.SCENARIO: "scenarios",
+    Kind.TOPIC: "topics",
+    Kind.MYTH: "myths",
+}
+_ELSEWHERE: Final = {
     "java": "tomcat",
     "httpd": "apache",
+    "emfile": "fd-limit-near",
+    "toomanyopenfiles": "fd-limit-near",
 }
-"""Words of the shell, of error messages and of captures, and the page that answers them."""
+"""Words that mean a page of a program or a rule: those have no header to say so."""
 
-_NEAR = 3
+_SAYS_ENOUGH: Final = 10
+"""How many letters of an alias may stand anywhere in what was asked, such as a line of a log."""
+
+_NEAR: Final = 5
 """How many suggestions an unknown word gets."""
 
 
-class Library:
-    """The pages that `explain` can show; rules and software come from the caller."""
+class Group(NamedTuple):
+    """A part of the index."""
 
-    def __init__(self, rules: Iterable[Rule] = (), software: Iterable[Software] = ()) -> None:
-        pages: tuple[Page, ...] = (
-            *states.PAGES,
-            *scenarios.PAGES,
-            *protocol.PAGES,
-            *host.PAGES,
-            *myths.PAGES,
-            *(rule_page(rule) for rule in rules),
-            *(software_page(program) for program in software),
-        )
-        names = {page.name for page in pages}
-        self.pages = tuple(
-            replace(page, see=tuple(name for name in page.see if name in names)) for page in pages
-        )
-        self._by_name = {_normal(page.name): page for page in self.pages}
+    heading: str
+    entries: tuple[Entry, ...]
+
+
+class Library:
+    """The pages that `explain` can show; rules and software come from the caller.
+
+    They are looked at only where the written pages do not answer, so generators save start-up.
+    """
+
+    def __init__(
+        self,
+        rules: Iterable[Rule[Any]] = (),
+        software: Iterable[Software] = (),
+        folder: Path = FOLDER,
+    ) -> None:
+        self._given = (rules, software)
+        self._folder = folder
 
     def find(self, words: str) -> Page:
-        """Return the page that words name: a state in any spelling, or a name with or without -.
+        """Return the page that words name: a state in any spelling, a name or another word for it.
 
         Raises UsageError with the nearest names where there is none.
         """
         wanted = _normal(words)
-        page = self._by_name.get(wanted) or self._by_name.get(_normal(_ALIASES.get(wanted, "")))
+        if wanted in self._files:
+            return self._read(self._files[wanted])
+        state = parse_state(words)
+        for name in (state.name, state.rfc) if state else ():
+            if _normal(name) in self._files:
+                return self._read(self._files[_normal(name)])
+        other = self._aliases.get(wanted)
+        if other is not None:
+            return self._read(other)
+        page = self._made(wanted) or self._mentioned(wanted)
         if page is not None:
             return page
-        state = parse_state(words)
-        if state is not None:
-            return self._by_name[_normal(label(state))]
         near = self.near(words)
         what = f"there is no explanation of {words!r}"
         if near:
             raise UsageError(what, "near: " + ", ".join(near) + "; all: twdiag explain")
         raise UsageError(what, "see the index: twdiag explain")
 
+    def _mentioned(self, wanted: str) -> Page | None:
+        """Return the page of an error message, or of other words, in the middle of a line.
+
+        The longest of several counts.
+        """
+        known = [word for word in (*self._aliases, *_ELSEWHERE) if len(word) >= _SAYS_ENOUGH]
+        found = max((word for word in known if word in wanted), key=len, default="")
+        if found in self._aliases:
+            return self._read(self._aliases[found])
+        return self._made(_normal(_ELSEWHERE[found])) if found else None
+
     def near(self, words: str) -> list[str]:
         """Return the names that are most like these words, the likest first."""
         wanted = _normal(words)
-        inside = [
-            page.name for name, page in self._by_name.items() if len(wanted) > 2 and wanted in name
-        ]
-        like = difflib.get_close_matches(wanted, self._by_name, n=_NEAR, cutoff=0.6)
-        names = [self._by_name[name].name for name in like] + inside
-        return list(dict.fromkeys(names))[:_NEAR]
+        names = {
+            _normal(word): entry.name
+            for group in self.index
+            for entry in group.entries
+            for word in (*entry.aliases, entry.name)
+        }
+        inside = [name for word, name in names.items() if len(wanted) > 2 and wanted in word]
+        like = difflib.get_close_matches(wanted, names, n=_NEAR, cutoff=0.6)
+        return list(dict.fromkeys([*(names[word] for word in like), *inside]))[:_NEAR]
+
+    @cached_property
+    def index(self) -> tuple[Group, ...]:
+        """The table of contents: the written pages as index.md has them, rules, and programs."""
+        from twdiag.explain.manuals import rule_entry, software_entry
+
+        entries = {entry.name: entry for entry in self._headers.values()}
+        groups: list[tuple[str, list[Entry]]] = []
+        path = self._folder / "index.md"
+        for block in parse_blocks(path.read_text(encoding="utf-8").split("\n"), path.name):
+            if isinstance(block, Heading):
+                groups.append((block.text, []))
+            elif isinstance(block, Item) and groups and block.text in entries:
+                groups[-1][1].append(entries[block.text])
+            else:
+                raise PageFileError(path.name, 1, f"expected headings and names of pages: {block}")
+        groups.append(("Rules of `twdiag diagnose`", [rule_entry(rule) for rule in self._rules]))
+        groups.append(("Server software", [software_entry(program) for program in self._software]))
+        return tuple(Group(heading, tuple(found)) for heading, found in groups if found)
+
+    @property
+    def pages(self) -> tuple[Page, ...]:
+        """Every page, in the order of the index; this reads them all."""
+        entries = (entry for group in self.index for entry in group.entries)
+        return tuple(self.find(entry.name) for entry in entries)
+
+    @cached_property
+    def _rules(self) -> tuple[Rule[Any], ...]:
+        return tuple(self._given[0])
+
+    @cached_property
+    def _software(self) -> tuple[Software, ...]:
+        return tuple(self._given[1])
+
+    @cached_property
+    def _files(self) -> dict[str, Path]:
+        """The files of the written pages, by their normal names."""
+        return {
+            _normal(path.stem): path
+            for folder in _FOLDERS.values()
+            for path in sorted((self._folder / folder).glob("*.md"))
+        }
+
+    @cached_property
+    def _headers(self) -> dict[Path, Entry]:
+        """What the index shows of each written page; the files are not parsed beyond that."""
+        kinds = {folder: kind for kind, folder in _FOLDERS.items()}
+        found = {}
+        for path in self._files.values():
+            header = parse_header(path.read_text(encoding="utf-8"), _where(path))
+            kind = kinds[path.parent.name]
+            found[path] = Entry(path.stem, kind, header.title, header.summary, header.aliases)
+        return found
+
+    @cached_property
+    def _aliases(self) -> dict[str, Path]:
+        """The files of the written pages, by the other words for them."""
+        return {
+            _normal(alias): path for path, entry in self._headers.items() for alias in entry.aliases
+        }
+
+    def _read(self, path: Path) -> Page:
+        """Read a written page and carry out its directives."""
+        written = parse_page(path.read_text(encoding="utf-8"), _where(path))
+        body: list[Block] = []
+        for block in written.body:
+            body += self._carried_out(block, path) if isinstance(block, Directive) else [block]
+        kind = next(kind for kind, folder in _FOLDERS.items() if folder == path.parent.name)
+        head = written.header
+        return Page(path.stem, kind, head.title, head.summary, tuple(body), head.see, written.cites)
+
+    def _carried_out(self, directive: Directive, path: Path) -> list[Block]:
+        name, *words = directive.words
+        if (name, words) == ("list", ["myths"]):
+            myths = (e for g in self.index for e in g.entries if e.kind is Kind.MYTH)
+            return [Item(f"{entry.name}: {entry.summary}") for entry in myths]
+        from twdiag.explain.parts import carry_out
+
+        try:
+            return list(carry_out(name, tuple(words)))
+        except ValueError as error:
+            raise PageFileError(_where(path), directive.line, str(error)) from error
+
+    def _made(self, wanted: str) -> Page | None:
+        """Return the page that is made of a rule or a program, None where none has this name."""
+        from twdiag.explain.manuals import rule_page, software_page
+
+        wanted = _normal(_ELSEWHERE.get(wanted, wanted))
+        for rule in self._rules:
+            if _normal(rule.name) == wanted:
+                return rule_page(rule)
+        for program in self._software:
+            if _normal(program.name) == wanted:
+                return software_page(program)
+        return None
+
+
+def _where(path: Path) -> str:
+    """Return how errors name the file of a page."""
+    return f"pages/{path.parent.name}/{path.name}"
 
 
 def _normal(name: str) -> str:
     """Return a name without case, blanks, `-` and `_`, and without the net.ipv4. of a sysctl."""
-    name = name.casefold().removeprefix("net.ipv4.").removeprefix("net.core.")
+    name = name.casefold()
+    for prefix in ("net.ipv4.", "net.core.", "net.netfilter."):
+        name = name.removeprefix(prefix)
     return "".join(c for c in name if c.isalnum())

@@ -4,21 +4,22 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from twdiag.census.table import (
+from twdiag.explain.page import Block, Command, Heading, Item, Text
+from twdiag.model.sockets import (
     TIMER_KEEPALIVE,
     TIMER_RETRANSMIT,
     TIMER_TIME_WAIT,
     TIMER_ZERO_WINDOW,
     Socket,
 )
-from twdiag.explain.page import Block, Command, Heading, Item, Text
 from twdiag.tcp import State
 from twdiag.wording import count, duration, endpoint, rate, visible
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
-    from twdiag.model import Gap, Report, Snapshot
+    from twdiag.model.findings import Report
+    from twdiag.model.snapshot import Gap, Snapshot
 
 _TIMERS: Final = {
     TIMER_RETRANSMIT: "resends in",
@@ -36,21 +37,18 @@ def state_now(state: State, snapshot: Snapshot) -> tuple[Block, ...]:
         return heading, Text(f"Not seen: {gap.why}. {gap.how}")
     if state is State.CLOSE:
         return heading, Text("None now: the kernel keeps nothing of a closed connection.")
-    rows = snapshot.sockets.rows_in(state)
-    if not rows:
+    found = snapshot.census.states.get(state, 0)
+    if not found:
         return heading, Text(f"None now: no socket is in {state.name}."), *_facts(state, snapshot)
-    number = Text(f"{count(len(rows), 'socket')} in {state.name}. For example:")
+    number = Text(f"{count(found, 'socket')} in {state.name}. For example:")
     return heading, number, *_example(state, snapshot), *_facts(state, snapshot)
 
 
 def example(state: State, snapshot: Snapshot) -> Socket | None:
     """Return one real row of a state, the one that tells most, None where there is none."""
-    table = snapshot.sockets
-    rows = [row for row in table.rows_in(state) if row not in table.bound]
-    if not rows:
-        return None
+    kept = snapshot.census.in_state(state)
     # The longest queue tells most; in LISTEN it is the accept queue.
-    return table.row(max(rows, key=lambda row: table.recv_q[row]))
+    return max(kept, key=lambda s: s.recv_q, default=snapshot.census.examples.get(state))
 
 
 def rule_now(report: Report, snapshot: Snapshot) -> tuple[Block, ...]:
@@ -103,7 +101,7 @@ def _facts(state: State, snapshot: Snapshot) -> list[Block]:
 
 def _time_wait(snapshot: Snapshot) -> Iterable[str]:
     if _gap(snapshot, "timers") is None:
-        closes = snapshot.flows.closes
+        closes = snapshot.census.all.time_wait
         yield (
             f"closed in the last minute: {sum(closes.seconds):,} "
             f"({rate(closes.mean)}); last seconds: {rate(closes.recent)}"
@@ -114,24 +112,22 @@ def _time_wait(snapshot: Snapshot) -> Iterable[str]:
 
 
 def _fin_wait2(snapshot: Snapshot) -> Iterable[str]:
-    table = snapshot.sockets
-    rows = table.rows_in(State.FIN_WAIT2)
-    if rows and _gap(snapshot, "timers") is None:
-        orphans = sum(table.timer[row] == TIMER_TIME_WAIT for row in rows)
-        yield f"after close(): {orphans}; still held by an application: {len(rows) - orphans}"
+    total = snapshot.census.states.get(State.FIN_WAIT2, 0)
+    if total and _gap(snapshot, "timers") is None:
+        orphans = sum(snapshot.census.all.orphans.values())
+        yield f"after close(): {orphans}; still held by an application: {total - orphans}"
     yield _setting(snapshot, "net.ipv4.tcp_fin_timeout", "after close() it ends after, s")
 
 
 def _close_wait(snapshot: Snapshot) -> Iterable[str]:
-    table = snapshot.sockets
-    rows = table.rows_in(State.CLOSE_WAIT)
-    if rows and _gap(snapshot, "queues") is None:
-        drained = sum(table.recv_q[row] == 0 for row in rows)
-        only_fin = sum(table.recv_q[row] == 1 for row in rows)
-        rest = len(rows) - drained - only_fin
+    found = snapshot.census.in_state(State.CLOSE_WAIT)
+    if found and _gap(snapshot, "queues") is None:
+        drained = sum(socket.recv_q == 0 for socket in found)
+        only_fin = sum(socket.recv_q == 1 for socket in found)
+        rest = len(found) - drained - only_fin
         yield f"drained, not closed: {drained}; only FIN unread: {only_fin}; data unread: {rest}"
-    if rows and _gap(snapshot, "inodes") is None:
-        yield f"never accepted: {sum(table.inode[row] == 0 for row in rows)}"
+    if found and _gap(snapshot, "inodes") is None:
+        yield f"never accepted: {sum(socket.inode == 0 for socket in found)}"
 
 
 def _orphan(snapshot: Snapshot) -> Iterable[str]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import enum
-import inspect
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -12,7 +11,7 @@ if TYPE_CHECKING:
 
 
 class Kind(enum.Enum):
-    """What a page is about; the index groups by it, in this order."""
+    """What a page is about."""
 
     STATE = "state"
     SCENARIO = "scenario"
@@ -61,13 +60,38 @@ class Command:
 
 
 @dataclass(frozen=True, slots=True)
+class Code:
+    """Lines that stand as they are: a program, or what a command printed."""
+
+    lines: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """Rows of cells, all of one length; the first row is the head."""
+
+    rows: tuple[tuple[str, ...], ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Drawing:
     """Something drawn from the model: `draw(ascii, width)` returns its lines."""
 
     draw: Callable[[bool, int], list[str]]
 
 
-Block = Heading | Text | Item | Term | Command | Drawing
+Block = Heading | Text | Item | Term | Command | Code | Table | Drawing
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """A page as the index shows it; `aliases` are other words that find it."""
+
+    name: str
+    kind: Kind
+    title: str
+    summary: str
+    aliases: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -81,40 +105,3 @@ class Page:
     body: tuple[Block, ...]
     see: tuple[str, ...] = ()
     cites: tuple[str, ...] = ()
-
-
-def prose(text: str) -> tuple[Block, ...]:
-    """Return the blocks of a text in light markup.
-
-    Paragraphs are apart by an empty line; `## ` begins a heading, `- ` a point, `= word: ` a term,
-    `$ ` a command, with what it shows after two blanks and a `#`.
-    """
-    blocks: list[Block] = []
-    for part in inspect.cleandoc(text).split("\n\n"):
-        lines: list[str] = []
-        for line in part.splitlines():
-            if line.startswith(("## ", "- ", "= ", "$ ")) or (lines and lines[0][:3] == "## "):
-                _flush(lines, blocks)
-            lines.append(line.strip())
-        _flush(lines, blocks)
-    return tuple(blocks)
-
-
-def _flush(lines: list[str], blocks: list[Block]) -> None:
-    """Turn the lines collected so far into a block."""
-    text = " ".join(lines)
-    mark, _, rest = text.partition(" ")
-    if mark == "##":
-        blocks.append(Heading(rest))
-    elif mark == "-":
-        blocks.append(Item(rest))
-    elif mark == "=":
-        term, _, meaning = rest.partition(": ")
-        blocks.append(Term(term, meaning))
-    elif mark == "$":
-        # A comment in a command needs its two blanks, which joining the lines keeps.
-        command, _, shows = rest.partition("  # ")
-        blocks.append(Command(command.strip(), shows.strip()))
-    elif text:
-        blocks.append(Text(text))
-    lines.clear()

@@ -8,6 +8,7 @@ list of steps, each with the state of both ends after it.
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
+from functools import cache
 from typing import TYPE_CHECKING, Final
 
 from twdiag.explain.diagram import Arrow, Chart, Crossing, Fate, Note, Pause, Row, Side
@@ -15,7 +16,7 @@ from twdiag.explain.story import TAKES_A_NUMBER, IllegalStep, Move, Packet, Step
 from twdiag.tcp import Event, Segment, State, transition
 
 if TYPE_CHECKING:
-    from twdiag.explain.story import Scenario
+    from collections.abc import Callable
 
 WINDOW: Final = 65535
 """The receive window of both ends: what a header without window scaling can say."""
@@ -23,6 +24,7 @@ WINDOW: Final = 65535
 _SENDS_DATA: Final = (State.ESTABLISHED, State.CLOSE_WAIT)
 _TAKES_DATA: Final = (State.ESTABLISHED, State.FIN_WAIT1, State.FIN_WAIT2)
 _AWAITS_ACK_OF_FIN: Final = (State.FIN_WAIT1, State.CLOSING, State.LAST_ACK)
+_HAS_THE_FIN: Final = (State.CLOSE_WAIT, State.CLOSING, State.LAST_ACK)
 
 
 @dataclass(slots=True)
@@ -38,13 +40,6 @@ class _End:
     acknowledged: int
     received: int | None = None
     ahead: dict[int, int] = field(default_factory=dict)
-
-
-def perform(scenario: Scenario) -> Play:
-    """Play a scenario from its beginning to its end."""
-    play = Play(scenario.left, scenario.right)
-    scenario.story(play)
-    return play
 
 
 class Play:
@@ -154,6 +149,14 @@ class Play:
         reply = self._receive(self._take(packet))
         self._step(Arrow(packet.sender, str(packet), fate), why, packet)
         return reply
+
+    def refuse(self, packet: Packet, why: str = "") -> Packet:
+        """Deliver data to an end whose application has closed, and return the RST it draws."""
+        side = packet.sender.other
+        self._take(packet)
+        self._move(side, Event.ABORT)
+        self._step(Arrow(packet.sender, str(packet)), why, packet)
+        return self._reset(packet, of=side)
 
     def answer(self, packet: Packet, why: str = "") -> Packet:
         """Deliver a segment that must be answered, and return the answer."""
@@ -278,25 +281,31 @@ class Play:
         if event is None:
             return self._receive_data(packet, side)
         if event is Event.RECEIVE_SYN and end.state is State.TIME_WAIT:
-            end = self._reopen(packet, side)
-        before = end.state
+            if packet.seq <= (end.received or 0):
+                return self._doubt(side)
+            end = self._reopen(side)
+        challenged = event is Event.RECEIVE_SYN and end.received is not None
         sends = self._move(side, event)
         if sends is Segment.RST:
             return self._reset(packet, of=side)
         if packet.ack is not None:
             end.acknowledged = max(end.acknowledged, packet.ack)
         # A challenge ACK says what its sender expects; the SYN it answers counts for nothing.
-        if packet.segment in TAKES_A_NUMBER and before is not State.LAST_ACK:
+        if packet.segment in TAKES_A_NUMBER and not (challenged and sends is Segment.ACK):
             if end.received is not None and packet.seq > end.received:
                 raise IllegalStep(f"{packet} arrives before what it follows")
             end.received = max(end.received or 0, packet.end)
         return None if sends is None else self._send(side, sends)
 
-    def _reopen(self, packet: Packet, side: Side) -> _End:
+    def _doubt(self, side: Side) -> Packet:
+        """Return the ACK by which a TIME_WAIT answers a SYN that could be an old one."""
+        end = self._ends[side]
+        self._moves.append(Move(side, State.TIME_WAIT, Event.RECEIVE_SYN, State.TIME_WAIT))
+        return self._packet(side, Segment.ACK, end.next, end.received)
+
+    def _reopen(self, side: Side) -> _End:
         """Return an end whose TIME_WAIT gives way to a SYN that is provably new (RFC 6191)."""
         old = self._ends[side]
-        if old.received is not None and packet.seq <= old.received:
-            raise IllegalStep(f"{packet} could be an old one: TIME_WAIT stays")
         # tcp_timewait_state_process() in net/ipv4/tcp_minisocks.c starts beyond any old number.
         initial = old.next + WINDOW + 2
         self._ends[side] = _End(old.state, initial, initial)
@@ -318,7 +327,9 @@ class Play:
             return Event.RECEIVE_ACK_OF_SYN
         if end.state in _AWAITS_ACK_OF_FIN and acknowledges_all and not packet.length:
             return Event.RECEIVE_ACK_OF_FIN
-        if end.state is State.CLOSE or (end.state is State.SYN_SENT and not acknowledges_all):
+        if end.state in (State.CLOSE, State.LISTEN) or (
+            end.state is State.SYN_SENT and not acknowledges_all
+        ):
             return Event.RECEIVE_UNACCEPTABLE_ACK
         return None
 
@@ -327,7 +338,13 @@ class Play:
         end = self._ends[side]
         if end.state is State.CLOSE:
             return
-        fits = packet.ack == end.next if end.state is State.SYN_SENT else packet.seq == end.received
+        expected = end.received or 0
+        if end.state is State.SYN_SENT:
+            fits = packet.ack == end.next
+        else:
+            # tcp_reset_check() in net/ipv4/tcp_input.c: a RST that crossed the ACK of a FIN.
+            crossed = end.state in _HAS_THE_FIN and packet.seq == expected - 1
+            fits = packet.seq == expected or crossed
         if fits:
             self._move(side, Event.RECEIVE_RST)
 
@@ -346,3 +363,26 @@ class Play:
             while end.received in end.ahead:
                 end.received = end.ahead.pop(end.received)
         return self._packet(side, Segment.ACK, end.next, end.received)
+
+
+@dataclass(frozen=True, slots=True)
+class Scenario:
+    """A story and the names of its two ends; its page, of the same name, says what it teaches."""
+
+    name: str
+    left: str
+    right: str
+    story: Callable[[Play], None]
+
+
+def perform(scenario: Scenario) -> Play:
+    """Play a scenario from its beginning to its end."""
+    play = Play(scenario.left, scenario.right)
+    scenario.story(play)
+    return play
+
+
+@cache
+def played(scenario: Scenario) -> Play:
+    """Return a scenario as it was played, once."""
+    return perform(scenario)

@@ -16,6 +16,7 @@ _STYLES: Final = {
     "heading": "bold cyan",
     "term": "bold",
     "command": "green",
+    "code": "green",
     "drawing": "",
     "entry": "",
     "see": "cyan",

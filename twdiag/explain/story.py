@@ -5,13 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
+from twdiag.explain.diagram import Crossing
 from twdiag.tcp import Event, Segment, State
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from twdiag.explain.diagram import Arrow, Crossing, Note, Pause, Side
-    from twdiag.explain.play import Play
+    from twdiag.explain.diagram import Arrow, Note, Pause, Side
 
 TAKES_A_NUMBER: Final = (Segment.SYN, Segment.SYN_ACK, Segment.FIN)
 """The segments that take one sequence number themselves, so that they can be acknowledged."""
@@ -70,17 +68,9 @@ class Step:
     right: State | None
     why: str = ""
 
-
-@dataclass(frozen=True)
-class Scenario:
-    """A story with its two ends: `story` plays it, `lesson` says what to take away."""
-
-    name: str
-    title: str
-    summary: str
-    left: str
-    right: str
-    story: Callable[[Play], None]
-    lesson: str
-    see: tuple[str, ...] = ()
-    cites: tuple[str, ...] = ()
+    @property
+    def title(self) -> str:
+        """What the step is, in a few words."""
+        if isinstance(self.what, Crossing):
+            return f"{self.what.left} and {self.what.right} cross"
+        return self.what.text

@@ -7,16 +7,17 @@ import os
 import shutil
 from typing import TYPE_CHECKING, Final
 
-from twdiag.explain.diagram import label, sequence_chart, to_ascii
+from twdiag.explain.diagram import MAX_WIDTH, label, sequence_chart, to_ascii
 from twdiag.explain.layout import Line, set_blocks
 from twdiag.explain.page import Text
-from twdiag.explain.pages.scenarios import played, step_title
+from twdiag.explain.play import played
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from typing import TextIO
 
-    from twdiag.explain.story import Scenario
+    from twdiag.explain.page import Page
+    from twdiag.explain.play import Scenario
 
 _NEXT: Final = (" ", "\r", "\n", "n", "j", "l", "\x1b[C", "\x1b[B")
 _BACK: Final = ("b", "p", "k", "h", "\x7f", "\x1b[D", "\x1b[A")
@@ -24,21 +25,34 @@ _QUIT: Final = ("q", "Q", "\x1b", "\x04", "")
 _CLEAR: Final = "\x1b[H\x1b[2J"
 
 
-def frame(scenario: Scenario, at: int, *, ascii: bool, height: int) -> list[Line]:
+def frame(
+    page: Page,
+    scenario: Scenario,
+    at: int,
+    *,
+    ascii: bool,
+    height: int,
+    width: int = MAX_WIDTH,
+) -> list[Line]:
     """Return what is shown after `at` steps (0: the beginning), not taller than the terminal."""
     play = played(scenario)
     if at:
         step = play.steps[at - 1]
-        words = f"{step_title(step)}: {step.why}" if step.why else step_title(step)
+        words = f"{step.title}: {step.why}" if step.why else step.title
     else:
-        words = scenario.summary
-    head = [Line(scenario.title, "title"), Line("")]
+        words = page.summary
+    head = [Line(page.title, "title"), Line("")]
     ends = zip((scenario.left, scenario.right), play.states_after(at), strict=True)
     now = ", ".join(f"{name.partition(' (')[0]}: {label(state)}" for name, state in ends)
-    tail = [Line(""), *set_blocks([Text(words)]), Line(""), Line(f"  now {now}", "term")]
+    tail = [
+        Line(""),
+        *set_blocks([Text(words)], width=min(width, MAX_WIDTH)),
+        Line(""),
+        Line(f"  now {now}", "term"),
+    ]
     last = "the end" if at == len(play.steps) else "any key: next"
     tail.append(Line(f"  {at}/{len(play.steps)}  {last}, b: back, q: quit", "heading"))
-    names, *rows = sequence_chart(play.chart(at), ascii=ascii)
+    names, *rows = sequence_chart(play.chart(at), ascii=ascii, width=width)
     # One line for the names, and one for the cursor.
     room = max(3, height - len(head) - len(tail) - 2)
     chart = [Line(row, "drawing") for row in (names, *rows[-room:])]
@@ -47,16 +61,27 @@ def frame(scenario: Scenario, at: int, *, ascii: bool, height: int) -> list[Line
 
 
 def walk(
+    page: Page,
     scenario: Scenario,
     show: Callable[[list[Line]], None],
     read_key: Callable[[], str],
     *,
     ascii: bool,
+    width: int = MAX_WIDTH,
 ) -> None:
     """Show frame after frame until the reader quits or goes on after the last one."""
     at, steps = 0, len(played(scenario).steps)
     while True:
-        show(frame(scenario, at, ascii=ascii, height=shutil.get_terminal_size().lines))
+        show(
+            frame(
+                page,
+                scenario,
+                at,
+                ascii=ascii,
+                height=shutil.get_terminal_size().lines,
+                width=width,
+            )
+        )
         key = read_key()
         if key in _QUIT or (at == steps and key not in _BACK):
             return

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from types import FrameType, TracebackType
+    from types import FrameType
 
 GRACE: Final = 2.0
 """How long the answer may take to get out after the time limit, in seconds."""
@@ -22,11 +22,12 @@ class TimeIsUp(BaseException):
 
 
 class Deadline:
-    """A context in which `TimeIsUp` is raised after some seconds, in the midst of any system call.
+    """A time limit: from start() to stop(), `TimeIsUp` is raised in the midst of any system call.
 
     Where even that does not help, because the main thread hangs in a call that no signal ends or
-    because nobody takes its output, a second thread writes `last_words` and ends the process.
-    `doing` says what is being done, for the message.
+    because nobody takes its output, a second thread writes `last_words` and ends the process, until
+    end().  Both start() and stop() belong inside of the `try` that catches TimeIsUp, and end() in a
+    `finally`.  `doing` says what is being done, for the message.
     """
 
     def __init__(self, seconds: float, last_words: str) -> None:
@@ -36,24 +37,16 @@ class Deadline:
         self._last_words = last_words.encode()
         self._over = _thread.allocate_lock()
         self._before: signal._HANDLER = None
+        self._rings = False
 
-    def __enter__(self) -> Deadline:
+    def start(self) -> None:
+        """Let the time run."""
         self._over.acquire()
         self._ends = time.monotonic() + self.seconds
         self._before = signal.signal(signal.SIGALRM, self._ring)
-        signal.setitimer(signal.ITIMER_REAL, self.seconds)
+        self._rings = True
         _thread.start_new_thread(self._watch, ())
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.stop()
-        self._over.release()
-        signal.signal(signal.SIGALRM, self._before)
+        signal.setitimer(signal.ITIMER_REAL, self.seconds)
 
     @property
     def left(self) -> float:
@@ -62,10 +55,20 @@ class Deadline:
 
     def stop(self) -> None:
         """Let nothing interrupt what is done from now on, short of the end of the process."""
+        self._rings = False
         signal.setitimer(signal.ITIMER_REAL, 0)
 
+    def end(self) -> None:
+        """Let the process live on, whatever was started."""
+        self.stop()
+        if self._over.locked():
+            self._over.release()
+            if self._before is not None:  # start() may have been interrupted
+                signal.signal(signal.SIGALRM, self._before)
+
     def _ring(self, number: int, frame: FrameType | None) -> None:
-        raise TimeIsUp
+        if self._rings:
+            raise TimeIsUp
 
     def _watch(self) -> None:
         if self._over.acquire(timeout=self.seconds + GRACE):

@@ -8,8 +8,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-from twdiag.census.table import Socket, SocketTable
-from twdiag.model import Gap, Host, Owner, Snapshot
+from twdiag.census.addresses import bytes_of_text
+from twdiag.history.notify import Told
+from twdiag.model.census import Census
+from twdiag.model.snapshot import Gap, Host, Owner, Snapshot
+from twdiag.model.sockets import Socket
 from twdiag.tcp import State
 
 if TYPE_CHECKING:
@@ -54,17 +57,18 @@ class Process(NamedTuple):
 
 
 class Memory(NamedTuple):
-    """What was remembered.  `table` is None where there were too many sockets to remember.
+    """What was remembered.  `sockets` is None where there were too many to remember.
 
-    `data` is the same as JSON values; `status` the last status that was told.
+    `data` is the same as JSON values; `status` is that of the last run, `told` what was told last.
     """
 
     moment: Moment
     source: str
     counters: Mapping[str, int]
-    table: SocketTable | None
+    sockets: tuple[Socket, ...] | None
     processes: tuple[Process, ...]
     status: str
+    told: Told
     data: Mapping[str, Any]
 
 
@@ -73,12 +77,15 @@ class Foreign(ValueError):
 
 
 def to_data(
-    snapshot: Snapshot, moment: Moment, processes: Iterable[Process], status: str
+    snapshot: Snapshot,
+    moment: Moment,
+    processes: Iterable[Process],
+    status: str,
+    told: Told | None = None,
 ) -> dict[str, Any]:
-    """Return what to remember of a snapshot as JSON values."""
-    table = snapshot.sockets
-    numbers = table.rows_in(*_REMEMBERED)
-    rows = None if len(numbers) > MOST_ROWS else [_row(table, number) for number in numbers]
+    """Return what to remember of a snapshot as JSON values; by default its status was told."""
+    waiting = snapshot.census.in_state(*_REMEMBERED)
+    rows = None if len(waiting) > MOST_ROWS else [_row(socket) for socket in waiting]
     return {
         "schema": SCHEMA,
         "boot": moment.boot,
@@ -90,13 +97,13 @@ def to_data(
         "rows": rows,
         "processes": [_process(process) for process in list(processes)[:MOST_OWNERS]],
         "status": status,
+        "told": list(told or Told(status, round(moment.wall, 3))),
     }
 
 
-def _row(table: SocketTable, number: int) -> list[Any]:
-    row = table.row(number)
-    ends = [row.local_address, row.local_port, row.remote_address, row.remote_port]
-    return [row.state.name, *ends, row.inode, row.cookie]
+def _row(socket: Socket) -> list[Any]:
+    ends = socket.local_address, socket.local_port, socket.remote_address, socket.remote_port
+    return [socket.state.name, *ends, socket.inode, socket.cookie]
 
 
 def _process(process: Process) -> list[Any]:
@@ -124,20 +131,28 @@ def _memory(data: dict[str, Any]) -> Memory:
         Moment(_text(data["boot"]), _real(data["uptime"]), _real(data["wall"]), _n(data["netns"])),
         _text(data["source"]),
         {_text(name): _n(value) for name, value in data["counters"].items()},
-        None if rows is None else SocketTable.of(_socket(row) for row in rows[:MOST_ROWS]),
+        None if rows is None else tuple(_socket(row) for row in rows[:MOST_ROWS]),
         tuple(_remembered_process(entry) for entry in data["processes"][:MOST_OWNERS]),
         data["status"],
+        # The first edition kept no more than the status.
+        _told(data.get("told", [data["status"], data["wall"]])),
         data,
     )
+
+
+def _told(told: object) -> Told:
+    if not isinstance(told, list) or len(told) != 2 or told[0] not in _STATUSES:
+        raise ValueError("told")
+    return Told(told[0], _real(told[1]))
 
 
 def _socket(row: list[Any]) -> Socket:
     state, local, local_port, remote, remote_port, inode, cookie = row
     return Socket(
         State[state],
-        _text(local),
+        _address(local),
         _n(local_port, 16),
-        _text(remote),
+        _address(remote),
         _n(remote_port, 16),
         inode=_n(inode, 32),
         cookie=_n(cookie, 64),
@@ -154,6 +169,12 @@ def _text(value: object) -> str:
     if not isinstance(value, str):
         raise TypeError("a text is missing")
     return value
+
+
+def _address(value: object) -> str:
+    text = _text(value)
+    bytes_of_text(text)  # raises ValueError
+    return text
 
 
 def _n(value: object, bits: int = 64) -> int:
@@ -200,14 +221,14 @@ def earlier_sample(
     another process is not compared.  Sockets are only compared if the same source read both: not
     every source shows what tells a socket from a later one with the same ends.
     """
-    table = memory.table if memory.source == snapshot.source else None
+    sockets = memory.sockets if memory.source == snapshot.source else None
     gap = Gap("sockets", "the last run did not remember comparable sockets", "")
     owners = tuple(p.owner for p in memory.processes if alive.get(p.owner.pid) == p.started)
     return Snapshot(
         taken_at=snapshot.taken_at - (now.uptime - memory.moment.uptime),
         host=Host(snapshot.host.name, snapshot.host.kernel),
         source=memory.source,
-        sockets=SocketTable() if table is None else table,
+        census=Census(sockets or ()),
         netns=snapshot.netns,
         # A counter below what was remembered is another one: of a module loaded again, say.
         counters={
@@ -217,5 +238,5 @@ def earlier_sample(
         },
         # What was remembered is who held descriptors, not which of them.
         owners={0: owners},
-        gaps=(gap,) if table is None else (),
+        gaps=(gap,) if sockets is None else (),
     )

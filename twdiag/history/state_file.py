@@ -9,16 +9,18 @@ import time
 from typing import TYPE_CHECKING, Any, Final
 
 from twdiag.errors import TwdiagError, UsageError
-from twdiag.history import files
-from twdiag.history import sample as state
+from twdiag.history import files, sample
 from twdiag.history.deadline import wait_for
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
     from types import TracebackType
 
-    from twdiag.model import Owner, Snapshot
+    from twdiag.history.notify import Told
+    from twdiag.model.snapshot import Owner, Snapshot
 
+_BEGINNING: Final = b'{"schema":"twdiag-state/'
+"""What every state file begins with, of any version; no other file is ever replaced."""
 LOCK_SECONDS: Final = 3.0
 """How long to wait for another run with the same file: longer than a run takes."""
 
@@ -36,12 +38,13 @@ class StateFile:
 
     def __init__(self, path: str) -> None:
         self.path = path
-        self.memory: state.Memory | None = None
+        self.memory: sample.Memory | None = None
         self.notes: list[str] = []
-        self._now: state.Moment | None = None
+        self._now: sample.Moment | None = None
         self._lock: int | None = None
 
     def __enter__(self) -> StateFile:
+        self._raw()  # refuses a file that is not ours before anything is made beside it
         self._take_lock()
         try:
             self._read()
@@ -60,17 +63,22 @@ class StateFile:
 
     def _take_lock(self) -> None:
         # A lock on the file itself would be lost with each rename.
-        path = f"{self.path}.lock"
-        files.check_replaceable(path, "the lock file")
         try:
-            lock = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+            lock = self._lock = files.open_lock(f"{self.path}.lock", "the lock file")
         except OSError as error:
             raise UsageError(
                 f"the state file {self.path} cannot be locked: {error.strerror}",
                 "name a file in a folder that this user may write to",
             ) from error
-        self._lock = lock
-        if not wait_for(lambda: _locked(lock), LOCK_SECONDS):
+        try:
+            held = wait_for(lambda: _locked(lock), LOCK_SECONDS)
+        except OSError as error:  # ENOLCK, ENOSYS: a network file system without locks
+            self._release()
+            raise UsageError(
+                f"the state file {self.path} cannot be locked: {error.strerror}",
+                "name a file on a disk of this host",
+            ) from error
+        if not held:
             self._release()
             raise StateFileBusy(
                 f"another run holds the state file {self.path} for more than {LOCK_SECONDS:.0f} s",
@@ -82,18 +90,31 @@ class StateFile:
             os.close(self._lock)
             self._lock = None
 
-    def _read(self) -> None:
+    def _raw(self) -> bytes:
+        """Return the content, nothing where there is no file; UsageError where it is not ours."""
         try:
-            raw = files.read_own(self.path, state.MOST_BYTES)
+            raw = files.read_own(self.path, sample.MOST_BYTES, "the state file") or b""
         except OSError as error:
-            raise UsageError(f"the state file {self.path}: {error.strerror}") from error
-        if raw is None:
+            raise UsageError(
+                f"the state file {self.path} cannot be read: {error.strerror}",
+                "name a file in a folder that this user may write to",
+            ) from error
+        if raw and not raw.startswith(_BEGINNING):
+            raise UsageError(
+                f"the state file {self.path} was not written by twdiag, so it stays as it is",
+                "name a file that does not exist yet, or empty this one",
+            )
+        return raw
+
+    def _read(self) -> None:
+        raw = self._raw()
+        if not raw:
             return
         try:
-            if len(raw) > state.MOST_BYTES:
-                raise state.Foreign(f"it is larger than {state.MOST_BYTES:,} bytes")
-            self.memory = state.from_data(_parse(raw))
-        except state.Foreign as error:
+            if len(raw) > sample.MOST_BYTES:
+                raise sample.Foreign(f"it is larger than {sample.MOST_BYTES:,} bytes")
+            self.memory = _remembered(raw)
+        except sample.Foreign as error:
             self.notes.append(f"the state file {self.path} is not used and starts afresh: {error}")
 
     def earlier(self, snapshot: Snapshot) -> Snapshot | None:
@@ -104,11 +125,11 @@ class StateFile:
         now = self._now = moment()
         if self.memory is None:
             return None
-        why = state.why_not_comparable(self.memory, now)
+        why = sample.why_not_comparable(self.memory, now)
         if why:
             self.notes.append(f"nothing is compared with the last run: {why}")
             return None
-        step = state.clock_step(self.memory, now)
+        step = sample.clock_step(self.memory, now)
         if step:
             self.notes.append(
                 f"the clock was set by {step:+,.0f} s since the last run; the time between the "
@@ -116,26 +137,43 @@ class StateFile:
             )
         pids = (process.owner.pid for process in self.memory.processes)
         alive = {pid: started for pid in pids if (started := _started(pid)) is not None}
-        return state.earlier_sample(self.memory, now, snapshot, alive)
+        return sample.earlier_sample(self.memory, now, snapshot, alive)
 
-    def remember(self, snapshot: Snapshot, status: str) -> None:
+    @property
+    def last_status(self) -> str | None:
+        """The status of the run before this one, None without one."""
+        return None if self.memory is None else self.memory.status
+
+    @property
+    def told(self) -> Told | None:
+        """What was told last, None where nothing was."""
+        return None if self.memory is None else self.memory.told
+
+    @property
+    def wall(self) -> float:
+        """The wall clock of this run."""
+        self._now = self._now or moment()
+        return self._now.wall
+
+    def remember(self, snapshot: Snapshot, status: str, told: Told) -> None:
         """Replace what is remembered by the snapshot that `earlier` was asked for.
 
         Raises OSError.
         """
         now = self._now or moment()
         owners = {o.pid: o for group in snapshot.owners.values() for o in group}
-        self._write(state.to_data(snapshot, now, _processes(owners.values()), status))
+        self._write(sample.to_data(snapshot, now, _processes(owners.values()), status, told))
 
-    def remember_status(self, status: str) -> None:
+    def remember_status(self, status: str, told: Told) -> None:
         """Replace the remembered status alone, where there is a sample to keep.  Raises OSError."""
         if self.memory is not None:
-            self._write({**self.memory.data, "status": status})
+            self._write({**self.memory.data, "status": status, "told": list(told)})
         else:
-            self._write(_without_sample(status))
+            self._write({**_without_sample(status), "told": list(told)})
 
     def _write(self, data: dict[str, Any]) -> None:
-        files.replace(self.path, json.dumps(data, separators=(",", ":")).encode() + b"\n", 0o600)
+        text = json.dumps({"schema": sample.SCHEMA} | data, separators=(",", ":")) + "\n"
+        files.replace(self.path, text.encode(), 0o600, "the state file")
 
 
 def _locked(lock: int) -> bool:
@@ -146,17 +184,25 @@ def _locked(lock: int) -> bool:
     return True
 
 
-def _parse(raw: bytes) -> object:
+def _remembered(raw: bytes) -> sample.Memory:
+    """Return what the content of a file remembers; raises Foreign for anything we never write."""
     try:
-        return json.loads(raw)
+        data = json.loads(raw)
     except (ValueError, RecursionError) as error:
-        raise state.Foreign(f"it is not JSON ({str(error)[:80]})") from error
+        raise sample.Foreign(f"it is not JSON ({str(error)[:80]})") from error
+    try:
+        return sample.from_data(data)
+    except sample.Foreign:
+        raise
+    except Exception as error:
+        # Addresses and numbers go through decoders of their own, each with errors of its own.
+        raise sample.Foreign(f"its content makes no sense ({type(error).__name__})") from error
 
 
 def _without_sample(status: str) -> dict[str, Any]:
     """Return a memory of a status alone; its boot is none, so nothing is compared with it."""
     return {
-        "schema": state.SCHEMA,
+        "schema": sample.SCHEMA,
         "boot": "",
         "uptime": 0,
         "wall": 0,
@@ -169,9 +215,9 @@ def _without_sample(status: str) -> dict[str, Any]:
     }
 
 
-def moment() -> state.Moment:
+def moment() -> sample.Moment:
     """Return the present moment of this host and namespace."""
-    return state.Moment(
+    return sample.Moment(
         _text("/proc/sys/kernel/random/boot_id").strip(),
         time.clock_gettime(time.CLOCK_BOOTTIME),
         time.time(),
@@ -194,9 +240,9 @@ def _text(path: str) -> str:
         return ""
 
 
-def _processes(owners: Iterable[Owner]) -> list[state.Process]:
+def _processes(owners: Iterable[Owner]) -> list[sample.Process]:
     found = ((_started(owner.pid), owner) for owner in owners)
-    return [state.Process(started, owner) for started, owner in found if started is not None]
+    return [sample.Process(started, owner) for started, owner in found if started is not None]
 
 
 def _started(pid: int) -> int | None:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 if TYPE_CHECKING:
-    from twdiag.model import Confidence
+    from twdiag.model.findings import Confidence
 
 # include/uapi/linux/eventpoll.h
 EPOLLIN: Final = 0x001

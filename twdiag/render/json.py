@@ -6,7 +6,7 @@ import json
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any, Final
 
-from twdiag.model import (
+from twdiag.model.findings import (
     AddressSubject,
     DestinationSubject,
     HostSubject,
@@ -18,7 +18,8 @@ from twdiag.model import (
 if TYPE_CHECKING:
     from typing import TextIO
 
-    from twdiag.model import Finding, Owner, Report, Subject
+    from twdiag.model.findings import Finding, Report, Subject
+    from twdiag.model.snapshot import Owner
 
 SCHEMA: Final = "twdiag/1"
 
@@ -38,6 +39,10 @@ def to_json(report: Report) -> dict[str, Any]:
         "host": {"name": report.host.name, "kernel": report.host.kernel},
         "source": report.source,
         "netns": report.netns,
+        "namespaces": [
+            {"name": n.label, "sockets": n.sockets, "findings": n.findings}
+            for n in report.namespaces
+        ],
         "status": report.status.label,
         "states": {state.name: number for state, number in report.states.items()},
         "closes_per_second_history": None if report.closes is None else list(report.closes),
@@ -74,6 +79,12 @@ def _finding(finding: Finding) -> dict[str, Any]:
             "step": place.step,
             "next": place.next,
         },
+        "pids": list(finding.pids),
+        "waits": list(finding.waits),
+        "steps": [
+            {"run": s.run, "look": s.look, "effect": s.effect, "tool": s.tool}
+            for s in finding.steps
+        ],
         "why": finding.why,
         "advice": [
             {"do": a.do, "how": a.how, "cost": a.cost, "verify": a.verify} for a in finding.advice

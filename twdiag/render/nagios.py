@@ -10,7 +10,7 @@ import re
 from typing import TYPE_CHECKING, Final
 
 from twdiag.check.metrics import METRICS
-from twdiag.model import DestinationSubject
+from twdiag.model.findings import DestinationSubject
 from twdiag.model.ranges import number
 from twdiag.wording import count, duration, endpoint
 
@@ -20,14 +20,15 @@ if TYPE_CHECKING:
 
     from twdiag.check.metrics import Metric
     from twdiag.check.verdict import Answer, Problem
-    from twdiag.model import Finding
+    from twdiag.model.findings import Finding
 
 WIDTH: Final = 79
 """The guidelines want the line below 80 characters, for pagers and SMS."""
 
 # `|` begins perfdata; the others act in shells, in printf "%b" or in a web page.  A plugin's reader
-# undoes no escapes, so they are replaced instead.
-_UNSAFE: Final = frozenset("|`$<>&\\")
+# undoes no escapes, so they are replaced instead.  `"` ends a word in most notification commands
+# and `;` the command itself; our sentences have both, and stay readable with what replaces them.
+_UNSAFE: Final = {**dict.fromkeys("|`$<>&\\", "?"), '"': "'", ";": ","}
 _PID: Final = re.compile(r" \(pid [0-9]+\)")
 _MOST_LINES: Final = 50
 
@@ -109,12 +110,12 @@ def _closed(text: str) -> bool:
 
 def inert(text: str) -> str:
     """Return text as one line without anything that could act on its reader."""
-    return "".join("?" if c in _UNSAFE or not c.isprintable() else c for c in text)
+    return "".join(_UNSAFE.get(c, c) if c.isprintable() else "?" for c in text)
 
 
 def _all_well(answer: Answer, width: int) -> str:
     """Return the numbers of a host without a problem, the least important left out if too long."""
-    values, parts = answer.values, []
+    values, parts = answer.values, list[tuple[int, str]]()
     for priority, name, words in (
         (0, "time_wait", "TIME_WAIT"),
         (0, "close_wait", "CLOSE_WAIT"),
@@ -123,6 +124,9 @@ def _all_well(answer: Answer, width: int) -> str:
         value = values.get(name)
         if value is not None:
             parts.append((priority, f"{int(value):,} {words}"))
+    for gap in answer.report.gaps if answer.report else ():
+        if gap.what == "rules":  # an OK of some rules must not read like one of all
+            parts.insert(0, (-1, inert(gap.why)))
     skipped = len(answer.report.skipped) if answer.report else 0
     if skipped:
         parts.append((1, f"{count(skipped, 'rule')} could not look"))

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 from twdiag import __version__
 from twdiag.check.metrics import METRICS
-from twdiag.model import (
+from twdiag.model.findings import (
     AddressSubject,
     DestinationSubject,
     ListenerSubject,
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
     from twdiag.check.metrics import PortShare
     from twdiag.check.verdict import Answer
-    from twdiag.model import Finding, Subject
+    from twdiag.model.findings import Finding, Subject
 
 _MOST_SUBJECTS: Final = 20
 """Findings with a subject of their own; the rest is counted under the subject "other"."""

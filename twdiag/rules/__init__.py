@@ -1,16 +1,11 @@
-"""The rules: pure functions from a Snapshot to findings, and the one function that runs them."""
+"""The rules: pure functions from a View to findings, one file each."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
-from twdiag import __version__
-from twdiag.analysis.half_closed import Kind
-from twdiag.census.columns import both, ones
-from twdiag.census.table import TIMER_KEEPALIVE
 from twdiag.errors import UsageError
-from twdiag.model import Gap, Report, Skip
-from twdiag.model.limits import nearest
+from twdiag.model.limits import Limits, nearest
 from twdiag.rules import (
     accept_queue_full,
     bound_ports_running_out,
@@ -27,43 +22,47 @@ from twdiag.rules import (
     ports_running_out,
     restart_blocked,
     server_closes_first,
+    sockets_nobody_sees,
     syn_unanswered,
     time_wait_rising,
     time_wait_table_filling,
 )
-from twdiag.tcp import State
-from twdiag.wording import count
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable
 
-    from twdiag.model import Finding, Rule, Snapshot, Value
-    from twdiag.model.limits import Limits
+    from twdiag.rules.rule import Rule
 
-RULES: Final[tuple[Rule, ...]] = (
+RULES: Final[tuple[Rule[Any], ...]] = (
     ports_running_out.RULE,
+    accept_queue_full.RULE,
+    fd_limit_near.RULE,
+    sockets_nobody_sees.RULE,
+    close_wait_never_accepted.RULE,
     bound_ports_running_out.RULE,
-    time_wait_table_filling.RULE,
-    time_wait_rising.RULE,
-    server_closes_first.RULE,
-    connection_churn.RULE,
     close_wait_leak.RULE,
     close_wait_unread.RULE,
-    close_wait_never_accepted.RULE,
-    close_wait_idle_pool.RULE,
-    fd_limit_near.RULE,
-    accept_queue_full.RULE,
-    peer_never_closes.RULE,
+    time_wait_table_filling.RULE,
     fin_unanswered.RULE,
+    peer_never_closes.RULE,
     syn_unanswered.RULE,
     restart_blocked.RULE,
+    close_wait_idle_pool.RULE,
+    time_wait_rising.RULE,
+    connection_churn.RULE,
+    server_closes_first.RULE,
     listener_in_ephemeral_range.RULE,
     misleading_sysctl.RULE,
 )
-"""Every rule, in the order in which findings of the same severity are shown."""
+"""Every rule, the most harmful first: the order of findings of the same severity."""
+
+LIMITS: Final = tuple(dict.fromkeys(limit for rule in RULES for limit in rule.limits))
+"""Every limit of the rules."""
+
+DEFAULTS: Final = Limits(LIMITS)
 
 
-def select(chosen: Iterable[str] = (), ignored: Iterable[str] = ()) -> tuple[Rule, ...]:
+def choose(chosen: Iterable[str] = (), ignored: Iterable[str] = ()) -> tuple[Rule[Any], ...]:
     """Return the rules that --select and --ignore leave; UsageError for a name that is none."""
     chosen, ignored = tuple(chosen), tuple(ignored)
     names = [rule.name for rule in RULES]
@@ -75,116 +74,3 @@ def select(chosen: Iterable[str] = (), ignored: Iterable[str] = ()) -> tuple[Rul
     return tuple(
         rule for rule in RULES if (not chosen or rule.name in chosen) and rule.name not in ignored
     )
-
-
-def inodes_wanted(snapshot: Snapshot, limits: Limits, rules: Iterable[Rule] = RULES) -> set[int]:
-    """Return the socket inodes whose owners the rules would name on this snapshot."""
-    wanted: set[int] = set()
-    for rule in rules:
-        if rule.inodes is not None and _unseen_need(rule, snapshot) is None:
-            wanted.update(rule.inodes(snapshot, limits))
-    wanted.discard(0)
-    return wanted
-
-
-def analyze(snapshot: Snapshot, limits: Limits, rules: Iterable[Rule] = RULES) -> Report:
-    """Run the rules over a snapshot; a rule whose needs were not seen is recorded as skipped."""
-    rules = tuple(rules)
-    findings: list[Finding] = []
-    skipped: list[Skip] = []
-    for rule in rules:
-        gap = _unseen_need(rule, snapshot)
-        if gap is None:
-            findings.extend(rule.check(snapshot, limits))
-        else:
-            skipped.append(Skip(rule.name, gap.why, gap.how))
-    skipped.extend(_blind(snapshot, limits, rules))
-    findings.sort(key=lambda finding: -finding.severity)
-    timed = "timers" not in snapshot.missing
-    return Report(
-        version=__version__,
-        taken_at=snapshot.taken_at,
-        host=snapshot.host,
-        source=snapshot.source,
-        netns=snapshot.netns,
-        states=snapshot.sockets.count_states(),
-        closes=snapshot.flows.closes.seconds if timed else None,
-        findings=tuple(findings),
-        skipped=tuple(skipped),
-        gaps=(*snapshot.gaps, *_unjudged(snapshot, limits)),
-        facts=_facts(snapshot),
-    )
-
-
-def _unseen_need(rule: Rule, snapshot: Snapshot) -> Gap | None:
-    """Return the gap that keeps a rule from looking; "x|earlier" is met by two samples too."""
-    gaps = {gap.what: gap for gap in snapshot.gaps if not gap.partial}
-    for need in rule.needs:
-        name, _, alternative = need.partition("|")
-        earlier = snapshot.earlier
-        if alternative == "earlier" and earlier and "sockets" not in earlier.missing:
-            continue
-        if name in gaps:
-            return gaps[name]
-    return None
-
-
-def _blind(snapshot: Snapshot, limits: Limits, rules: Iterable[Rule]) -> Iterator[Skip]:
-    """Yield a skip where sockets wait whose owner, and so its descriptor limit, was not seen."""
-    if fd_limit_near.RULE not in rules:
-        return
-    unseen = sum(
-        1
-        for waiting in snapshot.close_waits
-        if waiting.kind is not Kind.NEVER_ACCEPTED
-        and snapshot.sockets.inode[waiting.row] not in snapshot.owners
-    )
-    gap = next((gap for gap in snapshot.gaps if gap.what == "owners"), None)
-    if gap is not None and unseen >= limits["close-wait-notice"]:
-        yield Skip(fd_limit_near.NAME, gap.why, gap.how)
-
-
-def _unjudged(snapshot: Snapshot, limits: Limits) -> Iterator[Gap]:
-    """Yield a gap where CLOSE_WAITs may be leaks for all that can be seen: nobody knows their age.
-
-    A keepalive answer makes a socket look young, and MPTCP does not show ages.
-    """
-    least, timers = limits["close-wait-age"], snapshot.sockets.timer
-    doubtful = sum(
-        1
-        for waiting in snapshot.close_waits
-        if (waiting.age_min or 0.0) < least
-        and (waiting.age_max is None or waiting.age_max >= least)
-        and (waiting.age_max is None or timers[waiting.row] == TIMER_KEEPALIVE)
-    )
-    if "tcp-info" in snapshot.missing:
-        return  # the rules are skipped, and say so themselves
-    if doubtful >= limits["close-wait-notice"]:
-        why = f"{count(doubtful, 'CLOSE_WAIT socket')} may be older than they look"
-        yield Gap("close-wait-age", why, f"compare two samples: --interval {least + 2:g}", True)
-
-
-def _facts(snapshot: Snapshot) -> dict[str, Value]:
-    """Return the numbers behind a report that has nothing to complain about."""
-    flows = snapshot.flows
-    waiting = flows.time_wait
-    by_server = ones(both(waiting, flows.server_side))
-    by_client = ones(both(waiting, flows.client_side))
-    busiest = flows.busiest_destination()
-    facts: dict[str, Value] = {
-        "sockets": len(snapshot.sockets),
-        "time_wait": ones(waiting),
-        "time_wait_server_closed": by_server,
-        "time_wait_client_closed": by_client,
-        "time_wait_limit": snapshot.sysctl("net.ipv4.tcp_max_tw_buckets"),
-        "close_wait": snapshot.sockets.count_states().get(State.CLOSE_WAIT, 0),
-        "ports": flows.budget.ports,
-        "sockets_to_small_destinations": flows.connections_left_out,
-        "busiest_destination": None,
-        "busiest_destination_used": 0,
-    }
-    if busiest:
-        (_, address, port), used = busiest
-        facts["busiest_destination"] = f"{snapshot.sockets.addresses.text(address)} port {port}"
-        facts["busiest_destination_used"] = used
-    return facts

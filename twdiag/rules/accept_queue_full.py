@@ -19,16 +19,21 @@ load is too high. Raise the backlog only for bursts that the server can work off
 What not to do:
 - Do not raise somaxconn alone: the application's own listen() argument is the limit if it is
   smaller, and it takes effect at the next listen().
+- Do not stop at a longer backlog: it only lets more clients wait. Add workers, or find what they
+  wait for.
 - Do not set tcp_abort_on_overflow: it turns a delay into an error for every client.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from twdiag.analysis.half_closed import Kind
-from twdiag.model import Advice, Confidence, Finding, HostSubject, Place, Rule, Severity
+from twdiag.model import facts
+from twdiag.model.findings import Advice, Confidence, Finding, HostSubject, Place, Severity
 from twdiag.rules import manual
+from twdiag.rules.close_wait import AGE
+from twdiag.rules.rule import Group, Rule
 from twdiag.rules.subjects import listener_inodes, listener_name, listener_subject, software_advice
 from twdiag.tcp import State
 from twdiag.wording import count, endpoint
@@ -36,140 +41,125 @@ from twdiag.wording import count, endpoint
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from twdiag.census.groups import Listener
-    from twdiag.model import Snapshot
+    from twdiag.analysis.view import View
+    from twdiag.model.census import Listener
     from twdiag.model.limits import Limits
 
 NAME = "accept-queue-full"
-MANUAL = __doc__ or ""
-
-
+_OVERFLOWS = "TcpExt.ListenOverflows"
 _PLACE = Place.of(State.LISTEN)._replace(next="the application calls accept()")
 
 
-def queue_of(snapshot: Snapshot, listener: Listener) -> tuple[int, int | None]:
-    """Return (connections waiting for accept(), backlog) of a listener's fullest copy.
+class Queue(NamedTuple):
+    """An accept queue; `backlog` is None where the source does not show it."""
 
-    The backlog is None where the source does not show it.
-    """
-    table = snapshot.sockets
-    row = max(listener.rows, key=lambda r: table.recv_q[r] - table.send_q[r])
-    backlog = None if "backlog" in snapshot.missing else table.send_q[row]
-    return table.recv_q[row], backlog
+    waiting: int
+    backlog: int | None
 
-
-def _full(snapshot: Snapshot) -> Iterator[Listener]:
-    for listener in snapshot.flows.listeners.values():
-        queued, backlog = queue_of(snapshot, listener)
-        if backlog is not None and queued > backlog:
-            yield listener
+    @property
+    def full(self) -> bool:
+        """Whether one more connection waits than the backlog says, the most the kernel takes."""
+        return self.backlog is not None and self.waiting > self.backlog
 
 
-def inodes(snapshot: Snapshot, limits: Limits) -> Iterator[int]:
-    """Yield the inodes of the listeners whose queue is full."""
-    return listener_inodes(snapshot, _full(snapshot))
+def queue_of(view: View, listener: Listener) -> Queue:
+    """Return the queue of a listener's fullest copy."""
+    socket = max(listener.sockets, key=lambda s: s.recv_q - s.send_q)
+    return Queue(socket.recv_q, None if "backlog" in view.missing else socket.send_q)
 
 
-def _severity(snapshot: Snapshot, limits: Limits, listener: Listener) -> Severity:
+def select(view: View, limits: Limits) -> Iterator[Group[Listener | None]]:
+    """Yield the listeners whose queue is full, or nothing but the overflows since a sample."""
+    full = [listener for listener in view.listeners if queue_of(view, listener).full]
+    for listener in full:
+        yield Group(listener, listener_inodes(listener))
+    if view.grown(_OVERFLOWS) and not full:
+        yield Group(None)
+
+
+def tell(view: View, limits: Limits, group: Group[Listener | None]) -> Iterator[Finding]:
+    """Yield one finding for each listener whose queue is full."""
+    dropped = view.grown(_OVERFLOWS)
+    if group.about is None:
+        yield _emptied(view, dropped or 0)
+        return
+    subject = listener_subject(view, group.about)
+    queue = queue_of(view, group.about)
+    grown = f"; {dropped:,} SYNs dropped between the two samples" if dropped else ""
+    somaxconn = view.sysctl("net.core.somaxconn")
+    yield Finding(
+        _severity(view, limits, group.about),
+        Confidence.OBSERVED,
+        f"the accept queue of {listener_name(subject)} is full: {queue.waiting:,} waiting, backlog "
+        f"{queue.backlog:,}{grown}",
+        subject,
+        {
+            facts.ACCEPT_QUEUE: queue.waiting,
+            facts.BACKLOG: queue.backlog,
+            facts.SOMAXCONN: somaxconn,
+            facts.LISTEN_OVERFLOWS: view.counter(_OVERFLOWS),
+            facts.NEW_LISTEN_OVERFLOWS: dropped,
+        },
+        (
+            Advice(
+                "See why the server accepts too slowly",
+                "is it blocked, out of workers, or at its descriptor limit?",
+                verify="this stays the same: nstat -az TcpExtListenOverflows",
+            ),
+            *software_advice(subject.processes, "server", "accept-queue"),
+            Advice(
+                "For bursts, raise the application's backlog",
+                f"its listen() argument; net.core.somaxconn (now {somaxconn}) caps it",
+                "connections wait longer instead of being dropped",
+            ),
+        ),
+        _PLACE,
+    )
+
+
+def _severity(view: View, limits: Limits, listener: Listener) -> Severity:
     """Return how bad a full queue is: one instant proves little, time and drops prove much."""
-    if snapshot.grown("TcpExt.ListenOverflows") or _was_full(snapshot, listener):
+    if view.grown(_OVERFLOWS) or _was_full(view, listener):
         return Severity.CRITICAL
-    table, least = snapshot.sockets, limits["close-wait-age"]
-    for waiting in snapshot.close_waits:
-        ends = table.src[waiting.row], table.sport[waiting.row]
-        forgotten = waiting.kind is Kind.NEVER_ACCEPTED and (waiting.age_min or 0.0) >= least
-        if forgotten and snapshot.flows.find_listener(*ends) == listener:
+    for waiting in view.close_waits:
+        if waiting.kind is not Kind.NEVER_ACCEPTED or (waiting.age_min or 0.0) < limits[AGE]:
+            continue
+        if view.listener_of(waiting.socket) == listener:
             return Severity.CRITICAL
     return Severity.NOTICE
 
 
-def _was_full(snapshot: Snapshot, listener: Listener) -> bool:
+def _was_full(view: View, listener: Listener) -> bool:
     """Return whether the queue was full in the earlier sample too."""
-    earlier = snapshot.earlier
-    if earlier is None:
+    if view.earlier is None:
         return False
-    same = snapshot.sockets.addresses.text(listener.address), listener.port
-    texts = earlier.sockets.addresses.text
-    return any((texts(found.address), found.port) == same for found in _full(earlier))
+    before = view.earlier.census.listeners.get((listener.address, listener.port))
+    return before is not None and queue_of(view.earlier, before).full
 
 
-def check(snapshot: Snapshot, limits: Limits) -> Iterator[Finding]:
-    """Yield one finding for each listener whose queue is full."""
-    full = list(_full(snapshot))
-    refused = snapshot.grown("TcpExt.ListenOverflows")
-    if refused and not full:
-        yield _emptied(snapshot, refused)
-    for listener in full:
-        subject = listener_subject(snapshot, listener)
-        queued, backlog = queue_of(snapshot, listener)
-        drops = snapshot.grown("TcpExt.ListenOverflows")
-        grown = f"; {drops:,} SYNs dropped between the two samples" if drops else ""
-        somaxconn = snapshot.sysctl("net.core.somaxconn")
-        yield Finding(
-            NAME,
-            _severity(snapshot, limits, listener),
-            Confidence.OBSERVED,
-            f"the accept queue of {listener_name(subject)} is full: {queued:,} waiting, backlog "
-            f"{backlog:,}{grown}",
-            subject,
-            {
-                "accept_queue": queued,
-                "backlog": backlog,
-                "somaxconn": somaxconn,
-                "listen_overflows": snapshot.counters.get("TcpExt.ListenOverflows"),
-                "new_listen_overflows": drops,
-            },
-            manual.why(MANUAL),
-            (
-                Advice(
-                    "See why the server accepts too slowly",
-                    "is it blocked, out of workers, or at its descriptor limit?",
-                    verify="this stays the same: nstat -az TcpExtListenOverflows",
-                ),
-                *software_advice(subject.processes, "server", "accept-queue"),
-                Advice(
-                    "For bursts, raise the application's backlog",
-                    f"its listen() argument; net.core.somaxconn (now {somaxconn}) caps it",
-                    "connections wait longer instead of being dropped",
-                ),
-            ),
-            manual.do_not(MANUAL),
-            _PLACE,
-            snapshot.netns,
-        )
-
-
-def _emptied(snapshot: Snapshot, refused: int) -> Finding:
+def _emptied(view: View, dropped: int) -> Finding:
     """Return the finding that a queue was full between the samples, though none is now."""
-    fullest = sorted(
-        snapshot.flows.listeners.values(),
-        key=lambda found: -queue_of(snapshot, found)[0],
-    )[:3]
-    text = snapshot.sockets.addresses.text
+    fullest = sorted(view.listeners, key=lambda found: -queue_of(view, found).waiting)[:3]
     return Finding(
-        NAME,
         Severity.WARNING,
         Confidence.OBSERVED,
-        f"{count(refused, 'connection')} met a full accept queue since the first sample; no queue "
+        f"{count(dropped, 'connection')} met a full accept queue since the first sample; no queue "
         "is full now",
         HostSubject(),
         {
-            "new_listen_overflows": refused,
-            "listen_overflows": snapshot.counters.get("TcpExt.ListenOverflows"),
-            "fullest_listeners": [endpoint(text(found.address), found.port) for found in fullest],
+            facts.NEW_LISTEN_OVERFLOWS: dropped,
+            facts.LISTEN_OVERFLOWS: view.counter(_OVERFLOWS),
+            facts.FULLEST_LISTENERS: [endpoint(found.address, found.port) for found in fullest],
         },
-        manual.why(MANUAL),
         (
             Advice(
                 "Find the listener: bursts reach it faster than it accepts",
-                "watch the queues: ss -ltn (Recv-Q against Send-Q)",
+                "watch Recv-Q against Send-Q: ss -ltn",
                 verify="this stays the same: nstat -az TcpExtListenOverflows",
             ),
         ),
-        manual.do_not(MANUAL),
         _PLACE,
-        snapshot.netns,
     )
 
 
-RULE = Rule(NAME, MANUAL, check, ("sockets", "queues", "backlog"), inodes)
+RULE = Rule(NAME, manual.text_of(__doc__, __file__), select, tell, ("sockets", "queues", "backlog"))

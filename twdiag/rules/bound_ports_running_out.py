@@ -3,17 +3,18 @@
 What it means:
 bind(address, 0) before connect() takes a port of the local address for all destinations at once,
 because the kernel does not know the destination yet. connect() alone shares a local port between
-destinations. The kernel hands out the two kinds from opposite ends: connect() takes ports of the
-parity of the range's low end first, bind(0) the other parity. Here more than half of the ports
-are in use, although no single destination has used up half of them.
+destinations. connect() takes ports of the parity of the range's low end first, bind(0) those of
+the other. Here more than half of the ports are in use, although no single destination has used up
+half of them.
 
 Why it matters:
 When every port of the range is bound, the next bind(0) on this address fails with EADDRINUSE,
 even towards a destination that nobody is connected to, and plain connect() loses those ports too.
 
 What to do:
-Set IP_BIND_ADDRESS_NO_PORT on the socket before bind(), or do not bind at all. HAProxy's
-`source`, nginx's proxy_bind and many HTTP clients' "local address" options bind.
+Set IP_BIND_ADDRESS_NO_PORT on the socket before bind(), or do not bind at all. nginx
+(proxy_bind, since 1.11.4) and HAProxy (source, since 1.7) set it unless you give them a port. Many
+HTTP clients' "local address" options do not.
 
 What not to do:
 - Do not add destinations to spread the load: the bound ports are shared by all of them.
@@ -23,79 +24,79 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from twdiag.model import (
-    AddressSubject,
-    Advice,
-    Confidence,
-    Finding,
-    Place,
-    Rule,
-    Severity,
-)
+from twdiag.model import facts
+from twdiag.model.findings import AddressSubject, Advice, Confidence, Finding, Severity
+from twdiag.model.limits import ratio
 from twdiag.rules import manual
-from twdiag.tcp import State
+from twdiag.rules.rule import Group, Rule
 from twdiag.wording import count, share
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from twdiag.model import Snapshot
+    from twdiag.analysis.view import View
     from twdiag.model.limits import Limits
 
 NAME = "bound-ports-running-out"
-MANUAL = __doc__ or ""
+NOTICE = ratio("bound-ports-notice", 0.7, "distinct local ports in use on one source address")
+WARNING = ratio("bound-ports-warning", 0.8, "distinct local ports in use on one source address")
+_RANGE = "net.ipv4.ip_local_port_range"
+
+_Ports = tuple[str, set[int], int]
+"""(source address, its local ports in use, the ports that bind(0) may hand out)"""
 
 
-def _ports_by_source(snapshot: Snapshot) -> dict[int, set[int]]:
+def select(view: View, limits: Limits) -> Iterator[Group[_Ports]]:
+    """Yield the source addresses whose ports run out though no single destination's do.
+
+    Towards each destination connect() uses half of the ports, those of one parity, before it
+    touches the others.  With no destination above half, more than that has been bound.
+    """
+    # Bound ports are taken from the budget of connect(); here they count as used instead.
+    total = view.budget.size - len(view.budget.reserved)
+    least = max(1.0, limits[NOTICE] * total)
+    if not total or sum(view.census.states.values()) + len(view.bound) < least:
+        return
+    fullest: dict[str, int] = {}
+    for destination in view.destinations(1):
+        most = max(fullest.get(destination.source, 0), destination.sockets)
+        fullest[destination.source] = most
+    for source, ports in _ports_by_source(view).items():
+        if len(ports) >= least and fullest.get(source, 0) <= total / 2:
+            yield Group((source, ports, total))
+
+
+def _ports_by_source(view: View) -> dict[str, set[int]]:
     """Return the distinct local ports in use on each source address, bound sockets included."""
-    table, flows = snapshot.sockets, snapshot.flows
-    ports = flows.client_ports()
-    for row in table.bound:
-        if table.sport[row] in flows.budget:
-            ports.setdefault(table.src[row], set()).add(table.sport[row])
+    budget = view.budget
+    ports = {source: set(found) for source, found in view.census.ports_by_source.items()}
+    for socket in view.bound:
+        # An explicit bind() may take a reserved port, which bind(0) would not hand out anyway.
+        if socket.local_port in budget and socket.local_port not in budget.reserved:
+            ports.setdefault(socket.local_address, set()).add(socket.local_port)
     return ports
 
 
-def check(snapshot: Snapshot, limits: Limits) -> Iterator[Finding]:
+def tell(view: View, limits: Limits, group: Group[_Ports]) -> Iterator[Finding]:
     """Yield one finding for each source address whose bound ports run out."""
-    flows = snapshot.flows
-    # Bound ports are taken from the budget of connect(); here they count as used instead.
-    total = flows.budget.size - len(flows.budget.reserved)
-    least = limits["bound-ports-notice"] * total
-    if len(snapshot.sockets) < least:
-        return
-    fullest = flows.fullest_by_source()
-    for source, ports in _ports_by_source(snapshot).items():
-        # Towards each destination connect() uses half of the ports, those of one parity, before it
-        # touches the others.  With no destination above half, more than that has been bound.
-        if len(ports) >= least and fullest.get(source, 0) <= total / 2:
-            other_parity = sum(1 for port in ports if (port - flows.budget.low) % 2)
-            yield _finding(snapshot, limits, source, len(ports), total, other_parity)
-
-
-def _finding(
-    snapshot: Snapshot, limits: Limits, source: int, used: int, total: int, other_parity: int
-) -> Finding:
-    address = snapshot.sockets.addresses.text(source)
-    serious = used >= limits["bound-ports-warning"] * total
-    severity = Severity.WARNING if serious else Severity.NOTICE
+    source, ports, total = group.about
+    used = len(ports)
+    serious = used >= limits[WARNING] * total
     none_left = "; bind() to any port fails now" if used >= total else ""
-    return Finding(
-        NAME,
-        Severity.CRITICAL if none_left else severity,
+    yield Finding(
+        Severity.CRITICAL if none_left else Severity.WARNING if serious else Severity.NOTICE,
         Confidence.INFERRED,
-        f"{used:,} of {count(total, 'local port')} ({share(used / total)}) on {address} in use, by "
+        f"{used:,} of {count(total, 'local port')} ({share(used / total)}) on {source} in use, by "
         f"sockets bound before connect(){none_left}",
-        AddressSubject(address),
+        AddressSubject(source),
         {
-            "used": used,
-            "ports": total,
-            "used_ratio": round(used / total, 4),
-            "bind_parity_ports": other_parity,
-            "range_low": snapshot.flows.budget.low,
-            "range_high": snapshot.flows.budget.high,
+            facts.USED: used,
+            facts.PORTS: total,
+            facts.USED_RATIO: round(used / total, 4),
+            facts.BIND_PARITY: sum(1 for port in ports if (port - view.budget.low) % 2),
+            facts.RANGE_LOW: view.budget.low,
+            facts.RANGE_HIGH: view.budget.high,
         },
-        manual.why(MANUAL),
         (
             Advice(
                 "Let the application choose the address without choosing a port",
@@ -108,10 +109,14 @@ def _finding(
                 "each local address has its own set of ports for bind()",
             ),
         ),
-        manual.do_not(MANUAL),
-        Place.of(State.SYN_SENT)._replace(next="bind(), then connect(), needs a port"),
-        snapshot.netns,
     )
 
 
-RULE = Rule(NAME, MANUAL, check, ("sockets", "net.ipv4.ip_local_port_range"))
+RULE = Rule(
+    NAME,
+    manual.text_of(__doc__, __file__),
+    select,
+    tell,
+    ("sockets", _RANGE),
+    (NOTICE, WARNING),
+)

@@ -22,65 +22,77 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from twdiag.analysis.half_closed import Kind, by_program
-from twdiag.model import Advice, Confidence, Finding, Place, Rule, Severity
-from twdiag.rules import manual
-from twdiag.rules.close_wait import aged, common_evidence, held_inodes, peers_text
+from twdiag.model import facts
+from twdiag.model.findings import Advice, Confidence, Finding, Place, Severity
+from twdiag.rules import close_wait, manual
+from twdiag.rules.rule import Rule
 from twdiag.rules.subjects import holder_subject, software_advice
 from twdiag.tcp import State
-from twdiag.wording import between, count
+from twdiag.wording import between, count, duration
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from twdiag.model import Snapshot
+    from twdiag.analysis.half_closed import Holder
+    from twdiag.analysis.view import View
     from twdiag.model.limits import Limits
+    from twdiag.rules.close_wait import Aged
+    from twdiag.rules.rule import Group
 
 NAME = "close-wait-idle-pool"
-MANUAL = __doc__ or ""
 
 
-def inodes(snapshot: Snapshot, limits: Limits) -> Iterator[int]:
-    """Yield the inodes of old, idle pooled connections."""
-    return held_inodes(snapshot, aged(snapshot, limits, Kind.IDLE_POOL))
+def select(view: View, limits: Limits) -> Iterator[Group[Aged]]:
+    """Yield the old, idle pooled connections."""
+    return close_wait.aged(view, limits, Kind.IDLE_POOL)
 
 
-def check(snapshot: Snapshot, limits: Limits) -> Iterator[Finding]:
+def tell(view: View, limits: Limits, group: Group[Aged]) -> Iterator[Finding]:
     """Yield one finding for each process whose pool keeps dead connections."""
-    for holder in by_program(snapshot, aged(snapshot, limits, Kind.IDLE_POOL)):
-        number = len(holder.sockets)
-        if number < limits["close-wait-notice"]:
-            continue
-        new = holder.new()
-        settled = sum(
-            1 for w in holder.sockets if (w.age_min or 0.0) >= limits["close-wait-warning-age"]
-        )
-        grows = bool(new) and settled >= limits["close-wait-warning"]
-        full = (holder.fd_share or 0.0) >= limits["close-wait-fds-warning"]
-        growth = f", {new:,} of them new since the first sample" if new else ""
-        queues = [snapshot.sockets.recv_q[w.row] for w in holder.sockets]
-        owners = (holder.owner,) if holder.owner else ()
-        yield Finding(
-            NAME,
-            Severity.WARNING if grows or full else Severity.NOTICE,
-            Confidence.INFERRED,
-            f"{holder.name} keeps {count(number, 'idle connection')} that the server "
-            f"closed, {between(holder.age_min, holder.age_max)}{growth}",
-            holder_subject(holder),
-            common_evidence(snapshot, holder) | {"recv_q": max(queues)},
-            manual.why(MANUAL),
-            (
-                Advice(
-                    "Set the pool's idle timeout below the server's",
-                    f"the connections are {peers_text(snapshot, holder)}",
-                    "connections are opened a little more often",
-                    "the CLOSE_WAITs disappear after the next use of the pool",
-                ),
-                *software_advice(owners, "client", "pool"),
+    for holder in by_program(view.owners, group.about):
+        if len(holder.sockets) >= limits[close_wait.NOTICE]:
+            left = close_wait.seconds_to_limit(holder, view.close_waits)
+            yield _finding(holder, limits, left)
+
+
+def _finding(holder: Holder, limits: Limits, left: float | None) -> Finding:
+    new = holder.new()
+    grows = bool(new) and close_wait.settled(holder, limits) >= limits[close_wait.WARNING]
+    full = (holder.fd_share or 0.0) >= limits[close_wait.FDS_WARNING]
+    growth = f", {new:,} of them new since the first sample" if new else ""
+    soon = left is not None and left <= limits[close_wait.LEAK_SECONDS]
+    if left is not None and not new:
+        growth = f"; if none is closed, the descriptor limit is reached in {duration(left)}"
+    owners = (holder.owner,) if holder.owner else ()
+    return Finding(
+        Severity.WARNING if grows or full or soon else Severity.NOTICE,
+        Confidence.INFERRED,
+        f"{holder.name} keeps {count(len(holder.sockets), 'idle connection')} that the server "
+        f"closed, {between(holder.age_min, holder.age_max)}{growth}",
+        holder_subject(holder),
+        close_wait.evidence(holder)
+        | {
+            facts.RECV_Q: max(w.socket.recv_q for w in holder.sockets),
+            facts.SECONDS_LEFT: None if left is None else round(left, 1),
+        },
+        (
+            Advice(
+                "Set the pool's idle timeout below the server's",
+                f"the connections are {close_wait.peers_text(holder)}",
+                "connections are opened a little more often",
+                "the CLOSE_WAITs disappear after the next use of the pool",
             ),
-            manual.do_not(MANUAL),
-            Place.of(State.CLOSE_WAIT),
-            snapshot.netns,
-        )
+            *software_advice(owners, "client", "pool"),
+        ),
+        Place.of(State.CLOSE_WAIT),
+    )
 
 
-RULE = Rule(NAME, MANUAL, check, ("sockets", "queues", "inodes", "tcp-info|earlier"), inodes)
+RULE = Rule(
+    NAME,
+    manual.text_of(__doc__, __file__),
+    select,
+    tell,
+    ("sockets", "queues", "inodes", "tcp-info|earlier"),
+    (*close_wait.LIMITS, close_wait.FDS_WARNING, close_wait.LEAK_SECONDS),
+)

@@ -3,8 +3,8 @@
 What it means:
 CLOSE_WAIT means that the peer's FIN has arrived and this host's application has not called
 close(). These sockets are drained (Recv-Q 0: the application has read everything, the end of the
-stream included, or will at its next read) and old. The kernel waits for the application; no timer
-and no sysctl ends CLOSE_WAIT.
+stream included, or will at its next read) and old. The kernel waits for the application: no sysctl
+ends CLOSE_WAIT, and no timer but that of SO_KEEPALIVE, which leaves the descriptor open.
 
 Why it matters:
 Each one keeps a file descriptor and memory for as long as the process lives. A leak ends at the
@@ -28,9 +28,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from twdiag.analysis.half_closed import Kind, by_program
-from twdiag.model import Advice, Confidence, Finding, Place, Rule, Severity
-from twdiag.rules import manual
-from twdiag.rules.close_wait import aged, common_evidence, held_inodes, peers_text
+from twdiag.model import facts
+from twdiag.model.findings import Advice, Confidence, Finding, Place, Severity
+from twdiag.rules import close_wait, manual
+from twdiag.rules.rule import Rule
 from twdiag.rules.subjects import holder_subject, software_advice
 from twdiag.tcp import State
 from twdiag.wording import between, count, share
@@ -39,75 +40,76 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from twdiag.analysis.half_closed import Holder
-    from twdiag.model import Snapshot
+    from twdiag.analysis.view import View
     from twdiag.model.limits import Limits
+    from twdiag.rules.close_wait import Aged
+    from twdiag.rules.rule import Group
 
 NAME = "close-wait-leak"
-MANUAL = __doc__ or ""
 
 
-def inodes(snapshot: Snapshot, limits: Limits) -> Iterator[int]:
-    """Yield the inodes of drained, old CLOSE_WAITs."""
-    return held_inodes(snapshot, aged(snapshot, limits, Kind.LEAKED))
+def select(view: View, limits: Limits) -> Iterator[Group[Aged]]:
+    """Yield the drained, old CLOSE_WAITs."""
+    return close_wait.aged(view, limits, Kind.LEAKED)
 
 
-def check(snapshot: Snapshot, limits: Limits) -> Iterator[Finding]:
+def tell(view: View, limits: Limits, group: Group[Aged]) -> Iterator[Finding]:
     """Yield one finding for each program that leaks."""
-    old = aged(snapshot, limits, Kind.LEAKED)
-    for holder in by_program(snapshot, old):
+    for holder in by_program(view.owners, group.about):
         severity = _severity(holder, limits)
         if severity is not Severity.OK:
-            yield _finding(snapshot, holder, severity)
+            yield _finding(holder, severity)
 
 
 def _severity(holder: Holder, limits: Limits) -> Severity:
     share_of_fds = holder.fd_share or 0.0
-    settled = sum(
-        1 for w in holder.sockets if (w.age_min or 0.0) >= limits["close-wait-warning-age"]
-    )
-    if share_of_fds >= limits["close-wait-fds-critical"]:
+    settled = close_wait.settled(holder, limits)
+    if share_of_fds >= limits[close_wait.FDS_CRITICAL]:
         return Severity.CRITICAL
-    if share_of_fds >= limits["close-wait-fds-warning"] or settled >= limits["close-wait-warning"]:
+    if share_of_fds >= limits[close_wait.FDS_WARNING] or settled >= limits[close_wait.WARNING]:
         return Severity.WARNING
-    enough = len(holder.sockets) >= limits["close-wait-notice"]
+    enough = len(holder.sockets) >= limits[close_wait.NOTICE]
     return Severity.NOTICE if enough else Severity.OK
 
 
-def _finding(snapshot: Snapshot, holder: Holder, severity: Severity) -> Finding:
+def _finding(holder: Holder, severity: Severity) -> Finding:
     number, fds = len(holder.sockets), holder.fd_share
     headroom = f", {share(fds)} of its descriptor limit" if fds and fds >= 0.1 else ""
     new = holder.new()
     growth = f", {new} of them new since the first sample" if new else ""
     owners = (holder.owner,) if holder.owner else ()
     return Finding(
-        NAME,
         severity,
         Confidence.OBSERVED,
         f"{holder.name} holds {count(number, 'CLOSE_WAIT')} it never closed, "
         f"{between(holder.age_min, holder.age_max)}{headroom}{growth}",
         holder_subject(holder),
-        common_evidence(snapshot, holder)
-        | {"recv_q": 0, "close_wait_fd_ratio": None if fds is None else round(fds, 4)},
-        manual.why(MANUAL),
+        close_wait.evidence(holder)
+        | {facts.RECV_Q: 0, facts.WAITING_FD_RATIO: None if fds is None else round(fds, 4)},
         (
             Advice(
                 "Find the code path that does not close",
-                f"the connections are {peers_text(snapshot, holder)}; look at what the process "
+                f"the connections are {close_wait.peers_text(holder)}; look at what the process "
                 "does after the end of the stream on them",
-                verify="run twdiag --interval 10 again: no new CLOSE_WAIT",
+                verify="no new CLOSE_WAIT: twdiag --interval 10",
             ),
             *software_advice(owners, "server", "close-wait"),
             *software_advice(owners, "client", "close-wait"),
             Advice(
                 "To buy time, restart the process in a quiet moment",
                 cost="its live connections end too",
-                verify="ss -tanp state close-wait is empty for it",
+                verify="no row of it: ss -tanp state close-wait",
             ),
         ),
-        manual.do_not(MANUAL),
         Place.of(State.CLOSE_WAIT),
-        snapshot.netns,
     )
 
 
-RULE = Rule(NAME, MANUAL, check, ("sockets", "queues", "inodes", "tcp-info|earlier"), inodes)
+RULE = Rule(
+    NAME,
+    manual.text_of(__doc__, __file__),
+    select,
+    tell,
+    ("sockets", "queues", "inodes", "tcp-info|earlier"),
+    (*close_wait.LIMITS, close_wait.FDS_WARNING, close_wait.FDS_CRITICAL),
+)

@@ -15,7 +15,8 @@ Look at the server process first: is it alive, blocked, at its descriptor limit?
 restarting the listener resets the queue.
 
 What not to do:
-- Do not only raise the backlog (somaxconn): a server that does not accept fills any queue.
+- Do not only raise the backlog (somaxconn): it only lets more clients wait. Add workers, or find
+  what they wait for.
 - Do not look for a leaked descriptor: these sockets have none.
 """
 
@@ -24,10 +25,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from twdiag.analysis.half_closed import Kind
-from twdiag.model import Advice, Confidence, Finding, Place, Rule, Severity
-from twdiag.rules import manual
+from twdiag.model import facts
+from twdiag.model.findings import Advice, Confidence, Finding, Place, Severity
+from twdiag.rules import close_wait, manual
 from twdiag.rules.accept_queue_full import queue_of
-from twdiag.rules.close_wait import aged
+from twdiag.rules.rule import Group, Rule
 from twdiag.rules.subjects import listener_inodes, listener_name, listener_subject, software_advice
 from twdiag.tcp import State
 from twdiag.wording import between, count
@@ -36,73 +38,72 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from twdiag.analysis.half_closed import Waiting
-    from twdiag.census.groups import Listener
-    from twdiag.model import Snapshot
+    from twdiag.analysis.view import View
+    from twdiag.model.census import Listener
     from twdiag.model.limits import Limits
 
 NAME = "close-wait-never-accepted"
-MANUAL = __doc__ or ""
+
+_Queued = tuple["Listener", list["Waiting"]]
 
 
-def _groups(snapshot: Snapshot, limits: Limits) -> dict[Listener, list[Waiting]]:
-    table = snapshot.sockets
-    groups: dict[Listener, list[Waiting]] = {}
-    for waiting in aged(snapshot, limits, Kind.NEVER_ACCEPTED):
-        row = waiting.row
-        listener = snapshot.flows.find_listener(table.src[row], table.sport[row])
-        if listener is not None:
-            groups.setdefault(listener, []).append(waiting)
-    least = limits["close-wait-notice"]
-    return {listener: group for listener, group in groups.items() if len(group) >= least}
+def select(view: View, limits: Limits) -> Iterator[Group[_Queued]]:
+    """Yield the listeners that do not accept, with what waits in their queues."""
+    queued: dict[tuple[str, int], _Queued] = {}
+    for group in close_wait.aged(view, limits, Kind.NEVER_ACCEPTED):
+        for waiting in group.about:
+            listener = view.listener_of(waiting.socket)
+            if listener is not None:
+                end = listener.address, listener.port
+                queued.setdefault(end, (listener, []))[1].append(waiting)
+    for listener, found in queued.values():
+        if len(found) >= limits[close_wait.NOTICE]:
+            yield Group((listener, found), listener_inodes(listener))
 
 
-def inodes(snapshot: Snapshot, limits: Limits) -> Iterator[int]:
-    """Yield the inodes of the listeners that do not accept."""
-    return listener_inodes(snapshot, _groups(snapshot, limits))
-
-
-def check(snapshot: Snapshot, limits: Limits) -> Iterator[Finding]:
+def tell(view: View, limits: Limits, group: Group[_Queued]) -> Iterator[Finding]:
     """Yield one finding for each listener that does not accept."""
-    for listener, group in _groups(snapshot, limits).items():
-        subject = listener_subject(snapshot, listener)
-        queued, backlog = queue_of(snapshot, listener)
-        full = backlog is not None and queued > backlog
-        low = min(waiting.age_min or 0.0 for waiting in group)
-        highs = [waiting.age_max for waiting in group if waiting.age_max is not None]
-        high = max(highs) if highs else None
-        state = ", the queue is full" if full else ""
-        yield Finding(
-            NAME,
-            Severity.CRITICAL if full else Severity.WARNING,
-            Confidence.OBSERVED,
-            f"{listener_name(subject)} does not accept: {count(len(group), 'connection')} waiting "
-            f"in its queue, closed by the client already, {between(low, high)}{state}",
-            subject,
-            {
-                "close_wait": len(group),
-                "accept_queue": queued,
-                "backlog": backlog,
-                "age_seconds_min": low,
-                "age_seconds_max": high,
-                "listen_overflows": snapshot.counters.get("TcpExt.ListenOverflows"),
-            },
-            manual.why(MANUAL),
-            (
-                Advice(
-                    "See why the server does not call accept()",
-                    "a stack dump of the process; its descriptors against its limit",
-                    verify=f"ss -ltn sport = :{listener.port}: Recv-Q falls to 0",
-                ),
-                *software_advice(subject.processes, "server", "accept-queue"),
-                Advice(
-                    "Restart the server if it does not recover",
-                    cost="every connection in the queue is reset",
-                ),
+    listener, queued = group.about
+    subject, queue = listener_subject(view, listener), queue_of(view, listener)
+    low = min(waiting.age_min or 0.0 for waiting in queued)
+    high = max((w.age_max for w in queued if w.age_max is not None), default=None)
+    state = "; the queue is full" if queue.full else ""
+    yield Finding(
+        Severity.CRITICAL if queue.full else Severity.WARNING,
+        Confidence.OBSERVED,
+        f"{listener_name(subject)} is not calling accept(): "
+        f"{count(len(queued), 'queued connection')} already closed by the client, "
+        f"{between(low, high)}{state}",
+        subject,
+        {
+            facts.CLOSE_WAIT: len(queued),
+            facts.ACCEPT_QUEUE: queue.waiting,
+            facts.BACKLOG: queue.backlog,
+            facts.AGE_MIN: low,
+            facts.AGE_MAX: high,
+            facts.LISTEN_OVERFLOWS: view.counter("TcpExt.ListenOverflows"),
+        },
+        (
+            Advice(
+                "See why the server does not call accept()",
+                "a stack dump of the process; its descriptors against its limit",
+                verify=f"Recv-Q falls to 0: ss -ltn sport = :{listener.port}",
             ),
-            manual.do_not(MANUAL),
-            Place.of(State.CLOSE_WAIT)._replace(next="the local application calls accept()"),
-            snapshot.netns,
-        )
+            *software_advice(subject.processes, "server", "accept-queue"),
+            Advice(
+                "Restart the server if it does not recover",
+                cost="every connection in the queue is reset",
+            ),
+        ),
+        Place.of(State.CLOSE_WAIT)._replace(next="the local application calls accept()"),
+    )
 
 
-RULE = Rule(NAME, MANUAL, check, ("sockets", "queues", "inodes", "tcp-info|earlier"), inodes)
+RULE = Rule(
+    NAME,
+    manual.text_of(__doc__, __file__),
+    select,
+    tell,
+    ("sockets", "queues", "inodes", "tcp-info|earlier"),
+    (close_wait.AGE, close_wait.NOTICE),
+)

@@ -24,9 +24,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from twdiag.analysis.half_closed import POOL_RECV_Q, Kind, by_program
-from twdiag.model import Advice, Confidence, Finding, Place, Rule, Severity
-from twdiag.rules import manual
-from twdiag.rules.close_wait import aged, common_evidence, held_inodes, peers_text
+from twdiag.model import facts
+from twdiag.model.findings import Advice, Confidence, Finding, Place, Severity
+from twdiag.rules import close_wait, manual
+from twdiag.rules.rule import Rule
 from twdiag.rules.subjects import holder_subject, software_advice
 from twdiag.tcp import State
 from twdiag.wording import between, count
@@ -35,64 +36,74 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from twdiag.analysis.half_closed import Holder
-    from twdiag.model import Snapshot
+    from twdiag.analysis.view import View
     from twdiag.model.limits import Limits
+    from twdiag.rules.close_wait import Aged
+    from twdiag.rules.rule import Group
 
 NAME = "close-wait-unread"
-MANUAL = __doc__ or ""
 
 
-def inodes(snapshot: Snapshot, limits: Limits) -> Iterator[int]:
-    """Yield the inodes of old CLOSE_WAITs with unread data."""
-    return held_inodes(snapshot, aged(snapshot, limits, Kind.UNREAD))
+def select(view: View, limits: Limits) -> Iterator[Group[Aged]]:
+    """Yield the old CLOSE_WAITs with unread data."""
+    return close_wait.aged(view, limits, Kind.UNREAD)
 
 
-def check(snapshot: Snapshot, limits: Limits) -> Iterator[Finding]:
+def tell(view: View, limits: Limits, group: Group[Aged]) -> Iterator[Finding]:
     """Yield one finding for each process whose reader is stuck."""
-    for holder in by_program(snapshot, aged(snapshot, limits, Kind.UNREAD)):
-        if len(holder.sockets) >= limits["close-wait-notice"]:
-            yield _finding(snapshot, limits, holder)
+    for holder in by_program(view.owners, group.about):
+        if len(holder.sockets) >= limits[close_wait.NOTICE]:
+            yield _finding(holder, limits)
 
 
-def _finding(snapshot: Snapshot, limits: Limits, holder: Holder) -> Finding:
-    queues = [snapshot.sockets.recv_q[w.row] for w in holder.sockets]
-    unread = sum(queues) - len(queues)  # each FIN occupies one sequence number
+def _severity(holder: Holder, limits: Limits, server: bool) -> Severity:
     # A TLS close_notify before the FIN is no request that somebody waits for.
+    queues = (w.socket.recv_q for w in holder.sockets)
     requests = sum(queue - 1 for queue in queues if queue not in POOL_RECV_Q)
     # A client's idle pool can hold a last message of the server too (HTTP 408, "shutting down"), so
     # only a server that does not read is surely stuck.  And a server that has read the request and
     # works on it leaves the FIN unread: that is not stuck before it has lasted.
-    server = any(w.server for w in holder.sockets)
-    settled = sum(
-        1 for w in holder.sockets if (w.age_min or 0.0) >= limits["close-wait-warning-age"]
-    )
+    many = close_wait.settled(holder, limits) >= limits[close_wait.WARNING]
     # A client leaks unread responses where their number grows; a slow one holds the same number.
-    many = settled >= limits["close-wait-warning"]
     stuck = (requests > 0 or many) if server else many and bool(holder.new())
+    return Severity.WARNING if stuck else Severity.NOTICE
+
+
+def _finding(holder: Holder, limits: Limits) -> Finding:
+    queues = [w.socket.recv_q for w in holder.sockets]
+    unread = sum(queues) - len(queues)  # each FIN occupies one sequence number
+    server = any(w.server for w in holder.sockets)
     owners = (holder.owner,) if holder.owner else ()
-    number = len(holder.sockets)
+    what = f"{count(unread, 'byte')} unread" if unread else "only the FIN is unread"
     return Finding(
-        NAME,
-        Severity.WARNING if stuck else Severity.NOTICE,
+        _severity(holder, limits, server),
         Confidence.OBSERVED,
-        f"{holder.name} does not read {count(number, 'connection')} that the peer closed: "
-        f"{count(unread, 'byte')} unread, {between(holder.age_min, holder.age_max)}",
+        f"{holder.name} does not read {count(len(queues), 'connection')} that the peer closed: "
+        f"{what}, {between(holder.age_min, holder.age_max)}",
         holder_subject(holder),
-        common_evidence(snapshot, holder)
-        | {"recv_q": max(queues), "unread_bytes": unread, "server_side": server},
-        manual.why(MANUAL),
+        close_wait.evidence(holder)
+        | {
+            facts.RECV_Q: max(queues),
+            facts.UNREAD_BYTES: unread,
+            facts.SERVER_SIDE: server,
+        },
         (
             Advice(
                 "See where the process is stuck",
-                f"take a stack dump; the connections are {peers_text(snapshot, holder)}",
+                f"take a stack dump; the connections are {close_wait.peers_text(holder)}",
                 verify="Recv-Q falls to 0 and the sockets leave CLOSE_WAIT",
             ),
             *software_advice(owners, "server", "close-wait"),
         ),
-        manual.do_not(MANUAL),
         Place.of(State.CLOSE_WAIT),
-        snapshot.netns,
     )
 
 
-RULE = Rule(NAME, MANUAL, check, ("sockets", "queues", "inodes", "tcp-info|earlier"), inodes)
+RULE = Rule(
+    NAME,
+    manual.text_of(__doc__, __file__),
+    select,
+    tell,
+    ("sockets", "queues", "inodes", "tcp-info|earlier"),
+    close_wait.LIMITS,
+)

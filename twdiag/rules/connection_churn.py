@@ -23,73 +23,75 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from twdiag.model import Advice, Confidence, Finding, Place, Rule, Severity
+from twdiag.model import facts
+from twdiag.model.findings import Advice, Confidence, Finding, Place, Severity
+from twdiag.model.limits import sockets
 from twdiag.rules import manual
-from twdiag.rules.subjects import client_owners, destination_subject, software_advice
+from twdiag.rules.rule import Group, Rule
+from twdiag.rules.subjects import destination_subject, owner_advice, software_advice
 from twdiag.tcp import State
 from twdiag.wording import count, endpoint, rate, ss_address
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from twdiag.census.groups import Destination
-    from twdiag.model import Snapshot
+    from twdiag.analysis.view import View
+    from twdiag.model.census import Destination
     from twdiag.model.limits import Limits
 
 NAME = "connection-churn"
-MANUAL = __doc__ or ""
+LEAST = sockets("connection-churn", 500, "connections to one destination closed here in a minute")
 
 
-def _concerned(snapshot: Snapshot, limits: Limits) -> list[Destination]:
-    least = int(limits["connection-churn"])
-    found = snapshot.flows.destinations(least)
-    return [destination for destination in found if destination.time_wait.total >= least]
+def select(view: View, limits: Limits) -> Iterator[Group[Destination]]:
+    """Yield the destinations that are connected to again and again."""
+    least = int(limits[LEAST])
+    for destination in view.destinations(least):
+        if destination.tally.time_wait.total >= least:
+            yield Group(destination, tuple(view.live_inodes(destination)))
 
 
-def inodes(snapshot: Snapshot, limits: Limits) -> Iterator[int]:
-    """Yield inodes of live sockets to the destinations concerned."""
-    for destination in _concerned(snapshot, limits):
-        yield from snapshot.flows.live_inodes(destination)
-
-
-def check(snapshot: Snapshot, limits: Limits) -> Iterator[Finding]:
-    """Yield one finding for each destination that is connected to again and again."""
-    for destination in _concerned(snapshot, limits):
-        subject = destination_subject(snapshot, destination)
-        owners = client_owners(snapshot, destination)
-        likely = f", probably by {owners[0].name} (pid {owners[0].pid})" if owners else ""
-        closed = destination.time_wait
-        yield Finding(
-            NAME,
-            Severity.NOTICE,
-            Confidence.OBSERVED,
-            f"{count(closed.total, 'connection')} to {endpoint(subject.address, subject.port)} "
-            f"closed by this host within the minute ({rate(closed.mean)}){likely}",
-            subject,
-            {
-                "time_wait": closed.total,
-                "closes_per_second": round(closed.mean, 2),
-                "recent_closes_per_second": closed.recent,
-                "closes_per_second_history": list(closed.seconds),
-                "established": destination.states.get(State.ESTABLISHED, 0),
-                "likely_processes": [owner.name for owner in owners],
-            },
-            manual.why(MANUAL),
-            (
-                Advice(
-                    "Keep connections to this destination alive and reuse them",
-                    "a pool as large as the client's concurrency, idle timeout below the server's",
-                    "idle connections cost a descriptor and some memory at each end",
-                    "fewer rows within 60 s: ss -tan state time-wait dst "
-                    f"{ss_address(subject.address)} dport = :{subject.port}",
-                ),
-                *software_advice(owners, "client", "pool"),
-                *software_advice(owners, "client", "keep-alive"),
+def tell(view: View, limits: Limits, group: Group[Destination]) -> Iterator[Finding]:
+    """Yield one finding for each destination."""
+    subject, closed = destination_subject(group.about), group.about.tally.time_wait
+    owners, now = view.owners_of(group.inodes), view.rate_of(closed)
+    rows = f"ss -tan state time-wait dst {ss_address(subject.address)} dport = :{subject.port}"
+    yield Finding(
+        Severity.NOTICE,
+        Confidence.OBSERVED,
+        f"{count(closed.total, 'connection')} to {endpoint(subject.address, subject.port)} "
+        f"closed by this host within the minute ({rate(closed.mean)}, "
+        f"{'at least ' if now.at_least else ''}{rate(now.value)} now)",
+        subject,
+        {
+            facts.TIME_WAIT: closed.total,
+            facts.CLOSES: round(closed.mean, 2),
+            facts.CLOSES_NOW: round(now.value, 2),
+            facts.CLOSES_AT_LEAST: now.at_least,
+            facts.HISTORY: list(closed.seconds),
+            facts.ESTABLISHED: group.about.tally.states.get(State.ESTABLISHED, 0),
+            facts.LIKELY_PROCESSES: [owner.name for owner in owners],
+        },
+        (
+            Advice(
+                "Keep connections to this destination alive and reuse them",
+                "a pool as large as the client's concurrency, idle timeout below the server's",
+                "idle connections cost a descriptor and some memory at each end",
+                f"fewer rows within 60 s: {rows}",
             ),
-            manual.do_not(MANUAL),
-            Place.of(State.TIME_WAIT),
-            snapshot.netns,
-        )
+            *software_advice(owners, "client", "pool"),
+            *software_advice(owners, "client", "keep-alive"),
+            owner_advice(subject),
+        ),
+        Place.of(State.TIME_WAIT),
+    )
 
 
-RULE = Rule(NAME, MANUAL, check, ("sockets", "net.ipv4.ip_local_port_range"), inodes)
+RULE = Rule(
+    NAME,
+    manual.text_of(__doc__, __file__),
+    select,
+    tell,
+    ("sockets", "net.ipv4.ip_local_port_range"),
+    (LEAST,),
+)

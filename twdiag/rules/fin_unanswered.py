@@ -23,11 +23,10 @@ What not to do:
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
-from twdiag.census.columns import ones
-from twdiag.census.table import TIMER_RETRANSMIT, TIMER_ZERO_WINDOW
-from twdiag.model import (
+from twdiag.model import facts
+from twdiag.model.findings import (
     AddressSubject,
     Advice,
     Confidence,
@@ -35,112 +34,157 @@ from twdiag.model import (
     HostSubject,
     Place,
     PortSubject,
-    Rule,
     Severity,
-    Subject,
 )
+from twdiag.model.limits import Limit, ratio, sockets
+from twdiag.model.sockets import TIMER_RETRANSMIT, TIMER_ZERO_WINDOW
 from twdiag.rules import manual
+from twdiag.rules.rule import Group, Rule
 from twdiag.tcp import State
 from twdiag.wording import count, share, ss_address
 
 if TYPE_CHECKING:
-    from array import array
     from collections.abc import Iterator
 
-    from twdiag.model import Snapshot
+    from twdiag.analysis.view import View
+    from twdiag.model.findings import Subject
     from twdiag.model.limits import Limits
+    from twdiag.model.sockets import Socket
 
 NAME = "fin-unanswered"
-MANUAL = __doc__ or ""
+LEAST = sockets("fin-unanswered", 5, "sockets to one peer whose FIN is not acknowledged")
+LEAST_OF_SERVICE = sockets(
+    "fin-unanswered-service", 20, "such sockets of one local port, all clients together"
+)
+RETRIES = Limit(
+    "fin-unanswered-retries", 2, "retries", "retransmissions before a FIN is unanswered", 1
+)
+ORPHANS_WARNING = ratio("orphans-warning", 0.7, "orphans as a share of tcp_max_orphans")
+ORPHANS_CRITICAL = ratio("orphans-critical", 0.9, "orphans as a share of tcp_max_orphans")
 _SHARE_NOTICE, _SHARE_WARNING = 0.05, 0.25
 _WAITING = (State.FIN_WAIT1, State.CLOSING, State.LAST_ACK)
 _MOST = "net.ipv4.tcp_max_orphans"
 
 
-def check(snapshot: Snapshot, limits: Limits) -> Iterator[Finding]:
-    """Yield a finding for each silent destination or service, and one for orphans near their limit.
+class _Silence(NamedTuple):
+    """Sockets whose FIN goes unanswered, and what to say of them."""
+
+    severity: Severity
+    text: str
+    subject: Subject
+    advice: Advice
+    sockets: tuple[Socket, ...] = ()
+
+
+def select(view: View, limits: Limits) -> Iterator[Group[_Silence | None]]:
+    """Yield each silent destination or service, and None for orphans near their limit.
 
     A client that vanishes takes its few connections with it, and on the internet that is normal:
     the peers of a service are judged together, as a share of its connections.
     """
-    table = snapshot.sockets
-    by_peer: dict[int, list[int]] = defaultdict(list)
-    by_service: dict[int, list[int]] = defaultdict(list)
-    full: dict[int, list[int]] = defaultdict(list)
-    for row in table.rows_in(*_WAITING):
-        resent = table.retrans[row] >= limits["fin-unanswered-retries"]
-        if table.timer[row] == TIMER_ZERO_WINDOW:
-            full[table.dst[row]].append(row)
-        elif table.timer[row] == TIMER_RETRANSMIT and resent:
-            if snapshot.flows.client_side[row]:
-                by_peer[table.dst[row]].append(row)
+    by_peer: defaultdict[str, list[Socket]] = defaultdict(list)
+    by_service: defaultdict[int, list[Socket]] = defaultdict(list)
+    full: defaultdict[str, list[Socket]] = defaultdict(list)
+    for socket in view.sockets(*_WAITING):
+        if socket.timer == TIMER_ZERO_WINDOW:
+            full[socket.remote_address].append(socket)
+        elif socket.timer == TIMER_RETRANSMIT and socket.retrans >= limits[RETRIES]:
+            if view.is_client(socket):
+                by_peer[socket.remote_address].append(socket)
             else:
-                by_service[table.sport[row]].append(row)
-    alive = _established(snapshot, table.dst) if by_peer else Counter()
-    for peer, rows in by_peer.items():
-        # Some connections of a busy peer always vanish; it is only silent if many of them do.
-        if len(rows) >= max(limits["fin-unanswered"], alive[peer] / 4):
-            others = ones(snapshot.flows.client_side) - len(rows)
-            serious = len(rows) >= _SHARE_WARNING * (len(rows) + others)
-            severity = Severity.WARNING if serious else Severity.NOTICE
-            yield _silent_peer(snapshot, peer, rows, severity)
-    served = _established(snapshot, table.sport) if by_service else Counter()
-    for port, rows in by_service.items():
-        ratio = len(rows) / (len(rows) + served[port])
-        if len(rows) >= limits["fin-unanswered-service"] and ratio >= _SHARE_NOTICE:
-            yield _silent_clients(snapshot, port, rows, ratio)
-    for peer, rows in full.items():
-        if len(rows) >= limits["fin-unanswered"]:
-            yield _no_room(snapshot, peer, rows)
-    yield from _orphans(snapshot, limits)
+                by_service[socket.local_port].append(socket)
+    yield from map(Group, _silent_peers(view, limits, by_peer))
+    yield from map(Group, _silent_clients(view, limits, by_service))
+    for peer, found in full.items():
+        if len(found) >= limits[LEAST]:
+            yield Group(_no_room(peer, found))
+    if _orphan_ratio(view) >= limits[ORPHANS_WARNING]:
+        yield Group(None)
 
 
-def _established(snapshot: Snapshot, column: array[int]) -> Counter[int]:
-    return Counter(map(column.__getitem__, snapshot.sockets.rows_in(State.ESTABLISHED)))
-
-
-def _silent_peer(snapshot: Snapshot, peer: int, rows: list[int], severity: Severity) -> Finding:
-    address = snapshot.sockets.addresses.text(peer)
-    return _finding(
-        snapshot,
-        rows,
+def tell(view: View, limits: Limits, group: Group[_Silence | None]) -> Iterator[Finding]:
+    """Yield the finding on a group."""
+    if group.about is None:
+        yield _orphans(view, limits)
+        return
+    severity, text, subject, advice, found = group.about
+    states = Counter(socket.state for socket in found)
+    yield Finding(
         severity,
-        f"{address} does not acknowledge {count(len(rows), 'close')}",
-        AddressSubject(address),
-        Advice(
-            "See whether the peer can be reached",
-            f"ping {address}; a new connection to the same port; the firewalls on the way",
-            verify=f"no timer:(on,...) with growing retries: ss -tano dst {ss_address(address)}",
-        ),
+        Confidence.OBSERVED,
+        f"{text}: {', '.join(f'{n:,} in {state.name}' for state, n in states.items())}",
+        subject,
+        {
+            facts.UNANSWERED: len(found),
+            facts.PEERS: len({socket.remote_address for socket in found}),
+            facts.ZERO_WINDOW: sum(1 for s in found if s.timer == TIMER_ZERO_WINDOW),
+            facts.RETRANSMISSIONS: max(socket.retrans for socket in found),
+            facts.SEND_Q: sum(socket.send_q for socket in found),
+            facts.STATES: [state.name for state in states],
+            facts.STATE_SOCKETS: list(states.values()),
+            facts.ORPHANS: sum(1 for socket in found if not socket.inode),
+        },
+        (advice,),
+        Place.of(states.most_common(1)[0][0]),
     )
 
 
-def _silent_clients(snapshot: Snapshot, port: int, rows: list[int], ratio: float) -> Finding:
-    table = snapshot.sockets
-    peers = len({table.dst[row] for row in rows})
-    serious = ratio >= _SHARE_WARNING and peers > 1
-    return _finding(
-        snapshot,
-        rows,
-        Severity.WARNING if serious else Severity.NOTICE,
-        f"{count(peers, 'client')} of local port {port} do not acknowledge "
-        f"{count(len(rows), 'close')}, {share(ratio)} of its connections",
-        PortSubject(port),
-        Advice(
-            "See whether this host's answers reach its clients",
-            "the uplink, the firewall and the load balancer in front; a change in the last minutes",
-            verify=f"no timer:(on,...) with growing retries: ss -tano sport = :{port}",
-        ),
-    )
+def _silent_peers(
+    view: View, limits: Limits, by_peer: dict[str, list[Socket]]
+) -> Iterator[_Silence]:
+    alive: Counter[str] = Counter()
+    for destination in view.destinations(1) if by_peer else ():
+        alive[destination.address] += destination.tally.states.get(State.ESTABLISHED, 0)
+    clients = view.census.by_client.sockets
+    for address, found in by_peer.items():
+        # Some connections of a busy peer always vanish; it is only silent if many of them do.
+        if len(found) < max(limits[LEAST], alive[address] / 4):
+            continue
+        serious = len(found) >= _SHARE_WARNING * clients
+        yield _Silence(
+            Severity.WARNING if serious else Severity.NOTICE,
+            f"{address} does not acknowledge {count(len(found), 'close')}",
+            AddressSubject(address),
+            Advice(
+                "See whether the peer can be reached",
+                f"a new connection to the same port, the firewalls on the way: ping {address}",
+                verify=f"no growing retries in timer:(on,...): ss -tano dst {ss_address(address)}",
+            ),
+            tuple(found),
+        )
 
 
-def _no_room(snapshot: Snapshot, peer: int, rows: list[int]) -> Finding:
-    address = snapshot.sockets.addresses.text(peer)
-    return _finding(
-        snapshot,
-        rows,
+def _silent_clients(
+    view: View, limits: Limits, by_service: dict[int, list[Socket]]
+) -> Iterator[_Silence]:
+    served: Counter[int] = Counter()
+    for server in view.servers:
+        served[server.listener.port] += server.tally.states.get(State.ESTABLISHED, 0)
+    for port, found in by_service.items():
+        silent = len(found) / (len(found) + served[port])
+        if len(found) < limits[LEAST_OF_SERVICE] or silent < _SHARE_NOTICE:
+            continue
+        peers = len({socket.remote_address for socket in found})
+        serious = silent >= _SHARE_WARNING and peers > 1
+        yield _Silence(
+            Severity.WARNING if serious else Severity.NOTICE,
+            f"{count(peers, 'client')} of local port {port} do not acknowledge "
+            f"{count(len(found), 'close')}, {share(silent)} of its connections",
+            PortSubject(port),
+            Advice(
+                "See whether this host's answers reach its clients",
+                "the uplink, the firewall and the load balancer in front; a change in the last "
+                "minutes",
+                verify=f"no timer:(on,...) with growing retries: ss -tano sport = :{port}",
+            ),
+            tuple(found),
+        )
+
+
+def _no_room(address: str, found: list[Socket]) -> _Silence:
+    return _Silence(
         Severity.NOTICE,
-        f"{address} has no room for the last data of {count(len(rows), 'closed connection')} "
+        f"{address} has no room for the last data of {count(len(found), 'closed connection')} "
         "(zero window)",
         AddressSubject(address),
         Advice(
@@ -148,58 +192,25 @@ def _no_room(snapshot: Snapshot, peer: int, rows: list[int]) -> Finding:
             "its Recv-Q is full: it reads slowly or not at all",
             verify=f"Send-Q falls: ss -tano dst {ss_address(address)}",
         ),
+        tuple(found),
     )
 
 
-def _finding(
-    snapshot: Snapshot,
-    rows: list[int],
-    severity: Severity,
-    text: str,
-    subject: Subject,
-    advice: Advice,
-) -> Finding:
-    table = snapshot.sockets
-    states = Counter(State(table.state[row]) for row in rows)
-    zero_window = sum(1 for row in rows if table.timer[row] == TIMER_ZERO_WINDOW)
+def _orphan_ratio(view: View) -> float:
+    """Return the host's orphans as a share of tcp_max_orphans; both are host-wide."""
+    orphans, most = view.sockstat("TCP.orphan"), view.sysctl(_MOST)
+    return orphans / most if orphans is not None and most else 0.0
+
+
+def _orphans(view: View, limits: Limits) -> Finding:
+    orphans, most = view.sockstat("TCP.orphan") or 0, view.sysctl(_MOST) or 0
+    used = _orphan_ratio(view)
     return Finding(
-        NAME,
-        severity,
+        Severity.CRITICAL if used >= limits[ORPHANS_CRITICAL] else Severity.WARNING,
         Confidence.OBSERVED,
-        f"{text}: {', '.join(f'{n:,} in {state.name}' for state, n in states.items())}",
-        subject,
-        {
-            "unanswered": len(rows),
-            "peers": len({table.dst[row] for row in rows}),
-            "zero_window": zero_window,
-            "retransmissions": max(table.retrans[row] for row in rows),
-            "send_q": sum(table.send_q[row] for row in rows),
-            "states": [state.name for state in states],
-            "state_sockets": list(states.values()),
-            "orphans": sum(1 for row in rows if not table.inode[row]),
-        },
-        manual.why(MANUAL),
-        (advice,),
-        manual.do_not(MANUAL),
-        Place.of(states.most_common(1)[0][0]),
-        snapshot.netns,
-    )
-
-
-def _orphans(snapshot: Snapshot, limits: Limits) -> Iterator[Finding]:
-    """Yield a finding where the host's orphans near tcp_max_orphans; both are host-wide."""
-    orphans, most = snapshot.sockstat.get("TCP.orphan"), snapshot.sysctl(_MOST)
-    if orphans is None or not most or orphans < limits["orphans-warning"] * most:
-        return
-    ratio = orphans / most
-    yield Finding(
-        NAME,
-        Severity.CRITICAL if ratio >= limits["orphans-critical"] else Severity.WARNING,
-        Confidence.OBSERVED,
-        f"{orphans:,} of {count(most, 'orphaned socket')} allowed ({share(ratio)})",
+        f"{orphans:,} of {count(most, 'orphaned socket')} allowed ({share(used)})",
         HostSubject(),
-        {"orphans": orphans, "limit": most, "used_ratio": round(ratio, 4)},
-        manual.why(MANUAL),
+        {facts.ORPHANS: orphans, facts.LIMIT: most, facts.USED_RATIO: round(used, 4)},
         (
             Advice(
                 "Find the peers that do not answer",
@@ -211,10 +222,15 @@ def _orphans(snapshot: Snapshot, limits: Limits) -> Iterator[Finding]:
                 "an orphan costs up to 64 KiB of kernel memory that cannot be swapped",
             ),
         ),
-        manual.do_not(MANUAL),
         Place.of(State.FIN_WAIT1),
-        snapshot.netns,
     )
 
 
-RULE = Rule(NAME, MANUAL, check, ("sockets", "timers"))
+RULE = Rule(
+    NAME,
+    manual.text_of(__doc__, __file__),
+    select,
+    tell,
+    ("sockets", "timers"),
+    (LEAST, LEAST_OF_SERVICE, RETRIES, ORPHANS_WARNING, ORPHANS_CRITICAL),
+)

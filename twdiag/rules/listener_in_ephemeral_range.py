@@ -20,9 +20,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from twdiag.model import Advice, Confidence, Finding, Place, Rule, Severity
+from twdiag.model import facts
+from twdiag.model.findings import Advice, Confidence, Finding, Place, Severity
 from twdiag.model.ports import DEFAULT_RANGE, format_ports, parse_ports
 from twdiag.rules import manual
+from twdiag.rules.rule import Group, Rule
 from twdiag.rules.subjects import listener_inodes, listener_name, listener_subject
 from twdiag.tcp import State
 from twdiag.wording import count
@@ -30,74 +32,63 @@ from twdiag.wording import count
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from twdiag.census.groups import Listener
-    from twdiag.model import Snapshot
+    from twdiag.analysis.view import View
+    from twdiag.model.census import Listener
     from twdiag.model.limits import Limits
 
 NAME = "listener-in-ephemeral-range"
-MANUAL = __doc__ or ""
+_RANGE = "net.ipv4.ip_local_port_range"
 _RESERVED = "net.ipv4.ip_local_reserved_ports"
 _MOST_PORTS = 100
 
+_Concerned = list["Listener"]
 
-def _concerned(snapshot: Snapshot) -> Iterator[Listener]:
-    """Yield one listener for each fixed, unreserved port in the range."""
-    budget, cookies = snapshot.flows.budget, snapshot.sockets.cookie
-    auto_bound = snapshot.auto_bound or frozenset()
-    seen: set[int] = set()
-    for listener in snapshot.flows.listeners.values():
-        if listener.port not in budget or listener.port in budget.reserved:
+
+def select(view: View, limits: Limits) -> Iterator[Group[_Concerned]]:
+    """Yield the fixed, unreserved ports in the range, one listener each, in one group."""
+    found: dict[int, Listener] = {}
+    for listener in view.listeners:
+        if listener.port not in view.budget or listener.port in view.budget.reserved:
             continue
-        if all(cookies[row] in auto_bound for row in listener.rows) or listener.port in seen:
-            continue
-        seen.add(listener.port)
-        yield listener
+        if not all(socket.auto_bound for socket in listener.sockets):
+            found.setdefault(listener.port, listener)
+    if found:
+        concerned = [found[port] for port in sorted(found)]
+        yield Group(concerned, listener_inodes(*concerned))
 
 
-def inodes(snapshot: Snapshot, limits: Limits) -> Iterator[int]:
-    """Yield the inodes of the listeners concerned."""
-    return listener_inodes(snapshot, _concerned(snapshot))
-
-
-def check(snapshot: Snapshot, limits: Limits) -> Iterator[Finding]:
+def tell(view: View, limits: Limits, group: Group[_Concerned]) -> Iterator[Finding]:
     """Yield one finding for all fixed ports in the range."""
-    concerned = sorted(_concerned(snapshot), key=lambda listener: listener.port)
-    if not concerned:
-        return
-    budget = snapshot.flows.budget
-    ports = [listener.port for listener in concerned]
+    budget = view.budget
+    ports = [listener.port for listener in group.about]
     widened = (budget.low, budget.high) != DEFAULT_RANGE and any(
         not DEFAULT_RANGE[0] <= port <= DEFAULT_RANGE[1] for port in ports
     )
-    subject = listener_subject(snapshot, concerned[0])
+    subject = listener_subject(view, group.about[0])
     who = listener_name(subject)
     if len(ports) > 1:
         who = f"{count(len(ports), 'server')} ({who} and others)"
     because = ", which was widened over them" if widened else ""
     yield Finding(
-        NAME,
         Severity.NOTICE,
         Confidence.OBSERVED,
         f"{who} {'listen' if len(ports) > 1 else 'listens'} inside the ephemeral range "
         f"{budget.low}-{budget.high}{because}, unreserved",
         subject,
         {
-            "listeners": len(ports),
-            "service_ports": ports[:_MOST_PORTS],
-            "range_low": budget.low,
-            "range_high": budget.high,
-            "range_widened": widened,
+            facts.LISTENERS: len(ports),
+            facts.SERVICE_PORTS: ports[:_MOST_PORTS],
+            facts.RANGE_LOW: budget.low,
+            facts.RANGE_HIGH: budget.high,
+            facts.RANGE_WIDENED: widened,
         },
-        manual.why(MANUAL),
-        _advice(snapshot, ports),
-        manual.do_not(MANUAL),
+        _advice(view, ports),
         Place.of(State.LISTEN),
-        snapshot.netns,
     )
 
 
-def _advice(snapshot: Snapshot, ports: list[int]) -> tuple[Advice, ...]:
-    already = parse_ports(snapshot.sysctls.get(_RESERVED, ""))
+def _advice(view: View, ports: list[int]) -> tuple[Advice, ...]:
+    already = parse_ports(view.sysctl_text(_RESERVED))
     together = format_ports({p for low, high in already for p in range(low, high + 1)} | {*ports})
     return (
         Advice(
@@ -106,14 +97,14 @@ def _advice(snapshot: Snapshot, ports: list[int]) -> tuple[Advice, ...]:
             "as many ephemeral ports fewer; put it into /etc/sysctl.d/ too",
             f"cat /proc/sys/{_RESERVED.replace('.', '/')}",
         ),
-        Advice("Or move the service below the range", f"a port below {snapshot.flows.budget.low}"),
+        Advice("Or move the service below the range", f"a port below {view.budget.low}"),
     )
 
 
 RULE = Rule(
     NAME,
-    MANUAL,
-    check,
-    ("sockets", "bind-mode", "net.ipv4.ip_local_port_range", _RESERVED),
-    inodes,
+    manual.text_of(__doc__, __file__),
+    select,
+    tell,
+    ("sockets", "bind-mode", _RANGE, _RESERVED),
 )

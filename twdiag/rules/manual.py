@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import ast
 import functools
 import inspect
+from pathlib import Path
 from typing import Final
 
 HEADINGS: Final = ("What it means", "Why it matters", "What to do", "What not to do")
@@ -42,3 +44,8 @@ def do_not(manual: str) -> tuple[str, ...]:
     """Return the items of the manual's "What not to do"."""
     text = sections(manual).get("What not to do", "")
     return tuple(part.removeprefix("- ") for part in text.split("\n\n") if part)
+
+
+def text_of(doc: str | None, file: str) -> str:
+    """Return a module's docstring; `python -OO` strips it, and then its source still has it."""
+    return doc or ast.get_docstring(ast.parse(Path(file).read_text(encoding="utf-8"))) or ""

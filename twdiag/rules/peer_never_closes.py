@@ -22,22 +22,21 @@ What not to do:
 
 from __future__ import annotations
 
-from collections import defaultdict
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from twdiag.census.flows import is_mini
-from twdiag.model import (
+from twdiag.model import facts
+from twdiag.model.findings import (
     Advice,
     Confidence,
     DestinationSubject,
     Finding,
     Place,
-    Rule,
     Severity,
-    Subject,
 )
+from twdiag.model.limits import seconds, sockets
 from twdiag.rules import manual
+from twdiag.rules.rule import Group, Rule
 from twdiag.rules.subjects import listener_subject
 from twdiag.tcp import State
 from twdiag.wording import count, endpoint
@@ -45,104 +44,109 @@ from twdiag.wording import count, endpoint
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from twdiag.model import Owner, Snapshot
+    from twdiag.analysis.view import View
+    from twdiag.model.census import Listener, Tally
+    from twdiag.model.findings import Subject
     from twdiag.model.limits import Limits
+    from twdiag.model.sockets import Socket
 
 NAME = "peer-never-closes"
-MANUAL = __doc__ or ""
+AGE = seconds("fin-wait2-age", 10, "a FIN_WAIT2 younger than this waits normally")
+HELD_NOTICE = sockets("fin-wait2-held-notice", 5, "old half-closed sockets that a process holds")
+HELD_WARNING = sockets("fin-wait2-held-warning", 50, "old half-closed sockets that a process holds")
+ORPHANS_NOTICE = sockets(
+    "fin-wait2-orphans-notice", 20, "old orphans that wait for the FIN of one service"
+)
 _TIMEOUT = "net.ipv4.tcp_fin_timeout"
+
+_Service = tuple[str, str, int]
+"""(kind, address, port): the own listener, else the destination"""
 
 
 @dataclass
-class _Group:
-    held: list[int] = field(default_factory=list)
-    orphans: list[int] = field(default_factory=list)
+class _Waiting:
+    """The old FIN_WAIT2 sockets of one service, with their ages."""
+
+    service: _Service
+    listener: Listener | None
+    held: list[Socket] = field(default_factory=list)
+    orphans: int = 0
     ages: list[float] = field(default_factory=list)
 
 
-def _service(snapshot: Snapshot, row: int) -> tuple[str, int, int]:
-    """Return the service that a row belongs to: the own listener, else the destination."""
-    table, flows = snapshot.sockets, snapshot.flows
-    if flows.server_side[row]:
-        return "listener", table.src[row], table.sport[row]
-    return "destination", table.dst[row], table.dport[row]
+def select(view: View, limits: Limits) -> Iterator[Group[_Waiting]]:
+    """Yield the services whose peers do not close."""
+    groups: dict[_Service, _Waiting] = {}
+    for server in view.servers:
+        end = "listener", server.listener.address, server.listener.port
+        group = _Waiting(end, server.listener)
+        groups[end] = group
+        _add_orphans(view, limits, group, server.tally)
+    for destination in view.destinations(1):
+        end = "destination", destination.address, destination.port
+        group = groups.setdefault(end, _Waiting(end, None))
+        _add_orphans(view, limits, group, destination.tally)
+    for socket in view.sockets(State.FIN_WAIT2):
+        age = socket.info.last_ack_recv / 1000 if socket.info else None
+        if socket.inode and age is not None and age >= limits[AGE]:
+            group = _group_of(view, socket, groups)
+            group.held.append(socket)
+            group.ages.append(age)
+    for group in groups.values():
+        held = len(group.held) >= limits[HELD_NOTICE]
+        if held or group.orphans >= limits[ORPHANS_NOTICE]:
+            yield Group(group, tuple(s.inode for s in group.held) if held else ())
 
 
-def _groups(snapshot: Snapshot, limits: Limits) -> dict[tuple[str, int, int], _Group]:
-    table = snapshot.sockets
+def _group_of(view: View, socket: Socket, groups: dict[_Service, _Waiting]) -> _Waiting:
+    listener = view.listener_of(socket)
+    end = "destination", socket.remote_address, socket.remote_port
+    if listener is not None:
+        end = "listener", listener.address, listener.port
+    return groups.setdefault(end, _Waiting(end, listener))
+
+
+def _add_orphans(view: View, limits: Limits, group: _Waiting, tally: Tally) -> None:
     # Above 60 s the kernel splits the wait: the mini-socket of the second part lives T - 60 s
     # (tcp_rcv_state_process()).  A TCP_LINGER2 of the application is not visible.
-    timeout = snapshot.sysctl(_TIMEOUT) or 60
+    timeout = view.sysctl(_TIMEOUT) or 60
     timeout = timeout - 60 if timeout > 60 else timeout
-    least = limits["fin-wait2-age"]
-    groups: dict[tuple[str, int, int], _Group] = defaultdict(_Group)
-    for row in table.rows_in(State.FIN_WAIT2):
-        held = table.inode[row] != 0
-        if held:
-            info = snapshot.tcp_info.get(table.cookie[row])
-            age = info.last_ack_recv / 1000 if info else None
-        else:
-            age = timeout - table.expires[row] / 1000 if is_mini(table, row) else None
-        if age is not None and age >= least:
-            group = groups[_service(snapshot, row)]
-            (group.held if held else group.orphans).append(row)
-            group.ages.append(age)
-    return groups
+    for left, number in tally.orphans.items():
+        if timeout - left >= limits[AGE]:
+            group.orphans += number
+            group.ages.append(float(timeout - left))
 
 
-def inodes(snapshot: Snapshot, limits: Limits) -> Iterator[int]:
-    """Yield the inodes of old sockets that a process holds half-closed."""
-    for group in _groups(snapshot, limits).values():
-        if len(group.held) >= limits["fin-wait2-held-notice"]:
-            yield from (snapshot.sockets.inode[row] for row in group.held)
-
-
-def check(snapshot: Snapshot, limits: Limits) -> Iterator[Finding]:
-    """Yield one finding for each service whose peers do not close."""
-    for key, group in _groups(snapshot, limits).items():
-        held = len(group.held) >= limits["fin-wait2-held-notice"]
-        orphaned = len(group.orphans) >= limits["fin-wait2-orphans-notice"]
-        if held or orphaned:
-            serious = len(group.held) >= limits["fin-wait2-held-warning"]
-            severity = Severity.WARNING if serious else Severity.NOTICE
-            yield _finding(snapshot, key, group, severity)
-
-
-def _finding(
-    snapshot: Snapshot, key: tuple[str, int, int], group: _Group, severity: Severity
-) -> Finding:
-    kind, number, port = key
-    address = snapshot.sockets.addresses.text(number)
+def tell(view: View, limits: Limits, group: Group[_Waiting]) -> Iterator[Finding]:
+    """Yield one finding for each service."""
+    waiting = group.about
+    _, address, port = waiting.service
     subject: Subject = DestinationSubject(None, address, port)
     where = f"the peer {endpoint(address, port)}"
-    if kind == "listener":
-        listener = snapshot.flows.find_listener(number, port)
+    if waiting.listener is not None:
+        subject = listener_subject(view, waiting.listener)
         where = f"clients of the local port {port}"
-        if listener is not None:
-            subject = listener_subject(snapshot, listener)
-    total = len(group.held) + len(group.orphans)
-    owners = {o.pid: o for row in group.held for o in _owners(snapshot, row)}
-    by = f", held by {next(iter(owners.values())).name}" if owners else ""
-    return Finding(
-        NAME,
-        severity,
+    held = len(waiting.held)
+    owners = view.owners_of(socket.inode for socket in waiting.held)
+    by = f", held by {owners[0].name}" if owners else ""
+    yield Finding(
+        Severity.WARNING if held >= limits[HELD_WARNING] else Severity.NOTICE,
         Confidence.OBSERVED,
-        f"{where} never closed {count(total, 'connection')} that this host closed "
-        f"({len(group.held):,} half-closed{by}, {len(group.orphans):,} orphans)",
+        f"{where} never closed {count(held + waiting.orphans, 'connection')} that this host closed "
+        f"({held:,} half-closed{by}, {waiting.orphans:,} orphans)",
         subject,
         {
-            "fin_wait2": total,
-            "held": len(group.held),
-            "orphans": len(group.orphans),
-            "age_seconds_min": round(min(group.ages), 1),
-            "tcp_fin_timeout": snapshot.sysctl(_TIMEOUT),
-            "processes": [owner.name for owner in owners.values()],
+            facts.FIN_WAIT2: held + waiting.orphans,
+            facts.HELD: held,
+            facts.ORPHANS: waiting.orphans,
+            facts.AGE_MIN: round(min(waiting.ages), 1),
+            facts.FIN_TIMEOUT: view.sysctl(_TIMEOUT),
+            facts.PROCESSES: [owner.name for owner in owners],
         },
-        manual.why(MANUAL),
         (
             Advice(
                 "Look at the other end: its application has to close",
-                "run twdiag there: these connections are in CLOSE_WAIT",
+                "there, these connections are in CLOSE_WAIT: twdiag",
                 verify="the FIN_WAIT2 sockets turn into TIME_WAIT and go",
             ),
             Advice(
@@ -150,17 +154,18 @@ def _finding(
                 "or let it close() instead of shutdown(): the kernel then limits the wait",
                 "what the peer still sends is lost then",
             )
-            if group.held
+            if waiting.held
             else Advice("Wait: the kernel drops orphans after tcp_fin_timeout by itself"),
         ),
-        manual.do_not(MANUAL),
         Place.of(State.FIN_WAIT2),
-        snapshot.netns,
     )
 
 
-def _owners(snapshot: Snapshot, row: int) -> Iterator[Owner]:
-    yield from snapshot.owners.get(snapshot.sockets.inode[row], ())
-
-
-RULE = Rule(NAME, MANUAL, check, ("sockets", "timers", "inodes"), inodes)
+RULE = Rule(
+    NAME,
+    manual.text_of(__doc__, __file__),
+    select,
+    tell,
+    ("sockets", "timers", "inodes"),
+    (AGE, HELD_NOTICE, HELD_WARNING, ORPHANS_NOTICE),
+)

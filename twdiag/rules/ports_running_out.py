@@ -28,10 +28,21 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from twdiag.analysis.port_use import TW_REUSE, WORTH_A_LOOK, uses
-from twdiag.model import Advice, Confidence, Finding, HostSubject, Place, Rule, Severity
+from twdiag.analysis.port_use import TW_REUSE, WORTH_A_LOOK
+from twdiag.model import facts
+from twdiag.model.findings import (
+    Advice,
+    Confidence,
+    DestinationSubject,
+    Finding,
+    HostSubject,
+    Place,
+    Severity,
+)
+from twdiag.model.limits import ratio
 from twdiag.rules import manual
-from twdiag.rules.subjects import client_owners, destination_subject, software_advice
+from twdiag.rules.rule import Group, Rule
+from twdiag.rules.subjects import destination_subject, owner_advice, software_advice
 from twdiag.tcp import State
 from twdiag.wording import count, duration, endpoint, rate, ss_address
 
@@ -39,121 +50,120 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from twdiag.analysis.port_use import Use
-    from twdiag.model import DestinationSubject, Snapshot, Value
+    from twdiag.analysis.view import View
+    from twdiag.model.findings import Value
     from twdiag.model.limits import Limits
+    from twdiag.model.snapshot import Owner
 
 NAME = "ports-running-out"
-MANUAL = __doc__ or ""
+NOTICE = ratio(
+    "ports-notice", 0.5, "ports used to one destination; connect() slows down from here on"
+)
+WARNING = ratio("ports-warning", 0.7, "ports used to one destination that cannot be reused")
+CRITICAL = ratio("ports-critical", 0.9, "ports used to one destination that cannot be reused")
 RANGE = "net.ipv4.ip_local_port_range"
 _NAMED = (State.TIME_WAIT, State.ESTABLISHED, State.CLOSE_WAIT)
 _RECYCLED = "TcpExt.TWRecycled"
+_DEFAULT_SIZE = 28_232
 
 
-def inodes(snapshot: Snapshot, limits: Limits) -> Iterator[int]:
-    """Yield inodes of live sockets to the destinations concerned."""
-    for use in uses(snapshot, min(limits["ports-notice"], WORTH_A_LOOK)):
-        if _severity(snapshot, use, limits) is not Severity.OK:
-            yield from snapshot.flows.live_inodes(use.destination)
-
-
-def check(snapshot: Snapshot, limits: Limits) -> Iterator[Finding]:
-    """Yield one finding for each destination that nears its budget."""
-    if snapshot.flows.budget.ports <= 0:
-        yield _no_port_at_all(snapshot)
+def select(view: View, limits: Limits) -> Iterator[Group[Use | None]]:
+    """Yield the destinations that near their budget; None where connect() has no port at all."""
+    if view.budget.ports <= 0:
+        yield Group(None)
         return
-    for use in uses(snapshot, min(limits["ports-notice"], WORTH_A_LOOK)):
-        severity = _severity(snapshot, use, limits)
-        if severity is not Severity.OK:
-            yield _finding(snapshot, use, severity)
+    least = max(1, int(min(limits[NOTICE], WORTH_A_LOOK) * view.budget.ports))
+    for use in view.port_use:
+        if use.used >= least and _severity(view, use, limits) is not Severity.OK:
+            yield Group(use, tuple(view.live_inodes(use.destination)))
 
 
-def _severity(snapshot: Snapshot, use: Use, limits: Limits) -> Severity:
-    if use.taken_ratio >= limits["ports-critical"]:
+def tell(view: View, limits: Limits, group: Group[Use | None]) -> Iterator[Finding]:
+    """Yield one finding for each destination that nears its budget."""
+    use = group.about
+    if use is None:
+        yield _no_port_at_all(view)
+        return
+    owners = view.owners_of(group.inodes)
+    lower_bound = _at_the_cap(view)
+    yield Finding(
+        _severity(view, use, limits),
+        Confidence.INFERRED if use.reusable else Confidence.OBSERVED,
+        _summary(view, use, lower_bound),
+        destination_subject(use.destination),
+        _evidence(view, use, lower_bound, owners),
+        _advice(view, use, owners),
+        Place.of(_main_state(use)),
+    )
+
+
+def _severity(view: View, use: Use, limits: Limits) -> Severity:
+    if use.taken_ratio >= limits[CRITICAL]:
         return Severity.CRITICAL
-    if use.taken_ratio >= limits["ports-warning"] or use.seconds_to_exhaustion is not None:
+    if use.taken_ratio >= limits[WARNING] or use.seconds_to_exhaustion is not None:
         return Severity.WARNING
-    if use.used >= use.ports and use.reusable and _nothing_reused(snapshot):
-        return Severity.CRITICAL if snapshot.earlier else Severity.WARNING
-    return Severity.NOTICE if use.used_ratio >= limits["ports-notice"] else Severity.OK
+    if use.used >= use.ports and use.reusable and _nothing_reused(view):
+        return Severity.CRITICAL if view.earlier else Severity.WARNING
+    return Severity.NOTICE if use.used_ratio >= limits[NOTICE] else Severity.OK
 
 
-def _nothing_reused(snapshot: Snapshot) -> bool:
+def _nothing_reused(view: View) -> bool:
     """Return whether no TIME_WAIT has been reused, so that those here may not be reusable at all.
 
     A TIME_WAIT of a client that called bind() first keeps its port from everybody, and no row tells
     which kind it is.  Where connect() does reuse them, TWRecycled counts.
     """
-    since = snapshot.grown(_RECYCLED)
-    return not (snapshot.counters.get(_RECYCLED, 1) if since is None else since)
+    since = view.grown(_RECYCLED)
+    boot = view.counter(_RECYCLED)
+    return (boot == 0) if since is None else since == 0
 
 
-def _finding(snapshot: Snapshot, use: Use, severity: Severity) -> Finding:
-    lower_bound = _at_the_cap(snapshot)
+def _no_port_at_all(view: View) -> Finding:
+    budget = view.budget
     return Finding(
-        NAME,
-        severity,
-        Confidence.INFERRED if use.reusable else Confidence.OBSERVED,
-        _summary(snapshot, use, lower_bound),
-        destination_subject(snapshot, use.destination),
-        _evidence(snapshot, use, lower_bound),
-        manual.why(MANUAL),
-        _advice(snapshot, use),
-        manual.do_not(MANUAL),
-        Place.of(_main_state(use)),
-        snapshot.netns,
-    )
-
-
-def _no_port_at_all(snapshot: Snapshot) -> Finding:
-    budget = snapshot.flows.budget
-    return Finding(
-        NAME,
         Severity.CRITICAL,
         Confidence.OBSERVED,
         f"no port of the range {budget.low}-{budget.high} is left for connect(): "
         f"{len(budget.reserved):,} reserved, {len(budget.blocked):,} bound by other sockets",
         HostSubject(),
         {
-            "used": 0,
-            "ports": 0,
-            "range_low": budget.low,
-            "range_high": budget.high,
-            "reserved_ports": len(budget.reserved),
-            "blocked_ports": len(budget.blocked),
+            facts.USED: 0,
+            facts.PORTS: 0,
+            facts.RANGE_LOW: budget.low,
+            facts.RANGE_HIGH: budget.high,
+            facts.RESERVED: len(budget.reserved),
+            facts.BLOCKED: len(budget.blocked),
         },
-        manual.why(MANUAL),
         (
             Advice(
                 "Give connect() some ports",
                 f'sysctl -w {RANGE}="32768 60999", or take ports out of ip_local_reserved_ports',
             ),
         ),
-        manual.do_not(MANUAL),
-        Place.of(State.SYN_SENT)._replace(next="connect() needs a port"),
-        snapshot.netns,
     )
 
 
-def _at_the_cap(snapshot: Snapshot) -> bool:
-    size, used = snapshot.sysctl("net.ipv4.tcp_max_tw_buckets"), snapshot.sockstat.get("TCP.tw")
+def _at_the_cap(view: View) -> bool:
+    size, used = view.sysctl("net.ipv4.tcp_max_tw_buckets"), view.sockstat("TCP.tw")
     return size is not None and used is not None and used >= size
 
 
 def _main_state(use: Use) -> State:
     """Return the state that most of the ports are in."""
-    return max(use.destination.states, key=lambda state: use.destination.states[state])
+    states = use.destination.tally.states
+    return max(states, key=lambda state: states[state])
 
 
-def _summary(snapshot: Snapshot, use: Use, lower_bound: bool) -> str:
-    subject = destination_subject(snapshot, use.destination)
+def _summary(view: View, use: Use, lower_bound: bool) -> str:
+    destination = use.destination
     least = "at least " if lower_bound else ""
     text = (
-        f"{endpoint(subject.address, subject.port)}: {least}{use.used:,} of "
-        f"{count(use.ports, 'port')} used from {subject.source}"
+        f"{endpoint(destination.address, destination.port)}: {least}{use.used:,} of "
+        f"{count(use.ports, 'port')} used from {destination.source}"
     )
     if use.reusable:
         text += f", {use.reusable:,} of them reusable"
-        if use.used >= use.ports and _nothing_reused(snapshot):
+        if use.used >= use.ports and _nothing_reused(view):
             text += " unless their clients called bind() first; nothing has been reused"
     if use.used >= use.ports and not use.reusable:
         return f"{text}; connect() fails now"
@@ -162,40 +172,42 @@ def _summary(snapshot: Snapshot, use: Use, lower_bound: bool) -> str:
     return text
 
 
-def _evidence(snapshot: Snapshot, use: Use, lower_bound: bool) -> dict[str, Value]:
-    budget, destination = snapshot.flows.budget, use.destination
+def _evidence(
+    view: View, use: Use, lower_bound: bool, owners: tuple[Owner, ...]
+) -> dict[str, Value]:
+    budget, tally = view.budget, use.destination.tally
+    now = view.rate_of(tally.time_wait)
     return {
-        "used": use.used,
-        "ports": use.ports,
-        "used_ratio": round(use.used_ratio, 4),
-        "reusable": use.reusable,
-        "taken_ratio": round(use.taken_ratio, 4),
-        "lower_bound": lower_bound,
-        "time_wait": destination.time_wait.total,
-        "established": destination.states.get(State.ESTABLISHED, 0),
-        "close_wait": destination.states.get(State.CLOSE_WAIT, 0),
-        "other_states": sum(destination.states.values())
-        - sum(destination.states.get(state, 0) for state in _NAMED),
-        "closes_per_second": round(destination.time_wait.mean, 2),
-        "recent_closes_per_second": use.recent,
-        "closes_per_second_history": list(destination.time_wait.seconds),
-        "projected": use.projected,
-        "seconds_to_exhaustion": use.seconds_to_exhaustion,
-        "range_low": budget.low,
-        "range_high": budget.high,
-        "reserved_ports": len(budget.reserved),
-        "blocked_ports": len(budget.blocked),
-        "tcp_tw_reuse": snapshot.sysctl(TW_REUSE),
-        "likely_processes": [owner.name for owner in client_owners(snapshot, destination)],
-        "sustained_limit_per_second": round(use.ports / use.hold_seconds, 1),
+        facts.USED: use.used,
+        facts.PORTS: use.ports,
+        facts.USED_RATIO: round(use.used_ratio, 4),
+        facts.REUSABLE: use.reusable,
+        facts.TAKEN_RATIO: round(use.taken_ratio, 4),
+        facts.PROBABLY_MORE: lower_bound,
+        facts.TIME_WAIT: tally.time_wait.total,
+        facts.ESTABLISHED: tally.states.get(State.ESTABLISHED, 0),
+        facts.CLOSE_WAIT: tally.states.get(State.CLOSE_WAIT, 0),
+        facts.OTHER_STATES: tally.sockets - sum(tally.states.get(state, 0) for state in _NAMED),
+        facts.CLOSES: round(tally.time_wait.mean, 2),
+        facts.CLOSES_NOW: round(now.value, 2),
+        facts.CLOSES_AT_LEAST: now.at_least,
+        facts.HISTORY: list(tally.time_wait.seconds),
+        facts.PROJECTED: use.projected,
+        facts.SECONDS_LEFT: use.seconds_to_exhaustion,
+        facts.RANGE_LOW: budget.low,
+        facts.RANGE_HIGH: budget.high,
+        facts.RESERVED: len(budget.reserved),
+        facts.BLOCKED: len(budget.blocked),
+        facts.TW_REUSE: view.sysctl(TW_REUSE),
+        facts.LIKELY_PROCESSES: [owner.name for owner in owners],
+        facts.SUSTAINED: round(use.ports / use.hold_seconds, 1),
     }
 
 
-def _advice(snapshot: Snapshot, use: Use) -> tuple[Advice, ...]:
-    subject = destination_subject(snapshot, use.destination)
-    budget = snapshot.flows.budget
-    advice = [_first_advice(use, subject)]
-    if budget.size < 28_232:
+def _advice(view: View, use: Use, owners: tuple[Owner, ...]) -> tuple[Advice, ...]:
+    subject, budget = destination_subject(use.destination), view.budget
+    advice = [_first_advice(use, subject), *software_advice(owners, "client", "pool")]
+    if budget.size < _DEFAULT_SIZE:
         advice.append(
             Advice(
                 f"Widen the port range, which is {budget.low}-{budget.high}",
@@ -203,7 +215,8 @@ def _advice(snapshot: Snapshot, use: Use) -> tuple[Advice, ...]:
                 "reserve the ports of listeners inside it (ip_local_reserved_ports)",
             )
         )
-    if not use.reusable and snapshot.sysctl(TW_REUSE) != 1 and use.destination.time_wait.total:
+    waiting = use.destination.tally.time_wait.total
+    if not use.reusable and view.sysctl(TW_REUSE) != 1 and waiting:
         advice.append(
             Advice(
                 "As a stopgap, let connect() reuse TIME_WAITs older than a second",
@@ -212,7 +225,6 @@ def _advice(snapshot: Snapshot, use: Use) -> tuple[Advice, ...]:
                 "this grows: nstat -az TcpExtTWRecycled",
             )
         )
-    advice[1:1] = software_advice(client_owners(snapshot, use.destination), "client", "pool")
     advice.append(
         Advice(
             "Spread over more addresses",
@@ -220,7 +232,7 @@ def _advice(snapshot: Snapshot, use: Use) -> tuple[Advice, ...]:
             "ports, or more source addresses with IP_BIND_ADDRESS_NO_PORT",
         )
     )
-    return tuple(advice)
+    return (*advice, owner_advice(subject))
 
 
 def _first_advice(use: Use, subject: DestinationSubject) -> Advice:
@@ -247,4 +259,11 @@ def _first_advice(use: Use, subject: DestinationSubject) -> Advice:
     )
 
 
-RULE = Rule(NAME, MANUAL, check, ("sockets", RANGE), inodes)
+RULE = Rule(
+    NAME,
+    manual.text_of(__doc__, __file__),
+    select,
+    tell,
+    ("sockets", RANGE),
+    (NOTICE, WARNING, CRITICAL),
+)

@@ -5,11 +5,18 @@ Of the two ends of a connection, the one that closes first (the active closer) k
 TIME_WAIT for 60 s after the last ACK. Sockets in FIN_WAIT1, FIN_WAIT2 and TIME_WAIT whose local
 address and port belong to a listener of this host were closed first by that server.
 
+Often the client asked for it: HTTP/1.0 (ab), or `Connection: close` (nginx as a proxy before
+1.29.7, HAProxy's http-server-close, many health checks). The server then closes after the
+response, whatever its keep-alive settings say.
+
 Why it matters:
 A server's TIME_WAIT costs about 256 bytes and no ephemeral port, so by itself it harms nobody. It
 does fill the TIME_WAIT table (tcp_max_tw_buckets), it blocks bind() after a restart unless the
 server sets SO_REUSEADDR, and it tells that connections live only for one request or die of the
 server's idle timeout, which costs every client a new handshake.
+
+A pooled client can send its next request while the server is closing an idle connection: a 502 at
+a proxy, ECONNRESET in a program. The server's idle timeout must be longer than the client's.
 
 What to do:
 Decide whether you mind. If connections are short because keep-alive is off or its timeout is
@@ -28,8 +35,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from twdiag.model import Advice, Confidence, Finding, Place, Rule, Severity
+from twdiag.model import facts
+from twdiag.model.findings import Advice, Confidence, Finding, Place, Severity
+from twdiag.model.limits import ratio, sockets
 from twdiag.rules import manual
+from twdiag.rules.rule import Group, Rule
 from twdiag.rules.subjects import (
     listener_inodes,
     listener_name,
@@ -40,88 +50,100 @@ from twdiag.tcp import State
 from twdiag.wording import count, rate, share
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterator
 
-    from twdiag.census.groups import Server
-    from twdiag.model import ListenerSubject, Owner, Snapshot, Value
+    from twdiag.analysis.rates import Rate
+    from twdiag.analysis.view import View
+    from twdiag.model.census import Server
+    from twdiag.model.findings import ListenerSubject, Value
     from twdiag.model.limits import Limits
+    from twdiag.model.snapshot import Owner
 
 NAME = "server-closes-first"
-MANUAL = __doc__ or ""
-_MOST_WITH_CLIENTS = 8  # to count the clients of a listener takes another look at every row
+LEAST = sockets("server-closes-first", 20, "sockets of one listener that this host closed first")
+TABLE = ratio(
+    "server-closes-first-table", 0.5, "share of tcp_max_tw_buckets that one listener fills"
+)
+_TABLE_SIZE = "net.ipv4.tcp_max_tw_buckets"
+_REPLACED = 1.2
 
 
-def _concerned(snapshot: Snapshot, limits: Limits) -> list[Server]:
-    least = limits["server-closes-first"]
-    return [server for server in snapshot.flows.servers if server.sockets >= least]
+def select(view: View, limits: Limits) -> Iterator[Group[Server]]:
+    """Yield the listeners whose server is the active closer."""
+    for server in view.servers:
+        if server.closed_first >= limits[LEAST]:
+            yield Group(server, listener_inodes(server.listener))
 
 
-def inodes(snapshot: Snapshot, limits: Limits) -> Iterable[int]:
-    """Yield the inodes of the listeners concerned."""
-    return listener_inodes(snapshot, (s.listener for s in _concerned(snapshot, limits)))
+def tell(view: View, limits: Limits, group: Group[Server]) -> Iterator[Finding]:
+    """Yield one finding for each listener."""
+    server, size = group.about, view.sysctl(_TABLE_SIZE)
+    subject = listener_subject(view, server.listener)
+    waiting = server.tally.time_wait.total
+    filled = waiting / size if size and size > 0 else None
+    full = filled is not None and filled >= limits[TABLE]
+    yield Finding(
+        Severity.WARNING if full else Severity.NOTICE,
+        Confidence.OBSERVED,
+        _summary(subject, server, view.rate_of(server.tally.time_wait), filled if full else None),
+        subject,
+        _evidence(server, view.rate_of(server.tally.time_wait), filled, size),
+        _advice(subject.processes, server),
+        Place.of(State.TIME_WAIT if waiting else State.FIN_WAIT2),
+    )
 
 
-def check(snapshot: Snapshot, limits: Limits) -> Iterator[Finding]:
-    """Yield one finding for each listener whose server is the active closer."""
-    table_size = snapshot.sysctl("net.ipv4.tcp_max_tw_buckets")
-    for place, server in enumerate(_concerned(snapshot, limits)):
-        subject = listener_subject(snapshot, server.listener)
-        filled = server.time_wait.total / table_size if table_size and table_size > 0 else None
-        full = filled is not None and filled >= limits["server-closes-first-table"]
-        yield Finding(
-            NAME,
-            Severity.WARNING if full else Severity.NOTICE,
-            Confidence.OBSERVED,
-            _summary(subject, server, filled if full else None),
-            subject,
-            _evidence(snapshot, server, filled, place < _MOST_WITH_CLIENTS),
-            manual.why(MANUAL),
-            _advice(subject.processes, subject.port),
-            manual.do_not(MANUAL),
-            Place.of(State.TIME_WAIT if server.time_wait.total else State.FIN_WAIT2),
-            snapshot.netns,
-        )
+def _waits(server: Server) -> tuple[int, int]:
+    states = server.tally.states
+    return states.get(State.FIN_WAIT1, 0), states.get(State.FIN_WAIT2, 0)
 
 
-def _summary(subject: ListenerSubject, server: Server, filled: float | None) -> str:
-    name = listener_name(subject)
-    waits = server.fin_wait1 + server.fin_wait2
+def _summary(subject: ListenerSubject, server: Server, now: Rate, filled: float | None) -> str:
+    closed, waits = server.tally.time_wait, sum(_waits(server))
     parts = []
-    if server.time_wait.total:
-        parts.append(count(server.time_wait.total, "TIME_WAIT"))
+    if closed.total:
+        parts.append(count(closed.total, "TIME_WAIT"))
     if waits:
         parts.append(f"{count(waits, 'socket')} in FIN_WAIT")
-    text = f"{name} closes first: {' and '.join(parts)}"
-    if server.time_wait.total:
-        text += f", {rate(server.time_wait.mean)} in the minute"
+    text = f"{listener_name(subject)} closes first: {' and '.join(parts)}"
+    if closed.total:
+        least = "at least " if now.at_least else ""
+        text += f", {least}{rate(now.value)} now, {rate(closed.mean)} in the minute"
+        if now.value > _REPLACED * max(closed.mean, closed.recent):
+            text = (
+                f"{listener_name(subject)} closes first: {rate(now.value)} now by the kernel's "
+                f"counters; {closed.total:,} TIME_WAITs are left because ports are used again"
+            )
     return f"{text}; that is {share(filled)} of the TIME_WAIT table" if filled else text
 
 
 def _evidence(
-    snapshot: Snapshot, server: Server, filled: float | None, with_clients: bool
+    server: Server, now: Rate, filled: float | None, size: int | None
 ) -> dict[str, Value]:
-    text = snapshot.sockets.addresses.text
-    clients = snapshot.flows.clients_of(server.listener) if with_clients else None
+    closed, (fin_wait1, fin_wait2) = server.tally.time_wait, _waits(server)
     return {
-        "time_wait": server.time_wait.total,
-        "fin_wait1": server.fin_wait1,
-        "fin_wait2": server.fin_wait2,
-        "closes_per_second": round(server.time_wait.mean, 2),
-        "recent_closes_per_second": server.time_wait.recent,
-        "closes_per_second_history": list(server.time_wait.seconds),
-        "table_ratio": None if filled is None else round(filled, 4),
-        "limit": snapshot.sysctl("net.ipv4.tcp_max_tw_buckets"),
-        "top_clients": None if clients is None else [text(address) for address, _ in clients],
-        "top_client_sockets": None if clients is None else [number for _, number in clients],
+        facts.TIME_WAIT: closed.total,
+        facts.FIN_WAIT1: fin_wait1,
+        facts.FIN_WAIT2: fin_wait2,
+        facts.CLOSES: round(closed.mean, 2),
+        facts.CLOSES_NOW: round(now.value, 2),
+        facts.CLOSES_AT_LEAST: now.at_least,
+        facts.HISTORY: list(closed.seconds),
+        facts.TABLE_RATIO: None if filled is None else round(filled, 4),
+        facts.LIMIT: size,
+        facts.TOP_CLIENTS: [address for address, _ in server.clients] or None,
+        facts.TOP_CLIENT_SOCKETS: [number for _, number in server.clients] or None,
     }
 
 
-def _advice(processes: tuple[Owner, ...], port: int) -> tuple[Advice, ...]:
+def _advice(processes: tuple[Owner, ...], server: Server) -> tuple[Advice, ...]:
+    state = "time-wait" if server.tally.time_wait.total else "fin-wait-2"
     return (
         Advice(
-            "Find out why this server closes first",
-            "its keep-alive setting, its idle timeout, or a limit of requests per connection",
-            verify=f"fewer rows: ss -tanH state time-wait sport = :{port}",
+            "See what the clients ask for, then why this server closes first",
+            "HTTP/1.0 or Connection: close in the access log or a capture; then its keep-alive "
+            "setting, its idle timeout, a limit of requests per connection",
+            verify=f"fewer rows: ss -tanH state {state} sport = :{server.listener.port}",
         ),
         *software_advice(processes, "server", "closes-first"),
         Advice(
@@ -134,4 +156,4 @@ def _advice(processes: tuple[Owner, ...], port: int) -> tuple[Advice, ...]:
     )
 
 
-RULE = Rule(NAME, MANUAL, check, ("sockets",), inodes)
+RULE = Rule(NAME, manual.text_of(__doc__, __file__), select, tell, ("sockets",), (LEAST, TABLE))

@@ -4,40 +4,32 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from twdiag.model import DestinationSubject, ListenerSubject, ProcessSubject
-from twdiag.wording import endpoint
+from twdiag.model import facts
+from twdiag.model.findings import Advice, DestinationSubject, ListenerSubject, ProcessSubject
+from twdiag.tcp import State
+from twdiag.wording import endpoint, ss_address
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable
 
     from twdiag.analysis.half_closed import Holder
-    from twdiag.census.groups import Destination, Listener
-    from twdiag.model import Advice, Owner, Snapshot
+    from twdiag.analysis.view import View
+    from twdiag.model.census import Destination, Listener
+    from twdiag.model.findings import Value
+    from twdiag.model.snapshot import Breakdown, Owner
+
+_MOST_KINDS = 2
 
 
-def listener_subject(snapshot: Snapshot, listener: Listener) -> ListenerSubject:
+def listener_subject(view: View, listener: Listener) -> ListenerSubject:
     """Return a listener with the processes that were seen to hold it."""
-    return ListenerSubject(
-        snapshot.sockets.addresses.text(listener.address),
-        listener.port,
-        listener_owners(snapshot, listener),
-    )
+    owners = view.owners_of(listener_inodes(listener))
+    return ListenerSubject(listener.address, listener.port, owners)
 
 
-def listener_owners(snapshot: Snapshot, listener: Listener) -> tuple[Owner, ...]:
-    """Return the processes that hold a listener, each once."""
-    owners: dict[int, Owner] = {}
-    for inode in listener_inodes(snapshot, [listener]):
-        owners.update({owner.pid: owner for owner in snapshot.owners.get(inode, ())})
-    return tuple(owners.values())
-
-
-def listener_inodes(snapshot: Snapshot, listeners: Iterable[Listener]) -> Iterator[int]:
-    """Yield the inodes of some listeners."""
-    for listener in listeners:
-        for row in listener.rows:
-            if snapshot.sockets.inode[row]:
-                yield snapshot.sockets.inode[row]
+def listener_inodes(*listeners: Listener) -> tuple[int, ...]:
+    """Return the inodes of some listeners."""
+    return tuple(s.inode for listener in listeners for s in listener.sockets if s.inode)
 
 
 def listener_name(subject: ListenerSubject) -> str:
@@ -46,18 +38,51 @@ def listener_name(subject: ListenerSubject) -> str:
     return f"{subject.processes[0].name} on {at}" if subject.processes else f"the server on {at}"
 
 
-def destination_subject(snapshot: Snapshot, destination: Destination) -> DestinationSubject:
-    """Return a destination with readable addresses."""
-    text = snapshot.sockets.addresses.text
-    return DestinationSubject(text(destination.source), text(destination.address), destination.port)
+def destination_subject(destination: Destination) -> DestinationSubject:
+    """Return a destination as the subject of a finding."""
+    return DestinationSubject(destination.source, destination.address, destination.port)
 
 
-def client_owners(snapshot: Snapshot, destination: Destination) -> tuple[Owner, ...]:
-    """Return the processes with live sockets to a destination: the likely makers of the rest."""
-    owners: dict[int, Owner] = {}
-    for inode in snapshot.flows.live_inodes(destination):
-        owners.update({owner.pid: owner for owner in snapshot.owners.get(inode, ())})
-    return tuple(owners.values())
+def owner_advice(subject: DestinationSubject) -> Advice:
+    """Return how to find who makes the TIME_WAITs to a destination.
+
+    The kernel keeps no owner of them, and a process with live connections there need not be it: a
+    pool of old connections does not churn.
+    """
+    return Advice(
+        "To find out who opens them: TIME_WAIT has no owner",
+        f"watch new ones: ss -tnp dst {ss_address(subject.address)} dport = :{subject.port}",
+    )
+
+
+def breakdown_evidence(breakdown: Breakdown | None) -> dict[str, Value]:
+    """Return what descriptors are as evidence; nothing where that was not seen."""
+    if breakdown is None:
+        return {}
+    kinds = dict(breakdown.kinds)
+    return {
+        facts.LOOKED: breakdown.looked,
+        facts.ESTABLISHED: breakdown.states.get(State.ESTABLISHED, 0),
+        facts.CLOSE_WAIT: breakdown.states.get(State.CLOSE_WAIT, 0),
+        facts.OTHER_STATES: sum(breakdown.states.values())
+        - sum(breakdown.states.get(s, 0) for s in (State.ESTABLISHED, State.CLOSE_WAIT)),
+        facts.NOWHERE: breakdown.nowhere,
+        facts.FILES: kinds.pop("file", 0),
+        facts.PIPES: kinds.pop("pipe", 0),
+        facts.OTHER_FDS: sum(kinds.values()),
+    }
+
+
+def breakdown_text(breakdown: Breakdown | None) -> str:
+    """Return ", 110 of them in no table, 12 in ESTABLISHED": what most of the descriptors are."""
+    if breakdown is None:
+        return ""
+    parts = [(number, f"in {state.name}") for state, number in breakdown.states.items()]
+    parts += [(breakdown.nowhere, "sockets in no table")]
+    parts += [(number, f"{kind}s") for kind, number in breakdown.kinds.items()]
+    worth_telling = (part for part in parts if part[0] * 10 >= breakdown.looked)
+    largest = sorted(worth_telling, reverse=True)[:_MOST_KINDS]
+    return "".join(f", {number:,} {words}" for number, words in largest)
 
 
 def holder_subject(holder: Holder) -> ProcessSubject:
@@ -72,7 +97,6 @@ def software_advice(owners: Iterable[Owner], side: str, topic: str) -> tuple[Adv
 
     `side` is "server" or "client".
     """
-    from twdiag.model import Advice
     from twdiag.software import find
 
     advice = []

@@ -20,106 +20,105 @@ What not to do:
 from __future__ import annotations
 
 from collections import defaultdict
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
-from twdiag.model import (
+from twdiag.model import facts
+from twdiag.model.findings import (
     Advice,
     Confidence,
     DestinationSubject,
     Finding,
     HostSubject,
     Place,
-    Rule,
     Severity,
 )
+from twdiag.model.limits import sockets
 from twdiag.rules import manual
+from twdiag.rules.rule import Group, Rule
 from twdiag.tcp import State
 from twdiag.wording import count, endpoint, ss_address
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from twdiag.model import Snapshot
+    from twdiag.analysis.view import View
     from twdiag.model.limits import Limits
+    from twdiag.model.sockets import Socket
 
 NAME = "syn-unanswered"
-MANUAL = __doc__ or ""
+LEAST = sockets("syn-unanswered", 5, "retransmitted SYNs to one destination")
+EVERYWHERE = sockets("syn-unanswered-destinations", 50, "destinations that do not answer SYNs")
+_FEW = 8
 
 
-def _groups(snapshot: Snapshot, limits: Limits) -> dict[tuple[int, int], list[int]]:
-    table = snapshot.sockets
-    groups: dict[tuple[int, int], list[int]] = defaultdict(list)
-    for row in table.rows_in(State.SYN_SENT):
-        if table.retrans[row]:
-            groups[table.dst[row], table.dport[row]].append(row)
-    return {key: rows for key, rows in groups.items() if len(rows) >= limits["syn-unanswered"]}
+class _Attempts(NamedTuple):
+    """Unanswered attempts; with many `destinations` they are told as one."""
+
+    sockets: list[Socket]
+    destinations: int
 
 
-def inodes(snapshot: Snapshot, limits: Limits) -> Iterator[int]:
-    """Yield the inodes of the attempts."""
-    for rows in _groups(snapshot, limits).values():
-        yield from (snapshot.sockets.inode[row] for row in rows[:8])
-
-
-def check(snapshot: Snapshot, limits: Limits) -> Iterator[Finding]:
-    """Yield one finding for each destination that does not answer, or one for very many of them."""
-    table = snapshot.sockets
-    silent = [row for row in table.rows_in(State.SYN_SENT) if table.retrans[row]]
-    places = {(table.dst[row], table.dport[row]) for row in silent}
-    if len(places) >= limits["syn-unanswered-destinations"]:
-        yield _everywhere(snapshot, silent, len(places))
+def select(view: View, limits: Limits) -> Iterator[Group[_Attempts]]:
+    """Yield each destination that does not answer, or all together if there are very many."""
+    silent = [socket for socket in view.sockets(State.SYN_SENT) if socket.retrans]
+    groups: defaultdict[tuple[str, int], list[Socket]] = defaultdict(list)
+    for socket in silent:
+        groups[socket.remote_address, socket.remote_port].append(socket)
+    if len(groups) >= limits[EVERYWHERE]:
+        yield Group(_Attempts(silent, len(groups)))
         return
-    for (number, port), rows in _groups(snapshot, limits).items():
-        address = table.addresses.text(number)
-        owners = {
-            owner.pid: owner for row in rows for owner in snapshot.owners.get(table.inode[row], ())
-        }
-        by = f" by {next(iter(owners.values())).name}" if owners else ""
-        yield Finding(
-            NAME,
-            Severity.NOTICE,
-            Confidence.OBSERVED,
-            f"{endpoint(address, port)} does not answer "
-            f"{count(len(rows), 'connection attempt')}{by}",
-            DestinationSubject(None, address, port),
-            {
-                "syn_sent": len(rows),
-                "retransmissions": max(table.retrans[row] for row in rows),
-                "processes": [owner.name for owner in owners.values()],
-            },
-            manual.why(MANUAL),
-            (
-                Advice(
-                    "Find out who drops the SYN",
-                    f"tcpdump host {address} and port {port} here and there: does the SYN arrive, "
-                    "does the SYN+ACK come back?",
-                    verify=f"no row: ss -tan state syn-sent dst {ss_address(address)}",
-                ),
-                Advice(
-                    "Look at the accept queue of the server",
-                    f"there: ss -ltn sport = :{port}: is Recv-Q above Send-Q?",
-                ),
-            ),
-            manual.do_not(MANUAL),
-            Place.of(State.SYN_SENT),
-            snapshot.netns,
-        )
+    for found in groups.values():
+        if len(found) >= limits[LEAST]:
+            yield Group(_Attempts(found, 1), tuple(s.inode for s in found[:_FEW]))
 
 
-def _everywhere(snapshot: Snapshot, silent: list[int], places: int) -> Finding:
-    return Finding(
-        NAME,
+def tell(view: View, limits: Limits, group: Group[_Attempts]) -> Iterator[Finding]:
+    """Yield one finding for each group."""
+    found, destinations = group.about
+    if destinations > 1:
+        yield _everywhere(found, destinations)
+        return
+    address, port = found[0].remote_address, found[0].remote_port
+    owners = view.owners_of(group.inodes)
+    by = f" by {owners[0].name}" if owners else ""
+    yield Finding(
         Severity.NOTICE,
         Confidence.OBSERVED,
-        f"{count(len(silent), 'connection attempt')} to {count(places, 'destination')} get no "
+        f"{endpoint(address, port)} does not answer {count(len(found), 'connection attempt')}{by}",
+        DestinationSubject(None, address, port),
+        {
+            facts.SYN_SENT: len(found),
+            facts.RETRANSMISSIONS: max(socket.retrans for socket in found),
+            facts.PROCESSES: [owner.name for owner in owners],
+        },
+        (
+            Advice(
+                "Find out who drops the SYN",
+                "here and there: does the SYN arrive, does the SYN+ACK come back? "
+                f"Capture: tcpdump -ni any host {address} and port {port}",
+                verify=f"no row: ss -tan state syn-sent dst {ss_address(address)}",
+            ),
+            Advice(
+                "Look at the accept queue of the server",
+                f"there, is Recv-Q above Send-Q: ss -ltn sport = :{port}",
+            ),
+        ),
+        Place.of(State.SYN_SENT),
+    )
+
+
+def _everywhere(found: list[Socket], destinations: int) -> Finding:
+    return Finding(
+        Severity.NOTICE,
+        Confidence.OBSERVED,
+        f"{count(len(found), 'connection attempt')} to {count(destinations, 'destination')} get no "
         "answer",
         HostSubject(),
         {
-            "syn_sent": len(silent),
-            "destinations": places,
-            "retransmissions": max(snapshot.sockets.retrans[row] for row in silent),
+            facts.SYN_SENT: len(found),
+            facts.DESTINATIONS: destinations,
+            facts.RETRANSMISSIONS: max(socket.retrans for socket in found),
         },
-        manual.why(MANUAL),
         (
             Advice(
                 "See whether this host gets out at all",
@@ -127,10 +126,15 @@ def _everywhere(snapshot: Snapshot, silent: list[int], places: int) -> Finding:
                 verify="fewer rows: ss -tan state syn-sent",
             ),
         ),
-        manual.do_not(MANUAL),
         Place.of(State.SYN_SENT),
-        snapshot.netns,
     )
 
 
-RULE = Rule(NAME, MANUAL, check, ("sockets", "timers"), inodes)
+RULE = Rule(
+    NAME,
+    manual.text_of(__doc__, __file__),
+    select,
+    tell,
+    ("sockets", "timers"),
+    (LEAST, EVERYWHERE),
+)

@@ -22,61 +22,82 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from twdiag.model import Advice, Confidence, Finding, HostSubject, Place, Rule, Severity
+from twdiag.model import facts
+from twdiag.model.findings import Advice, Confidence, Finding, HostSubject, Place, Severity
+from twdiag.model.limits import Limit, ratio
 from twdiag.rules import manual
+from twdiag.rules.rule import Group, Rule
 from twdiag.tcp import TIME_WAIT_SECONDS, State
-from twdiag.wording import count, rate, share
+from twdiag.wording import rate, share
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from twdiag.model import Snapshot
+    from twdiag.analysis.view import View
     from twdiag.model.limits import Limits
 
 NAME = "time-wait-rising"
-MANUAL = __doc__ or ""
+FACTOR = Limit(
+    "time-wait-rising-factor",
+    2.0,
+    "times",
+    "closing rate of the last 10 s against that of the 50 s before",
+    1.0,
+)
+TABLE = ratio("time-wait-rising-table", 0.1, "where the rate settles, as a share of the table")
 _SIZE = "net.ipv4.tcp_max_tw_buckets"
 
 
-def check(snapshot: Snapshot, limits: Limits) -> Iterator[Finding]:
-    """Yield one finding where the closing rate has risen and where it settles matters."""
-    size = snapshot.sysctl(_SIZE)
-    closes = snapshot.flows.closes
-    projected = round(closes.recent * TIME_WAIT_SECONDS)
-    if size is None or size <= 0 or projected < limits["time-wait-rising-table"] * size:
+def select(view: View, limits: Limits) -> Iterator[Group[int]]:
+    """Yield the size of the table where the closing rate has risen and where it settles matters."""
+    size, closes = view.sysctl(_SIZE), view.closes
+    if size is None or size <= 0 or _projected(view) < limits[TABLE] * size:
         return
-    if closes.recent < limits["time-wait-rising-factor"] * closes.before:
-        return
+    # Where rows are replaced the older seconds show less than happened, and any rate seems to rise.
+    if not view.closing.hidden and closes.recent >= limits[FACTOR] * closes.before:
+        yield Group(size)
+
+
+def _projected(view: View) -> int:
+    return round(view.closes.recent * TIME_WAIT_SECONDS)
+
+
+def tell(view: View, limits: Limits, group: Group[int]) -> Iterator[Finding]:
+    """Yield the finding."""
+    size, closes, projected = group.about, view.closes, _projected(view)
     above = "above" if projected > size else f"{share(projected / size)} of"
     yield Finding(
-        NAME,
         Severity.NOTICE,
         Confidence.INFERRED,
-        f"{rate(closes.recent)} connections close here now, {rate(closes.before)} before: "
-        f"{count(closes.total, 'TIME_WAIT')} will settle at {projected:,}, {above} the table's "
-        f"{size:,}",
+        f"TIME_WAIT, now {closes.total:,}, will level off near {projected:,}, {above} the table's "
+        f"{size:,}: connections close at {rate(closes.recent)} now, {rate(closes.before)} before",
         HostSubject(),
         {
-            "time_wait": closes.total,
-            "closes_per_second": closes.recent,
-            "closes_per_second_before": round(closes.before, 2),
-            "closes_per_second_history": list(closes.seconds),
-            "projected": projected,
-            "limit": size,
-            "projected_ratio": round(projected / size, 4),
+            facts.TIME_WAIT: closes.total,
+            facts.CLOSES: round(closes.mean, 2),
+            facts.CLOSES_NOW: closes.recent,
+            facts.CLOSES_BEFORE: round(closes.before, 2),
+            facts.HISTORY: list(closes.seconds),
+            facts.PROJECTED: projected,
+            facts.LIMIT: size,
+            facts.PROJECTED_RATIO: round(projected / size, 4),
         },
-        manual.why(MANUAL),
         (
             Advice(
                 "Find what began to open and close connections",
                 "the other findings name the server or destination; look at the last deployment",
-                verify="twdiag diagnose shows the rate of each second",
+                verify="the rate of each second: twdiag --full",
             ),
         ),
-        manual.do_not(MANUAL),
         Place.of(State.TIME_WAIT),
-        snapshot.netns,
     )
 
 
-RULE = Rule(NAME, MANUAL, check, ("sockets", "timers", _SIZE))
+RULE = Rule(
+    NAME,
+    manual.text_of(__doc__, __file__),
+    select,
+    tell,
+    ("sockets", "timers", _SIZE),
+    (FACTOR, TABLE),
+)

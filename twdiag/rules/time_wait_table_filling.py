@@ -22,95 +22,104 @@ What not to do:
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
-from twdiag.model import Advice, Confidence, Finding, HostSubject, Place, Rule, Severity
+from twdiag.model import facts
+from twdiag.model.findings import Advice, Confidence, Finding, HostSubject, Place, Severity
+from twdiag.model.limits import ratio
 from twdiag.rules import manual
-from twdiag.tcp import State
+from twdiag.rules.rule import Group, Rule
+from twdiag.tcp import LONGEST_TIME_WAIT_SECONDS, State
 from twdiag.wording import count, rate, share
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from twdiag.model import Snapshot
+    from twdiag.analysis.view import View
     from twdiag.model.limits import Limits
 
 NAME = "time-wait-table-filling"
-MANUAL = __doc__ or ""
+WARNING = ratio("time-wait-table-warning", 0.7, "TIME_WAIT as a share of tcp_max_tw_buckets")
+CRITICAL = ratio("time-wait-table-critical", 0.9, "TIME_WAIT as a share of tcp_max_tw_buckets")
 _SIZE = "net.ipv4.tcp_max_tw_buckets"
 _OVERFLOW = "TcpExt.TCPTimeWaitOverflow"
 
 
-def check(snapshot: Snapshot, limits: Limits) -> Iterator[Finding]:
-    """Yield one finding where the table fills or overflows."""
-    size = snapshot.sysctl(_SIZE)
-    used = snapshot.sockstat.get("TCP.tw")
+class _Table(NamedTuple):
+    """The table: how much of it is used, None for a table of size 0, and what was lost."""
+
+    used: int
+    size: int
+    ratio: float | None
+    lost: int | None
+
+
+def select(view: View, limits: Limits) -> Iterator[Group[_Table]]:
+    """Yield the table where it fills or overflows."""
+    size, used = view.sysctl(_SIZE), view.sockstat("TCP.tw")
     if size is None or used is None:
         return
-    ratio = used / size if size > 0 else None
-    lost = snapshot.grown(_OVERFLOW)
-    severity = _severity(ratio, lost, limits)
-    if severity is Severity.OK:
-        return
-    overflows = snapshot.counters.get(_OVERFLOW)
-    closes = snapshot.flows.closes
+    table = _Table(used, size, used / size if size > 0 else None, view.grown(_OVERFLOW))
+    if _severity(table, limits) is not Severity.OK:
+        yield Group(table)
+
+
+def tell(view: View, limits: Limits, group: Group[_Table]) -> Iterator[Finding]:
+    """Yield the finding."""
+    table, closes, overflows = group.about, view.closes, view.counter(_OVERFLOW)
     yield Finding(
-        NAME,
-        severity,
+        _severity(table, limits),
         Confidence.OBSERVED,
-        _summary(used, size, ratio, lost, overflows),
+        _summary(table, overflows),
         HostSubject(),
         {
-            "time_wait": used,
-            "limit": size,
-            "used_ratio": None if ratio is None else round(ratio, 4),
-            "overflows_since_boot": overflows,
-            "overflows": lost,
-            "closes_per_second": round(closes.mean, 2),
-            "projected": round(closes.recent * 60),
+            facts.TIME_WAIT: table.used,
+            facts.LIMIT: table.size,
+            facts.USED_RATIO: None if table.ratio is None else round(table.ratio, 4),
+            facts.OVERFLOWS_SINCE_BOOT: overflows,
+            facts.OVERFLOWS: table.lost,
+            facts.CLOSES: round(closes.mean, 2),
+            facts.CLOSES_NOW: round(view.closing.now, 2),
+            facts.CLOSES_AT_LEAST: view.closing.hidden,
+            facts.PROJECTED: round(view.closing.now * 60),
         },
-        manual.why(MANUAL),
-        _advice(snapshot, size, closes.recent),
-        manual.do_not(MANUAL),
+        _advice(view, table.size, view.closing.now),
         Place.of(State.TIME_WAIT),
-        snapshot.netns,
     )
 
 
-def _severity(ratio: float | None, lost: int | None, limits: Limits) -> Severity:
-    if lost:
+def _severity(table: _Table, limits: Limits) -> Severity:
+    if table.lost:
         return Severity.CRITICAL
-    if ratio is None:
+    if table.ratio is None:
         return Severity.OK  # a table of size 0 is a setting, and misleading-sysctl's
-    if ratio >= limits["time-wait-table-critical"]:
+    if table.ratio >= limits[CRITICAL]:
         return Severity.CRITICAL
-    return Severity.WARNING if ratio >= limits["time-wait-table-warning"] else Severity.OK
+    return Severity.WARNING if table.ratio >= limits[WARNING] else Severity.OK
 
 
-def _summary(
-    used: int, size: int, ratio: float | None, lost: int | None, overflows: int | None
-) -> str:
-    text = f"{used:,} of {count(size, 'TIME_WAIT slot')} used"
-    if ratio is not None:
-        text += f" ({share(ratio)})"
-    if lost:
-        return f"{text}; {count(lost, 'socket')} lost their TIME_WAIT between the two samples"
-    if overflows and ratio is not None and ratio >= 1:
+def _summary(table: _Table, overflows: int | None) -> str:
+    text = f"{table.used:,} of {count(table.size, 'TIME_WAIT slot')} used"
+    if table.ratio is not None:
+        text += f" ({share(table.ratio)})"
+    if table.lost:
+        return f"{text}; {count(table.lost, 'socket')} lost their TIME_WAIT between the two samples"
+    if overflows and table.ratio is not None and table.ratio >= 1:
         return f"{text}; {count(overflows, 'socket')} lost their TIME_WAIT since boot"
     return text
 
 
-def _advice(snapshot: Snapshot, size: int, recent: float) -> tuple[Advice, ...]:
-    # The default is half of the connection hash table.  64 s: the kernel's timer wheel keeps a
-    # TIME_WAIT up to 2 s (HZ=250) to 4 s (HZ=1000) longer than its 60 s.
-    default = abs(snapshot.sysctl("net.ipv4.tcp_ehash_entries") or 0) // 2
-    wanted = max(2 * size, default, int(recent * 64 * 1.5) // 1000 * 1000)
+def _advice(view: View, size: int, recent: float) -> tuple[Advice, ...]:
+    # The default is half of the connection hash table.
+    default = abs(view.sysctl("net.ipv4.tcp_ehash_entries") or 0) // 2
+    settles = int(recent * LONGEST_TIME_WAIT_SECONDS * 1.5) // 1000 * 1000
+    wanted = max(2 * size, default, settles)
     return (
         Advice(
             "Give the table room",
             f"sysctl -w {_SIZE}={wanted}",
             f"about 256 bytes each: {wanted * 256 // 1_048_576 or 1} MiB when full",
-            "nstat -az TcpExtTCPTimeWaitOverflow stays the same",
+            "this stays the same: nstat -az TcpExtTCPTimeWaitOverflow",
         ),
         Advice(
             "Reduce the closes at their source",
@@ -119,4 +128,11 @@ def _advice(snapshot: Snapshot, size: int, recent: float) -> tuple[Advice, ...]:
     )
 
 
-RULE = Rule(NAME, MANUAL, check, ("sockets", "sockstat", _SIZE))
+RULE = Rule(
+    NAME,
+    manual.text_of(__doc__, __file__),
+    select,
+    tell,
+    ("sockets", "sockstat", _SIZE),
+    (WARNING, CRITICAL),
+)

@@ -29,15 +29,17 @@ class Settings(NamedTuple):
     """What files, environment and flags set.
 
     `warning` and `critical` are the ranges of metrics, `ignore` the rules left out by `check`, as
-    the files say; `origins` tells where each range comes from; `files` what became of each file.
+    the files say; `origins` tells where each range comes from; `files` what became of each file;
+    `notes` which variables mean nothing.
     """
 
-    limits: Limits = Limits()
+    limits: Limits
     warning: Mapping[str, Range] = _NOTHING
     critical: Mapping[str, Range] = _NOTHING
     ignore: tuple[str, ...] = ()
     origins: Mapping[tuple[str, str], str] = _NOTHING
     files: tuple[tuple[str, str], ...] = ()
+    notes: tuple[str, ...] = ()
 
 
 class _File(NamedTuple):
@@ -60,21 +62,36 @@ def load(
 
     In rising precedence: /etc/twdiag.toml, the user's own file, the file of --config (or
     TWDIAG_CONFIG), TWDIAG_* variables, flags.  Raises UsageError, naming file and line, variable or
-    flag, where anything is not understood: a setting that has no effect is worse than none.
+    flag, where anything is not understood: a setting that has no effect is worse than none.  Only a
+    variable that names no limit is a note instead: others may use the prefix for their own
+    (TWDIAG_VERSION of a packager), and must not silence monitoring with it.
     """
-    settings = Settings()
+    from twdiag.rules import DEFAULTS
+
+    settings = Settings(DEFAULTS)
     for path, required in _paths(config, environ):
         text, state = _read(path, required)
         settings = settings._replace(files=(*settings.files, (path, state)))
         if text is not None:
             settings = _applied(settings, _File(path, text, _parsed(path, text)))
-    limits = settings.limits
-    for variable, value in sorted(environ.items()):
-        if variable.startswith(_PREFIX) and variable not in _NOT_LIMITS:
-            name = variable[len(_PREFIX) :]
-            limits = limits.replaced({name: value}, f"environment variable {variable}")
+    limits, notes = _from_environment(settings.limits, environ)
     limits = limits.replaced(parse_limit_flags(limit_flags), "--limit").in_order()
-    return settings._replace(limits=limits)
+    return settings._replace(limits=limits, notes=notes)
+
+
+def _from_environment(limits: Limits, environ: Mapping[str, str]) -> tuple[Limits, tuple[str, ...]]:
+    """Return the limits with those of TWDIAG_* variables, and a note on each that means nothing."""
+    notes = []
+    for variable, value in sorted(environ.items()):
+        if not variable.startswith(_PREFIX) or variable in _NOT_LIMITS:
+            continue
+        name = variable[len(_PREFIX) :].lower().replace("_", "-")
+        if name in limits:
+            limits = limits.replaced({name: value}, f"environment variable {variable}")
+            continue
+        near = nearest(variable, [_PREFIX + n.upper().replace("-", "_") for n in limits])
+        notes.append(f"the environment variable {variable} has no effect{near}")
+    return limits, tuple(notes)
 
 
 def _paths(config: str | None, environ: Mapping[str, str]) -> Iterator[tuple[str, bool]]:
@@ -143,12 +160,21 @@ def _applied(settings: Settings, file: _File) -> Settings:
 def _limits(limits: Limits, file: _File, table: Mapping[str, Any]) -> Limits:
     for name, value in table.items():
         where = file.where(("limits",), name)
-        if isinstance(value, str):
+        if isinstance(value, str) and not value.rstrip().endswith("%"):
             raise UsageError(
-                f"{where}: {name} needs a number, not a text", f"write {name} = {value or 0}"
+                f"{where}: {name} needs a number, not a text", _as_number(limits, name, value)
             )
         limits = limits.replaced({name: value}, where)
     return limits
+
+
+def _as_number(limits: Limits, name: str, text: str) -> str:
+    """Return how to write what a text in the place of a number seems to mean."""
+    try:
+        limits.replaced({name: text}, "")
+    except UsageError as error:
+        return error.next_step
+    return f"write it without quotes: {name} = {text}"
 
 
 def _ranges(settings: Settings, file: _File, check: Mapping[str, Any]) -> dict[str, Any]:
@@ -175,7 +201,7 @@ def _rules(file: _File, check: Mapping[str, Any]) -> tuple[str, ...]:
     if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
         raise UsageError(f"{where}: ignore needs a list of rules", 'write ignore = ["RULE"]')
     try:
-        rules.select((), names)
+        rules.choose((), names)
     except UsageError as error:
         raise UsageError(f"{where}: {error.what}", error.next_step) from error
     return tuple(names)

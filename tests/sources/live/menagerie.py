@@ -13,7 +13,6 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from twdiag.census.table import Socket
 from twdiag.lab.actors import (
     Program,
     Sockets,
@@ -31,6 +30,7 @@ from twdiag.lab.actors import (
 )
 from twdiag.lab.network import MAIN_ADDRESS
 from twdiag.lab.scenario import Scenario
+from twdiag.model.sockets import Socket
 from twdiag.sources.live.inet_diag import ALL_STATES
 from twdiag.sources.live.netlink import read_netlink
 from twdiag.sources.live.proc import read_proc

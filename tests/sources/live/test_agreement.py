@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from twdiag.census.table import Socket
+from twdiag.model.sockets import Socket
 from twdiag.tcp import State, parse_state
 
 from .menagerie import NOBODY, ends

@@ -20,6 +20,7 @@ from hypothesis import strategies as st
 from tests.sources.live.blocked import NOBODY, as_user, blocked
 from twdiag.model.waits import FdKind
 from twdiag.sources.live import descriptors as d
+from twdiag.sources.live import headroom
 from twdiag.sources.live.endpoints import read_endpoints
 
 if TYPE_CHECKING:
@@ -28,7 +29,8 @@ if TYPE_CHECKING:
 ABORT = struct.pack("ii", 1, 0)
 root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can look as another user")
 counted = pytest.mark.skipif(
-    not d.counts_descriptors(), reason="before Linux 6.2 the kernel shows no count of descriptors"
+    not headroom.counts_descriptors(),
+    reason="before Linux 6.2 the kernel shows no count of descriptors",
 )
 
 
@@ -55,15 +57,15 @@ def test_any_link(link: str) -> None:
 
 @given(st.binary(max_size=300))
 def test_any_limits_and_stat(data: bytes) -> None:
-    for parse in (d.parse_limit, d.parse_stat):
+    for parse in (headroom.parse_limit, d.parse_stat):
         with contextlib.suppress(ValueError):
             parse(data)
 
 
 def test_limits() -> None:
     line = b"Max open files            1024                 524288               files     \n"
-    assert d.parse_limit(line) == 1024
-    assert d.parse_limit(line.replace(b"1024     ", b"unlimited")) is None
+    assert headroom.parse_limit(line) == 1024
+    assert headroom.parse_limit(line.replace(b"1024     ", b"unlimited")) is None
 
 
 def test_the_name_of_a_process_cannot_forge_its_parent() -> None:
@@ -92,17 +94,17 @@ def test_what_this_process_has_open() -> None:
 @root
 def test_headroom_needs_no_right() -> None:
     with blocked(partial(time.sleep, 600)) as pid:
-        here = d.descriptor_headroom([pid, os.getpid()])
-        there = as_user(NOBODY, partial(d.descriptor_headroom, [pid]))
+        here = headroom.descriptor_headroom([pid, os.getpid()])
+        there = as_user(NOBODY, partial(headroom.descriptor_headroom, [pid]))
         number = len(os.listdir(f"/proc/{pid}/fd"))
     assert there[pid] == here[pid]
     assert here[pid].open == number
-    assert d.descriptor_headroom([pid]) == {}
+    assert headroom.descriptor_headroom([pid]) == {}
 
 
 @counted
 def test_headroom_leaves_out_processes_with_few_descriptors() -> None:
-    assert d.descriptor_headroom([os.getpid()], least=1_000_000) == {}
+    assert headroom.descriptor_headroom([os.getpid()], least=1_000_000) == {}
 
 
 @contextlib.contextmanager

@@ -33,7 +33,7 @@ from .conftest import result_of
 
 if TYPE_CHECKING:
     from twdiag.lab import Stage
-    from twdiag.model import Snapshot
+    from twdiag.model.snapshot import Snapshot
 
 PAUSE = 0.3
 SLACK = 0.25  # s; a close and the note of its moment may lie so far apart on a busy machine

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from twdiag.census.table import SocketTable
+from twdiag.model.? import SocketTable
 from twdiag.errors import SourceError, SourceRefused
 from twdiag.sources.live import inet_diag
 from twdiag.sources.live.inet_diag import Dump

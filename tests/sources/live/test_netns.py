@@ -12,7 +12,7 @@ from twdiag.sources.live.netns import other_namespaces
 
 if TYPE_CHECKING:
     from twdiag.lab import Stage
-    from twdiag.model import Gap
+    from twdiag.model.snapshot import Gap
 
 
 def seen_inside(stage: Stage) -> list[Gap]:
@@ -29,7 +29,7 @@ def test_another_namespace_is_a_gap_and_not_nothing() -> None:
         pytest.skip(f"{error.what}; {error.next_step}")
     assert [(gap.what, gap.partial) for gap in gaps] == [("netns", True)]
     assert "not looked at" in gaps[0].why
-    assert gaps[0].how.startswith("nsenter -t ")
+    assert gaps[0].how == "twdiag --all-netns"
 
 
 def test_without_proc_there_is_nothing_to_say(monkeypatch: pytest.MonkeyPatch) -> None:

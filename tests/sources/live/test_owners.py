@@ -23,7 +23,7 @@ from twdiag.wording import visible
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 
-    from twdiag.model import Owner
+    from twdiag.model.snapshot import Owner
 
 UNKNOWN_INODE = 0xFFFFFFF0
 NO_PROCESS = 1 << 22  # one above the largest number that Linux gives

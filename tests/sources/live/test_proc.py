@@ -12,7 +12,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from twdiag.census.table import Socket, SocketTable
+from twdiag.model.? import SocketTable
+from twdiag.model.sockets import Socket
 from twdiag.errors import SourceError, SourceRefused
 from twdiag.sources.live import proc
 from twdiag.tcp import State

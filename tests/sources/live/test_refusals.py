@@ -25,9 +25,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
     from pathlib import Path
 
-    from twdiag.census.table import Socket
     from twdiag.lab import Stage
-    from twdiag.model import Snapshot
+    from twdiag.model.snapshot import Snapshot
+    from twdiag.model.sockets import Socket
 
 
 def identities(rows: Iterable[Socket]) -> Counter[tuple[object, ...]]:

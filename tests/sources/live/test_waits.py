@@ -22,7 +22,7 @@ from twdiag.sources.live.waits import read_waits, wanted_inodes
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from twdiag.model import Gap
+    from twdiag.model.snapshot import Gap
     from twdiag.model.waits import ProcessWaits, ThreadWait
 
 PTRACE_ATTACH = 16  # include/uapi/linux/ptrace.h

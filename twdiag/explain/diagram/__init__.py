@@ -1,7 +1,7 @@
 """Drawings of the handshake as plain lines of text, made from twdiag.tcp: no I/O, no colours."""
 
 from twdiag.explain.diagram.ink import MAX_WIDTH, label, to_ascii
-from twdiag.explain.diagram.machine import state_diagram
+from twdiag.explain.diagram.machine import left_out, state_diagram
 from twdiag.explain.diagram.place import close_chart
 from twdiag.explain.diagram.sequence import (
     Arrow,
@@ -27,6 +27,7 @@ __all__ = [
     "Side",
     "close_chart",
     "label",
+    "left_out",
     "sequence_chart",
     "state_diagram",
     "to_ascii",

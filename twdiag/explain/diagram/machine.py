@@ -7,7 +7,14 @@ from itertools import pairwise
 from typing import Final
 
 from twdiag.explain.diagram.ink import MAX_WIDTH, label, to_ascii
-from twdiag.tcp import TIME_WAIT_SECONDS, Event, State, Transition, transition
+from twdiag.tcp import (
+    TIME_WAIT_SECONDS,
+    TRANSITIONS,
+    Event,
+    State,
+    Transition,
+    transition,
+)
 
 WIDTH: Final = 76
 """Columns that the state diagram takes, whatever the terminal has."""
@@ -69,6 +76,18 @@ _EDGES: Final[tuple[_Edge, ...]] = (
 DRAWN: Final[tuple[tuple[State, Event], ...]] = tuple((e.before, e.event) for e in _EDGES)
 """The transitions in the diagram; the others are repeats, resets, refusals and give-ups."""
 
+
+def left_out() -> tuple[Transition, ...]:
+    """Return the ways from one state to another that Linux has and the diagram does not draw."""
+    return tuple(
+        move
+        for move in TRANSITIONS
+        if move.linux
+        and move.before is not move.after
+        and (move.when or (move.before, move.event) not in DRAWN)
+    )
+
+
 _EVENTS: Final = {
     Event.PASSIVE_OPEN: "listen()",
     Event.ACTIVE_OPEN: "connect()",
@@ -89,8 +108,12 @@ def state_diagram(
 ) -> list[str]:
     """Draw the state diagram; a marked state has a double frame that says "you are here".
 
-    It is WIDTH columns wide; a wider `width` (up to 80) centres it.
+    It is WIDTH columns wide; a wider `width` (up to 80) centres it, and a narrower one gets the
+    same arrows as a list.
     """
+    if width < WIDTH:
+        lines = _listed(mark)
+        return [to_ascii(line) for line in lines] if ascii else lines
     sheet = [[" "] * WIDTH for _ in range(max(y for _, _, y in _PLACES) + 3)]
     for state, x, y in _PLACES:
         first = state is not State.CLOSE or y > 0
@@ -104,6 +127,18 @@ def state_diagram(
     indent = " " * max(0, (min(width, MAX_WIDTH) - WIDTH) // 2)
     lines = [(indent + "".join(row)).rstrip() for row in sheet]
     return [to_ascii(line) for line in lines] if ascii else lines
+
+
+def _listed(mark: State | None) -> list[str]:
+    """Return the arrows of the diagram as lines, by the state they begin at."""
+    lines: list[str] = []
+    for state in dict.fromkeys(edge.before for edge in _EDGES):
+        lines.append(f"  {label(state)}{' ◄══ you are here' if state is mark else ''}")
+        for edge in _EDGES:
+            move = transition(edge.before, edge.event)
+            if edge.before is state and move is not None:
+                lines.append(f"    ──► {label(move.after):12} {_words(move)}")
+    return lines
 
 
 def _words(move: Transition) -> str:

@@ -3,15 +3,23 @@
 from __future__ import annotations
 
 import enum
+import re
 import textwrap
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 from twdiag.explain.diagram.ink import MAX_WIDTH, label, to_ascii
 from twdiag.tcp import State
 
-_HERE_LEFT: Final = "you are here ══► "
-_HERE_RIGHT: Final = " ◄══ you are here"
+_HERE: Final = "you are here"
+_MARKS: Final = ("══► ", " ◄══")
+_OTHER: Final = ": the other end"
+_ROOMY: Final = 72
+"""Columns from which on the words stand beside the mark; below, they stand under the chart."""
+
+_NARROWEST: Final = 58
+"""Columns below which two lifelines with their states do not fit."""
+
 _LONGEST_STATE: Final = max(len(state.name) for state in State)
 
 
@@ -97,31 +105,37 @@ class Chart:
 
 def sequence_chart(chart: Chart, *, ascii: bool = False, width: int = MAX_WIDTH) -> list[str]:
     """Draw a sequence chart: time runs downwards, states stand outside the two lifelines."""
+    width = max(_NARROWEST, min(width, MAX_WIDTH))
     marks = {row.mark for row in chart.rows}
-    before = len(_HERE_LEFT) if Side.LEFT in marks else 0
-    after = len(_HERE_RIGHT) if Side.RIGHT in marks else 0
+    here = _MARKS
+    if width >= _ROOMY:
+        here = f"{_HERE} {_MARKS[0]}", f"{_MARKS[1]} {_HERE}"
+    before = len(here[0]) if Side.LEFT in marks else 0
+    after = len(here[1]) if Side.RIGHT in marks else 0
     margin = before + _LONGEST_STATE + 2
-    lane = min(width, MAX_WIDTH) - margin - after - _LONGEST_STATE - 6
-    lines = [_heading(chart, margin + 1, lane, min(width, MAX_WIDTH))]
+    lane = width - margin - after - _LONGEST_STATE - 6
+    lines = [_heading(chart, margin + 1, lane, width)]
     shown: tuple[State | None, State | None] | None = None
     for row in chart.rows:
         *first, last = _lane(row, lane)
         post = ":" if isinstance(row.what, Pause) else "│"
-        left = _state(row, Side.LEFT, shown is None or row.left is not shown[0])
-        right = _state(row, Side.RIGHT, shown is None or row.right is not shown[1])
+        left = _state(row, Side.LEFT, here, shown is None or row.left is not shown[0])
+        right = _state(row, Side.RIGHT, here, shown is None or row.right is not shown[1])
         lines += [f"{'':{margin}} {post}{text}{post}" for text in first]
         lines.append(f"{left:>{margin}} {post}{last}{post} {right}".rstrip())
         shown = (row.left, row.right)
+    if width < _ROOMY and (before or after):
+        lines.append(f"{_MARKS[0].strip() if before else _MARKS[1].strip()} {_HERE}")
     return [to_ascii(line) for line in lines] if ascii else lines
 
 
-def _state(row: Row, side: Side, changed: bool) -> str:
+def _state(row: Row, side: Side, here: tuple[str, str], changed: bool) -> str:
     """Return what stands at one end of a row: its state where that is news, and the mark."""
     name = label(row.left if side is Side.LEFT else row.right)
     if row.pending:
         return f"({name})" if changed else ""
     if row.mark is side:
-        return _HERE_LEFT + name if side is Side.LEFT else name + _HERE_RIGHT
+        return here[0] + name if side is Side.LEFT else name + here[1]
     if row.mark is None:
         return name if changed else ""
     # The sender of a segment cannot know whether it arrived.
@@ -133,19 +147,22 @@ def _state(row: Row, side: Side, changed: bool) -> str:
 
 def _heading(chart: Chart, left_post: int, lane: int, width: int) -> str:
     """Return the line with both names, each centred over its lifeline where there is room."""
-    left = max(1, left_post - len(chart.left) // 2)
     right_post = left_post + lane + 1
-    right = right_post - len(chart.right) // 2
-    right = min(right, width - len(chart.right))
-    left = max(1, min(left, right - len(chart.left) - 2))
-    return f"{'':{left}}{chart.left:{right - left}}{chart.right}"
+    for cut in ("", _OTHER):
+        left, right = chart.left.removesuffix(cut), chart.right.removesuffix(cut)
+        left_at = max(1, left_post - len(left) // 2)
+        right_at = min(right_post - len(right) // 2, width - len(right))
+        left_at = max(1, min(left_at, right_at - len(left) - 2))
+        if left_at + len(left) < right_at:
+            break
+    return f"{'':{left_at}}{left:{right_at - left_at}}{right}"
 
 
 def _lane(row: Row, lane: int) -> list[str]:
     """Return the lines that a row takes between the lifelines, each as wide as the lane."""
     what = row.what
     if isinstance(what, Arrow):
-        return [_arrow(what, lane, dotted=row.pending)]
+        return _arrows(what, lane, dotted=row.pending)
     if isinstance(what, Crossing):
         return _crossing(what, lane, dotted=row.pending)
     if isinstance(what, Pause):
@@ -159,6 +176,18 @@ def _lane(row: Row, lane: int) -> list[str]:
 
 def _wrapped(text: str, lane: int) -> list[str]:
     return textwrap.wrap(text, lane - 2, break_on_hyphens=False) or [""]
+
+
+def _arrows(arrow: Arrow, lane: int, *, dotted: bool) -> list[str]:
+    """Return a segment's line, its numbers on lines above where the lane is too narrow."""
+    longest = lane - len("── X lost") - 2 * (arrow.fate is not Fate.ARRIVES)
+    kind = re.match(r"\d+  \S+(?= )", arrow.text)
+    if len(arrow.text) <= longest or kind is None:
+        return [_arrow(arrow, lane, dotted=dotted)]
+    align = "<" if arrow.sender is Side.LEFT else ">"
+    rest = _wrapped(arrow.text[kind.end() :].strip(), lane)
+    above = [f" {text:{align}{lane - 2}} " for text in rest]
+    return [*above, _arrow(replace(arrow, text=kind[0]), lane, dotted=dotted)]
 
 
 def _arrow(arrow: Arrow, lane: int, *, dotted: bool) -> str:
@@ -189,7 +218,8 @@ def _crossing(crossing: Crossing, lane: int, *, dotted: bool) -> list[str]:
     left, right = f" {crossing.left} ", f" {crossing.right} "
     above = []
     if max(len(left), len(right)) > half - 4:
-        above = [f"{left:{lane}}", f"{right:>{lane}}"]
+        above = [f" {text:{lane - 2}} " for text in _wrapped(crossing.left, lane)]
+        above += [f" {text:>{lane - 2}} " for text in _wrapped(crossing.right, lane)]
         left = right = ""
     return [
         *above,

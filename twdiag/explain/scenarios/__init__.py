@@ -12,7 +12,7 @@ from twdiag.explain.scenarios.trouble import TROUBLE
 from twdiag.explain.scenarios.unanswered import UNANSWERED
 
 if TYPE_CHECKING:
-    from twdiag.explain.story import Scenario
+    from twdiag.explain.play import Scenario
 
 SCENARIOS: Final[tuple[Scenario, ...]] = (
     *OPENING,
@@ -22,3 +22,8 @@ SCENARIOS: Final[tuple[Scenario, ...]] = (
     *AGAIN,
     *ABRUPT,
 )
+
+
+def find_scenario(name: str) -> Scenario | None:
+    """Return the scenario of this name, None where the page is about something else."""
+    return next((scenario for scenario in SCENARIOS if scenario.name == name), None)

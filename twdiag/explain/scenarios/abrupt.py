@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from twdiag.explain.diagram import Side
-from twdiag.explain.story import Scenario
+from twdiag.explain.play import Scenario
 from twdiag.tcp import Event
 
 if TYPE_CHECKING:
@@ -46,49 +46,44 @@ def _unread_data(play: Play) -> None:
     )
     play.arrive(
         reset,
-        "The RST may even reach the client before it has read the answer, and take it away.",
+        "What the server had sent before is not lost: a client on Linux still reads it, and "
+        "then gets ECONNRESET. Lost is what the server did not read.",
     )
 
 
-ABRUPT: Final = (
-    Scenario(
-        "abrupt-close",
-        "The abrupt release: SO_LINGER 0 and RST",
-        "RST ends both ends at once: no handshake, no TIME_WAIT, and data may be lost.",
-        "client (aborts)",
-        "server",
-        _abrupt_close,
-        """
-        SO_LINGER with a time of 0 makes close() send RST (TCPAbortOnData counts it). It does avoid
-        TIME_WAIT, at the price of all that the close guarantees: data still under way is lost, the
-        other end sees an error, and old segments may reach the next connection on these ports. It
-        is right for giving up on a broken peer, and wrong as a cure for TIME_WAIT.
-        """,
-        see=("graceful-and-abrupt", "linger-zero-is-the-cure", "close-with-unread-data"),
-        cites=(
-            "RFC 9293 section 3.10.5 (ABORT)",
-            "measured on Linux 6.18: SO_LINGER 0, TCPAbortOnData +1, no TIME_WAIT",
-        ),
-    ),
-    Scenario(
-        "close-with-unread-data",
-        "close() with unread data sends RST",
-        "The commonest RST that nobody asked for: the application did not read all it was sent.",
-        "client",
-        "server (closes too early)",
-        _unread_data,
-        """
-        The cure is in the application: read to the end of file before closing, or call
-        shutdown(SHUT_WR), read until end of file, and then close().
+def _request_meets_close(play: Play) -> None:
+    play.established(left=1001, right=5001)
+    fin = play.call(
+        _SERVER,
+        Event.CLOSE,
+        "the keep-alive time is over: close()",
+        "The connection was idle for as long as the server allows.",
+    )
+    request = play.write(
+        _CLIENT,
+        300,
+        "send(request)",
+        "In the same moment the client takes the connection from its pool. The FIN has not "
+        "arrived: everything looks well.",
+    )
+    ack = play.answer(fin, "Now it has. But the request is on its way.")
+    reset = play.refuse(
+        request,
+        "The request finds a socket without an application: nobody will ever read it.",
+    )
+    late = play.answer(ack, "The ACK of the FIN comes too late: there is nothing left to close.")
+    play.arrive(
+        reset,
+        "The client gets an error for a request that the server has never seen. It may send it "
+        "again on a new connection; whether it does is up to its library.",
+    )
+    play.arrive(late, "Too late, too. A closed end ignores a RST.")
 
-        An unread FIN is not unread data: a CLOSE_WAIT with Recv-Q 1 is closed with FIN, one with
-        Recv-Q above 1 with RST (measured on Linux 6.18).
-        """,
-        see=("graceful-and-abrupt", "recv-q", "abrupt-close"),
-        cites=(
-            "RFC 1122 section 4.2.2.13 (close with unread data)",
-            "RFC 2525 section 2.17",
-            "measured on Linux 6.18: TCPAbortOnClose +1",
-        ),
+
+ABRUPT: Final = (
+    Scenario("abrupt-close", "client (aborts)", "server", _abrupt_close),
+    Scenario("close-with-unread-data", "client", "server (closes too early)", _unread_data),
+    Scenario(
+        "request-meets-close", "client (with a pool)", "server (closes idle)", _request_meets_close
     ),
 )

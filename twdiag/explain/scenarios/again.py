@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from twdiag.explain.diagram import Side
+from twdiag.explain.play import Scenario
 from twdiag.explain.scenarios.closing import expire, first_two, last_fin
-from twdiag.explain.story import Scenario
 from twdiag.tcp import Event
 
 if TYPE_CHECKING:
@@ -70,10 +70,49 @@ def _syn_meets_time_wait(play: Play) -> None:
     answer = play.answer(
         syn,
         "The SYN is provably new: its number 90000 lies above all that the old connection sent "
-        "(or its timestamp is newer). TIME_WAIT gives way, and the listener takes it. The server "
-        "starts its own numbers above all old ones.",
+        "(a newer timestamp would do as well, an older one would not). TIME_WAIT gives way, and "
+        "the listener takes it. The server starts its own numbers above all old ones.",
     )
     play.arrive(play.answer(answer), "Nothing waited for 60 s.")
+
+
+def _old_syn_meets_time_wait(play: Play) -> None:
+    play.established(left=1001, right=5001)
+    fin = play.call(_SERVER, Event.CLOSE, "close()", "The server is the active closer.")
+    play.arrive(play.answer(fin))
+    fin = play.call(_CLIENT, Event.CLOSE, "close()", "The client closes too.")
+    play.arrive(play.answer(fin, "TIME_WAIT is at the server."))
+    play.renew(_CLIENT, initial=700)
+    syn = play.call(
+        _CLIENT,
+        Event.ACTIVE_OPEN,
+        "connect() from the same port",
+        "This SYN could be a stray from the past: here its number is lower. On Linux the timestamp "
+        "is asked first, and an older one is refused whatever the number: two hosts behind one NAT "
+        "address have clocks of their own.",
+    )
+    doubt = play.answer(syn, "So the server does not believe it, and says what it expects.")
+    reset = play.answer(
+        doubt,
+        "The client knows nothing of these numbers and answers with a RST, as anybody does who is "
+        "asked about a connection that he does not have.",
+    )
+    play.arrive(
+        reset,
+        "The RST has exactly the number that the server expects: it is genuine, and it ends the "
+        "TIME_WAIT. With net.ipv4.tcp_rfc1337=1 it is ignored instead, every SYN starts the 60 s "
+        "anew, and connect() fails.",
+    )
+    play.renew(_SERVER, initial=80000)
+    play.happen(
+        _SERVER,
+        Event.PASSIVE_OPEN,
+        "(the listener is still there)",
+        "Nothing stands between the client and the listener any more.",
+    )
+    play.pause("the client's SYN timer: on Linux some ms")
+    answer = play.answer(play.resend(syn), "The same SYN once more.")
+    play.arrive(play.answer(answer), "Open, 12 ms later than usual.")
 
 
 def _bind_fails(play: Play) -> None:
@@ -107,83 +146,20 @@ def _bind_fails(play: Play) -> None:
 
 
 AGAIN: Final = (
-    Scenario(
-        "syn-meets-last-ack",
-        "A new SYN meets LAST_ACK",
-        "A challenge ACK, a RST from the client, and the second SYN succeeds.",
-        "client",
-        "server (in LAST_ACK)",
-        _syn_meets_last_ack,
-        """
-        Older notes say that LAST_ACK answers the SYN with RST and that the new connection fails.
-        That was RFC 793. Since RFC 5961 (and so in RFC 9293) a SYN in the middle of a connection is
-        answered with a challenge ACK; the RST comes from the side that wants the new connection,
-        and clears the way for it. The application notices nothing but a slower connect(): 12 ms on
-        loopback, because Linux resends the SYN early after such an ACK. A system that waits for
-        its ordinary SYN timer needs a second more.
-
-        If something on the way drops the challenge ACK or the RST (a firewall that follows states
-        does), connect() hangs until it times out. All this is the same where the server's old
-        socket is a forgotten CLOSE_WAIT.
-        """,
-        see=("LAST_ACK", "last-ack-answers-rst", "syn-meets-time-wait", "why-time-wait"),
-        cites=(
-            "RFC 5961 section 4 (SYN: challenge ACK)",
-            "RFC 9293 section 3.10.7.3 and section 3.10.7.4",
-            "tcp_rcv_synsent_state_process() in net/ipv4/tcp_input.c",
-            "measured on Linux 6.18: connect() over LAST_ACK 12 ms, over CLOSE_WAIT 16 ms; "
-            "TCPSYNChallenge +1, OutRsts +1",
-        ),
-    ),
+    Scenario("syn-meets-last-ack", "client", "server (in LAST_ACK)", _syn_meets_last_ack),
     Scenario(
         "syn-meets-time-wait",
-        "A new SYN meets TIME_WAIT (RFC 6191)",
-        "A listener gives up a TIME_WAIT for a SYN that is provably new.",
         "client (passive closer)",
         "server (active closer)",
         _syn_meets_time_wait,
-        """
-        This is why TIME_WAIT on a server costs its clients nothing: 300 connections in a row
-        through one single client port took 0.02 s, with and without TCP timestamps (measured on
-        Linux 6.18, the server closing first). It is always on; no sysctl belongs to it.
-
-        A SYN that could be an old one (lower number and no newer timestamp) is refused with an
-        ACK, and TIME_WAIT stays.
-
-        The other way round, a client in TIME_WAIT that calls connect(), is another matter: there
-        net.ipv4.tcp_tw_reuse decides.
-        """,
-        see=("TIME_WAIT", "syn-meets-last-ack", "tcp-tw-reuse-on-a-server", "who-should-close"),
-        cites=(
-            "RFC 6191 section 2",
-            "RFC 9293 section 3.6.1",
-            "net/ipv4/tcp_minisocks.c, tcp_timewait_state_process()",
-            "measured on Linux 6.18: SYN to a TIME_WAIT; 300 connections in 0.02 s",
-        ),
     ),
     Scenario(
-        "bind-fails-after-restart",
-        "The server closes first, and bind() fails at restart",
-        "Left-over sockets hold the service's port: EADDRINUSE, unless SO_REUSEADDR was set.",
+        "old-syn-meets-time-wait",
         "client (passive closer)",
         "server (active closer)",
-        _bind_fails,
-        """
-        Set SO_REUSEADDR before bind(): nearly every server does. It helps only if the old listener
-        had it too, because left-over sockets inherit it from there (measured on Linux 6.18, all
-        states). It does not help against a live listener, nor against an outgoing connection that
-        took the port as its ephemeral port: reserve the port (net.ipv4.ip_local_reserved_ports).
-
-        Only overlapping addresses count: a TIME_WAIT on 10.77.0.1:7000 blocks 0.0.0.0, [::] and
-        10.77.0.1, and leaves 127.0.0.1:7000 free.
-
-        `twdiag diagnose --port N` says what is left on a port and until when.
-        """,
-        see=("who-should-close", "TIME_WAIT", "reuseaddr-always-helps", "restart-blocked"),
-        cites=(
-            "net/ipv4/inet_connection_sock.c, inet_bind_conflict()",
-            "socket(7): SO_REUSEADDR",
-            "measured on Linux 6.18: bind() against every left-over state",
-        ),
+        _old_syn_meets_time_wait,
+    ),
+    Scenario(
+        "bind-fails-after-restart", "client (passive closer)", "server (active closer)", _bind_fails
     ),
 )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from twdiag.explain.diagram import Side
-from twdiag.explain.story import Scenario
+from twdiag.explain.play import Scenario
 from twdiag.tcp import TIME_WAIT_SECONDS, Event
 
 if TYPE_CHECKING:
@@ -31,8 +31,9 @@ def first_two(play: Play) -> None:
     )
     play.arrive(
         ack,
-        "The server's kernel acknowledges at once, without asking the application. The connection "
-        "is half-closed: nothing more comes from the client, the server may still send.",
+        "The server's kernel acknowledges without asking the application, within about 40 ms. "
+        "The connection is half-closed: nothing more comes from the client, the server may "
+        "still send.",
     )
 
 
@@ -43,7 +44,7 @@ def last_fin(play: Play) -> Packet:
         Event.CLOSE,
         "close()",
         "Whatever the server had to finish is finished. Until the application does this the "
-        "socket stays in CLOSE_WAIT: no timer does it instead.",
+        "socket stays in CLOSE_WAIT: no timer closes it instead.",
     )
 
 
@@ -135,99 +136,16 @@ def _simultaneous_close(play: Play) -> None:
 
 CLOSING: Final = (
     Scenario(
-        "four-way-close",
-        "The ordinary 4-way close",
-        "Each direction is closed and acknowledged by itself: FIN, ACK, FIN, ACK.",
-        "client (active closer)",
-        "server (passive closer)",
-        _four_way_close,
-        """
-        Four segments, because a connection is two streams, one in each direction, and each is ended
-        by the one who sends it. The FIN says that its sender has sent everything; without it the
-        receiver could not tell a finished stream from a slow one. The ACK says that everything up
-        to and with the FIN arrived; without it the sender could not forget its data. So no data is
-        lost in a close, and both know it.
-
-        Segments 2 and 4 are sent by the kernels at once. Segments 1 and 3 are sent when an
-        application calls close() or shutdown(), or ends. So a socket that stays in CLOSE_WAIT
-        waits for its own application, and a socket that stays in FIN_WAIT2 waits for the
-        application at the other end.
-
-        Here the client closes first. The server may just as well: then the server has FIN_WAIT1,
-        FIN_WAIT2 and TIME_WAIT, and the client has CLOSE_WAIT and LAST_ACK.
-        """,
-        see=(
-            "why-four-segments",
-            "half-close",
-            "three-segment-close",
-            "last-ack-lost",
-            "TIME_WAIT",
-            "CLOSE_WAIT",
-        ),
-        cites=("RFC 9293 section 3.6 and figure 12",),
+        "four-way-close", "client (active closer)", "server (passive closer)", _four_way_close
     ),
     Scenario(
-        "half-close-with-data",
-        "Half-close, with data still flowing",
-        "One end has said everything and still listens to the other.",
-        "client (active closer)",
-        "server (passive closer)",
-        _half_close,
-        """
-        shutdown(fd, SHUT_WR) sends the FIN and keeps the socket: "I am done talking, but I still
-        listen". close() would send the same FIN, but data that comes after it is answered with RST,
-        because nobody is left to read it (measured on Linux 6.18: the server closed, the client
-        sent data to the orphaned FIN_WAIT2, and got RST).
-
-        A FIN_WAIT2 made by shutdown() has no time limit: net.ipv4.tcp_fin_timeout is only for
-        sockets whose application has called close().
-        """,
-        see=("half-close", "FIN_WAIT2", "CLOSE_WAIT", "graceful-and-abrupt"),
-        cites=(
-            "RFC 9293 section 3.6 (half-close)",
-            "RFC 1122 section 4.2.2.13",
-            "measured on Linux 6.18: data to a FIN_WAIT2 after close() is answered with RST",
-        ),
+        "half-close-with-data", "client (active closer)", "server (passive closer)", _half_close
     ),
     Scenario(
         "three-segment-close",
-        "The close in three segments: FIN and ACK combined",
-        "A passive closer with nothing more to say puts its ACK and its FIN into one segment.",
         "client (active closer)",
         "server (passive closer)",
         _three_segment_close,
-        """
-        This is what a capture of a plain request and answer often shows. It is no other protocol:
-        segments 2 and 3 of the ordinary close travel together. It happens when the passive closer
-        closes before its kernel has sent the delayed ACK.
-
-        In a capture, look at the second FIN: if its ack number covers the first FIN and no ACK came
-        before it, this is the case.
-        """,
-        see=("four-way-close", "why-four-segments", "four-segments-always"),
-        cites=(
-            "RFC 9293 section 3.10.7.4 (FIN-WAIT-1: if our FIN is now acknowledged)",
-            "RFC 9293 section 3.8.6.3 (delayed acknowledgments)",
-        ),
     ),
-    Scenario(
-        "simultaneous-close",
-        "The simultaneous close",
-        "Both ends close before either hears of it: both are active closers.",
-        "one end",
-        "the other end",
-        _simultaneous_close,
-        """
-        CLOSING lasts one round trip, so it is rarely seen. A socket that stays in CLOSING has sent
-        its FIN and gets no ACK for it: the network or the other end is gone.
-
-        This is the one close that leaves two TIME_WAITs. Everywhere else the end with the
-        TIME_WAIT is the one that closed first.
-        """,
-        see=("CLOSING", "active-and-passive-closer", "TIME_WAIT"),
-        cites=(
-            "RFC 9293 section 3.6 and figure 13",
-            "measured on Linux 6.18: one TIME_WAIT row at each end",
-        ),
-    ),
+    Scenario("simultaneous-close", "one end", "the other end", _simultaneous_close),
 )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from twdiag.explain.diagram import Side
-from twdiag.explain.story import Scenario
+from twdiag.explain.play import Scenario
 from twdiag.tcp import Event
 
 if TYPE_CHECKING:
@@ -40,28 +40,4 @@ def _three_way_open(play: Play) -> None:
     )
 
 
-OPENING: Final = (
-    Scenario(
-        "three-way-open",
-        "The 3-way open",
-        "Both ends agree on where their sequence numbers begin, in three segments.",
-        "client",
-        "server",
-        _three_way_open,
-        """
-        Why three? Each end must tell its initial sequence number and must learn that it arrived:
-        SYN, ACK of it, SYN, ACK of it. The server has nothing to wait for between its ACK and its
-        own SYN, so the two share a segment, and four become three. In the close that is different:
-        the server may still have data to send between its ACK and its FIN.
-
-        Why not two? With two segments an old SYN, delayed in the network, would open a connection
-        that nobody wants: the server could not see that the client never meant it. The third
-        segment is the client's confirmation; a client that did not mean it sends RST instead.
-
-        From the third segment on both ends are ready to send and to receive: that is what the
-        handshake guarantees, and nothing more (not that an application has accepted).
-        """,
-        see=("SYN_SENT", "SYN_RECV", "four-way-close", "flags"),
-        cites=("RFC 9293 section 3.5 and figure 6", "RFC 9293 section 3.4 (initial numbers)"),
-    ),
-)
+OPENING: Final = (Scenario("three-way-open", "client", "server", _three_way_open),)

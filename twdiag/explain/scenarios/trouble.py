@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from twdiag.explain.diagram import Side
+from twdiag.explain.play import Scenario
 from twdiag.explain.scenarios.closing import expire, first_two, last_fin
-from twdiag.explain.story import Scenario
 from twdiag.tcp import Event
 
 if TYPE_CHECKING:
@@ -64,7 +64,7 @@ def _last_ack_lost_without(play: Play) -> None:
     play.arrive(
         reset,
         "The close of the server ends with an error, although all its data arrived. Should a "
-        "firewall swallow the FIN or the RST, the server repeats the FIN: 8 times, about 108 s.",
+        "firewall swallow the FIN or the RST, the server repeats the FIN: 8 times, 102 to 205 s.",
     )
 
 
@@ -164,120 +164,21 @@ def _old_segment_without(play: Play) -> None:
 
 
 TROUBLE: Final = (
-    Scenario(
-        "last-ack-lost",
-        "The last ACK is lost, and TIME_WAIT repeats it",
-        "The first reason for TIME_WAIT: somebody must be there to acknowledge a resent FIN.",
-        "client (active closer)",
-        "server (passive closer)",
-        _last_ack_lost,
-        """
-        The last ACK is the only segment of the close that nothing acknowledges. So its sender must
-        stay until a resent FIN can no longer come: that is TIME_WAIT. The ACK goes out at once,
-        when the FIN arrives, at the beginning of TIME_WAIT, not at its end.
-
-        Measured on Linux 6.18: a resent FIN to a TIME_WAIT with 58.5 s left is answered with an
-        ACK, and the timer is back at 60 s.
-        """,
-        see=("TIME_WAIT", "LAST_ACK", "last-ack-lost-without-time-wait", "why-time-wait"),
-        cites=(
-            "RFC 9293 section 3.6.1 and section 3.10.7.4 (TIME-WAIT: FIN)",
-            "measured on Linux 6.18: resent FIN, timer 58.5 s -> 60 s, answered with ACK",
-        ),
-    ),
+    Scenario("last-ack-lost", "client (active closer)", "server (passive closer)", _last_ack_lost),
     Scenario(
         "last-ack-lost-without-time-wait",
-        "The last ACK is lost, and there is no TIME_WAIT",
-        "Without TIME_WAIT the resent FIN is answered with RST: the close ends with an error.",
         "client (active closer)",
         "server (passive closer)",
         _last_ack_lost_without,
-        """
-        It is often written that without TIME_WAIT the server would resend its FIN for ever. It
-        would not: a host without the connection answers the first resent FIN with RST, and the
-        server's connection ends there, with an error (ECONNRESET where an application still looks).
-        Only where nothing answers, a FIN is resent: an orphan gives up after 8 retries, about
-        108 s (measured on Linux 6.18; net.ipv4.tcp_orphan_retries).
-        """,
-        see=("last-ack-lost", "fin-is-resent-for-ever", "fin-lost", "syn-meets-last-ack"),
-        cites=(
-            "RFC 9293 section 3.10.7.1 (CLOSED answers with RST)",
-            "measured on Linux 6.18: LAST_ACK orphan gone after 108.0 s, 8 retries",
-            "measured on Linux 6.18: above tcp_max_tw_buckets sockets close without TIME_WAIT",
-        ),
     ),
+    Scenario("old-segment", "client (active closer)", "server (passive closer)", _old_segment),
     Scenario(
-        "old-segment",
-        "A delayed segment of an old connection, with TIME_WAIT",
-        "The second reason for TIME_WAIT: old segments must die before the ports are used again.",
-        "client (active closer)",
-        "server (passive closer)",
-        _old_segment,
-        """
-        A connection is named by four things only: two addresses and two ports. A segment does not
-        say to which of two connections with the same four it belongs. So the name must rest until
-        every old segment is gone: two times the longest life of a segment (2MSL), one for the way
-        there and one for an answer that it may cause.
-
-        TIME_WAIT does not wait in order to receive the old segment's data. Those bytes arrived long
-        ago by retransmission, or the close could not have completed. It waits so that nobody
-        receives them a second time.
-        """,
-        see=("why-time-wait", "old-segment-without-time-wait", "data-is-lost-without-time-wait"),
-        cites=("RFC 9293 section 3.6.1", "RFC 1337 section 1 (old duplicates)"),
-    ),
-    Scenario(
-        "late-data-in-time-wait",
-        "Late data reaches TIME_WAIT",
-        "It is a copy of bytes that were received long ago: thrown away, and nothing is lost.",
-        "client (active closer)",
-        "server (passive closer)",
-        _late_data,
-        """
-        Notes often say that TIME_WAIT lets the closed socket receive data that comes late, or that
-        this data would be lost without it. Neither is so. TCP numbers its bytes, and the FIN has
-        the number after the last byte: the close cannot complete while a byte is missing. What
-        comes late is a second copy. TIME_WAIT throws it away; without TIME_WAIT a RST would answer
-        it, or, worse, a new connection would take it for its own.
-
-        Measured on Linux 6.18: data to a TIME_WAIT with 58.5 s left is answered with an ACK and
-        puts the timer back to 60 s; a RST with the expected number ends the TIME_WAIT at once,
-        unless net.ipv4.tcp_rfc1337 is 1.
-        """,
-        see=("old-segment", "data-is-lost-without-time-wait", "why-time-wait"),
-        cites=(
-            "RFC 9293 section 3.10.7.4",
-            "RFC 1337 section 2 (hazards), section 3 (fixes)",
-            "measured on Linux 6.18: data and RST to a TIME_WAIT",
-        ),
+        "late-data-in-time-wait", "client (active closer)", "server (passive closer)", _late_data
     ),
     Scenario(
         "old-segment-without-time-wait",
-        "A delayed segment of an old connection, without TIME_WAIT",
-        "The new connection takes an old segment for its own: its data is corrupted, silently.",
         "client (active closer)",
         "server (passive closer)",
         _old_segment_without,
-        """
-        For this to happen the same ports must be used again soon, and the old number must lie in
-        the new window. Both are rare on one quiet connection, and not rare on a busy host with
-        large windows. Three things guard against it: initial sequence numbers that grow with time,
-        TCP timestamps (an old segment has an old timestamp and is refused: PAWS), and TIME_WAIT.
-        With timestamps a TIME_WAIT can be reused early and safely: that is what
-        net.ipv4.tcp_tw_reuse relies on.
-        """,
-        see=(
-            "old-segment",
-            "late-data-in-time-wait",
-            "syn-meets-time-wait",
-            "tcp-tw-reuse-on-a-server",
-            "why-time-wait",
-        ),
-        cites=(
-            "RFC 1337 section 1",
-            "RFC 7323 section 5 (PAWS)",
-            "RFC 9293 section 3.4.1 (initial sequence numbers)",
-            "RFC 6191 section 1",
-        ),
     ),
 )

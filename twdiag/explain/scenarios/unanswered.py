@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from twdiag.explain.diagram import Side
+from twdiag.explain.play import Scenario
 from twdiag.explain.scenarios.closing import expire, first_two, last_fin
-from twdiag.explain.story import Scenario
 from twdiag.tcp import Event
 
 if TYPE_CHECKING:
@@ -21,7 +21,7 @@ def _fin_lost(play: Play) -> None:
     play.lose(
         fin,
         "The FIN is lost. The server knows of nothing: for it the connection is as open as before, "
-        "and it would wait for data for ever.",
+        "and it would wait for data forever.",
     )
     play.pause("the client's timer runs out")
     ack = play.answer(
@@ -48,7 +48,7 @@ def _peer_vanished(play: Play) -> None:
     for _ in range(2):
         play.lose(play.resend(fin), "Resent, each time after twice the time before.")
     play.wait(
-        "8 retries, about 108 s in all",
+        "8 retries, 102 to 205 s in all",
         Event.RETRIES_EXHAUSTED,
         _CLIENT,
         why="The application closed, so the socket is an orphan and gives up after 8 retries "
@@ -63,7 +63,7 @@ def _close_wait_for_ever(play: Play) -> None:
     play.note(
         "the application does not close",
         "It forgot the socket, hangs in another call, or has not even accepted it. Its kernel has "
-        "done its part: the FIN is acknowledged. Only close() leads on.",
+        "done its part: the FIN is acknowledged. Only close() leads to the end of the handshake.",
         _SERVER,
     )
     play.wait(
@@ -85,73 +85,42 @@ def _close_wait_for_ever(play: Play) -> None:
     play.arrive(reset, "... and RST ends what nobody needed any more.")
 
 
+def _half_open(play: Play) -> None:
+    play.established(left=1001, right=5001)
+    play.vanish(
+        _SERVER,
+        "power is gone",
+        "No FIN, no RST. The client is not told, and as long as it is silent nothing happens.",
+    )
+    play.boot(
+        _SERVER,
+        "the server is up again",
+        initial=80000,
+        why="It knows nothing of its old connections. Such a connection is half-open: one end "
+        "has it, the other has not.",
+    )
+    data = play.write(
+        _CLIENT,
+        100,
+        "send(100 bytes)",
+        "The client believes in its connection. send() succeeds: it only fills a buffer.",
+    )
+    reset = play.answer(data, "The segment meets a host that has no such connection...")
+    play.arrive(
+        reset,
+        "... and a RST says so. Now the client knows: ECONNRESET, for something that happened long "
+        "ago. A client that only waits for data never finds out, without keepalive.",
+    )
+
+
 UNANSWERED: Final = (
-    Scenario(
-        "fin-lost",
-        "The FIN is lost",
-        "A FIN that nothing acknowledges is sent again: the sender waits in FIN_WAIT1.",
-        "client (active closer)",
-        "server (passive closer)",
-        _fin_lost,
-        """
-        FIN_WAIT1 lasts one round trip when all is well. Sockets that stay in it are resending:
-        `ss -tano state fin-wait-1` shows timer:(on,...) with the number of retries, or
-        timer:(persist,...) when the peer lives but its window is zero: it does not read, so the
-        data before the FIN cannot be sent.
-
-        A FIN that is lost without being resent would leave the other end waiting for ever for data
-        that will not come. So the FIN has a sequence number, is acknowledged, and is resent.
-        """,
-        see=("FIN_WAIT1", "peer-vanished", "orphans", "why-four-segments"),
-        cites=(
-            "RFC 9293 section 3.8.1 (retransmission timeout)",
-            "measured on Linux 6.18: FIN resent after 0.2, 0.4, 0.8, 1.6 s and so on",
-        ),
-    ),
-    Scenario(
-        "peer-vanished",
-        "The peer has vanished",
-        "No ACK and no RST: the FIN is resent until the retries are used up.",
-        "client (active closer)",
-        "server",
-        _peer_vanished,
-        """
-        While the application still holds the socket (it called shutdown(), not close()) the limit
-        is net.ipv4.tcp_retries2 and takes far longer: such a FIN_WAIT1 was still alive after 108 s
-        and 9 retries (measured on Linux 6.18).
-
-        If no end closes, nothing is sent, and nobody notices at all: the survivor stays
-        ESTABLISHED for ever. Only keepalive (SO_KEEPALIVE, first probe after 2 hours by default)
-        or a timeout of the application finds out.
-        """,
-        see=("FIN_WAIT1", "orphans", "fin-lost", "ESTABLISHED"),
-        cites=(
-            "RFC 9293 section 3.8.3 (connection failures), section 3.8.4 (keep-alives)",
-            "measured on Linux 6.18: orphan gone after 108.0 s, TCPAbortOnTimeout +1",
-        ),
-    ),
+    Scenario("fin-lost", "client (active closer)", "server (passive closer)", _fin_lost),
+    Scenario("peer-vanished", "client (active closer)", "server", _peer_vanished),
     Scenario(
         "close-wait-for-ever",
-        "CLOSE_WAIT that is never closed, and the peer's FIN_WAIT2",
-        "One application does not close: its socket stays for ever, the peer's for 60 s.",
         "client (active closer)",
         "server (passive closer)",
         _close_wait_for_ever,
-        """
-        The two ends of one fault: the host with CLOSE_WAIT has the bug, the host with FIN_WAIT2
-        suffers from it. FIN_WAIT2 ends by itself if its application called close(); if it called
-        shutdown() and waits, FIN_WAIT2 stays as long as CLOSE_WAIT does.
-
-        No sysctl ends CLOSE_WAIT. Find the process and the code that keeps the socket: Recv-Q says
-        where it stands (see recv-q).
-
-        Measured on Linux 6.18 with tcp_fin_timeout=2: 2.5 s after the server's close its socket is
-        gone, the client still is in CLOSE_WAIT, and the client's late close is answered with RST.
-        """,
-        see=("CLOSE_WAIT", "FIN_WAIT2", "recv-q", "close-wait-times-out"),
-        cites=(
-            "RFC 1122 section 4.2.2.13",
-            "measured on Linux 6.18: FIN_WAIT2 expired, the late FIN got a RST",
-        ),
     ),
+    Scenario("half-open", "client", "server (restarts)", _half_open),
 )

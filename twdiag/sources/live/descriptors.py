@@ -1,8 +1,8 @@
 """Read what the descriptors of a process stand for, how many there are, and who shares them.
 
 Linux facts: KERNEL P in the project's notes; proc_fd_link() in fs/proc/fd.c, sockfs_xattr_get() in
-net/socket.c.  `descriptor_headroom` needs no right; everything else those of the process's owner or
-CAP_SYS_PTRACE and CAP_DAC_READ_SEARCH.
+net/socket.c.  It takes the rights of the process's owner, or CAP_SYS_PTRACE and
+CAP_DAC_READ_SEARCH.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 from twdiag.model.waits import Descriptor, FdKind
 from twdiag.sources.live.endpoints import read_endpoints
+from twdiag.sources.live.headroom import read_bytes
 from twdiag.sources.live.threads import parse_status
 
 if TYPE_CHECKING:
@@ -30,19 +31,10 @@ _ANONYMOUS: Final = {
     "anon_inode:[signalfd]": FdKind.SIGNAL,
     "anon_inode:[io_uring]": FdKind.RING,
 }
-_LIMIT: Final = re.compile(rb"^Max open files +(\d+|unlimited) ", re.MULTILINE)
 _FLAGS: Final = re.compile(rb"^flags:\s+([0-7]{1,12})\s*$", re.MULTILINE)
 # Where a process has more descriptors than this, only so many of them are looked at.
 _SAMPLE: Final = 10_000
 _SHOWN: Final = 20
-_PIECE: Final = 1 << 16
-
-
-class Headroom(NamedTuple):
-    """How many descriptors a process has open and its soft limit, None where unlimited."""
-
-    open: int
-    limit: int | None
 
 
 class Nameless(NamedTuple):
@@ -137,44 +129,6 @@ def count_kinds(pid: int, most: int = _SAMPLE) -> dict[FdKind, int]:
     for descriptor in descriptors(pid, most):
         counts[descriptor.kind] = counts.get(descriptor.kind, 0) + 1
     return counts
-
-
-def parse_limit(data: bytes) -> int | None:
-    """Return the soft limit of open files in /proc/PID/limits, None where it is unlimited.
-
-    Raises ValueError where the file has no such line.
-    """
-    match = _LIMIT.search(data)
-    if match is None:
-        raise ValueError(f"no limit of open files in {data[:80]!r}")
-    return None if match[1] == b"unlimited" else int(match[1])
-
-
-def descriptor_headroom(pids: Iterable[int], least: int = 0) -> dict[int, Headroom]:
-    """Return how near each process is to its limit of descriptors; no right is needed.
-
-    One stat and one read each (17 us: 5,000 processes take 0.1 s); processes with fewer than
-    `least` descriptors cost the stat alone (4 us) and are left out.  A process that is gone or
-    hidden is left out, and so is every one before Linux 6.2, where the size of /proc/PID/fd is 0:
-    an empty answer for this very process says so (see counts_descriptors()).
-    """
-    found: dict[int, Headroom] = {}
-    for pid in pids:
-        try:
-            number = os.stat(f"/proc/{pid}/fd").st_size
-            if number and number >= least:
-                found[pid] = Headroom(number, parse_limit(read_bytes(f"/proc/{pid}/limits")))
-        except (OSError, ValueError):
-            continue
-    return found
-
-
-def counts_descriptors() -> bool:
-    """Say whether this kernel shows how many descriptors a process has (Linux 6.2 and later)."""
-    try:
-        return os.stat("/proc/self/fd").st_size > 0
-    except OSError:
-        return False
 
 
 def nameless_sockets(
@@ -307,22 +261,3 @@ def parse_stat(data: bytes) -> tuple[int, int]:
     if len(fields) < 20:
         raise ValueError(f"not a stat line: {data[:80]!r}")
     return int(fields[1]), int(fields[19])
-
-
-def read_bytes(path: str, most: int = 1 << 23) -> bytes:
-    """Return a file of /proc that is shown in one piece, at most so many bytes; raises OSError.
-
-    Such a file (single_open() in the kernel) gives a short read only at its end.  Without Python's
-    file object, which takes three times the system calls.
-    """
-    file = os.open(path, os.O_RDONLY)
-    try:
-        data = os.read(file, _PIECE)
-        if len(data) < _PIECE:
-            return data
-        parts = [data]
-        while len(parts[-1]) == _PIECE and len(parts) * _PIECE < most:
-            parts.append(os.read(file, _PIECE))
-        return b"".join(parts)
-    finally:
-        os.close(file)

@@ -11,6 +11,7 @@ import struct
 import time
 from typing import TYPE_CHECKING, Final, NamedTuple
 
+from twdiag.model.sockets import BOUND
 from twdiag.tcp import State
 
 if TYPE_CHECKING:
@@ -38,7 +39,7 @@ _STATES: Final = sum(
         State.LISTEN,
         State.CLOSING,
     )
-)
+) | (1 << BOUND)
 
 
 class Endpoint(NamedTuple):

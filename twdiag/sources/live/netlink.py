@@ -5,19 +5,24 @@ from __future__ import annotations
 import errno
 import os
 import socket
-from typing import TYPE_CHECKING, Final
+from functools import partial
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, Final
 
-from twdiag.census.columns import positions
-from twdiag.census.table import TIMER_TIME_WAIT, SocketTable
+from twdiag.census.adding_up import census_of
+from twdiag.census.intake import Intake
 from twdiag.errors import SourceError, SourceRefused
-from twdiag.model import Gap
+from twdiag.model.snapshot import Gap
 from twdiag.sources.live import inet_diag
+from twdiag.sources.live.blocks import hand_over
 from twdiag.sources.live.inet_diag import (
     AF_INET,
     AF_INET6,
-    ALL_STATES,
+    CONNECTED,
     IPPROTO_MPTCP,
+    LISTENING,
     Dump,
+    Interrupted,
     may_end,
 )
 from twdiag.sources.live.proc import read_text
@@ -25,7 +30,14 @@ from twdiag.sources.live.seen import Seen
 from twdiag.tcp import State
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping
     from types import TracebackType
+    from typing import TypeVar
+
+    from twdiag.model.sockets import Socket
+    from twdiag.sources.live.blocks import Block
+
+    T = TypeVar("T")
 
 _NETLINK_SOCK_DIAG: Final = 4
 # The kernel fills up to 32 KiB a datagram, but only once it has seen a buffer of that size
@@ -34,31 +46,30 @@ _BUFFER: Final = 65536
 _BATCH: Final = 1 << 18
 _QUIET_SECONDS: Final = 5.0
 _TRIES: Final = 3
-_IS_FULL: Final = bytes(timer != TIMER_TIME_WAIT for timer in range(256))
 _HALF_CLOSED: Final = (State.CLOSE_WAIT, State.FIN_WAIT2)
+_FEW_SOCKETS: Final = 20_000
+_FEW_BOUND: Final = 64
+_UNSEEN: Final[Mapping[str, Any]] = MappingProxyType({})
 
 
-class Interrupted(SourceError):
-    """The dump lost rows (ENOBUFS): it has to be taken again."""
-
-
-def read_netlink() -> Seen:
+def read_netlink(
+    sysctls: Mapping[str, str] = _UNSEEN, sockstat: Mapping[str, int] = _UNSEEN
+) -> Seen:
     """Return what sock_diag shows: all TCP sockets, ages of the half-closed, auto-bound listeners.
 
-    Raises SourceRefused where the kernel (or a seccomp filter) does not allow the dump, SourceError
-    where it cannot be understood or does not end.
+    `sysctls` and `sockstat` are those of the same namespace; the latter tells which costly parts of
+    a dump can be left out.  Raises SourceRefused where the kernel (or a seccomp filter) does not
+    allow the dump, SourceError where it cannot be understood or does not end.
     """
     with _Channel() as channel:
-        seen = _read_table(channel)
-        table = seen.table
+        gaps: list[Gap] = []
+        listening = _read_listening(channel, sockstat, gaps)
+        intake = _read_connected(channel, listening, sysctls, _few_full(sockstat), gaps)
         if _mptcp_sockets():
-            _add_mptcp(channel, seen)
-        table.settle()
-        table.drop(_repeated(table))
-        if _needs_ages(table):
-            _read_ages(channel, seen)
-        _read_auto_bound(channel, seen)
-        return seen
+            _read_mptcp(channel, intake, gaps)
+        if not _few_full(sockstat) and intake.has_half_closed():
+            _read_ages(channel, intake, gaps)
+        return Seen(census_of(intake), gaps)
 
 
 class _Channel:
@@ -69,6 +80,8 @@ class _Channel:
         self._buffer = bytearray(_BATCH + _BUFFER)
         self._seq = 0
         self._one_walk = True
+        self.interrupted = False
+        """Whether the kernel called the last dumps inconsistent."""
 
     def __enter__(self) -> _Channel:
         return self
@@ -81,62 +94,74 @@ class _Channel:
     ) -> None:
         self._socket.close()
 
-    def dump(
-        self,
-        table: SocketTable,
-        family: int | None,
-        states: int = ALL_STATES,
-        *,
-        info: bool = False,
-        auto_bound_only: bool = False,
-        protocol: int = inet_diag.IPPROTO_TCP,
-    ) -> Dump:
-        """Append one dump to a table and return it, with what else it said.
-
-        Family None is IPv4 and IPv6 in one walk.  A dump that lost rows is taken again.
-        """
-        first = len(table)
-        for _ in range(_TRIES - 1):
-            try:
-                return self._dump_once(table, family, states, info, auto_bound_only, protocol)
-            except Interrupted:
-                table.cut(first)
-                self._reopen()
-        return self._dump_once(table, family, states, info, auto_bound_only, protocol)
-
-    def _reopen(self) -> None:
+    def reopen(self) -> None:
         """Take a new socket: the kernel refuses another dump (EBUSY) while one is unfinished."""
         self._socket.close()
         self._socket = _open()
 
-    def _dump_once(
-        self,
-        table: SocketTable,
-        family: int | None,
-        states: int,
-        info: bool,
-        auto_bound_only: bool,
-        protocol: int,
-    ) -> Dump:
-        self._seq += 1
-        if family is None:
+    def read(
+        self, states: int, *, info: bool = False, auto_bound_only: bool = False
+    ) -> Iterator[Block]:
+        """Yield the sockets of both families: one walk of the kernel's table, else one for each.
+
+        A kernel without IPv6 refuses its dump, and has no such sockets.
+        """
+        self.interrupted = False
+        if self._one_walk:
             request = inet_diag.encode_both_families(
-                states, info=info, auto_bound_only=auto_bound_only, seq=self._seq
+                states, info=info, auto_bound_only=auto_bound_only, seq=self._next()
             )
-        else:
-            request = inet_diag.encode_request(
+            given = False
+            try:
+                for block in self._dump(request):
+                    given = True
+                    yield block
+                return
+            except SourceRefused as error:
+                self._one_walk = False
+                self.reopen()
+                if given:  # a walk for each family would give those rows again
+                    raise Interrupted(error.what, error.next_step) from error
+        for family in (AF_INET, AF_INET6):
+            try:
+                yield from self.read_family(
+                    family, states, info=info, auto_bound_only=auto_bound_only
+                )
+            except SourceRefused:
+                if family == AF_INET or os.path.exists("/proc/net/if_inet6"):
+                    raise
+
+    def read_family(
+        self,
+        family: int,
+        states: int,
+        *,
+        info: bool = False,
+        auto_bound_only: bool = False,
+        protocol: int = inet_diag.IPPROTO_TCP,
+    ) -> Iterator[Block]:
+        """Yield the sockets of one family and protocol."""
+        yield from self._dump(
+            inet_diag.encode_request(
                 family,
                 states,
                 info=info,
                 auto_bound_only=auto_bound_only,
                 protocol=protocol,
-                seq=self._seq,
+                seq=self._next(),
             )
-        dump = Dump(table, self._seq, info=info)
+        )
+
+    def _next(self) -> int:
+        self._seq += 1
+        return self._seq
+
+    def _dump(self, request: bytes) -> Iterator[Block]:
+        dump = Dump(self._seq)
         try:
             self._socket.sendto(request, (0, 0))
             while not dump.done:
-                dump.feed(self._receive())
+                yield from dump.feed(self._receive())
         except TimeoutError as error:
             raise SourceError(
                 f"the kernel stopped answering the socket dump for {_QUIET_SECONDS:.0f} s",
@@ -148,51 +173,23 @@ class _Channel:
             raise SourceRefused(
                 f"the kernel refuses the socket dump: {error.strerror}", "use --source proc"
             ) from error
-        return dump
+        finally:
+            self.interrupted |= dump.interrupted
 
     def _receive(self) -> memoryview:
         """Return the next datagrams, one behind the other: decoding many rows at once is faster."""
         view, used = memoryview(self._buffer), 0
         while used < _BATCH:
             free = view[used : used + _BUFFER]
-            received, _, flags, _ = self._socket.recvmsg_into([free])
+            received, _, flags, sender = self._socket.recvmsg_into([free])
+            if sender[0]:
+                continue  # another process may send to this socket; the kernel is number 0
             if flags & socket.MSG_TRUNC or not received:
                 raise SourceError("the kernel sent a datagram of an unexpected size")
             used += received
             if received % 4 or may_end(free[:received]):
                 break
         return view[:used]
-
-    def dump_both(
-        self,
-        table: SocketTable,
-        states: int = ALL_STATES,
-        *,
-        info: bool = False,
-        auto_bound_only: bool = False,
-    ) -> list[Dump]:
-        """Append the sockets of both families: one walk of the kernel's table, else one for each.
-
-        A kernel without IPv6 refuses its dump, and has no such sockets.
-        """
-        first = len(table)
-        if self._one_walk:
-            try:
-                both = self.dump(table, None, states, info=info, auto_bound_only=auto_bound_only)
-                return [both]
-            except SourceRefused:
-                self._one_walk = False
-                table.cut(first)
-                self._reopen()
-        dumps = [self.dump(table, AF_INET, states, info=info, auto_bound_only=auto_bound_only)]
-        try:
-            dumps.append(
-                self.dump(table, AF_INET6, states, info=info, auto_bound_only=auto_bound_only)
-            )
-        except SourceRefused:
-            if os.path.exists("/proc/net/if_inet6"):
-                raise
-        return dumps
 
 
 def _open() -> socket.socket:
@@ -207,18 +204,78 @@ def _open() -> socket.socket:
     return opened
 
 
-def _read_table(channel: _Channel) -> Seen:
-    """Return all TCP sockets of both families; an inconsistent dump is taken again."""
+def _again(channel: _Channel, take: Callable[[], T]) -> T:
+    """Return what a call takes of a dump; one that lost rows is taken again."""
+    for _ in range(_TRIES - 1):
+        try:
+            return take()
+        except Interrupted:
+            channel.reopen()
+    return take()
+
+
+def _few_full(sockstat: Mapping[str, int]) -> bool:
+    """Return whether ages can be asked of all sockets: few of them are more than mini-sockets."""
+    full = sockstat.get("TCP.inuse", 0) + sockstat.get("TCP6.inuse", 0)
+    return full <= _FEW_SOCKETS
+
+
+def _read_listening(
+    channel: _Channel, sockstat: Mapping[str, int], gaps: list[Gap]
+) -> list[Socket]:
+    """Return the listeners, and the bound sockets where the walk for them is worth its cost.
+
+    To find bound, unconnected sockets the kernel walks every bind bucket, those of TIME_WAITs too.
+    """
+    states, unconnected = LISTENING, _most_bound(sockstat)
+    if sockstat.get("TCP.tw", 0) > _FEW_SOCKETS and unconnected <= _FEW_BOUND:
+        states = inet_diag.state_bits(State.LISTEN)
+        why = f"bound, unconnected sockets were not listed: there are at most {unconnected}"
+        gaps.append(Gap("bound", why, "", partial=True))
+
+    def take(auto: bool = False) -> list[Socket]:
+        wanted = inet_diag.state_bits(State.LISTEN) if auto else states
+        blocks = channel.read(wanted, auto_bound_only=auto)
+        return [found for block in blocks for found in block.sockets()]
+
+    sockets = {found.cookie: found for found in _again(channel, take)}.values()
+    try:
+        chosen = {found.cookie for found in _again(channel, lambda: take(auto=True))}
+    except SourceError as error:
+        why = f"who chose a listener's port is not visible: {error.what}"
+        gaps.append(Gap("bind-mode", why, error.next_step))
+        return list(sockets)
+    return [found._replace(auto_bound=found.cookie in chosen) for found in sockets]
+
+
+def _most_bound(sockstat: Mapping[str, int]) -> int:
+    """Return how many bound, unconnected sockets there can be: `alloc` counts them, host-wide."""
+    in_use = sockstat.get("TCP.inuse", 0) + sockstat.get("TCP6.inuse", 0)
+    return max(0, sockstat.get("TCP.alloc", 1 << 30) - in_use)
+
+
+def _read_connected(
+    channel: _Channel,
+    listening: list[Socket],
+    sysctls: Mapping[str, str],
+    info: bool,
+    gaps: list[Gap],
+) -> Intake:
+    """Return all connected sockets; an inconsistent dump is taken again."""
+
+    def take() -> Intake:
+        intake = Intake(listening, sysctls)
+        for block in channel.read(CONNECTED, info=info):
+            hand_over(block, intake)
+        return intake
+
     for _ in range(_TRIES):
-        seen = Seen(SocketTable())
-        dumps = channel.dump_both(seen.table)
-        for dump in dumps:
-            seen.cgroups.update(dump.cgroups)
-        if not any(dump.interrupted for dump in dumps):
-            return seen
+        intake = _again(channel, take)
+        if not channel.interrupted:
+            return intake
     why = "the socket table changed during each dump, so some rows may be missing"
-    seen.gaps.append(Gap("sockets", why, "run again when the host is calmer", partial=True))
-    return seen
+    gaps.append(Gap("sockets", why, "run again when the host is calmer", partial=True))
+    return intake
 
 
 def _mptcp_sockets() -> bool:
@@ -228,68 +285,40 @@ def _mptcp_sockets() -> bool:
     return any(len(f) > 2 and f[2].isdecimal() and int(f[2]) > 0 for f in fields)
 
 
-def _add_mptcp(channel: _Channel, seen: Seen) -> None:
-    """Append the closing MPTCP connections.
+def _read_mptcp(channel: _Channel, intake: Intake, gaps: list[Gap]) -> None:
+    """Add the closing MPTCP connections.
 
     Their subflows stay ESTABLISHED in the TCP dump while the connection waits in CLOSE_WAIT, so a
     leak would be invisible there.
     """
-    table, first = seen.table, len(seen.table)
     states = inet_diag.state_bits(*_HALF_CLOSED)
+
+    def take(family: int) -> list[Socket]:
+        blocks = channel.read_family(family, states, protocol=IPPROTO_MPTCP)
+        return [found._replace(mptcp=True) for block in blocks for found in block.sockets()]
+
     try:
         for family in (AF_INET, AF_INET6):
-            channel.dump(table, family, states, protocol=IPPROTO_MPTCP)
+            for found in _again(channel, partial(take, family)):
+                intake.keep(found)
     except SourceError as error:
         why = f"closing MPTCP connections are not visible: {error.what}"
         how = "load the mptcp_diag module (modprobe mptcp_diag)"
-        seen.gaps.append(Gap("mptcp", why, how, partial=True))
-    table.mptcp.update(range(first, len(table)))
+        gaps.append(Gap("mptcp", why, how, partial=True))
 
 
-def _repeated(table: SocketTable) -> set[int]:
-    """Return the rows of full sockets that the dump reports for the second time.
-
-    A dump resumes at (bucket, index in bucket), so rows can repeat while the table changes.  Only
-    full sockets are checked: there are few, and a repeated TIME_WAIT is one in 264,000.
-    """
-    rows = list(positions(table.timer.tobytes().translate(_IS_FULL)))
-    if len({table.cookie[row] for row in rows}) == len(rows):
-        return set()
-    seen: set[int] = set()
-    repeated: set[int] = set()
-    for row in rows:
-        cookie = table.cookie[row]
-        if cookie in seen and row not in table.mptcp:
-            repeated.add(row)
-        seen.add(cookie)
-    return repeated
-
-
-def _needs_ages(table: SocketTable) -> bool:
-    return any(
-        table.timer[index] != TIMER_TIME_WAIT and index not in table.mptcp
-        for index in table.rows_in(*_HALF_CLOSED)
-    )
-
-
-def _read_ages(channel: _Channel, seen: Seen) -> None:
-    """Add the ages (tcp_info) of the sockets that wait half closed, by cookie."""
+def _read_ages(channel: _Channel, intake: Intake, gaps: list[Gap]) -> None:
+    """Add the ages (tcp_info) of the sockets that wait half closed."""
     states = inet_diag.state_bits(*_HALF_CLOSED)
+
+    def take() -> list[Socket]:
+        blocks = channel.read(states, info=True)
+        return [found for block in blocks for found in block.sockets() if not found.is_mini]
+
     try:
-        for dump in channel.dump_both(SocketTable(), states, info=True):
-            seen.tcp_info.update(dump.tcp_info)
-            seen.cgroups.update(dump.cgroups)
+        for found in _again(channel, take):
+            if intake.has_kept(found.cookie):
+                intake.keep(found)
     except SourceError as error:
         why = f"how long sockets wait is not visible: {error.what}"
-        seen.gaps.append(Gap("tcp-info", why, error.next_step))
-
-
-def _read_auto_bound(channel: _Channel, seen: Seen) -> None:
-    """Add the cookies of the listeners whose port the kernel chose.  LISTEN alone is cheap."""
-    table = SocketTable()
-    try:
-        channel.dump_both(table, inet_diag.state_bits(State.LISTEN), auto_bound_only=True)
-        seen.auto_bound = frozenset(table.cookie)
-    except SourceError as error:
-        why = f"who chose a listener's port is not visible: {error.what}"
-        seen.gaps.append(Gap("bind-mode", why, error.next_step))
+        gaps.append(Gap("tcp-info", why, error.next_step))

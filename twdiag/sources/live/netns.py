@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import os
 
-from twdiag.model import Gap
+from twdiag.model.snapshot import Gap
 
 
 def other_namespaces() -> list[Gap]:
     """Return a gap that counts the namespaces of the processes that may be looked at, if any."""
-    found: dict[int, int] = {}
+    found: set[int] = set()
     try:
         own = os.stat("/proc/self/ns/net").st_ino
         names = os.listdir("/proc")
@@ -23,17 +23,16 @@ def other_namespaces() -> list[Gap]:
         except OSError:
             continue  # gone, or not ours to look at
         if namespace != own:
-            found.setdefault(namespace, int(name))
+            found.add(namespace)
     if not found:
         return []
     one = len(found) == 1
     what = "1 other network namespace" if one else f"{len(found)} other network namespaces"
-    example = min(found.values())
     return [
         Gap(
             "netns",
             f"{what} (containers?) {'was' if one else 'were'} not looked at",
-            f"nsenter -t {example} -n twdiag",
+            "twdiag --all-netns",
             partial=True,
         )
     ]

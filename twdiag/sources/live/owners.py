@@ -8,7 +8,7 @@ import re
 import time
 from typing import TYPE_CHECKING, Final
 
-from twdiag.model import Gap, Owner
+from twdiag.model.snapshot import Gap, Owner
 from twdiag.sources.live.proc import read_text
 
 if TYPE_CHECKING:
@@ -246,13 +246,14 @@ def describe(pid: int, fds: int | None = None, users: dict[int, str] | None = No
         process = psutil.Process(pid)
         name = process.name()[:_LONGEST_NAME]
         uid = process.uids().real
+        parent = process.ppid()
     except psutil.Error:
         return None
     limit = _FD_LIMIT.search(read_text(f"/proc/{pid}/limits") or "")
     users = {} if users is None else users
     if uid not in users:
         users[uid] = _user_name(uid)
-    return Owner(pid, name, users[uid], fds, int(limit[1]) if limit else None)
+    return Owner(pid, name, users[uid], fds, int(limit[1]) if limit else None, parent)
 
 
 def _user_name(uid: int) -> str:

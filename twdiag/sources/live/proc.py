@@ -10,17 +10,19 @@ from __future__ import annotations
 import os
 import re
 import struct
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Final
 
-from twdiag.census.table import TIMER_KEEPALIVE, TIMER_ZERO_WINDOW, SocketTable
+from twdiag.census.addresses import text_of
 from twdiag.errors import SourceError, SourceRefused
-from twdiag.model import Gap
 from twdiag.model.ports import parse_range
-from twdiag.sources.live.seen import Seen
+from twdiag.model.snapshot import Gap
+from twdiag.model.sockets import TIMER_KEEPALIVE, TIMER_ZERO_WINDOW, Socket
+from twdiag.sources.live.seen import Seen, census_of_sockets
 from twdiag.tcp import State
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator, Mapping
 
 _USER_HZ: Final = os.sysconf("SC_CLK_TCK")
 _ENDPOINT: Final = r"([0-9A-Fa-f]{8}|[0-9A-Fa-f]{32}):([0-9A-Fa-f]{4})"
@@ -44,79 +46,102 @@ def read_text(path: str) -> str | None:
         return None
 
 
-def read_proc(root: str = "/proc/net") -> Seen:
+def read_proc(sysctls: Mapping[str, str] = MappingProxyType({}), root: str = "/proc/net") -> Seen:
     """Return the sockets of /proc/net/tcp and tcp6.
 
     They have timers, queues and inodes, but no ages, cookies, IPV6_V6ONLY or bind mode, and no
     bound, unconnected sockets.  Raises SourceRefused where /proc/net/tcp cannot be read.
     """
-    table = SocketTable()
-    for name, required in (("tcp", True), ("tcp6", False)):
-        path = f"{root}/{name}"
-        text = read_text(path)
-        if text is not None:
-            parse_tcp(text, table, path)
-        elif required:
-            raise SourceRefused(f"{path} cannot be read", "mount /proc, or run on Linux")
+    gaps = []
+    paths = [f"{root}/tcp"]
+    # A kernel without IPv6 has no such file; one that may not be read hides sockets.
+    refusal = _refusal(f"{root}/tcp6")
+    if refusal is None:
+        paths.append(f"{root}/tcp6")
+    elif not isinstance(refusal, FileNotFoundError):
+        why = f"{root}/tcp6 cannot be read ({refusal.strerror}): no IPv6 socket was seen"
+        gaps.append(Gap("sockets", why, "allow reading it, or use --source netlink", partial=True))
     how = "let twdiag use netlink (--source netlink tells why it cannot)"
-    return Seen(
-        table,
-        gaps=[
-            Gap("tcp-info", "/proc/net/tcp does not show how long a socket waits", how),
-            Gap("bind-mode", "/proc/net/tcp does not show who chose a listener's port", how),
-            Gap(
-                "bound", "/proc/net/tcp does not show bound, unconnected sockets", how, partial=True
-            ),
-            Gap("backlog", "/proc/net/tcp does not show a listener's backlog", how),
-        ],
-    )
+    gaps += [
+        Gap("tcp-info", "/proc/net/tcp does not show how long a socket waits", how),
+        Gap("bind-mode", "/proc/net/tcp does not show who chose a listener's port", how),
+        Gap("bound", "/proc/net/tcp does not show bound, unconnected sockets", how, partial=True),
+        Gap("backlog", "/proc/net/tcp does not show a listener's backlog", how),
+    ]
+    return Seen(census_of_sockets(lambda: _sockets_of(paths), sysctls), gaps)
 
 
-def parse_tcp(text: str, table: SocketTable, path: str = "/proc/net/tcp") -> None:
-    """Append the rows of /proc/net/tcp or tcp6 to a table.
+def _refusal(path: str) -> OSError | None:
+    """Return why a file cannot be read, None where it can."""
+    try:
+        with open(path, "rb") as file:
+            file.read(1)
+    except OSError as error:
+        return error
+    return None
+
+
+def _sockets_of(paths: Iterable[str]) -> Iterator[Socket]:
+    for path in paths:
+        try:
+            with open(path, encoding="ascii", errors="replace") as lines:
+                yield from parse_tcp(lines, path)
+        except OSError as error:
+            raise SourceRefused(
+                f"{path} cannot be read: {error.strerror}", "mount /proc, or run on Linux"
+            ) from error
+
+
+def parse_tcp(lines: Iterable[str], path: str = "/proc/net/tcp") -> Iterator[Socket]:
+    """Yield the sockets of /proc/net/tcp or tcp6.
 
     Raises SourceError, quoting the line, where a row is malformed or the head line is missing.
     """
-    lines = text.splitlines()
-    if not lines or "local_address" not in lines[0]:
-        head = lines[0][:120] if lines else ""
-        raise SourceError(f"{path}, line 1: {head!r} is not the head of a socket table")
-    for number, line in enumerate(lines[1:], start=2):
-        if not line.strip():
-            continue
-        match = _ROW.match(line)
-        state = _STATES.get(match[5].upper()) if match else None
-        if match is None or state is None:
-            raise SourceError(f"{path}, line {number}: malformed row {line[:120]!r}")
-        _add_row(state, match.groups(), table)
+    number = 0
+    for number, line in enumerate(lines, start=1):
+        if number == 1:
+            if "local_address" not in line:
+                break
+        elif line.strip():
+            match = _ROW.match(line)
+            state = _STATES.get(match[5].upper()) if match else None
+            if match is None or state is None:
+                raise SourceError(f"{path}, line {number}: malformed row {line.strip()[:120]!r}")
+            yield _socket_of(state, match.groups())
+    else:
+        if number:
+            return
+        line = ""
+    raise SourceError(f"{path}, line 1: {line.strip()[:120]!r} is not the head of a socket table")
 
 
-def _add_row(state: State, fields: tuple[str, ...], table: SocketTable) -> None:
+def _socket_of(state: State, fields: tuple[str, ...]) -> Socket:
     local, local_port, remote, remote_port, _, *numbers, uid, probes, inode = fields
     send_q, recv_q, timer, when, retrans = (int(number, 16) for number in numbers)
     if state is State.LISTEN:
         send_q = 0  # the backlog is not in this file; the accept queue is in recv_q
     if timer in (TIMER_KEEPALIVE, TIMER_ZERO_WINDOW):
         retrans = int(probes)  # as sock_diag has it
-    table.state.append(state)
-    table.timer.append(timer)
-    table.retrans.append(min(retrans, 255))
-    table.expires.append(min(when * 1000 // _USER_HZ, 0xFFFFFFFF) if timer else 0)
-    table.src.append(_address(local, table))
-    table.sport.append(int(local_port, 16))
-    table.dst.append(_address(remote, table))
-    table.dport.append(int(remote_port, 16))
-    table.recv_q.append(recv_q)
-    table.send_q.append(send_q)
-    table.uid.append(int(uid) & 0xFFFFFFFF)
-    table.inode.append(int(inode) & 0xFFFFFFFF)
-    table.cookie.append(0)
+    return Socket(
+        state,
+        _address(local),
+        int(local_port, 16),
+        _address(remote),
+        int(remote_port, 16),
+        timer,
+        min(when * 1000 // _USER_HZ, 0xFFFFFFFF) if timer else 0,
+        min(retrans, 255),
+        recv_q,
+        send_q,
+        int(uid) & 0xFFFFFFFF,
+        int(inode) & 0xFFFFFFFF,
+    )
 
 
-def _address(digits: str, table: SocketTable) -> int:
-    """Return the number of an address such as 0100007F: native words of network-order bytes."""
+def _address(digits: str) -> str:
+    """Return an address such as 0100007F: native words of network-order bytes."""
     words = [int(digits[at : at + 8], 16) for at in range(0, len(digits), 8)]
-    return table.addresses.of_bytes(struct.pack(f"={len(words)}I", *words))
+    return text_of(struct.pack(f"={len(words)}I", *words))
 
 
 def parse_sockstat(text: str) -> dict[str, int]:
@@ -172,6 +197,7 @@ def read_counters(root: str = "/proc/net") -> tuple[dict[str, int], dict[str, in
             gaps.append(Gap(name, error.what, "mount /proc and allow reading it"))
     text = read_text(f"{root}/sockstat")
     sockstat = parse_sockstat(text) if text is not None else {}
+    sockstat.update(parse_sockstat(read_text(f"{root}/sockstat6") or ""))
     if "TCP.tw" not in sockstat:
         why = f"{root}/sockstat cannot be read" if text is None else "sockstat has no TCP line"
         gaps.append(Gap("sockstat", why, "mount /proc and allow reading it"))

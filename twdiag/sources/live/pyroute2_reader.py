@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
-from typing import Any
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any
 
-from twdiag.census.table import BOUND, Socket, SocketTable
+from twdiag.census.addresses import bytes_of_text, text_of
 from twdiag.errors import SourceRefused
-from twdiag.model import Gap
+from twdiag.model.snapshot import Gap
+from twdiag.model.sockets import BOUND, Socket
 from twdiag.sources.live.inet_diag import AF_INET, AF_INET6, ALL_STATES
 from twdiag.sources.live.proc import read_text
-from twdiag.sources.live.seen import Seen
+from twdiag.sources.live.seen import Seen, census_of_sockets
 from twdiag.tcp import State
 
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
-def read_pyroute2() -> Seen:
+
+def read_pyroute2(sysctls: Mapping[str, str] = MappingProxyType({})) -> Seen:
     """Return what DiagSocket shows.
 
     It returns an empty tuple where the kernel refuses a dump, so no socket of a family is taken for
@@ -21,7 +26,7 @@ def read_pyroute2() -> Seen:
     """
     from pyroute2 import DiagSocket
 
-    table = SocketTable()
+    sockets: list[Socket] = []
     try:
         with DiagSocket() as diag:
             diag.bind()
@@ -32,15 +37,14 @@ def read_pyroute2() -> Seen:
                         f"the kernel refuses pyroute2's socket dump: it shows none of {path}",
                         "use --source proc",
                     )
-                for message in messages:
-                    _add(table, message)
+                sockets += map(_socket_of, messages)
     except OSError as error:
         raise SourceRefused(
             f"pyroute2 cannot open a netlink socket: {error.strerror}", "use --source proc"
         ) from error
     how = "use --source netlink"
     return Seen(
-        table,
+        census_of_sockets(lambda: sockets, sysctls),
         gaps=[
             Gap("tcp-info", "the pyroute2 reader does not ask for tcp_info", how),
             Gap("bind-mode", "the pyroute2 reader does not ask who chose a port", how),
@@ -48,16 +52,15 @@ def read_pyroute2() -> Seen:
     )
 
 
-def _add(table: SocketTable, message: Any) -> None:
+def _socket_of(message: Any) -> Socket:
     state = message["idiag_state"]
     # The interface, without which a link-local address means nothing; others leave it out.
-    scope = f"%{message['idiag_if']}" if message["idiag_family"] == AF_INET6 else ""
-    number = State.SYN_RECV if state == 12 else State.CLOSE if state == BOUND else State(state)
-    row = Socket(
-        number,
-        message["idiag_src"] + scope,
+    interface = message["idiag_if"]
+    return Socket(
+        State.SYN_RECV if state == 12 else State.CLOSE if state == BOUND else State(state),
+        _address(message["idiag_src"], interface),
         message["idiag_sport"],
-        message["idiag_dst"] + scope,
+        _address(message["idiag_dst"], interface),
         message["idiag_dport"],
         message["idiag_timer"],
         message["idiag_expires"],
@@ -67,12 +70,14 @@ def _add(table: SocketTable, message: Any) -> None:
         message["idiag_uid"],
         message["idiag_inode"],
         message["idiag_cookie"],
+        bound=state in (BOUND, State.CLOSE),
+        v6only=bool(message.get_attr("INET_DIAG_SKV6ONLY")),
     )
-    index = table.add(row)
-    if number is State.CLOSE:
-        table.bound.add(index)
-    if number is State.LISTEN and message.get_attr("INET_DIAG_SKV6ONLY"):
-        table.v6only.add(index)
+
+
+def _address(text: str, interface: int) -> str:
+    raw, _ = bytes_of_text(text)
+    return text_of(raw, interface)
 
 
 def _has_rows(path: str) -> bool:

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from twdiag.software.runtimes import Place, Runtime, recognise
-from twdiag.sources.live.descriptors import read_bytes
+from twdiag.sources.live.headroom import read_bytes
 from twdiag.sources.live.threads import parse_status
 
 if TYPE_CHECKING:

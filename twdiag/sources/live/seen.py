@@ -5,21 +5,37 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from twdiag.census.adding_up import census_of
+from twdiag.census.intake import Intake
+from twdiag.tcp import State
+
 if TYPE_CHECKING:
-    from twdiag.census.table import SocketTable
-    from twdiag.model import Gap, TcpInfo
+    from collections.abc import Callable, Iterable, Mapping
+
+    from twdiag.model.census import Census
+    from twdiag.model.snapshot import Gap
+    from twdiag.model.sockets import Socket
 
 
 @dataclass
 class Seen:
-    """The sockets of one namespace, with the ages and listeners that only some readers can see.
+    """The sockets of one namespace; `gaps` says what this reader did not see."""
 
-    `tcp_info` maps cookies to ages; `auto_bound` holds the cookies of listeners on a port that the
-    kernel chose, None where the reader cannot tell; `gaps` says what this reader did not see.
-    """
-
-    table: SocketTable
-    tcp_info: dict[int, TcpInfo] = field(default_factory=dict)
-    auto_bound: frozenset[int] | None = None
-    cgroups: dict[int, int] = field(default_factory=dict)
+    census: Census
     gaps: list[Gap] = field(default_factory=list)
+
+
+def census_of_sockets(read: Callable[[], Iterable[Socket]], sysctls: Mapping[str, str]) -> Census:
+    """Return the census of readable sockets, which are read twice: the listeners come first.
+
+    Raises ValueError where a socket makes no sense.
+    """
+    intake = Intake((socket for socket in read() if _is_unconnected(socket)), sysctls)
+    for socket in read():
+        if not _is_unconnected(socket):
+            intake.take(socket)
+    return census_of(intake)
+
+
+def _is_unconnected(socket: Socket) -> bool:
+    return socket.state is State.LISTEN or socket.bound

@@ -12,7 +12,7 @@ import time
 from dataclasses import replace
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from twdiag.model import Gap
+from twdiag.model.snapshot import Gap
 from twdiag.model.waits import (
     Act,
     Descriptor,
@@ -22,7 +22,8 @@ from twdiag.model.waits import (
     ThreadWait,
 )
 from twdiag.sources.live import threads as parse
-from twdiag.sources.live.descriptors import read_bytes, read_descriptor
+from twdiag.sources.live.descriptors import read_descriptor
+from twdiag.sources.live.headroom import read_bytes
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping

@@ -1,0 +1,61 @@
+"""`twdiag port` on the command line: what it writes and how it ends."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+
+import pytest
+
+from tests.running import twdiag
+from tests.sources.live.dwellers import dweller
+
+
+@pytest.fixture
+def server() -> socket.socket:
+    return socket.create_server(("127.0.0.1", 0))
+
+
+def test_a_listener_is_named_with_its_process(server: socket.socket) -> None:
+    port = server.getsockname()[1]
+    said = twdiag("port", str(port))
+    assert (said.code, said.err) == (0, "")
+    assert said.out.startswith(f"Port {port} is taken: ")
+    assert f"(pid {os.getpid()}) listens on 127.0.0.1" in said.out.splitlines()[0]
+    assert max(map(len, said.out.splitlines())) <= 100
+
+
+def test_json_is_for_programs(server: socket.socket) -> None:
+    port = server.getsockname()[1]
+    told = json.loads(twdiag("port", str(port), "--json").out)
+    assert told["schema"] == "twdiag-port/1"
+    assert told["verdict"] == "blocked"
+    assert [p["pid"] for p in told["holders"][0]["processes"]] == [os.getpid()]
+
+
+def test_a_port_is_that_of_the_namespace_asked_for() -> None:
+    if os.geteuid() != 0:
+        pytest.skip("only root may enter")
+    with dweller(lambda: socket.create_server(("127.0.0.1", 7995))) as pid:
+        inside = twdiag("port", "7995", "--netns", str(pid))
+        outside = twdiag("port", "7995")
+    assert "is taken" in inside.out
+    assert f"(pid {pid})" in inside.out
+    assert outside.out.startswith("Port 7995 is free")
+
+
+@pytest.mark.parametrize(
+    "words", [("port",), ("port", "0"), ("port", "65536"), ("port", "http"), ("port", "80", "81")]
+)
+def test_words_that_make_no_sense_end_with_3(words: tuple[str, ...]) -> None:
+    said = twdiag(*words)
+    assert said.code == 3
+    assert said.out == ""
+    assert "Traceback" not in said.err
+
+
+def test_a_namespace_that_is_not_there_is_an_error() -> None:
+    said = twdiag("port", "80", "--netns", "no-such-namespace")
+    assert said.code == 3
+    assert "no network namespace or container 'no-such-namespace'" in said.err

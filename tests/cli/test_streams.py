@@ -1,0 +1,222 @@
+"""Output that cannot be used and Ctrl-C: no traceback, and never the exit code of a state."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from typing import Final
+
+import pytest
+
+from tests.running import SOURCE
+
+TWDIAG: Final = f"{sys.executable} -m twdiag"
+STATES: Final = (0, 1, 2)
+
+
+def shell(command: str, **environ: str) -> subprocess.CompletedProcess[str]:
+    """Run a line of bash, without this user's settings."""
+    return subprocess.run(
+        ["/bin/bash", "-c", command],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+        env={"PATH": os.environ["PATH"], "PYTHONPATH": SOURCE, **environ},
+    )
+
+
+CHECKS: Final = ("", "-vv", "--nope", "--help", "--version", "--list-metrics", "--format json")
+
+
+@pytest.mark.parametrize("words", CHECKS)
+@pytest.mark.parametrize("lost", [">/dev/full", ">&-", ">&- 2>&-", ">/dev/full 2>&-", "a pipe"])
+def test_a_check_whose_answer_is_lost_is_unknown(words: str, lost: str) -> None:
+    check = f"check {words}"
+    done = shell(_gone(check) if lost == "a pipe" else f"{TWDIAG} {check} {lost}")
+    assert (done.returncode, done.stdout) == (3, "")
+    assert "Traceback" not in done.stderr
+    assert len(done.stderr.splitlines()) <= 2
+
+
+def _gone(words: str) -> str:
+    """Return a line that runs twdiag into a pipe whose reader has gone before."""
+    code = (
+        "import os, sys; reading, writing = os.pipe(); os.close(reading); os.dup2(writing, 1); "
+        "os.execv(sys.executable, [sys.executable, '-m', 'twdiag', *sys.argv[1:]])"
+    )
+    return f'{sys.executable} -c "{code}" {words}'
+
+
+@pytest.mark.parametrize("words", ["", "-v", "--quiet", "--format prometheus"])
+def test_a_check_needs_no_stderr(words: str) -> None:
+    """Its answer goes to stdout, and is told in full."""
+    done = shell(f"{TWDIAG} check {words} 2>&-")
+    assert done.returncode in STATES
+    assert bool(done.stdout) is (words != "--quiet" or done.returncode != 0)
+    done = shell(f"{TWDIAG} check --nope 2>&-")
+    assert done.returncode == 3
+    assert done.stdout.startswith("TWDIAG UNKNOWN - twdiag check has no option --nope")
+
+
+@pytest.mark.parametrize(
+    ("words", "code"),
+    [
+        ("", 0),
+        ("--json", 0),
+        ("--brief", 0),
+        ("--interval 0.1", 0),
+        ("explain", 0),
+        ("explain CLOSE_WAIT --live", 0),
+        ("lab list", 0),
+        ("lab", 0),
+        ("help check", 0),
+        ("--version", 0),
+        ("--nope", 3),
+        ("nope", 3),
+        ("explain nope", 3),
+        ("lab run nope", 3),
+        ("--limit ports-warning=2", 3),
+    ],
+)
+def test_other_commands_do_without_stderr_and_stdout(words: str, code: int) -> None:
+    for closed in ("2>&-", ">&-", ">&- 2>&- <&-"):
+        done = shell(f"{TWDIAG} {words} {closed}")
+        assert done.returncode == code, closed
+        assert "Traceback" not in done.stdout + done.stderr
+        assert "twdiag: " not in done.stdout  # a refusal must not pass for data
+
+
+@pytest.mark.parametrize("words", ["diagnose", "--json", "explain", "lab list", "--help"])
+def test_a_full_disk_is_a_sentence_and_a_reader_that_has_gone_is_none(words: str) -> None:
+    done = shell(f"{TWDIAG} {words} >/dev/full")
+    assert done.returncode == 3
+    assert done.stderr.splitlines()[0] == "twdiag: it cannot go on: No space left on device"
+    assert len(done.stderr.splitlines()) == 2
+    assert shell(f"{TWDIAG} {words} >/dev/full 2>&-").returncode == 3
+    done = shell(_gone(words))
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+@pytest.mark.parametrize("closed", ["0", "1", "2"])
+def test_no_file_gets_the_number_of_a_closed_stream(closed: str, tmp_path: object) -> None:
+    state = f"{tmp_path}/state"
+    direction = "<" if closed == "0" else ">"
+    for _ in range(2):
+        shell(f"{TWDIAG} check --state {state} {closed}{direction}&-")
+        with open(state, encoding="ascii") as file:
+            assert file.read(24) == '{"schema":"twdiag-state/'
+
+
+# Send this process SIGINT when it does for the first time what WHEN names: imports a module, or
+# calls a C function such as setitimer.
+INTERRUPTED: Final = """
+import os, runpy, signal, sys
+kind, _, name = os.environ["WHEN"].partition(" ")
+sent = []
+def interrupt():
+    if not sent:
+        sent.append(1)
+        os.kill(os.getpid(), signal.SIGINT)
+def audited(event, values):
+    if kind == "import" and event == "import" and values[0] == name:
+        interrupt()
+def profiled(frame, event, called):
+    if event == "c_return" and getattr(called, "__name__", "") == name:
+        interrupt()
+sys.addaudithook(audited)
+if kind == "call":
+    sys.setprofile(profiled)
+sys.argv = ["twdiag", *sys.argv[1:]]
+runpy.run_module("twdiag", run_name="__main__", alter_sys=True)
+"""
+
+
+@pytest.mark.parametrize(
+    ("words", "when"),
+    [
+        ("check", "import twdiag.cli"),
+        ("check", "import typer"),
+        ("check", "import inspect"),
+        ("check", "import twdiag.engine.examine"),
+        ("check", "import twdiag.rules"),
+        ("check", "import twdiag.render.nagios"),
+        ("check", "call disable"),
+        ("check", "call signal"),
+        ("check", "call setitimer"),
+        ("check", "call start_new_thread"),
+        ("check --state STATE", "call flock"),
+        ("check --state STATE", "call fsync"),
+        ("check --nope", "import twdiag.check.verdict"),
+        ("diagnose", "import twdiag.render.text"),
+        ("--json", "import json"),
+        ("explain", "import twdiag.explain.library"),
+        ("nope", "import twdiag.cli.refusals"),
+    ],
+)
+def test_ctrl_c_at_any_moment_ends_with_130(words: str, when: str, tmp_path: object) -> None:
+    words = words.replace("STATE", f"{tmp_path}/state")
+    command = [sys.executable, "-c", INTERRUPTED, *words.split()]
+    done = subprocess.run(
+        command,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+        env={"PATH": os.environ["PATH"], "PYTHONPATH": SOURCE, "WHEN": when},
+    )
+    assert (done.returncode, done.stderr) == (130, "")
+    assert not [name for name in os.listdir(str(tmp_path)) if name.endswith(".tmp")]
+
+
+def test_ctrl_c_in_what_wraps_or_swallows_it() -> None:
+    """Python makes another error of it in __set_name__, and only reports it from a finalizer."""
+    wraps = "class A:\n def __set_name__(self, *_): raise KeyboardInterrupt\nclass B: a = A()\n"
+    swallows = "class A:\n def __del__(self): raise KeyboardInterrupt\nA()\n"
+    for code in (wraps, swallows):
+        for where in ("twdiag.cli", "twdiag.rules", "twdiag.cli.diagnose"):
+            start = (
+                "import importlib, runpy, sys\n"
+                "real = importlib._bootstrap_external.SourceLoader.get_code\n"
+                "def get_code(self, name):\n"
+                f"    if name == {where!r}: return compile({code!r}, name, 'exec')\n"
+                "    return real(self, name)\n"
+                "importlib._bootstrap_external.SourceFileLoader.get_code = get_code\n"
+                "sys.argv = ['twdiag', 'diagnose']\n"
+                "runpy.run_module('twdiag', run_name='__main__', alter_sys=True)\n"
+            )
+            done = subprocess.run(
+                [sys.executable, "-c", start],
+                capture_output=True,
+                text=True,
+                check=False,
+                timeout=60,
+                env={"PATH": os.environ["PATH"], "PYTHONPATH": SOURCE},
+            )
+            assert (done.returncode, done.stdout, done.stderr) == (130, "", "")
+
+
+@pytest.mark.parametrize("seconds", ["0.1", "0.12", "0.15", "0.2", "0.3"])
+def test_the_time_limit_may_be_reached_anywhere(seconds: str) -> None:
+    done = shell(f"{TWDIAG} check --timeout {seconds}")
+    assert done.returncode in (*STATES, 3)
+    assert done.stdout.startswith("TWDIAG ")
+    assert done.stderr == ""
+
+
+BROKEN: Final = """
+import runpy, sys
+sys.modules["typer"] = None
+sys.argv = ["twdiag", *sys.argv[1:]]
+runpy.run_module("twdiag", run_name="__main__", alter_sys=True)
+"""
+
+
+def test_an_installation_in_pieces_is_no_state_either() -> None:
+    done = shell(f"{sys.executable} -c '{BROKEN}' check -v")
+    assert (done.returncode, done.stderr) == (3, "")
+    assert done.stdout.startswith("TWDIAG UNKNOWN - internal error: ModuleNotFoundError")
+    done = shell(f"{sys.executable} -c '{BROKEN}' --json")
+    assert (done.returncode, done.stdout) == (3, "")
+    assert done.stderr.startswith("twdiag: internal error: ModuleNotFoundError")

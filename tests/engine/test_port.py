@@ -1,0 +1,526 @@
+"""What `twdiag port` says of bind() is what bind() says, in every state and with every option."""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import errno
+import io
+import itertools
+import json
+import os
+import socket
+import struct
+import time
+from collections import Counter
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tests.sources.live.confinement import NOBODY, in_child
+from twdiag.model.sockets import Socket
+from twdiag.engine import port as engine
+from twdiag.engine.port import Holder, Kind, Option, Verdict, conflicts, examine, judge, overlap
+from twdiag.errors import SourceRefused
+from twdiag.lab.network import enter_private
+from twdiag.model.snapshot import Gap, Owner
+from twdiag.render.port import headline, render_json, render_text
+from twdiag.sources.live.one_port import PortRow, read_port, shows_bound
+from twdiag.tcp import State
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+_OPTION: Final = {Option.REUSEADDR: socket.SO_REUSEADDR, Option.REUSEPORT: socket.SO_REUSEPORT}
+SETS: Final = tuple(
+    frozenset(options) for size in range(3) for options in itertools.combinations(_OPTION, size)
+)
+ADDRESSES: Final = (
+    ("::", False),
+    ("0.0.0.0", False),
+    ("::", True),
+    ("127.0.0.1", False),
+    ("127.0.0.9", False),
+    ("::1", False),
+)
+_ports = itertools.count(7200)
+
+
+class Made(NamedTuple):
+    """A port in a state, and the sockets that keep it so."""
+
+    state: State
+    port: int
+    kept: tuple[socket.socket, ...]
+
+
+def made_socket(options: frozenset[Option], family: int = socket.AF_INET) -> socket.socket:
+    made = socket.socket(family, socket.SOCK_STREAM)
+    for option in options:
+        made.setsockopt(socket.SOL_SOCKET, _OPTION[option], 1)
+    return made
+
+
+def deafen(one: socket.socket) -> None:
+    """Let the kernel drop what arrives for a socket: BPF_RET | BPF_K, 0."""
+    program = ctypes.create_string_buffer(struct.pack("HBBI", 6, 0, 0, 0), 8)
+    one.setsockopt(socket.SOL_SOCKET, 26, struct.pack("HP", 1, ctypes.addressof(program)))
+
+
+def pair(options: frozenset[Option]) -> tuple[int, socket.socket, socket.socket]:
+    """Return a port, with the server's and the client's end of a connection; nobody listens."""
+    port = next(_ports)
+    with made_socket(options) as server:
+        server.bind(("127.0.0.1", port))
+        server.listen()
+        client = socket.create_connection(("127.0.0.1", port))
+        accepted, _ = server.accept()
+    return port, accepted, client
+
+
+def wait_for(port: int, state: State) -> None:
+    deadline = time.monotonic() + 10
+    while [row.socket.state for row in read_port(port)] != [state]:
+        assert time.monotonic() < deadline, read_port(port)
+        time.sleep(0.005)
+
+
+def listening(options: frozenset[Option]) -> Made:
+    port, one = next(_ports), made_socket(options)
+    one.bind(("127.0.0.1", port))
+    one.listen()
+    return Made(State.LISTEN, port, (one,))
+
+
+def bound(options: frozenset[Option]) -> Made:
+    port, one = next(_ports), made_socket(options)
+    one.bind(("127.0.0.1", port))
+    return Made(State.CLOSE, port, (one,))
+
+
+def established(options: frozenset[Option]) -> Made:
+    port, server, client = pair(options)
+    return Made(State.ESTABLISHED, port, (server, client))
+
+
+def close_wait(options: frozenset[Option]) -> Made:
+    port, server, client = pair(options)
+    client.close()
+    return Made(State.CLOSE_WAIT, port, (server,))
+
+
+def fin_wait2_held(options: frozenset[Option]) -> Made:
+    port, server, client = pair(options)
+    server.shutdown(socket.SHUT_WR)
+    return Made(State.FIN_WAIT2, port, (server, client))
+
+
+def fin_wait2_orphan(options: frozenset[Option]) -> Made:
+    port, server, client = pair(options)
+    server.close()
+    return Made(State.FIN_WAIT2, port, (client,))
+
+
+def time_wait(options: frozenset[Option]) -> Made:
+    port, server, client = pair(options)
+    server.shutdown(socket.SHUT_WR)
+    client.recv(1)
+    wait_for(port, State.FIN_WAIT2)
+    server.close()
+    client.close()
+    return Made(State.TIME_WAIT, port, ())
+
+
+def fin_wait1(options: frozenset[Option]) -> Made:
+    port, server, client = pair(options)
+    deafen(client)
+    server.close()
+    return Made(State.FIN_WAIT1, port, (client,))
+
+
+def last_ack(options: frozenset[Option]) -> Made:
+    port, server, client = pair(options)
+    client.shutdown(socket.SHUT_WR)
+    wait_for(port, State.CLOSE_WAIT)
+    deafen(client)
+    server.close()
+    return Made(State.LAST_ACK, port, (client,))
+
+
+def closing(options: frozenset[Option]) -> Made:
+    """Both ends close while neither hears the other; then the server hears the client's FIN."""
+    port, server, client = pair(options)
+    deafen(client)
+    deafen(server)
+    server.shutdown(socket.SHUT_WR)
+    client.shutdown(socket.SHUT_WR)
+    server.setsockopt(socket.SOL_SOCKET, 27, 0)  # SO_DETACH_FILTER: the FIN is sent again
+    return Made(State.CLOSING, port, (server, client))
+
+
+def syn_sent(options: frozenset[Option]) -> Made:
+    deaf = socket.create_server(("127.0.0.1", next(_ports)))
+    deafen(deaf)
+    port, one = next(_ports), made_socket(options)
+    one.bind(("127.0.0.1", port))
+    one.setblocking(False)
+    with contextlib.suppress(BlockingIOError):
+        one.connect(deaf.getsockname())
+    return Made(State.SYN_SENT, port, (one, deaf))
+
+
+def outgoing(options: frozenset[Option]) -> Made:
+    """An outgoing connection whose port the kernel chose."""
+    server = socket.create_server(("127.0.0.1", next(_ports)))
+    one = made_socket(options)
+    one.connect(server.getsockname())
+    return Made(State.ESTABLISHED, one.getsockname()[1], (one, server))
+
+
+def outgoing_time_wait(options: frozenset[Option]) -> Made:
+    server = socket.create_server(("127.0.0.1", next(_ports)))
+    one = made_socket(options)
+    one.connect(server.getsockname())
+    port = one.getsockname()[1]
+    accepted, _ = server.accept()
+    one.shutdown(socket.SHUT_WR)
+    accepted.recv(1)
+    wait_for(port, State.FIN_WAIT2)
+    one.close()
+    accepted.close()
+    return Made(State.TIME_WAIT, port, (server,))
+
+
+MAKERS: Final = (
+    listening,
+    bound,
+    established,
+    close_wait,
+    fin_wait2_held,
+    fin_wait2_orphan,
+    time_wait,
+    fin_wait1,
+    last_ack,
+    closing,
+    syn_sent,
+    outgoing,
+    outgoing_time_wait,
+)
+
+
+def real_bind(address: str, v6only: bool, port: int, options: frozenset[Option]) -> bool:
+    """Return whether the kernel lets a socket with these options bind and listen."""
+    with made_socket(options, socket.AF_INET6 if ":" in address else socket.AF_INET) as new:
+        if ":" in address:
+            new.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, v6only)
+        try:
+            new.bind((address, port))
+            new.listen()
+        except OSError as error:
+            if error.errno != errno.EADDRINUSE:
+                raise
+            return False
+        return True
+
+
+class Seen(NamedTuple):
+    """One port: what was looked at, and what bind() said by (address, options, same user)."""
+
+    state: State
+    old: frozenset[Option]
+    rows: list[PortRow]
+    binds: dict[tuple[tuple[str, bool], frozenset[Option], bool], bool]
+
+
+def in_private(work: Callable[[], Any]) -> Any:
+    """Return what some work returns in a private namespace; skip where there can be none."""
+
+    def do() -> Any:
+        try:
+            enter_private()
+        except SourceRefused as error:
+            return error
+        return work()
+
+    result = in_child(do)
+    if isinstance(result, SourceRefused):
+        pytest.skip(f"{result.what}; {result.next_step}")
+    return result
+
+
+@contextlib.contextmanager
+def another_user() -> Iterator[bool]:
+    """Make sockets as nobody, where there is one."""
+    try:
+        os.seteuid(NOBODY)
+    except OSError:
+        yield False
+        return
+    try:
+        yield True
+    finally:
+        os.seteuid(0)
+
+
+def try_everything(maker: Callable[[frozenset[Option]], Made]) -> list[Seen]:
+    seen = []
+    for old in SETS:
+        made = maker(old)
+        wait_for(made.port, made.state)
+        rows = read_port(made.port)
+        binds = {
+            (address, new, True): real_bind(*address, made.port, new)
+            for address in ADDRESSES
+            for new in SETS
+        }
+        with another_user() as other:
+            for address, new in itertools.product(ADDRESSES if other else (), SETS):
+                binds[address, new, False] = real_bind(*address, made.port, new)
+        seen.append(Seen(made.state, old, rows, binds))
+    return seen
+
+
+@pytest.fixture(scope="module")
+def trials() -> dict[str, list[Seen]]:
+    """Every maker's ports with every old option, tried with every new option and address."""
+    # Each in a namespace of its own: connect() could choose a port that another one left behind.
+    return {maker.__name__: in_private(lambda m=maker: try_everything(m)) for maker in MAKERS}
+
+
+@pytest.mark.parametrize("name", [maker.__name__ for maker in MAKERS])
+def test_the_table_of_conflicts_is_the_kernels(name: str, trials: dict[str, list[Seen]]) -> None:
+    for seen in trials[name]:
+        (row,) = seen.rows
+        at = (row.socket.local_address, bool(row.v6only))
+        for (address, new, same_user), succeeded in seen.binds.items():
+            mini = row.socket.timer == 3
+            conflict = conflicts(seen.state, mini, seen.old, new, same_user)
+            expected = overlap(address, at) and conflict
+            assert succeeded == (not expected), (seen.old, address, new, same_user)
+
+
+@pytest.mark.parametrize("name", [maker.__name__ for maker in MAKERS])
+def test_no_verdict_is_refuted_by_bind(name: str, trials: dict[str, list[Seen]]) -> None:
+    said: dict[tuple[tuple[str, bool], Option], set[bool]] = {}
+    verdicts = {}
+    for seen in trials[name]:
+        holders = engine.holders_of(seen.rows, {})
+        for (address, new, _), succeeded in seen.binds.items():
+            if len(new) < 2:
+                option = next(iter(new), Option.NONE)
+                said.setdefault((address, option), set()).add(succeeded)
+                verdicts[address, option] = judge(*address, option, holders)
+    expected = {
+        frozenset({True}): Verdict.FREE,
+        frozenset({False}): Verdict.BLOCKED,
+        frozenset({True, False}): Verdict.IF_OLD_HAD_IT,
+    }
+    assert {key: expected[frozenset(outcomes)] for key, outcomes in said.items()} == verdicts
+
+
+def test_each_state_is_told_with_its_end(trials: dict[str, list[Seen]]) -> None:
+    ends = {}
+    for name, tried in trials.items():
+        (holder,) = engine.holders_of(tried[0].rows, {})
+        ends[name] = holder.last_gone
+        assert (holder.count, holder.state) == (1, tried[0].state)
+    assert {name for name, end in ends.items() if end is None} == {
+        *("listening", "bound", "established", "close_wait", "fin_wait2_held"),
+        *("syn_sent", "outgoing", "closing"),
+    }
+    assert all(0 < (ends[name] or 0) <= 64.2 for name in ("time_wait", "outgoing_time_wait"))
+    assert 60 < (ends["fin_wait2_orphan"] or 0) <= 124.2
+    assert ends["fin_wait1"] == ends["last_ack"] == 205
+
+
+def test_bound_sockets_are_seen_and_named(trials: dict[str, list[Seen]]) -> None:
+    (holder,) = engine.holders_of(trials["bound"][0].rows, {})
+    assert holder.kind is Kind.BOUND
+    (holder,) = engine.holders_of(trials["listening"][0].rows, {})
+    assert holder.kind is Kind.LISTENER
+
+
+class Families(NamedTuple):
+    """Rows and real binds beside one listener of a family."""
+
+    rows: list[PortRow]
+    binds: dict[tuple[str, bool], bool]
+
+
+@pytest.mark.parametrize(
+    ("address", "v6only"),
+    [("::", False), ("::", True), ("0.0.0.0", False), ("127.0.0.1", False), ("::1", False)],
+)
+def test_families_meet_as_they_do_for_bind(address: str, v6only: bool) -> None:
+    def look() -> Families:
+        port = next(_ports)
+        family = socket.AF_INET6 if ":" in address else socket.AF_INET
+        with made_socket(frozenset(), family) as server:
+            if ":" in address:
+                server.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, v6only)
+            server.bind((address, port))
+            server.listen()
+            binds = {each: real_bind(*each, port, frozenset()) for each in ADDRESSES}
+            return Families(read_port(port), binds)
+
+    seen = in_private(look)
+    holders = engine.holders_of(seen.rows, {})
+    for each, succeeded in seen.binds.items():
+        verdict = judge(*each, Option.NONE, holders)
+        assert verdict is (Verdict.FREE if succeeded else Verdict.BLOCKED), each
+    (holder,) = holders
+    assert (holder.address, holder.v6only) == (address, v6only and address == "::")
+
+
+def test_a_v4_mapped_connection_is_an_ipv4_one() -> None:
+    def look() -> tuple[list[PortRow], dict[tuple[str, bool], bool]]:
+        port = next(_ports)
+        with socket.create_server(
+            ("::", port), family=socket.AF_INET6, dualstack_ipv6=True
+        ) as server:
+            client = socket.create_connection(("127.0.0.1", port))
+            accepted, _ = server.accept()
+        rows = read_port(port)
+        binds = {each: real_bind(*each, port, frozenset()) for each in ADDRESSES}
+        accepted.close()
+        client.close()
+        return rows, binds
+
+    rows, binds = in_private(look)
+    assert [row.socket.local_address for row in rows] == ["127.0.0.1"]
+    holders = engine.holders_of(rows, {})
+    said = {each: judge(*each, Option.NONE, holders) is Verdict.FREE for each in ADDRESSES}
+    assert said == binds
+
+
+def test_the_rows_of_a_port_are_those_of_the_port_alone() -> None:
+    def look() -> tuple[list[list[int]], bool]:
+        servers = [socket.create_server(("127.0.0.1", port)) for port in (7801, 7802, 65535)]
+        found = [[r.socket.local_port for r in read_port(p)] for p in (7800, 7801, 7802, 65535, 1)]
+        del servers
+        return found, shows_bound()
+
+    found, bound_seen = in_private(look)
+    assert found == [[], [7801], [7802], [65535], []]
+    assert isinstance(bound_seen, bool)
+
+
+# Pure.
+
+
+def listener(address: str, *, v6only: bool = False, inode: int = 7, uid: int = 33) -> PortRow:
+    return PortRow(Socket(State.LISTEN, address, 8080, "::", 0, inode=inode, uid=uid), v6only)
+
+
+def gone(state: State, milliseconds: int, remote: int = 1) -> PortRow:
+    return PortRow(Socket(state, "10.0.0.1", 8080, "10.0.0.9", remote, 3, milliseconds))
+
+
+SYSCTLS: Final = {
+    "net.ipv4.ip_local_port_range": "32768\t60999",
+    "net.ipv4.ip_local_reserved_ports": "8000-8100",
+    "net.ipv4.ip_unprivileged_port_start": "1024",
+}
+
+
+def text_of(report: engine.PortReport) -> str:
+    out = io.StringIO()
+    render_text(report, out)
+    return out.getvalue()
+
+
+def test_a_listener_is_the_first_word() -> None:
+    owner = Owner(915, "nginx\x1b[31m", "www-data")
+    report = examine(8080, [listener("::")], SYSCTLS, {7: (owner,)})
+    text = text_of(report)
+    assert text.startswith(
+        "Port 8080 is taken: nginx\\x1b[31m (pid 915) listens on [::] (IPv4 too)\n"
+    )
+    assert "\x1b" not in text
+    unseen = examine(8080, [listener("0.0.0.0")], SYSCTLS)
+    assert headline(unseen) == "Port 8080 is taken: a process of uid 33 listens on 0.0.0.0"
+
+
+def test_left_overs_are_told_with_their_end() -> None:
+    report = examine(8080, [gone(State.TIME_WAIT, ms, ms) for ms in (12_000, 50_000)], {})
+    assert report.verdict is Verdict.BLOCKED
+    assert headline(report) == (
+        "Port 8080 is blocked by 2 sockets without a listener, for up to 54 s more"
+    )
+    assert "gone within 16 s to 54 s" in text_of(report)
+    assert report.ephemeral is None
+    assert report.reserved is None
+
+
+def test_a_free_port_is_free_only_as_far_as_was_seen() -> None:
+    assert headline(examine(8080, [], SYSCTLS)) == "Port 8080 is free"
+    gap = Gap("bound", "not listed", "", partial=True)
+    report = examine(8080, [], SYSCTLS, gaps=[gap])
+    assert headline(report) == "Port 8080 is free, as far as this kernel shows"
+    assert "not listed" in text_of(report)
+
+
+@pytest.mark.parametrize(
+    ("port", "said", "taken"),
+    [
+        (80, "outside", False),
+        (8080, "outside", False),
+        (40000, "inside: an outgoing connection can take it", True),
+        (40001, "inside, but reserved", False),
+    ],
+)
+def test_the_range_of_connect_is_told(port: int, said: str, taken: bool) -> None:
+    sysctls = SYSCTLS | {"net.ipv4.ip_local_reserved_ports": "40001"}
+    report = examine(port, [], sysctls)
+    assert said in text_of(report)
+    assert report.taken_by_connect is taken
+    assert ("CAP_NET_BIND_SERVICE" in text_of(report)) is (port == 80)
+
+
+STATES: Final = st.sampled_from([state for state in State if state is not State.SYN_RECV])
+ROWS: Final = st.builds(
+    lambda state, local, remote, timer, expires, inode, v6only: PortRow(
+        Socket(state, local, 8080, remote, 9, timer, expires, inode=inode), v6only
+    ),
+    STATES,
+    st.sampled_from(["::", "0.0.0.0", "127.0.0.1", "10.0.0.1", "2001:db8::1"]),
+    st.sampled_from(["127.0.0.1", "2001:db8::2"]),
+    st.integers(0, 4),
+    st.integers(0, 2**32 - 1),
+    st.integers(0, 3),
+    st.none() | st.booleans(),
+)
+
+
+@given(st.lists(ROWS, max_size=30))
+def test_whatever_is_there_is_told_on_one_screen_and_as_json(rows: list[PortRow]) -> None:
+    report = examine(8080, rows, SYSCTLS)
+    assert sum(holder.count for holder in report.holders) == len(rows)
+    assert Counter(h.state for h in report.holders for _ in range(h.count)) == Counter(
+        row.socket.state for row in rows
+    )
+    lines = text_of(report).splitlines()
+    assert len(lines) <= 36
+    out = io.StringIO()
+    render_json(report, out)
+    told = json.loads(out.getvalue())
+    assert told["schema"] == "twdiag-port/1"
+    assert (told["verdict"] == "free") == (not rows)
+
+
+@given(st.lists(ROWS, max_size=8), ROWS)
+def test_one_socket_more_never_frees_a_port(rows: list[PortRow], more: PortRow) -> None:
+    order = [Verdict.FREE, Verdict.IF_OLD_HAD_IT, Verdict.BLOCKED]
+
+    def verdict(found: list[PortRow], address: tuple[str, bool], option: Option) -> int:
+        return order.index(judge(*address, option, engine.holders_of(found, {})))
+
+    for address, option in itertools.product(ADDRESSES, Option):
+        assert verdict(rows, address, option) <= verdict([*rows, more], address, option)
+
+
+def test_holders_of_nothing_are_none() -> None:
+    assert engine.holders_of([], {}) == []
+    assert Holder(Kind.BOUND, State.CLOSE, "::", 1).last_gone is None

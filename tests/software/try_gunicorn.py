@@ -1,0 +1,46 @@
+"""Gunicorn: which worker keeps connections, and for how long."""
+
+from __future__ import annotations
+
+from tests.software.stage import (
+    Stage,
+    ask,
+    backlog,
+    closed_after,
+    count,
+    eventually,
+    program,
+    request,
+)
+
+APP = """
+def app(environ, start):
+    start("200 OK", [("Content-Length", "2")])
+    return [b"ok"]
+"""
+
+
+def gunicorn(stage: Stage, *words: str) -> None:
+    """Start Gunicorn on 8080."""
+    path = program("gunicorn", "gunicorn")
+    stage.file("app.py", APP)
+    stage.start(path, "--chdir", str(stage.folder), "-b", ":8080", *words, "app:app", port=8080)
+
+
+def try_the_worker_as_shipped(stage: Stage) -> str:
+    gunicorn(stage)
+    assert backlog(8080) == 2048
+    for _ in range(10):
+        with ask(8080) as client:
+            closed_after(client, 3)
+    assert eventually(lambda: count("TIME_WAIT", 8080) == 10)
+    return "sync closes first after every response; backlog 2048"
+
+
+def try_threads_alone_keep_connections(stage: Stage) -> str:
+    gunicorn(stage, "--threads", "2")
+    with ask(8080) as client:
+        assert "200" in request(client)
+        idle = closed_after(client, 8)
+    assert 1.5 < idle < 5, idle
+    return f"--threads 2 alone: connections are kept, and closed after {idle:.1f} s (keepalive 2)"

@@ -1,0 +1,119 @@
+"""HAProxy: clients that gave up, idle server connections, and what `source` costs."""
+
+from __future__ import annotations
+
+import socket
+import time
+from contextlib import ExitStack
+
+from tests.software.stage import (
+    HERE,
+    Backend,
+    Stage,
+    ask,
+    count,
+    eventually,
+    program,
+    request,
+    sysctl,
+)
+
+CONFIG = """
+global
+    {globals}
+defaults
+    mode http
+    timeout connect 5s
+    timeout client 30s
+    timeout server 30s
+    {defaults}
+{rest}
+"""
+
+
+def haproxy(stage: Stage, rest: str, defaults: str = "", globals: str = "maxconn 200") -> None:
+    """Start HAProxy, which listens on 8080."""
+    path = program("haproxy", "haproxy")
+    text = CONFIG.format(globals=globals, defaults=defaults, rest=rest)
+    stage.start(path, "-db", "-f", stage.file("haproxy.cfg", text), port=8080)
+
+
+def _given_up(stage: Stage, defaults: str) -> int:
+    """Return how many CLOSE_WAITs stay of 10 clients that gave up on a slow server."""
+    backend = Backend(9001, answers=False)
+    haproxy(stage, f"listen all\n    bind :8080\n    server a {HERE}:9001\n", defaults)
+    for _ in range(10):
+        with socket.create_connection((HERE, 8080)) as client:
+            client.sendall(b"GET / HTTP/1.1\r\nHost: here\r\n\r\n")
+            time.sleep(0.05)
+    assert eventually(lambda: len(backend.requests) == 10)
+    time.sleep(3)
+    return count("CLOSE_WAIT", 8080)
+
+
+def try_client_fin_does_not_help(stage: Stage) -> str:
+    left = _given_up(stage, "timeout client-fin 1s\n    no option abortonclose")
+    assert left == 10, left
+    return "timeout client-fin 1s: 10 of 10 clients that gave up stay in CLOSE_WAIT"
+
+
+def try_abortonclose_does(stage: Stage) -> str:
+    left = _given_up(stage, "option abortonclose")
+    assert left == 0, left
+    return "option abortonclose: none of 10 stays"
+
+
+def try_what_http_server_close_asks_for(stage: Stage) -> str:
+    backend = Backend(9001)
+    rest = f"listen all\n    bind :8080\n    server a {HERE}:9001\n"
+    haproxy(stage, rest, "option http-server-close")
+    ask(8080).close()
+    assert "connection: close" in backend.requests[0].lower(), backend.requests
+    return "option http-server-close asks the server to close, which so closes first"
+
+
+def _kept(stage: Stage, clients: int) -> int:
+    """Return how many server connections are kept for reuse beside some idle clients."""
+    Backend(9001)
+    haproxy(
+        stage,
+        f"listen all\n    bind :8080\n    http-reuse always\n    server a {HERE}:9001\n",
+        globals="maxconn 60",
+    )
+    with ExitStack() as stack:
+        for _ in range(clients):
+            stack.enter_context(socket.create_connection((HERE, 8080)))
+        with ask(8080) as client:
+            request(client)
+        time.sleep(0.5)
+        return count("ESTABLISHED", 9001, remote=True)
+
+
+def try_every_descriptor_counts_for_the_pool(stage: Stage) -> str:
+    kept = _kept(stage, clients=50)
+    assert kept == 0, kept
+    return "50 idle clients of maxconn 60: no server connection is kept, though none was idle"
+
+
+def try_the_pool_with_few_clients(stage: Stage) -> str:
+    kept = _kept(stage, clients=0)
+    assert kept == 1, kept
+    return "without them it is kept"
+
+
+def try_source_costs_no_port(stage: Stage) -> str:
+    backends = [Backend(9001, answers=False), Backend(9002, answers=False)]
+    rest = "".join(
+        f"listen l{n}\n    bind :808{n}\n    source 127.0.0.2\n    server a {HERE}:900{n + 1}\n"
+        for n in (0, 1)
+    )
+    haproxy(stage, rest)
+    sysctl("net.ipv4.ip_local_port_range", "40000 40009")
+    with ExitStack() as stack:
+        for n in range(16):
+            client = stack.enter_context(socket.create_connection((HERE, 8080 + n % 2)))
+            client.sendall(b"GET / HTTP/1.1\r\nHost: here\r\n\r\n")
+        assert eventually(lambda: sum(len(b.requests) for b in backends) == 16), [
+            len(b.requests) for b in backends
+        ]
+    return "source with an address: 16 connections to two servers from 10 ports"

@@ -1,0 +1,93 @@
+"""nginx: who asks for the close, what its proxy says to an upstream, what proxy_bind costs."""
+
+from __future__ import annotations
+
+import socket
+from contextlib import ExitStack
+
+from tests.software.stage import (
+    HERE,
+    Backend,
+    Stage,
+    ask,
+    closed_after,
+    count,
+    eventually,
+    program,
+    request,
+    sysctl,
+)
+
+CONFIG = """
+user root;
+daemon off;
+pid {folder}/pid;
+error_log {folder}/error.log;
+events {{ worker_connections 256; }}
+http {{
+    access_log off;
+    client_body_temp_path {folder}/b; proxy_temp_path {folder}/p; fastcgi_temp_path {folder}/f;
+    scgi_temp_path {folder}/s; uwsgi_temp_path {folder}/u;
+    {http}
+}}
+"""
+ADVISED = "keepalive_timeout 120s; keepalive_requests 10000; keepalive_time 4h;"
+
+
+def nginx(stage: Stage, http: str) -> None:
+    """Start nginx with what stands in its http block; it listens on 8080."""
+    path = program("nginx", "nginx-light")
+    config = stage.file("nginx.conf", CONFIG.format(folder=stage.folder, http=http))
+    stage.start(path, "-e", "stderr", "-c", config, port=8080)
+
+
+def try_the_client_asks_for_the_close(stage: Stage) -> str:
+    nginx(stage, ADVISED + ' server { listen 8080; return 200 "ok"; }')
+    for _ in range(50):
+        for version, headers in (("1.0", ""), ("1.1", "Connection: close\r\n")):
+            with ask(8080, version, headers) as client:
+                closed_after(client, 3)
+    assert eventually(lambda: count("TIME_WAIT", 8080) == 100)
+    with ask(8080) as client:
+        for _ in range(50):
+            assert "200" in request(client)
+    assert count("TIME_WAIT", 8080) == 100
+    return "HTTP/1.0 and Connection: close leave a TIME_WAIT each, with every keepalive setting"
+
+
+def try_an_idle_connection(stage: Stage) -> str:
+    nginx(stage, 'keepalive_timeout 2s; server { listen 8080; return 200 "ok"; }')
+    with ask(8080) as client:
+        idle = closed_after(client, 6)
+    assert 1.5 < idle < 4, idle
+    assert eventually(lambda: count("TIME_WAIT", 8080) == 1)
+    return f"keepalive_timeout 2s: nginx closes first, after {idle:.1f} s"
+
+
+def try_what_the_proxy_asks_for(stage: Stage) -> str:
+    backend = Backend(9001)
+    nginx(stage, f"server {{ listen 8080; location / {{ proxy_pass http://{HERE}:9001; }} }}")
+    ask(8080).close()
+    head = backend.requests[0].lower()
+    assert "http/1.0" in head, head
+    assert "connection: close" in head, head
+    return "proxy_pass as shipped asks the upstream to close (before 1.29.7)"
+
+
+def try_proxy_bind_costs_no_port(stage: Stage) -> str:
+    backends = [Backend(9001, answers=False), Backend(9002, answers=False)]
+    servers = "".join(
+        f"server {{ listen 808{n}; location / {{ proxy_bind 127.0.0.2; "
+        f"proxy_pass http://{HERE}:900{n + 1}; }} }}"
+        for n in (0, 1)
+    )
+    nginx(stage, servers)
+    sysctl("net.ipv4.ip_local_port_range", "40000 40009")
+    with ExitStack() as stack:
+        for n in range(16):
+            client = stack.enter_context(socket.create_connection((HERE, 8080 + n % 2)))
+            client.sendall(b"GET / HTTP/1.1\r\nHost: here\r\n\r\n")
+        assert eventually(lambda: sum(len(b.requests) for b in backends) == 16), [
+            len(b.requests) for b in backends
+        ]
+    return "proxy_bind with an address: 16 connections to two upstreams from 10 ports"

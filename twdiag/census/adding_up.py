@@ -1,0 +1,265 @@
+"""Turn what an intake counted into readable groups."""
+
+from __future__ import annotations
+
+import sys
+from array import array
+from collections import Counter, defaultdict
+from itertools import compress, islice
+from operator import itemgetter
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+from twdiag.census.addresses import bytes_of, text_of
+from twdiag.census.cells import Groups, Key, total
+from twdiag.census.listeners import OTHER, USABLE, find_listener, port_kinds
+from twdiag.census.masks import both, table_of
+from twdiag.census.moments import tally_of
+from twdiag.model.census import Census, Destination, LocalEnd, Server
+
+if TYPE_CHECKING:
+    from collections.abc import Container, Iterable, Iterator, Mapping
+
+    from twdiag.census.intake import Intake
+
+_MOST_DESTINATIONS: Final = 250
+"""How many destinations are told in detail: the largest."""
+_FEW_SOCKETS: Final = 64
+"""Destinations with fewer sockets need not be told apart on a host with very many of them."""
+_MOST_CLIENTS: Final = 3
+_SURE: Final = 30
+"""An estimate from a sample is told if so many rows of the sample are behind it."""
+_MOST_SOURCES: Final = 16
+_NEAR: Final = 0.1
+"""A source address with fewer connections than that share of the ports cannot run out of them."""
+_MOST_LEFT_OVERS: Final = 1_000
+_SURELY_A_SERVICE: Final = 20
+"""Of the ports that connect() hands out only those with so many clients may be a service's."""
+
+_Moments = Counter[int]
+
+# Of a far row: bits 0-7 its moment, 16-31 local port, 32-47 remote port, 48-63 local address.
+_PORTS: Final = 0xFFFF_FFFF << 16
+_NOT_REMOTE: Final = ~(0xFFFF << 32)
+
+
+def census_of(intake: Intake) -> Census:
+    """Return the census of all rows that an intake has taken."""
+    sockets = intake.settle_kept()
+    local = intake.local.settle(1)
+    least = max(1, min(_FEW_SOCKETS, intake.budget.ports // 20))
+    remote = list(_by_destination(intake, least))
+    by_client = total(moments for *_, groups in remote for moments in groups.moments.values())
+    left_out = total(groups.left_out for *_, groups in remote)
+    by_client.update(left_out)
+    claimed, unclaimed = _local_ends(intake, local)
+    return Census(
+        sockets,
+        intake.listeners,
+        tally_of(total([*local.moments.values(), local.left_out, by_client])),
+        tally_of(by_client),
+        tally_of(intake.fixed),
+        _servers(intake, claimed, unclaimed),
+        _destinations(intake, remote),
+        left_out.total(),
+        _left_overs(intake, unclaimed),
+        _ports_by_source(intake, remote),
+        intake.examples,
+    )
+
+
+def _by_destination(intake: Intake, least: int) -> Iterator[tuple[int | None, Groups]]:
+    """Yield the groups of destinations with the page of their sources, None for IPv6."""
+    for page, cells in intake.remote.items():
+        yield page, cells.settle(least)
+    if intake.remote_ipv6:
+        yield None, intake.remote_ipv6.settle(least)
+
+
+def _destinations(
+    intake: Intake, remote: Iterable[tuple[int | None, Groups]]
+) -> tuple[Destination, ...]:
+    """Return the largest destinations, the largest first."""
+    sizes: list[tuple[int, int, int | None, Groups]] = []
+    for page, groups in remote:
+        counts = ((moments.total(), group) for group, moments in groups.moments.items())
+        # Of very many destinations nearly all have one socket: no need to sort those.
+        several = sorted((c for c in counts if c[0] > 1), reverse=True)[:_MOST_DESTINATIONS]
+        single = (group for group, moments in groups.moments.items() if moments.total() == 1)
+        missing = _MOST_DESTINATIONS - len(several)
+        several += [(1, group) for group in islice(single, missing)]
+        sizes += [(count, group, page, groups) for count, group in several]
+    sizes.sort(key=lambda size: -size[0])
+    found = [_destination(intake, *size[1:]) for size in sizes[:_MOST_DESTINATIONS]]
+    return tuple(sorted(found, key=lambda d: (-d.sockets, d.source, d.address, d.port)))
+
+
+def _destination(intake: Intake, group: int, page: int | None, groups: Groups) -> Destination:
+    key, tally = Key.of(group), tally_of(groups.moments[group])
+    texts = _texts(intake)
+    if page is None:
+        name = groups.names[group]
+        source, address = texts[int.from_bytes(name[:2], "big")], _remote_text(name[2:])
+    else:
+        source, address = texts[page << 8 | key.tag], text_of(bytes_of(key.address))
+    return Destination(source, address, key.port, tally, intake.inodes.get(page, {}).get(group, 0))
+
+
+def _remote_text(raw: bytes) -> str:
+    return text_of(raw[:16], int.from_bytes(raw[16:], "big"))
+
+
+def _texts(intake: Intake) -> list[str]:
+    """Return the local addresses by their numbers; all beyond 65,535 stand for the last."""
+    return [*map(_local_text, intake.numbers), "?"]
+
+
+def _local_text(address: int | bytes) -> str:
+    if isinstance(address, int):
+        return text_of(bytes_of(address))
+    return text_of(address[:16], int.from_bytes(address[16:], "big"))
+
+
+def _local_ends(
+    intake: Intake, local: Groups
+) -> tuple[dict[tuple[str, int], list[_Moments]], dict[int, list[tuple[str, _Moments]]]]:
+    """Return the local groups by listener, and by port those that belong to none."""
+    texts = _texts(intake)
+    claimed: defaultdict[tuple[str, int], list[_Moments]] = defaultdict(list)
+    unclaimed: defaultdict[int, list[tuple[str, _Moments]]] = defaultdict(list)
+    for group, moments in local.moments.items():
+        key = Key.of(group)
+        address = texts[key.address]
+        listener = find_listener(intake.listeners, address, key.port)
+        if listener is None:
+            unclaimed[key.port].append((address, moments))
+        else:
+            claimed[listener.address, listener.port].append(moments)
+    return claimed, unclaimed
+
+
+def _servers(
+    intake: Intake, claimed: Mapping[tuple[str, int], list[_Moments]], foreign: Container[int]
+) -> tuple[Server, ...]:
+    """Return the listeners with connections, those that closed most of them first.
+
+    `foreign` are the ports on which there are connections of nobody's, too.
+    """
+    clients = _clients(intake)
+    sampled = intake.sampled < intake.served
+    shared = Counter(listener.port for listener in intake.listeners.values())
+    servers = []
+    for end, moments in claimed.items():
+        listener = intake.listeners[end]
+        # Clients are counted by port: of several listeners on one port nobody knows whose they are.
+        sure = shared[listener.port] == 1 and listener.port not in foreign
+        known = clients.get(listener.port, ()) if sure else ()
+        servers.append(Server(listener, tally_of(total(moments)), tuple(known), sampled))
+    return tuple(
+        sorted(servers, key=lambda s: (-s.closed_first, s.listener.port, s.listener.address))
+    )
+
+
+def _clients(intake: Intake) -> dict[int, list[tuple[str, int]]]:
+    """Return the remote addresses with the most closed connections of each server's port."""
+    scale = intake.served / intake.sampled if intake.sampled else 1.0
+    by_port: defaultdict[int, list[tuple[int, str]]] = defaultdict(list)
+    ipv4, ipv6 = intake.clients.settle(_SURE), intake.clients_ipv6.settle(_SURE)
+    counts = [(m.total(), g, n) for n in (ipv4, ipv6) for g, m in n.moments.items()]
+    for count, group, groups in sorted(counts, key=itemgetter(0), reverse=True):
+        key = Key.of(group)
+        if len(by_port[key.port]) < 2 * _MOST_CLIENTS and (scale == 1 or count >= _SURE):
+            name = groups.names.get(group)
+            address = _remote_text(name[2:]) if name else text_of(bytes_of(key.address))
+            by_port[key.port].append((count, address))
+    return {
+        port: [(address, round(count * scale)) for count, address in _largest(found)]
+        for port, found in by_port.items()
+    }
+
+
+def _largest(found: list[tuple[int, str]]) -> list[tuple[int, str]]:
+    return sorted(found, key=lambda client: (-client[0], client[1]))[:_MOST_CLIENTS]
+
+
+def _left_overs(
+    intake: Intake, unclaimed: Mapping[int, list[tuple[str, _Moments]]]
+) -> tuple[LocalEnd, ...]:
+    """Return the local ports of no listener whose remote ports are clients'."""
+    kinds = port_kinds(intake.budget, intake.listeners.values())
+    found = []
+    for port, far in _far_ends(intake, kinds).items():
+        ends = far.ends if kinds[port] == USABLE else unclaimed.get(port, [])
+        addresses = tuple(sorted({address for address, _ in ends}))
+        tally = tally_of(total(moments for _, moments in ends))
+        found.append(LocalEnd(port, addresses, len(far.remote_ports), tally))
+    return tuple(sorted(found, key=lambda end: (-end.remote_ports, end.port)))
+
+
+class _Far(NamedTuple):
+    """The far rows of a local port: their remote ports, and moments by local address."""
+
+    remote_ports: set[int]
+    ends: list[tuple[str, _Moments]]
+
+
+def _far_ends(intake: Intake, kinds: bytes) -> dict[int, _Far]:
+    """Return the rows with a client's remote port by local port, of those worth a look."""
+    far = intake.far
+    local_ports = _halves(far, 1)
+    least = {USABLE: _SURELY_A_SERVICE, OTHER: 1}
+    if len(set(_halves(far, 2))) < _SURELY_A_SERVICE:
+        del least[USABLE]
+    counts = Counter(local_ports)
+    enough = Counter({p: n for p, n in counts.items() if n >= least.get(kinds[p], n + 1)})
+    candidates = {port for port, _ in enough.most_common(_MOST_LEFT_OVERS)}
+    rows = array("Q", compress(far, map(candidates.__contains__, local_ports)))
+    texts = _texts(intake)
+    found = {port: _Far(set(), []) for port in candidates}
+    for pair in set(map(_PORTS.__and__, rows)):
+        found[pair >> 16 & 0xFFFF].remote_ports.add(pair >> 32 & 0xFFFF)
+    usable = array("Q", (row for row in rows if kinds[row >> 16 & 0xFFFF] == USABLE))
+    for cell, count in Counter(map(_NOT_REMOTE.__and__, usable)).items():
+        found[cell >> 16 & 0xFFFF].ends.append((texts[cell >> 48], Counter({cell & 0xFF: count})))
+    return {p: f for p, f in found.items() if len(f.remote_ports) >= least[kinds[p]]}
+
+
+def _halves(keys: array[int], place: int) -> array[int]:
+    """Return 16 bits of each key, the lowest at place 0."""
+    halves = array("H", keys.tobytes())
+    return halves[place if sys.byteorder == "little" else 3 - place :: 4]
+
+
+def _ports_by_source(
+    intake: Intake, remote: Iterable[tuple[int | None, Groups]]
+) -> dict[str, frozenset[int]]:
+    """Return the distinct local ports of the connections made from the busiest addresses."""
+    usable, texts = intake.budget.usable_mask, _texts(intake)
+    rows = _rows_by_source(intake, remote)
+    least = intake.budget.ports * _NEAR
+    found = {}
+    for number in [number for number, count in rows.most_common(_MOST_SOURCES) if count >= least]:
+        low, high = _bytes_of(intake.local_numbers, 0), _bytes_of(intake.local_numbers, 1)
+        here = both(low.translate(table_of(number & 0xFF)), high.translate(table_of(number >> 8)))
+        ports = set(compress(intake.local_ports, here))
+        found[texts[number]] = frozenset(port for port in ports if usable[port])
+    return found
+
+
+def _bytes_of(column: array[int], place: int) -> bytes:
+    """Return 8 bits of each word, the lowest at place 0."""
+    return column.tobytes()[place if sys.byteorder == "little" else 3 - place :: 4]
+
+
+def _rows_by_source(intake: Intake, remote: Iterable[tuple[int | None, Groups]]) -> Counter[int]:
+    """Return how many connections were made from each local address, by its number."""
+    found: Counter[int] = Counter()
+    for page, groups in remote:
+        if groups.left_out:  # no group tells of the sockets left out, but their rows do
+            return Counter(intake.local_numbers)
+        for group, moments in groups.moments.items():
+            if page is None:
+                number = int.from_bytes(groups.names[group][:2], "big")
+            else:
+                number = page << 8 | Key.of(group).tag
+            found[number] += moments.total()
+    return found

@@ -1,0 +1,263 @@
+"""Takes in the sockets of one look, some thousands at a time, and adds them up.
+
+A row is told apart by its local port (one that connect() hands out, a listener's, or another) and
+counted: in a cell of its destination if this host's client made it, else in one of its local end.
+All work on rows is done by calls of C over a batch: strided slices, itemgetter() with many items,
+Counter.update() over compress().  Python objects are made for groups only.
+"""
+
+from __future__ import annotations
+
+import sys
+from array import array
+from collections import Counter
+from itertools import compress
+from operator import itemgetter
+from typing import TYPE_CHECKING, Final
+
+from twdiag.census.cells import Cells, group_of, keys_of
+from twdiag.census.listeners import LISTENING, OTHER, USABLE, listeners_of, port_kinds
+from twdiag.census.masks import both, inverted, table_of
+from twdiag.census.moments import moments_of
+from twdiag.census.rows import Rows
+from twdiag.model.ports import PortBudget
+from twdiag.model.sockets import TIMER_TIME_WAIT
+from twdiag.tcp import State
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    from twdiag.model.sockets import Socket
+
+KEPT: Final = frozenset(
+    {
+        State.SYN_SENT,
+        State.FIN_WAIT1,
+        State.FIN_WAIT2,
+        State.CLOSE_WAIT,
+        State.LAST_ACK,
+        State.CLOSING,
+        State.CLOSE,
+    }
+)
+"""Connected sockets in these states are kept one by one, unless they are mini-sockets."""
+
+CLIENTS_FROM: Final = 40 << 8
+"""A remote port from 10240 on is a client's; its high byte tells.
+
+Linux hands out 32768-60999, IANA and Windows 49152-65535, BSD from 10000.
+"""
+
+NAME_BYTES: Final = 22
+"""The name of an IPv6 group: the number of the local address or port, and the remote address."""
+
+_ADDRESSES: Final = 0xFFFF
+_ALL_CLIENTS: Final = 1 << 14
+_ONE_IN: Final = 8
+_MOST_INODES: Final = 65_536
+_LOW, _HIGH = (0, 1) if sys.byteorder == "little" else (1, 0)
+
+
+_IS_CLIENT, _IS_SERVER, _IS_OTHER = table_of(USABLE), table_of(LISTENING), table_of(OTHER)
+_IS_UNCLAIMED: Final = table_of(USABLE, OTHER)
+_IS_FAR: Final = table_of(*range(CLIENTS_FROM >> 8, 256))
+_IS_NEAR: Final = table_of(*range(CLIENTS_FROM >> 8))
+_IS_ESTABLISHED: Final = table_of(State.ESTABLISHED)
+_IS_MINI: Final = table_of(TIMER_TIME_WAIT)
+
+
+class Numbers(dict["int | bytes", int]):
+    """Numbers for local addresses, 0 for the first; beyond 65,535 of them all others share one."""
+
+    def __missing__(self, address: int | bytes) -> int:
+        number = min(len(self), _ADDRESSES)
+        if number < _ADDRESSES:
+            self[address] = number
+        return number
+
+
+class Intake:
+    """What a look adds up to so far.
+
+    `listening` are the listeners and the bound, unconnected sockets of the namespace: which side a
+    row belongs to depends on them, so they come first.  `sysctls` give the range of ports that
+    connect() hands out.
+    """
+
+    def __init__(self, listening: Iterable[Socket], sysctls: Mapping[str, str]) -> None:
+        self.listening = tuple(listening)
+        self.listeners = listeners_of(s for s in self.listening if s.state is State.LISTEN)
+        taken = {socket.local_port for socket in self.listening}
+        self.budget = PortBudget.of(sysctls, taken)
+        self._kinds = port_kinds(self.budget, self.listeners.values())
+        self.numbers = Numbers()
+        self.local = Cells()
+        """Rows on ports that connect() does not hand out, by port and number of the address."""
+        self.remote: dict[int, Cells] = {}
+        """IPv4 rows of clients by destination; for each 256 local addresses cells of their own."""
+        self.remote_ipv6 = Cells(NAME_BYTES)
+        self.fixed: Counter[int] = Counter()
+        """The moments of rows from other ports to services."""
+        self.clients, self.clients_ipv6 = Cells(), Cells(NAME_BYTES)
+        """The remote addresses of servers' closed connections, by the server's port."""
+        self.served = self.sampled = 0
+        """How many such rows there were, and of how many the client was counted."""
+        self.far = array("Q")
+        """Rows of no listener with a remote port that clients have: moment, local port, and above
+        them remote port and number of the address."""
+        self.local_ports, self.local_numbers = array("H"), array("I")
+        """The local end of each row that takes part in a port budget, or of a server."""
+        self.inodes: dict[int | None, dict[int, int]] = {}
+        """A live socket's by group, for each page of `remote`; those of IPv6 under None."""
+        self.examples: dict[State, Socket] = {}
+        self._kept: dict[int | tuple[int, ...], Socket] = {}
+        self._batches = 0
+
+    def keep(self, socket: Socket) -> None:
+        """Take in one socket that is kept; one that a dump repeats counts once."""
+        # Readers that show no cookies do not repeat rows either.
+        self._kept[socket.cookie or (0, len(self._kept))] = socket
+
+    def has_kept(self, cookie: int) -> bool:
+        """Return whether a socket with this cookie is kept."""
+        return cookie in self._kept
+
+    def has_half_closed(self) -> bool:
+        """Return whether a socket is kept whose age matters."""
+        return any(s.state in (State.CLOSE_WAIT, State.FIN_WAIT2) for s in self._kept.values())
+
+    def take(self, socket: Socket) -> None:
+        """Take in one readable, connected socket of any state."""
+        self.examples.setdefault(socket.state, socket)
+        if socket.state in KEPT and not socket.is_mini:
+            self.keep(socket)
+        else:
+            self.add(Rows.of(socket))
+
+    def settle_kept(self) -> tuple[Socket, ...]:
+        """Count the kept sockets with the others, and return them."""
+        kept, self._kept = tuple(self._kept.values()), {}
+        for socket in kept:
+            self.examples.setdefault(socket.state, socket)
+            self.add(Rows.of(socket), mptcp=socket.mptcp)
+        return (*self.listening, *kept)
+
+    def add(self, rows: Rows, *, mptcp: bool = False) -> None:
+        """Count some rows.
+
+        An MPTCP connection is no client's: its subflows are rows of their own and hold the ports.
+        """
+        moments = moments_of(rows.states, rows.timers, rows.expires)
+        # One more item, dropped again: for a single item itemgetter() returns no tuple.
+        kinds = bytes(itemgetter(*rows.local_ports, 0)(self._kinds)[:-1])
+        numbers = self._numbers_of(rows.local)
+        client = kinds.translate(_IS_CLIENT) if not mptcp else bytes(len(kinds))
+        if 0 in client:
+            self._add_local(rows, moments, numbers, kinds, client)
+        if 1 in client:
+            self._add_remote(rows, moments, numbers, client)
+            self.local_ports.extend(rows.local_ports)
+            self.local_numbers.extend(numbers)
+        if not mptcp:
+            self._note_far_ends(rows, moments, numbers, kinds)
+            if 0 in client:
+                self._count_fixed(rows, moments, kinds)
+
+    def _numbers_of(self, local: array[int] | list[bytes]) -> array[int]:
+        """Return the numbers of local addresses; most often it is one and the same."""
+        first = local[:1]
+        if local == first * len(local):
+            return array("I", [self.numbers[first[0]]]) * len(local)
+        return array("I", map(self.numbers.__getitem__, local))
+
+    def _add_local(
+        self, rows: Rows, moments: bytes, numbers: array[int], kinds: bytes, client: bytes
+    ) -> None:
+        keys = keys_of(moments, bytes(len(kinds)), rows.local_ports, numbers)
+        self.local.add(keys, inverted(client))
+        closed = rows.timers.translate(_IS_MINI)
+        if 1 in closed:
+            self._sample_clients(rows, both(closed, kinds.translate(_IS_SERVER)))
+
+    def _add_remote(self, rows: Rows, moments: bytes, numbers: array[int], mask: bytes) -> None:
+        """Count the rows of a mask by destination."""
+        if isinstance(rows.remote, list):
+            names = list(map(bytes.__add__, _two_bytes(numbers), rows.remote))
+            keys = _keys_by_hash(moments, rows.remote_ports, names)
+            self.remote_ipv6.add(keys, mask, names)
+            self._note_inodes(rows, None, keys, mask)
+            return
+        raw = numbers.tobytes()
+        tags, pages = raw[3 * _LOW :: 4], raw[1 + _LOW :: 4]
+        keys = keys_of(moments, tags, rows.remote_ports, rows.remote)
+        for page in set(pages):
+            here = (
+                mask
+                if pages.count(page) == len(pages)
+                else both(mask, pages.translate(table_of(page)))
+            )
+            if 1 in here:
+                self.remote.setdefault(page, Cells()).add(keys, here)
+                self._note_inodes(rows, page, keys, here)
+
+    def _sample_clients(self, rows: Rows, server: bytes) -> None:
+        """Count the clients of servers; of very many rows an eighth tells enough."""
+        count = server.count(1)
+        self.served += count
+        self._batches += 1
+        if not count or (self.sampled >= _ALL_CLIENTS and self._batches % _ONE_IN):
+            return
+        self.sampled += count
+        nothing = bytes(len(server))
+        if isinstance(rows.remote, list):
+            names = list(map(bytes.__add__, _two_bytes(rows.local_ports), rows.remote))
+            keys = _keys_by_hash(nothing, rows.local_ports, names)
+            self.clients_ipv6.add(keys, server, names)
+        else:
+            keys = keys_of(nothing, nothing, rows.local_ports, rows.remote)
+            self.clients.add(keys, server)
+
+    def _note_inodes(self, rows: Rows, page: int | None, keys: array[int], client: bytes) -> None:
+        """Keep an inode for each destination: who holds it may be who connects there."""
+        live = both(client, rows.states.translate(_IS_ESTABLISHED))
+        if 1 in live and sum(map(len, self.inodes.values())) < _MOST_INODES:
+            groups = map(group_of, compress(keys, live))
+            here = self.inodes.setdefault(page, {})
+            here.update(zip(groups, compress(rows.inodes, live), strict=True))
+
+    def _count_fixed(self, rows: Rows, moments: bytes, kinds: bytes) -> None:
+        near = both(_high_bytes(rows.remote_ports).translate(_IS_NEAR), kinds.translate(_IS_OTHER))
+        self.fixed.update(compress(moments, near))
+
+    def _note_far_ends(self, rows: Rows, moments: bytes, numbers: array[int], kinds: bytes) -> None:
+        far = _high_bytes(rows.remote_ports).translate(_IS_FAR)
+        unclaimed = both(far, kinds.translate(_IS_UNCLAIMED))
+        if 1 in unclaimed:
+            above = _joined(rows.remote_ports, numbers)
+            keys = keys_of(moments, bytes(len(kinds)), rows.local_ports, above)
+            self.far.extend(compress(keys, unclaimed))
+
+
+def _high_bytes(ports: array[int]) -> bytes:
+    return ports.tobytes()[_HIGH::2]
+
+
+def _two_bytes(column: array[int]) -> list[bytes]:
+    return [value.to_bytes(2, "big") for value in column]
+
+
+def _joined(low: array[int], numbers: array[int]) -> array[int]:
+    """Return words of 32 bits: a column of 16 bits, and above it the low half of numbers."""
+    halves = array("H", numbers.tobytes())
+    halves[_HIGH::2], halves[_LOW::2] = halves[_LOW::2], low
+    return array("I", halves.tobytes())
+
+
+def _keys_by_hash(moments: bytes, ports: array[int], names: list[bytes]) -> array[int]:
+    """Return keys with 40 bits of a hash in place of tag and address.
+
+    Of 600,000 names two of the same port share a hash with a probability of one in six.
+    """
+    raw = array("q", map(hash, names)).tobytes()
+    words = array("I", raw)
+    return keys_of(moments, raw[4 - _LOW :: 8], ports, words[_LOW::2])

@@ -1,0 +1,168 @@
+"""`twdiag trace`: one line for each TCP connection as it ends, and a summary."""
+
+from __future__ import annotations
+
+import contextlib
+import enum
+import math
+import re
+import signal
+import sys
+from typing import TYPE_CHECKING, Annotated, Final
+
+import typer
+
+from twdiag.cli.options import PortOption, ProcessOption  # noqa: TC001
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from types import FrameType
+
+    from twdiag.model.closes import Close
+    from twdiag.render.trace import JsonLines, TextLines
+
+EPILOG: Final = """\b
+Examples:
+  twdiag trace                       until Ctrl-C
+  twdiag trace --port 5432 --for 30s
+  twdiag trace --process nginx --json | jq -c 'select(.why == "exit")'
+"""
+
+_UNITS: Final = {"": 1, "ms": 0.001, "s": 1, "m": 60, "min": 60, "h": 3600, "d": 86_400}
+_LONGEST: Final = 366 * 86_400
+
+
+class TraceSource(str, enum.Enum):
+    """Where the ends of connections can be learned from."""
+
+    AUTO = "auto"
+    TRACEFS = "tracefs"
+    MULTICAST = "multicast"
+
+
+def trace(
+    port: PortOption = None,
+    process: ProcessOption = None,
+    duration: Annotated[
+        str | None,
+        typer.Option("--for", metavar="TIME", help="End after this time, such as 30s, 5m or 1h."),
+    ] = None,
+    source: Annotated[
+        TraceSource,
+        typer.Option(
+            "--source", help="Learn of closes from this source; auto is the best that is allowed."
+        ),
+    ] = TraceSource.AUTO,
+    json: Annotated[
+        bool, typer.Option("--json", help="Write JSON, one object for each line.")
+    ] = False,
+) -> None:
+    """Tell each connection's end: who closed first, how and why.
+
+    It writes a line as each ends, and a summary at Ctrl-C. As root it makes a private tracing
+    instance, and removes it.
+    """
+    from twdiag.cli import terminal
+    from twdiag.engine.trace import Request
+    from twdiag.engine.trace import trace as follow
+    from twdiag.render.trace import JsonLines, TextLines
+
+    terminal.make_output_safe()
+    request = Request(
+        frozenset(port or ()),
+        frozenset(process or ()),
+        None if duration is None else parse_time(duration),
+        source.value,
+    )
+    lines: JsonLines | TextLines = (
+        JsonLines(sys.stdout) if json else TextLines(sys.stdout, _width(sys.stdout.isatty()))
+    )
+    writer = _Writer(lines)
+    with _signals() as stopped:
+        outcome = follow(request, writer.close, _say, stopped.asked, writer.ready, writer.flush)
+        lines.summary(outcome)
+        lines.flush()
+
+
+def parse_time(text: str) -> float:
+    """Return "30s", "5m", "1h" or "90" in seconds.  Raises UsageError for any other."""
+    from twdiag.errors import UsageError
+
+    found = re.fullmatch(r"(\d+(?:\.\d*)?|\.\d+)\s*([a-z]*)", text.strip())
+    unit = _UNITS.get(found[2]) if found else None
+    seconds = float(found[1]) * unit if found and unit else math.nan
+    if not 0 < seconds <= _LONGEST:
+        raise UsageError(
+            f"--for {text!r} is not a time above 0 and up to a year", "say 30s, 5m or 1h"
+        )
+    return seconds
+
+
+class _Writer:
+    """Writes lines, and lets them be seen at the end of each burst."""
+
+    def __init__(self, lines: JsonLines | TextLines) -> None:
+        self._lines = lines
+        self._unseen = False
+
+    def ready(self) -> None:
+        self._lines.head()
+        self._lines.flush()
+        if sys.stderr is not None and sys.stderr.isatty():
+            print("Tracing. Ctrl-C ends it with a summary.", file=sys.stderr)
+
+    def close(self, close: Close) -> None:
+        self._lines.close(close)
+        self._unseen = True
+
+    def flush(self) -> None:
+        if self._unseen:
+            self._unseen = False
+            self._lines.flush()
+
+
+class _Stop:
+    """Whether a signal has asked to end; a second one interrupts whatever is being done."""
+
+    def __init__(self) -> None:
+        self._asked = False
+
+    def asked(self) -> bool:
+        return self._asked
+
+    def ask(self, number: int, frame: FrameType | None) -> None:
+        if self._asked:
+            raise KeyboardInterrupt
+        self._asked = True
+
+
+@contextlib.contextmanager
+def _signals() -> Iterator[_Stop]:
+    """Let the signals that end a process end the trace in order, so that nothing is left behind."""
+    stop = _Stop()
+    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+    # A signal that whoever started us ignores (nohup) stays ignored.
+    before = {n: signal.signal(n, stop.ask) for n in numbers if _heeded(n)}
+    try:
+        yield stop
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _heeded(number: signal.Signals) -> bool:
+    return number is signal.SIGINT or signal.getsignal(number) is not signal.SIG_IGN
+
+
+def _say(sentence: str) -> None:
+    from twdiag.wording import visible
+
+    if sys.stderr is not None:
+        with contextlib.suppress(OSError):
+            print(f"twdiag: {visible(sentence)}.", file=sys.stderr, flush=True)
+
+
+def _width(on_terminal: bool) -> int | None:
+    import shutil
+
+    return (shutil.get_terminal_size().columns or 80) if on_terminal else None

@@ -1,0 +1,87 @@
+"""Add to findings what their processes are doing instead, and the command to run next."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING, Final
+
+from twdiag.engine.waits import SECONDS, Question, host_names, look_closer
+from twdiag.model.findings import ListenerSubject, Step
+from twdiag.rules import (
+    accept_queue_full,
+    close_wait_leak,
+    close_wait_never_accepted,
+    close_wait_unread,
+    fd_limit_near,
+    peer_never_closes,
+    sockets_nobody_sees,
+)
+from twdiag.sources.live.addresses import read_addresses
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from twdiag.analysis.view import View
+    from twdiag.engine.waits import Answer
+    from twdiag.model.findings import Finding, Report
+    from twdiag.model.sockets import Socket
+
+CONCERNED: Final = frozenset(
+    {
+        accept_queue_full.NAME,
+        close_wait_leak.NAME,
+        close_wait_never_accepted.NAME,
+        close_wait_unread.NAME,
+        fd_limit_near.NAME,
+        peer_never_closes.NAME,
+        sockets_nobody_sees.NAME,
+    }
+)
+"""Rules whose findings blame a process: it does something else instead of closing or accepting."""
+
+
+def with_causes(report: Report, view: View, seconds: float = SECONDS) -> Report:
+    """Return the report with what the processes of its findings wait for.
+
+    Each thread is looked at twice, 0.1 s apart.  What may not be read is a gap.
+    """
+    sockets = {socket.inode: socket for socket in view.census.sockets if socket.inode}
+    questions = {
+        number: _question(finding, view, sockets)
+        for number, finding in enumerate(report.findings)
+        if finding.rule in CONCERNED and finding.pids
+    }
+    if not questions:
+        return report
+    names = host_names(_listeners(report, view), read_addresses())
+    answers, gaps = look_closer(questions, names, seconds)
+    findings = tuple(
+        _told(finding, answers[number]) if number in answers else finding
+        for number, finding in enumerate(report.findings)
+    )
+    return replace(report, findings=findings, gaps=(*report.gaps, *gaps))
+
+
+def _question(finding: Finding, view: View, sockets: Mapping[int, Socket]) -> Question:
+    concerned = {inode: sockets[inode] for inode in finding.inodes if inode in sockets}
+    listeners = {listener for s in concerned.values() if (listener := view.listener_of(s))}
+    inodes = [s.inode for listener in listeners for s in listener.sockets]
+    owners = view.owners_of(inodes)
+    return Question(finding.pids, concerned, frozenset(owner.pid for owner in owners))
+
+
+def _listeners(report: Report, view: View) -> dict[tuple[str, int], str]:
+    """Return the owner's name of each listener, "" where it was not seen."""
+    found = {(listener.address, listener.port): "" for listener in view.listeners}
+    for subject in (finding.subject for finding in report.findings):
+        if isinstance(subject, ListenerSubject) and subject.processes:
+            found[subject.address, subject.port] = subject.processes[0].name
+    return found
+
+
+def _told(finding: Finding, answer: Answer) -> Finding:
+    """Return a finding with the waits of its processes and the next commands for their runtime."""
+    waits, conclusion = answer.waits, answer.waits.conclusion
+    lines = (conclusion.sentence, *waits.lines) if conclusion else waits.lines
+    steps = tuple(Step(c.run, c.look, c.effect, c.tool) for c in answer.commands)
+    return replace(finding, waits=lines, steps=steps)

@@ -1,0 +1,99 @@
+"""What `twdiag diagnose` does: read the settings, look, and say what was left out."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from functools import partial
+from typing import TYPE_CHECKING, NamedTuple
+
+from twdiag.engine.choice import chosen_rules, not_run
+from twdiag.engine.examine import CheckRequest
+from twdiag.engine.look import Question, look
+from twdiag.errors import UsageError
+from twdiag.settings import config
+from twdiag.sources.live.netns import other_namespaces
+
+if TYPE_CHECKING:
+    from twdiag.model.findings import Report
+
+
+class DiagnoseRequest(NamedTuple):
+    """What the user asked `diagnose` for, as far as it matters for what is looked at."""
+
+    source: str = "auto"
+    interval: float = 0.0
+    ports: tuple[int, ...] = ()
+    processes: tuple[str, ...] = ()
+    select: tuple[str, ...] = ()
+    ignore: tuple[str, ...] = ()
+    limits: tuple[str, ...] = ()
+    config: str | None = None
+    netns: str | None = None
+    all_netns: bool = False
+
+
+class Diagnosis(NamedTuple):
+    """The report, and what is worth to know about the settings."""
+
+    report: Report
+    notes: tuple[str, ...] = ()
+
+
+def diagnose(request: DiagnoseRequest) -> Diagnosis:
+    """Return the report on this host; raises UsageError where the request makes no sense."""
+    if not request.interval >= 0:  # nan too
+        raise UsageError("--interval needs a number of seconds", "for example --interval 10")
+    settings = config.load(request.config, request.limits)
+    limits = settings.limits
+    if request.ports:  # whoever names a port wants to know of every left-over socket
+        limits = limits.replaced({"restart-blocked": 1}, "--port")
+    chosen = chosen_rules(request.select, request.ignore)
+    question = Question(
+        request.source, limits, chosen, request.interval, request.ports, request.processes
+    )
+    report = _looked(request, question)
+    gaps = (*report.gaps, *not_run(request.select, chosen))
+    return Diagnosis(replace(report, gaps=gaps), settings.notes)
+
+
+def _looked(request: DiagnoseRequest, question: Question) -> Report:
+    """Return the report on the namespaces asked for."""
+    if request.netns is not None and request.all_netns:
+        raise UsageError("--netns and --all-netns exclude each other", "use one of them")
+    if request.netns is not None:
+        from twdiag.engine.netns import within
+
+        return replace(within(request.netns, partial(look, question)), netns=request.netns)
+    if request.all_netns:
+        from twdiag.engine.host import look_at_all
+
+        return look_at_all(question)
+    report = look(question)
+    return replace(report, gaps=(*report.gaps, *other_namespaces()))
+
+
+def as_check(request: DiagnoseRequest, format: str, verbosity: int) -> CheckRequest:
+    """Return the same request to `check`: it exits 0 whatever it finds, and is not in a hurry."""
+    if request.interval:
+        raise UsageError(
+            f"--interval goes with the formats text and json, not {format}",
+            "to compare two runs: twdiag check --state FILE",
+        )
+    if request.netns is not None or request.all_netns:
+        raise UsageError(
+            f"--netns and --all-netns go with the formats text and json, not {format}",
+            "look at one namespace: nsenter -t PID -n twdiag check",
+        )
+    return CheckRequest(
+        source=request.source,
+        format="text" if format == "nagios" else format,
+        verbosity=verbosity,
+        timeout=60.0,
+        config=request.config,
+        exit_zero=True,
+        limits=request.limits,
+        select=request.select,
+        ignore=request.ignore,
+        ports=request.ports,
+        processes=request.processes,
+    )

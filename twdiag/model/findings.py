@@ -1,0 +1,211 @@
+"""What rules find: findings with their evidence, their place in the handshake and advice."""
+
+from __future__ import annotations
+
+import enum
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, ClassVar, NamedTuple
+
+from twdiag.model.snapshot import HOST_NETNS, Gap, Host, Owner
+from twdiag.tcp import PHASES, Role, State
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+
+class Severity(enum.IntEnum):
+    """How bad a finding is; OK is the severity of a report without findings."""
+
+    OK = 0
+    NOTICE = 1
+    WARNING = 2
+    CRITICAL = 3
+
+    @property
+    def label(self) -> str:
+        """The lower-case word used in JSON and on screen."""
+        return self.name.lower()
+
+
+class Confidence(enum.Enum):
+    """Whether the kernel shows the fact itself or it is reasoned from what it shows."""
+
+    OBSERVED = "observed"
+    INFERRED = "inferred"
+
+
+# What a finding is about.
+
+
+@dataclass(frozen=True, slots=True)
+class ListenerSubject:
+    """A listening address and port with the processes that listen there (may be unseen)."""
+
+    kind: ClassVar[str] = "listener"
+    address: str
+    port: int
+    processes: tuple[Owner, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class DestinationSubject:
+    """Where this host connects to: source address (None: any), address and port."""
+
+    kind: ClassVar[str] = "destination"
+    source: str | None
+    address: str
+    port: int
+
+
+@dataclass(frozen=True, slots=True)
+class ProcessSubject:
+    """A process; `pid` is None where only the user of its sockets could be seen."""
+
+    kind: ClassVar[str] = "process"
+    pid: int | None
+    name: str
+    user: str
+
+
+@dataclass(frozen=True, slots=True)
+class PortSubject:
+    """A local port."""
+
+    kind: ClassVar[str] = "port"
+    port: int
+
+
+@dataclass(frozen=True, slots=True)
+class AddressSubject:
+    """A local or remote address, without a port."""
+
+    kind: ClassVar[str] = "address"
+    address: str
+
+
+@dataclass(frozen=True, slots=True)
+class HostSubject:
+    """The host (or network namespace) as a whole."""
+
+    kind: ClassVar[str] = "host"
+
+
+Subject = (
+    ListenerSubject
+    | DestinationSubject
+    | ProcessSubject
+    | PortSubject
+    | AddressSubject
+    | HostSubject
+)
+
+Value = int | float | str | bool | None | list[int] | list[float] | list[str]
+"""What a piece of evidence can be: a number, a word, or a list of one of them; None is unseen."""
+
+
+class Advice(NamedTuple):
+    """One thing to do: what, how exactly, what it costs and how to see that it worked."""
+
+    do: str
+    how: str = ""
+    cost: str = ""
+    verify: str = ""
+
+
+class Step(NamedTuple):
+    """A command to run next: what to look for in its output, what it does to the process.
+
+    `tool` is what has to be installed for it, "" where nothing has to.
+    """
+
+    run: str
+    look: str
+    effect: str = ""
+    tool: str = ""
+
+
+class Place(NamedTuple):
+    """Where in the handshake a finding stands; `step` counts the close's segments from 1."""
+
+    state: State
+    role: Role
+    step: int | None
+    next: str
+
+    @classmethod
+    def of(cls, state: State) -> Place:
+        """Return the place of a socket that is in a state, as the handshake model has it."""
+        phase = PHASES[state]
+        return cls(state, phase.role, phase.step, phase.next)
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One problem, with its evidence, its place in the handshake and what to do about it.
+
+    Every number of `summary` is also in `evidence`.  `advice` is in the order to try it; `place` is
+    None for findings outside the state machine (a sysctl, say).  What follows is filled in by the
+    runner of the rules: `why` says why it matters, `pids` and `inodes` are the processes and the
+    sockets that it is about, as far as they were seen.  `waits` says what these processes do
+    instead, and `steps` how to see more of it, where that was looked at.
+    """
+
+    severity: Severity
+    confidence: Confidence
+    summary: str
+    subject: Subject
+    evidence: Mapping[str, Value]
+    advice: tuple[Advice, ...]
+    place: Place | None = None
+    rule: str = ""
+    why: str = ""
+    do_not: tuple[str, ...] = ()
+    netns: str = HOST_NETNS
+    pids: tuple[int, ...] = ()
+    inodes: tuple[int, ...] = ()
+    waits: tuple[str, ...] = ()
+    steps: tuple[Step, ...] = ()
+
+
+class Skip(NamedTuple):
+    """A rule that could not look, with the reason and what would let it look."""
+
+    rule: str
+    reason: str
+    how: str
+
+
+class LookedAt(NamedTuple):
+    """A network namespace that was looked at: its sockets, and how many findings it has."""
+
+    label: str
+    sockets: int
+    findings: int
+
+
+@dataclass(frozen=True)
+class Report:
+    """What one look at a host found.
+
+    `states` counts sockets per state; `closes` counts the TIME_WAITs that began in each of the last
+    60 seconds, newest last, None where the source shows no timers.  `namespaces` are those that
+    were looked at where that is more than one.
+    """
+
+    version: str
+    taken_at: float
+    host: Host
+    source: str
+    netns: str
+    states: Mapping[State, int]
+    closes: tuple[int, ...] | None
+    findings: tuple[Finding, ...]
+    skipped: tuple[Skip, ...]
+    gaps: tuple[Gap, ...]
+    facts: Mapping[str, Value] = field(default_factory=dict)
+    namespaces: tuple[LookedAt, ...] = ()
+
+    @property
+    def status(self) -> Severity:
+        """The worst severity among the findings, OK without one."""
+        return max((f.severity for f in self.findings), default=Severity.OK)

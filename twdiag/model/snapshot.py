@@ -1,0 +1,108 @@
+"""Everything that was seen of one network namespace at one moment, and what was not."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+from twdiag.model.census import Census
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from twdiag.tcp import State
+
+HOST_NETNS: Final = "host"
+"""The name of the network namespace that twdiag itself runs in."""
+
+
+class Gap(NamedTuple):
+    """Something that was not seen, which is not the same as zero.
+
+    `what` is a stable key that rules name in `needs` ("sockets", "owners", "sockstat", "netstat",
+    "timers", "queues", "inodes", "tcp-info", "bind-mode", or a sysctl such as
+    "net.ipv4.tcp_tw_reuse"); `why` says what went wrong, `how` what would let it be seen.
+    `partial` is True where some of it was seen, so that rules run on what there is.
+    """
+
+    what: str
+    why: str
+    how: str
+    partial: bool = False
+
+
+class Owner(NamedTuple):
+    """A process that holds sockets.
+
+    `fds` is its number of open descriptors, `fd_limit` its soft RLIMIT_NOFILE and `parent` the
+    number of its parent, None where /proc did not say.
+    """
+
+    pid: int
+    name: str
+    user: str
+    fds: int | None = None
+    fd_limit: int | None = None
+    parent: int | None = None
+
+
+class Breakdown(NamedTuple):
+    """What the descriptors of a process are, of `looked` ones at most.
+
+    `states` counts its TCP sockets by state, `nowhere` those that no table shows: reset by the
+    peer or ended by keepalive, and never closed.  `kinds` counts all else: "file", "pipe" ...
+    """
+
+    looked: int
+    states: Mapping[State, int]
+    nowhere: int
+    kinds: Mapping[str, int]
+
+
+class Host(NamedTuple):
+    """Which host a snapshot is of."""
+
+    name: str
+    kernel: str
+
+
+class Pace(NamedTuple):
+    """By how much counters grew while the sockets were read, in so many seconds."""
+
+    seconds: float
+    grown: Mapping[str, int]
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """Everything that was seen of one network namespace at one moment.
+
+    `counters` are /proc/net/netstat and snmp ("TcpExt.TW"), `sockstat` /proc/net/sockstat
+    ("TCP.tw"), `sysctls` the values of the sysctls read ("net.ipv4.tcp_tw_reuse"): a missing key
+    was not seen.  `pace` tells how counters grew during the look, None where that does not matter.
+    `owners` maps socket inodes to the processes that hold them.  `crowded` are the processes of the
+    namespace with half of their descriptors in use or more, `fullest` the largest such share of any
+    process, None unseen; `breakdowns` tells what the descriptors of some of them are, by number.
+    `earlier` is the first of two samples of the same namespace.
+    """
+
+    taken_at: float
+    host: Host
+    source: str
+    census: Census = field(default_factory=Census)
+    netns: str = HOST_NETNS
+    counters: Mapping[str, int] = field(default_factory=dict)
+    sockstat: Mapping[str, int] = field(default_factory=dict)
+    sysctls: Mapping[str, str] = field(default_factory=dict)
+    owners: Mapping[int, tuple[Owner, ...]] = field(default_factory=dict)
+    crowded: tuple[Owner, ...] = ()
+    fullest: float | None = None
+    breakdowns: Mapping[int, Breakdown] = field(default_factory=dict)
+    gaps: tuple[Gap, ...] = ()
+    pace: Pace | None = None
+    earlier: Snapshot | None = None
+
+    @property
+    def missing(self) -> frozenset[str]:
+        """The keys of everything that was not seen at all."""
+        return frozenset(gap.what for gap in self.gaps if not gap.partial)

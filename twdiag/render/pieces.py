@@ -1,0 +1,156 @@
+"""What the ways to write a report for people share: how to write, bars, facts in words."""
+
+from __future__ import annotations
+
+import enum
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+from twdiag.model import facts
+from twdiag.model.findings import Severity
+from twdiag.wording import between, count, duration, rate, share
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+    from typing import TextIO
+
+    from twdiag.model.findings import Report, Value
+
+STYLES: Final = {
+    Severity.OK: "bold green",
+    Severity.NOTICE: "bold cyan",
+    Severity.WARNING: "bold yellow",
+    Severity.CRITICAL: "bold red",
+}
+_BARS: Final = "·▁▂▃▄▅▆▇█"
+_BARS_ASCII: Final = ".:-=+*#%@"
+
+
+class Detail(enum.Enum):
+    """How much of each finding is written."""
+
+    BRIEF = "brief"
+    NORMAL = "normal"
+    FULL = "full"
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """How text is written: `width` None never wraps or cuts (a pipe); `unicode` False is ASCII.
+
+    `height` is the number of lines that a screen holds, None where nothing has to fit.
+    """
+
+    width: int | None = None
+    color: bool = False
+    unicode: bool = True
+    detail: Detail = Detail.NORMAL
+    height: int | None = None
+
+
+Line = tuple[str, str]
+"""(text, style); the style is rich's and is dropped without colour."""
+
+
+def write_lines(lines: Iterator[Line] | Sequence[Line], out: TextIO, look: Look) -> None:
+    """Write styled lines, in colour only where asked."""
+    if not look.color:
+        for text, _ in lines:
+            out.write(text.rstrip() + "\n")
+        return
+    from rich.console import Console
+    from rich.text import Text
+
+    console = Console(
+        file=out,
+        force_terminal=True,
+        width=look.width or 10_000,
+        highlight=False,
+        emoji=False,
+        markup=False,
+        soft_wrap=True,
+    )
+    for text, style in lines:
+        console.print(Text(text.rstrip(), style=style))
+
+
+def sparkline(values: Sequence[int], *, unicode: bool = True) -> str:
+    """Return one character for each value, zero apart from the least bar."""
+    bars = _BARS if unicode else _BARS_ASCII
+    most = max(values, default=0)
+    steps = len(bars) - 1
+    return "".join(bars[0] if not v else bars[max(1, round(steps * v / most))] for v in values)
+
+
+def nothing_wrong(report: Report) -> str:
+    """Return what was looked at and found in order."""
+    numbers = report.facts
+    unsure = " in what could be seen" if report.skipped or report.gaps else ""
+    text = (
+        f"nothing wrong{unsure}. {count(_int(numbers[facts.SOCKETS]), 'socket')}, "
+        f"{numbers[facts.CLOSE_WAIT]:,} in CLOSE_WAIT, {numbers[facts.TIME_WAIT]:,} in TIME_WAIT "
+        f"(room for {number_or_unknown(numbers.get(facts.TIME_WAIT_LIMIT))})"
+    )
+    if numbers.get(facts.BUSIEST):
+        used, ports = numbers[facts.BUSIEST_USED], numbers[facts.PORTS]
+        text += (
+            f"; the busiest destination, {numbers[facts.BUSIEST]}, uses {used:,} of {ports:,} ports"
+        )
+    return text + "."
+
+
+def closers(numbers: Mapping[str, Value]) -> str:
+    """Return who closed the TIME_WAITs first: "servers here 151, clients here 367"."""
+    parts = [
+        f"servers here {numbers.get(facts.BY_SERVERS) or 0:,}",
+        f"clients here {numbers.get(facts.BY_CLIENTS) or 0:,}",
+    ]
+    unknown = numbers.get(facts.BY_UNKNOWN)
+    if unknown:
+        parts.append(f"a server that is gone, or unknown, {unknown:,}")
+    return ", ".join(parts)
+
+
+def _int(value: Value) -> int:
+    return value if isinstance(value, int) else 0
+
+
+def number_or_unknown(value: Value) -> str:
+    return f"{value:,}" if isinstance(value, int) else "an unknown number"
+
+
+def evidence_words(evidence: Mapping[str, Value]) -> list[str]:
+    """Return evidence in words, each fact behind its label."""
+    known, words = facts.catalogue(), []
+    for key, value in evidence.items():
+        if key == facts.AGE_MAX and evidence.get(facts.AGE_MIN) is not None:
+            continue  # the two ages are told as one
+        fact = known.get(key) or facts.Fact(key, "")
+        if key == facts.AGE_MIN and value is not None:
+            words.append(between(_float(value), _float(evidence.get(facts.AGE_MAX))))
+        elif text := _value(fact, value):
+            words.append(f"{fact.label} {text}")
+    return words
+
+
+def _float(value: Value) -> float | None:
+    return float(value) if isinstance(value, (int, float)) else None
+
+
+def _value(fact: facts.Fact, value: Value) -> str:
+    """Return a value in words, nothing where it was not seen or is a history."""
+    if value is None or value == [] or fact.unit is facts.Unit.HISTORY:
+        return ""
+    if isinstance(value, list):
+        return ", ".join(str(item) for item in value)
+    if isinstance(value, bool):
+        return "yes" if value else ""
+    if isinstance(value, str):
+        return value
+    if fact.unit is facts.Unit.RATIO:
+        return share(value)
+    if fact.unit is facts.Unit.PER_SECOND:
+        return rate(value)
+    if fact.unit is facts.Unit.SECONDS:
+        return duration(value)
+    return f"{value:,}"

@@ -1,0 +1,201 @@
+"""Write what `twdiag port` found: the verdict, who is in the way, and what bind() would say."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any, Final
+
+from twdiag import __version__
+from twdiag.engine.port import IPV6_ANY, Holder, Kind, Option, Verdict
+from twdiag.wording import count, duration, visible
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from typing import TextIO
+
+    from twdiag.engine.port import Attempt, PortReport
+
+SCHEMA: Final = "twdiag-port/1"
+_WORDS: Final = {
+    Verdict.FREE: "ok",
+    Verdict.IF_OLD_HAD_IT: "if the old had it",
+    Verdict.BLOCKED: "EADDRINUSE",
+}
+_MOST_HOLDERS: Final = 8
+_MOST_OWNERS: Final = 3
+
+
+def render_text(report: PortReport, out: TextIO) -> None:
+    """Write the report for people; what came from outside is inert."""
+    for line in _lines(report):
+        out.write(line.rstrip() + "\n")
+
+
+def _lines(report: PortReport) -> Iterator[str]:
+    yield headline(report)
+    where = "" if report.netns == "host" else f"in {visible(report.netns)}"
+    if where:
+        yield where
+    yield ""
+    for holder in report.holders[:_MOST_HOLDERS]:
+        what = f"{holder.count} {'bound' if holder.kind is Kind.BOUND else holder.state.name}"
+        yield f" {what:18}{_address(holder.address, holder.v6only):26}{_until(holder)}"
+    if len(report.holders) > _MOST_HOLDERS:
+        yield f" {count(len(report.holders) - _MOST_HOLDERS, 'more group')}: --json has all"
+    if report.holders:
+        yield ""
+    yield from _table(report)
+    yield ""
+    yield from _facts(report)
+    for gap in report.gaps:
+        yield f" Not seen          {visible(gap.why)}"
+
+
+def headline(report: PortReport) -> str:
+    """Return the verdict in one sentence."""
+    port = f"Port {report.port}"
+    listeners = [holder for holder in report.holders if holder.kind is Kind.LISTENER]
+    if listeners:
+        return f"{port} is taken: {_names(listeners)} on {_places(listeners)}"
+    bound = [holder for holder in report.holders if holder.kind is Kind.BOUND]
+    if bound:
+        return f"{port} is taken: {_names(bound, 'has bound it')} on {_places(bound)}"
+    if report.verdict is Verdict.FREE:
+        if report.gaps and any(gap.what == "bound" for gap in report.gaps):
+            return f"{port} is free, as far as this kernel shows"
+        return f"{port} is free"
+    sockets = count(sum(holder.count for holder in report.holders), "socket")
+    left = report.free_in
+    until = f"for up to {duration(left)} more" if left else "until they are closed"
+    return f"{port} is blocked by {sockets} without a listener, {until}"
+
+
+def _names(holders: list[Holder], verb: str = "listens") -> str:
+    owners = sorted({owner for holder in holders for owner in holder.owners})
+    if not owners:
+        uids = sorted({uid for holder in holders for uid in holder.uids})
+        return f"a process of uid {', '.join(map(str, uids))} {verb}"
+    named = [f"{visible(owner.name)} (pid {owner.pid})" for owner in owners[:_MOST_OWNERS]]
+    more = f" and {len(owners) - _MOST_OWNERS} more" if len(owners) > _MOST_OWNERS else ""
+    plural = verb if len(owners) == 1 else verb.replace("has", "have").replace("listens", "listen")
+    return f"{', '.join(named)}{more} {plural}"
+
+
+def _places(holders: list[Holder]) -> str:
+    return ", ".join(sorted({_address(holder.address, holder.v6only) for holder in holders}))
+
+
+def _address(address: str, v6only: bool) -> str:
+    if address == IPV6_ANY:
+        return "[::] (IPv6 only)" if v6only else "[::] (IPv4 too)"
+    return f"[{address}]" if ":" in address else address
+
+
+def _until(holder: Holder) -> str:
+    """Return who or what ends the sockets of a group."""
+    if holder.last_gone is not None:
+        first, last = duration(holder.first_gone or 0), duration(holder.last_gone)
+        return f"gone within {last}" if first == last else f"gone within {first} to {last}"
+    owner = holder.owners[0] if holder.owners else None
+    name = "owner not seen" if owner is None else f"{visible(owner.name)} (pid {owner.pid})"
+    more = f" and {len(holder.owners) - 1} more" if len(holder.owners) > 1 else ""
+    peer = f", to {holder.remotes[0]}" if holder.kind in (Kind.CLIENT, Kind.UNKNOWN) else ""
+    return f"{name}{more}, until it closes{peer}"
+
+
+def _table(report: PortReport) -> Iterator[str]:
+    """Yield what bind() would say, one line for addresses that have the same answers."""
+    yield f" {'bind()':26}{'plain':14}{'SO_REUSEADDR':20}SO_REUSEPORT"
+    groups: dict[tuple[Verdict, ...], list[Attempt]] = {}
+    for attempt in report.attempts:
+        groups.setdefault(tuple(attempt.verdicts[option] for option in Option), []).append(attempt)
+    if len(groups) == 1:
+        ((verdicts, _),) = groups.items()
+        yield _row("every address", verdicts)
+        return
+    for attempt in report.attempts:
+        verdicts = tuple(attempt.verdicts[option] for option in Option)
+        yield _row(_address(attempt.address, attempt.v6only), verdicts)
+
+
+def _row(address: str, verdicts: tuple[Verdict, ...]) -> str:
+    plain, reuseaddr, reuseport = (_WORDS[verdict] for verdict in verdicts)
+    return f" {address:26}{plain:14}{reuseaddr:20}{reuseport}"
+
+
+def _facts(report: PortReport) -> Iterator[str]:
+    if any(Verdict.IF_OLD_HAD_IT in attempt.verdicts.values() for attempt in report.attempts):
+        yield " if the old had it: most servers set SO_REUSEADDR, outgoing connections do not;"
+        yield "                   SO_REUSEPORT needs the same user too, except against TIME_WAIT"
+    if report.ephemeral is not None:
+        low, high = report.ephemeral
+        inside = low <= report.port <= high
+        if not inside:
+            text = "outside: no outgoing connection takes it"
+        elif report.reserved:
+            text = "inside, but reserved: no outgoing connection takes it"
+        else:
+            text = "inside: an outgoing connection can take it while nobody listens"
+        yield f" Ephemeral range   {low}-{high}, {text}"
+        if report.taken_by_connect:
+            yield f" To reserve it     {_reserve(report)}"
+    start = report.unprivileged_start
+    if start is not None and report.port < start:
+        yield f" Privileged        below {start}: bind() needs CAP_NET_BIND_SERVICE, else EACCES"
+    yield f" NAT               not looked at: nft list ruleset | grep -w {report.port}"
+    yield f" To look           ss -Htanp 'sport = :{report.port}'"
+
+
+def _reserve(report: PortReport) -> str:
+    """Return the command that reserves the port; what is reserved already has to stay in it."""
+    return f"add {report.port} to net.ipv4.ip_local_reserved_ports"
+
+
+def render_json(report: PortReport, out: TextIO) -> None:
+    """Write the report as indented ASCII JSON, schema twdiag-port/1."""
+    json.dump(to_json(report), out, indent=2, ensure_ascii=True, allow_nan=False)
+    out.write("\n")
+
+
+def to_json(report: PortReport) -> dict[str, Any]:
+    """Return the report as plain values."""
+    return {
+        "schema": SCHEMA,
+        "version": __version__,
+        "port": report.port,
+        "netns": report.netns,
+        "verdict": report.verdict.value,
+        "summary": headline(report),
+        "free_in_seconds": report.free_in,
+        "holders": [_holder(holder) for holder in report.holders],
+        "bind": [
+            {
+                "address": attempt.address,
+                "v6only": attempt.v6only,
+                **{option.value: attempt.verdicts[option].value for option in Option},
+            }
+            for attempt in report.attempts
+        ],
+        "ephemeral_range": None if report.ephemeral is None else list(report.ephemeral),
+        "reserved": report.reserved,
+        "taken_by_connect": report.taken_by_connect,
+        "unprivileged_port_start": report.unprivileged_start,
+        "gaps": [{"what": gap.what, "why": gap.why, "how": gap.how} for gap in report.gaps],
+    }
+
+
+def _holder(holder: Holder) -> dict[str, Any]:
+    return {
+        "kind": holder.kind.value,
+        "state": "BOUND" if holder.kind is Kind.BOUND else holder.state.name,
+        "address": holder.address,
+        "v6only": holder.v6only,
+        "sockets": holder.count,
+        "first_gone_seconds": holder.first_gone,
+        "last_gone_seconds": holder.last_gone,
+        "remotes": list(holder.remotes),
+        "uids": list(holder.uids),
+        "processes": [
+            {"pid": owner.pid, "name": owner.name, "user": owner.user} for owner in holder.owners
+        ],
+    }

@@ -1,0 +1,241 @@
+"""One screen: the verdict in words, the findings with what to type next, and the host at a glance.
+
+It holds at 80x24 whatever was found: what does not fit is folded and counted, never cut in the
+middle; a command stands on a line of its own and is never wrapped.
+"""
+
+from __future__ import annotations
+
+import textwrap
+from collections import Counter
+from datetime import datetime, timezone
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+from twdiag.explain.diagram import close_chart
+from twdiag.model import facts
+from twdiag.model.findings import Severity
+from twdiag.model.snapshot import HOST_NETNS
+from twdiag.render.pieces import STYLES, closers, nothing_wrong, sparkline
+from twdiag.wording import command_in, count, rate, visible
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from twdiag.model.findings import Finding, Report
+    from twdiag.render.pieces import Line, Look
+
+_INDENT: Final = 12
+_DRAWING_WIDTH: Final = 78
+_PROMPT: Final = 1
+"""The line that the shell's prompt takes."""
+
+
+class _Block(NamedTuple):
+    """The lines of one finding; `extra` can be left out where there is no room."""
+
+    head: list[Line]
+    extra: list[Line]
+
+
+def screen(report: Report, look: Look) -> Iterator[Line]:
+    """Yield the lines of one screen."""
+    top = [*_verdict(report, look), *_header(report, look)]
+    bottom = [*_glance(report, look), *_unseen(report, look), *_footer(report)]
+    room = None if look.height is None else look.height - _PROMPT - len(top) - len(bottom) - 1
+    middle = _findings(report, look, room)
+    yield from top
+    if middle:
+        yield "", ""
+        yield from middle
+    drawing = _drawing(report, look)
+    if drawing and (room is None or len(middle) + len(drawing) < room):
+        yield "", ""
+        yield from drawing
+    yield "", ""
+    yield from bottom
+
+
+def _verdict(report: Report, look: Look) -> Iterator[Line]:
+    word, style = report.status.label.upper(), STYLES[report.status]
+    if not report.findings:
+        hidden = report.facts.get(facts.HIDDEN)
+        text = nothing_wrong(report)
+        if hidden:
+            worst = report.facts.get(facts.HIDDEN_WORST)
+            text = f"nothing about that; {hidden:,} about other things (the worst: {worst})"
+    else:
+        first = report.findings[0]
+        text = first.summary
+        if first.netns != HOST_NETNS:
+            text = f"in {first.netns}: {text}"
+    yield from _wrapped(visible(text), f"{word}  ", " " * (len(word) + 2), look, style)
+
+
+def _header(report: Report, look: Look) -> Iterator[Line]:
+    moment = datetime.fromtimestamp(report.taken_at, tz=timezone.utc)
+    where = visible(report.host.name)
+    if report.netns != HOST_NETNS:
+        where += f", namespace {visible(report.netns)}"
+    numbers = Counter(finding.severity for finding in report.findings)
+    found = ", ".join(
+        count(numbers[severity], name, many)
+        for severity, name, many in (
+            (Severity.CRITICAL, "critical", "critical"),
+            (Severity.WARNING, "warning", ""),
+            (Severity.NOTICE, "notice", ""),
+        )
+        if numbers[severity]
+    )
+    text = f"{where}  {moment:%Y-%m-%d %H:%M:%S} UTC  Linux {visible(report.host.kernel)}"
+    if report.namespaces:
+        text += f"  {count(len(report.namespaces), 'namespace')} looked at"
+    yield from _wrapped(text + (f"  {found}" if found else ""), "", "", look, "dim")
+
+
+def _findings(report: Report, look: Look, room: int | None) -> list[Line]:
+    """Return the lines of the findings, as many as there is room for; the rest is counted."""
+    blocks = [_block(number, f, look) for number, f in enumerate(report.findings, start=1)]
+    if room is None:
+        return [line for block in blocks for line in (*block.head, *block.extra)]
+    for keep_extra in (len(blocks), *range(len(blocks) - 1, -1, -1)):
+        lines = _laid_out(blocks, keep_extra)
+        if len(lines) <= room:
+            return lines
+    shown = len(blocks)
+    while shown > 1 and len(_laid_out(blocks[:shown], 0)) + 1 > room:
+        shown -= 1
+    left = len(blocks) - shown
+    fold = f"   ... and {count(left, 'finding')} more: twdiag --full, or --brief for a line each"
+    return [*_laid_out(blocks[:shown], 0), *([(fold, "bold")] if left else [])]
+
+
+def _laid_out(blocks: Sequence[_Block], extras: int) -> list[Line]:
+    lines: list[Line] = []
+    for number, block in enumerate(blocks):
+        lines += block.head
+        if number < extras:
+            lines += block.extra
+    return lines
+
+
+def _block(number: int, finding: Finding, look: Look) -> _Block:
+    word = finding.severity.label.upper()
+    before = f"{number:2} {word:9}"
+    where = "" if finding.netns == HOST_NETNS else f" in {visible(finding.netns)}"
+    text = f"{visible(finding.summary)} ({finding.rule}{where})"
+    head = list(_wrapped(text, before, " " * _INDENT, look, STYLES[finding.severity]))
+    actions = list(_actions(finding, look))
+    if finding.severity >= Severity.WARNING:
+        kept = 3 if finding.waits else 2
+        return _Block([*head, *actions[:kept]], actions[kept:])
+    return _Block(head, actions)
+
+
+def _actions(finding: Finding, look: Look) -> Iterator[Line]:
+    """Yield what to type now, what puts it right, and what shows that it did."""
+    if finding.waits:
+        for line in _lines("waits", visible(finding.waits[0]), look):
+            yield line, ""
+    advised = next(filter(None, (command_in(a.how) for a in finding.advice)), "")
+    now = finding.steps[0].run if finding.steps else advised
+    if now:
+        yield _line("now", now), "bold"
+    for advice in finding.advice:
+        if command_in(advice.how) != advised or not advised:
+            how = "" if command_in(advice.how) else advice.how
+            text = f"{advice.do}: {how}" if how else advice.do
+            yield _shortened(_line("fix", visible(text)), look), ""
+            break
+    see = next(filter(None, (command_in(a.verify) for a in finding.advice)), "")
+    if see:
+        yield _line("see", see), ""
+
+
+def _line(label: str, text: str) -> str:
+    return f"{'':{_INDENT}}{label:<6}{visible(text)}"
+
+
+def _lines(label: str, text: str, look: Look) -> list[str]:
+    """Return a sentence behind a label, whole, on as many lines as it takes."""
+    head, after = f"{'':{_INDENT}}{label:<6}", " " * (_INDENT + 6)
+    if look.width is None:
+        return [head + text]
+    return textwrap.wrap(text, max(40, look.width), initial_indent=head, subsequent_indent=after)
+
+
+def _shortened(text: str, look: Look) -> str:
+    """Return a line that ends at a clause or a word where it is too long for the screen."""
+    if look.width is None or len(text) <= look.width:
+        return text
+    cut = text[: look.width - 4]
+    for mark in ("; ", ", ", ": ", " "):
+        at = cut.rfind(mark)
+        if at > look.width // 2:
+            return cut[:at] + (" ..." if mark == " " else "")
+    return cut + " ..."
+
+
+def _drawing(report: Report, look: Look) -> list[Line]:
+    """Return the handshake with the place of the only finding, nothing where it does not fit."""
+    place = report.findings[0].place if len(report.findings) == 1 else None
+    if place is None or look.height is None or (look.width or 0) < _DRAWING_WIDTH:
+        return []
+    chart = close_chart(place.state, move=place.next, ascii=not look.unicode, width=_DRAWING_WIDTH)
+    return [(f"  {line}", "") for line in chart]
+
+
+def _glance(report: Report, look: Look) -> Iterator[Line]:
+    if report.closes and any(report.closes):
+        yield _closes(report.closes, look), ""
+    states = sorted(report.states.items(), key=lambda item: (-item[1], item[0]))
+    words = ", ".join(f"{state.name} {number:,}" for state, number in states)
+    waiting = report.facts.get(facts.TIME_WAIT)
+    if waiting:
+        words += f"; TIME_WAIT closed first by {closers(report.facts)}"
+    yield from _wrapped(words or "no TCP socket at all", " States    ", " " * 11, look)
+    small = report.facts.get(facts.SMALL_DESTINATIONS)
+    if small:
+        text = f"{small:,} sockets to destinations with a few each are not told apart"
+        yield from _wrapped(text, " " * 11, " " * 11, look)
+
+
+def _closes(values: Sequence[int], look: Look) -> str:
+    now = sorted(values[-3:])[1]
+    words = f"  now {rate(now)}, peak {rate(max(values))}, 60 s"
+    room = 60 if look.width is None else max(10, look.width - len(words) - 11)
+    step = -(-len(values) // room)
+    sums = [sum(values[at : at + step]) for at in range(0, len(values), step)]
+    return f" Closes/s  {sparkline(sums, unicode=look.unicode)}{words}"
+
+
+def _unseen(report: Report, look: Look) -> Iterator[Line]:
+    for number, gap in enumerate(report.gaps):
+        text = f"{visible(gap.why)} ({visible(gap.how)})" if gap.how else visible(gap.why)
+        yield from _wrapped(text, " " * 11 if number else " Not seen  ", " " * 11, look)
+    if report.skipped:
+        names = ", ".join(skip.rule for skip in report.skipped)
+        yield from _wrapped(names, " Not judged  ", " " * 11, look)
+
+
+def _footer(report: Report) -> Iterator[Line]:
+    if report.findings:
+        yield "", ""
+        rule = report.findings[0].rule
+        yield f" twdiag explain {rule}   twdiag --full: why, costs, what not to do", "dim"
+
+
+def _wrapped(text: str, before: str, after: str, look: Look, style: str = "") -> Iterator[Line]:
+    if look.width is None:
+        yield before + text, style
+        return
+    if not look.unicode:
+        text = text.encode("ascii", "backslashreplace").decode()
+    lines = textwrap.wrap(
+        text,
+        max(30, look.width),
+        initial_indent=before,
+        subsequent_indent=after,
+        break_on_hyphens=False,
+    )
+    for line in lines or [before]:
+        yield line, style
