@@ -234,12 +234,12 @@ def _case(
         for thread in process.threads
         if thread.state not in "ZX"
     ]
-    watched, parked = _watching(processes, concerned)
+    watched, parked = watched_sockets(processes, concerned)
     known = bool(processes) and not any(p.epolls is None or p.ring or p.denied for p in processes)
     return _Case(processes, concerned, names, threads, watched, parked, known)
 
 
-def _watching(
+def watched_sockets(
     processes: Iterable[ProcessWaits], concerned: Collection[int]
 ) -> tuple[frozenset[int], frozenset[int]]:
     """Return the sockets that a waiting thread would be told of, and those in a set without one."""
