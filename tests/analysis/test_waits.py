@@ -181,6 +181,29 @@ def test_locks() -> None:
     assert cause(LOOP, FUTEX, FUTEX) is Cause.FORGOTTEN
 
 
+def test_the_threads_of_a_runtime_itself_are_no_workers() -> None:
+    pool = [UPSTREAM._replace(name=f"pool-1-thread-{number}") for number in range(3)]
+    own = [FUTEX._replace(name=name) for name in ("GC Thread#0", "VM Thread", "java", "Finalizer")]
+    told = tell(process(*pool, *own, ACCEPT)).conclusion
+    assert told is not None
+    assert told.cause is Cause.UPSTREAM
+    assert told.sentence.startswith("all 3 workers wait")
+
+
+def test_idle_workers_of_the_same_pool_are_free_hands() -> None:
+    busy = [UPSTREAM._replace(name=f"pool-1-thread-{number}") for number in range(2)]
+    idle = [FUTEX._replace(name=f"pool-1-thread-{number}") for number in range(2, 20)]
+    assert cause(*busy, *idle, ACCEPT) is not Cause.UPSTREAM
+
+
+def test_a_master_that_waits_on_a_pipe_is_no_loop() -> None:
+    pipe = Descriptor(5, FdKind.PIPE, 7, "pipe:[7]")
+    master = process(ThreadWait(9, "m", "S", Act.POLL, "pselect6", (pipe,), still=True))
+    told = tell(master, process(UPSTREAM), process(UPSTREAM)).conclusion
+    assert told is not None
+    assert (told.cause, told.confidence) == (Cause.UPSTREAM, Confidence.OBSERVED)
+
+
 def test_idle_workers_beside_a_watching_loop_are_idle() -> None:
     assert cause(LOOP, FUTEX, FUTEX, FUTEX, watched=(1, 2, 3, 4, 5)) is None
 

@@ -138,9 +138,18 @@ class _Case:
 
     @property
     def workers(self) -> list[_Seen]:
-        """The threads that could be at work on a connection, idle ones of a pool among them."""
+        """The threads that could be at work on a connection.
+
+        A thread in futex() counts beside ones that wait for an upstream only where it is of the
+        same pool, by its name: a JVM has a dozen of its own that sleep there all their lives.
+        """
+        pools = {_pool(seen.thread.name) for seen in self.upstream}
         return [
-            s for s in self.threads if _serves_one(s) or (s.thread.act in _WORK and not _idles(s))
+            seen
+            for seen in self.threads
+            if _serves_one(seen)
+            or (seen.thread.act in _WORK and not _idles(seen))
+            or (seen.thread.act is Act.FUTEX and (not pools or _pool(seen.thread.name) in pools))
         ]
 
     @property
@@ -149,7 +158,9 @@ class _Case:
         return [
             s
             for s in self.threads
-            if s.thread.act is Act.POLL and not _serves_one(s) and s.thread.targets
+            if s.thread.act is Act.POLL
+            and not _serves_one(s)
+            and any(target.kind in (FdKind.SOCKET, FdKind.EPOLL) for target in s.thread.targets)
         ]
 
 
@@ -159,13 +170,17 @@ _WORK: Final = frozenset(
         Act.READ,
         Act.WRITE,
         Act.CONNECT,
-        Act.FUTEX,
         Act.MUTEX,
         Act.CHILD,
         Act.DISK,
         Act.OTHER,
     }
 )
+
+
+def _pool(name: str) -> str:
+    """Return the part of a thread's name that the workers of a pool share."""
+    return name.rstrip("0123456789")
 
 
 def _serves_one(seen: _Seen) -> bool:
@@ -219,12 +234,12 @@ def _case(
         for thread in process.threads
         if thread.state not in "ZX"
     ]
-    watched, parked = _watching(processes, concerned)
+    watched, parked = watched_sockets(processes, concerned)
     known = bool(processes) and not any(p.epolls is None or p.ring or p.denied for p in processes)
     return _Case(processes, concerned, names, threads, watched, parked, known)
 
 
-def _watching(
+def watched_sockets(
     processes: Iterable[ProcessWaits], concerned: Collection[int]
 ) -> tuple[frozenset[int], frozenset[int]]:
     """Return the sockets that a waiting thread would be told of, and those in a set without one."""
@@ -265,7 +280,7 @@ def _socket_end(
     inode = target.inode or 0
     row = concerned.get(inode) or sockets.get(inode)
     if row is None:
-        return End(EndRole.LOCAL, None, None, "a socket that is not TCP")
+        return End(EndRole.LOCAL, None, None, "a socket that no TCP table shows")
     if row.state is State.LISTEN:
         return End(EndRole.LISTENER, row.local_address, row.local_port, "")
     if inode in concerned:
@@ -295,7 +310,15 @@ def _groups(threads: Iterable[_Seen]) -> tuple[WaitGroup, ...]:
         WaitGroup(len(members), act, call, end, _still(members))
         for (act, call, end), members in kinds.items()
     ]
-    return tuple(sorted(groups, key=lambda group: -group.threads))
+    return tuple(sorted(groups, key=lambda group: (_rank(group), -group.threads)))
+
+
+def _rank(group: WaitGroup) -> int:
+    """Return how much a group tells: an upstream most, what idle threads do least."""
+    if group.end is not None and group.end.role is EndRole.UPSTREAM:
+        return 0
+    local = group.end is not None and group.end.role is EndRole.LOCAL
+    return 2 if local or group.act in (Act.FUTEX, Act.SLEEP, Act.SIGNAL, Act.UNSEEN) else 1
 
 
 def _still(members: Iterable[ThreadWait]) -> int | None:
@@ -470,7 +493,7 @@ def _upstream(case: _Case) -> Conclusion | None:
     waiting, workers, free = case.upstream, case.workers, bool(case.loops) or _accepts(case)
     if not waiting:
         return None
-    locked = len(case.doing(Act.FUTEX, Act.MUTEX))
+    locked = sum(s.still and s.thread.act in (Act.FUTEX, Act.MUTEX) for s in workers)
     most = 2 * len(waiting) > len(workers)
     # Without a loop the others may wait for a lock that one of these holds.
     if not most and (free or len(waiting) + locked < len(workers)):

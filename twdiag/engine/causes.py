@@ -66,8 +66,7 @@ def _question(finding: Finding, view: View, sockets: Mapping[int, Socket]) -> Qu
     concerned = {inode: sockets[inode] for inode in finding.inodes if inode in sockets}
     listeners = {listener for s in concerned.values() if (listener := view.listener_of(s))}
     inodes = [s.inode for listener in listeners for s in listener.sockets]
-    owners = view.owners_of(inodes)
-    return Question(finding.pids, concerned, frozenset(owner.pid for owner in owners))
+    return Question(finding.pids, concerned, frozenset(inodes))
 
 
 def _listeners(report: Report, view: View) -> dict[tuple[str, int], str]:

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Final, NamedTuple, TypeVar
 
 from twdiag.analysis.inherited import tell_inherited
 from twdiag.analysis.upstreams import Names, parse_hosts
-from twdiag.analysis.waits import tell_waits
+from twdiag.analysis.waits import tell_waits, watched_sockets
+from twdiag.model.waits import Act, Cause, NextCommand
 from twdiag.software.runtimes import next_commands
 from twdiag.sources.live.descriptors import read_holders, relatives
 from twdiag.sources.live.endpoints import read_endpoints
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
     from twdiag.analysis.inherited import Inherited
     from twdiag.analysis.waits import Row
     from twdiag.model.snapshot import Gap
-    from twdiag.model.waits import NextCommand, ProcessWaits, Waits
+    from twdiag.model.waits import ProcessWaits, Waits
 
 K = TypeVar("K")
 
@@ -35,19 +36,21 @@ SECONDS: Final = 0.5
 
 _MOST_PROCESSES: Final = 500
 _MOST_SOCKETS: Final = 10_000
+_PROC: Final = "https://docs.kernel.org/filesystems/proc.html"
+_SIGNAL: Final = "https://man7.org/linux/man-pages/man7/signal.7.html"
 
 
 class Question(NamedTuple):
     """What a finding wants to know: the processes that hold its sockets, the one with most first.
 
     `concerned` are its sockets by inode: CLOSE_WAITs, idle ones, or the listeners whose queue is
-    full.  `listener_pids` are the processes that hold the listener of these connections: a child
-    that holds a connection and not the listener can have inherited it.
+    full.  `listeners` are the inodes of the listeners of these connections: a child that holds a
+    connection and not its parent's listener can have inherited it.
     """
 
     pids: tuple[int, ...]
     concerned: Mapping[int, Row]
-    listener_pids: frozenset[int] = frozenset()
+    listeners: frozenset[int] = frozenset()
 
 
 class Answer(NamedTuple):
@@ -74,7 +77,7 @@ def look_closer(
     for key, asked in questions.items():
         seen = [found[pid] for pid in asked.pids if pid in found]
         if seen:
-            children = _inherited(asked, max(0.05, until - time.monotonic()))
+            children = _inherited(asked, seen, max(0.05, until - time.monotonic()))
             answers[key] = _answer(asked, seen, rows, names, children)
     return answers, gaps
 
@@ -87,12 +90,44 @@ def _answer(
     children: tuple[Inherited, ...],
 ) -> Answer:
     waits = tell_waits(seen, asked.concerned, rows, names, children)
+    special = _special(waits, seen, children)
+    if special:
+        return Answer(waits, (special,))
     runtime = read_runtime(seen[0].pid)
     commands = next_commands(runtime.runtime, runtime.place, runtime.symbols) if runtime else ()
     return Answer(waits, commands)
 
 
-def _inherited(asked: Question, seconds: float) -> tuple[Inherited, ...]:
+def _special(
+    waits: Waits, seen: list[ProcessWaits], children: tuple[Inherited, ...]
+) -> NextCommand | None:
+    """Return what to run where a stack of the program would tell nothing, None elsewhere."""
+    cause = waits.conclusion.cause if waits.conclusion else None
+    if cause is Cause.INHERITED:
+        child = children[0].child
+        look = "the descriptors that it was not meant to have; its parent starts it without closing"
+        return _only_reads(f"ls -l /proc/{child}/fd", look)
+    if cause is Cause.TRACED:
+        tracer = next(process.tracer for process in seen if process.tracer)
+        return _only_reads(
+            f"ps -fp {tracer}", "the debugger that holds the process, and whose it is"
+        )
+    if cause is Cause.FROZEN:
+        pid = next(process.pid for process in seen if process.frozen)
+        return _only_reads(f"cat /proc/{pid}/cgroup", "the container or unit that is paused")
+    if cause is Cause.STOPPED:
+        pid = next(p.pid for p in seen if all(t.act is Act.STOPPED for t in p.threads))
+        look = "the state of the process in /proc/PID/status is no longer T"
+        effect = "the process goes on where it was stopped: ask first who stopped it"
+        return NextCommand(f"kill -CONT {pid}", look, effect, "", _SIGNAL)
+    return None
+
+
+def _only_reads(run: str, look: str) -> NextCommand:
+    return NextCommand(run, look, "none: it only reads", "", _PROC)
+
+
+def _inherited(asked: Question, seen: list[ProcessWaits], seconds: float) -> tuple[Inherited, ...]:
     """Return the children that hold the question's connections by accident.
 
     Workers share their master's listener on purpose, so that nothing is asked about listeners.
@@ -100,8 +135,11 @@ def _inherited(asked: Question, seconds: float) -> tuple[Inherited, ...]:
     connections = {i for i, row in asked.concerned.items() if row.state is not State.LISTEN}
     if not connections or len(connections) > _MOST_SOCKETS:
         return ()
-    holders, _ = read_holders(connections, relatives(asked.pids[0]), seconds)
-    return tell_inherited(holders, asked.listener_pids)
+    sought = connections | asked.listeners
+    holders, _ = read_holders(sought, relatives(asked.pids[0]), seconds)
+    masters = {h.pid: h.executable for i in asked.listeners for h in holders.pop(i, ())}
+    watched, _ = watched_sockets(seen, connections)
+    return tell_inherited(holders, masters.keys(), watched, masters)
 
 
 def host_names(listeners: Mapping[tuple[str, int], str], local: Collection[str] = ()) -> Names:

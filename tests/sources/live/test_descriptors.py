@@ -24,7 +24,7 @@ from twdiag.sources.live import headroom
 from twdiag.sources.live.endpoints import read_endpoints
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Collection, Iterator
 
 ABORT = struct.pack("ii", 1, 0)
 root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can look as another user")
@@ -143,6 +143,27 @@ def test_reset_connections_are_found_that_no_table_shows() -> None:
     assert before.sockets or set(found.descriptors) <= numbers
     assert again.looked == 10
     assert again.open >= 23
+
+
+def test_a_socket_opened_after_the_tables_were_read_is_not_taken_for_one() -> None:
+    tables = known()
+    before = d.nameless_sockets(os.getpid(), tables, seconds=10.0).sockets
+    with socket.create_server(("127.0.0.1", 0)):
+        assert d.nameless_sockets(os.getpid(), tables, seconds=10.0).sockets == before
+
+
+def test_a_socket_closed_while_the_tables_are_read_again_is_not_taken_for_one() -> None:
+    tables = known()
+    before = d.nameless_sockets(os.getpid(), tables, seconds=10.0).sockets
+    lost = socket.socket()
+
+    def in_tables(inodes: Collection[int]) -> Collection[int]:
+        assert os.fstat(lost.fileno()).st_ino in inodes
+        lost.close()
+        return ()
+
+    found = d.nameless_sockets(os.getpid(), tables, seconds=10.0, in_tables=in_tables)
+    assert found.sockets == before
 
 
 def test_sockets_of_another_kind_are_not_taken_for_them() -> None:

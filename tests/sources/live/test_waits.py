@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import select
 import signal
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
 
     from twdiag.model.snapshot import Gap
     from twdiag.model.waits import ProcessWaits, ThreadWait
+
+PTRACE_ATTACH = 16  # include/uapi/linux/ptrace.h
 
 root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can look as another user")
 
@@ -152,6 +155,17 @@ def test_a_stopped_process() -> None:
         found, _ = look(pid)
     assert found[pid].threads[0].act is Act.STOPPED
     assert found[pid].tracer is None
+
+
+def test_a_process_in_the_hands_of_a_debugger() -> None:
+    libc = ctypes.CDLL(None, use_errno=True)
+    with blocked(partial(time.sleep, 600)) as pid:
+        if libc.ptrace(PTRACE_ATTACH, pid, None, None):
+            pytest.skip(f"no process may be traced here: {os.strerror(ctypes.get_errno())}")
+        wait_until(lambda: states(pid) == ["t"])
+        found, _ = look(pid)
+    assert found[pid].threads[0].act is Act.TRACED
+    assert found[pid].tracer == os.getpid()
 
 
 def test_a_process_that_is_gone_is_a_gap() -> None:
