@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import re
 from typing import TYPE_CHECKING
 
@@ -37,7 +36,7 @@ def test_every_rule_fires_in_some_scenario_and_is_silent_in_another() -> None:
 def test_every_number_of_a_summary_is_in_the_evidence(played: dict[str, Played]) -> None:
     for name, play in played.items():
         for finding in play.report.findings:
-            known = [dataclasses.asdict(finding.subject), *finding.evidence.values()]
+            known = [finding.subject._asdict(), *finding.evidence.values()]
             numbers = [v for v in finding.evidence.values() if isinstance(v, (int, float))]
             for word in re.findall(r"(?<![\w.:])\d[\d,]*(?![\w.]*\d)", finding.summary):
                 value = int(word.replace(",", ""))

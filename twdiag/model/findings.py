@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import enum
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, ClassVar, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from twdiag.model.snapshot import HOST_NETNS, Gap, Host, Owner
 from twdiag.tcp import PHASES, Role, State
@@ -37,57 +37,77 @@ class Confidence(enum.Enum):
 # What a finding is about.
 
 
-@dataclass(frozen=True, slots=True)
-class ListenerSubject:
+class ListenerSubject(NamedTuple):
     """A listening address and port with the processes that listen there (may be unseen)."""
 
-    kind: ClassVar[str] = "listener"
     address: str
     port: int
     processes: tuple[Owner, ...] = ()
 
+    @property
+    def kind(self) -> str:
+        """The word for it in JSON."""
+        return "listener"
 
-@dataclass(frozen=True, slots=True)
-class DestinationSubject:
+
+class DestinationSubject(NamedTuple):
     """Where this host connects to: source address (None: any), address and port."""
 
-    kind: ClassVar[str] = "destination"
     source: str | None
     address: str
     port: int
 
+    @property
+    def kind(self) -> str:
+        """The word for it in JSON."""
+        return "destination"
 
-@dataclass(frozen=True, slots=True)
-class ProcessSubject:
+
+class ProcessSubject(NamedTuple):
     """A process; `pid` is None where only the user of its sockets could be seen."""
 
-    kind: ClassVar[str] = "process"
     pid: int | None
     name: str
     user: str
 
+    @property
+    def kind(self) -> str:
+        """The word for it in JSON."""
+        return "process"
 
-@dataclass(frozen=True, slots=True)
-class PortSubject:
+
+class PortSubject(NamedTuple):
     """A local port."""
 
-    kind: ClassVar[str] = "port"
     port: int
 
+    @property
+    def kind(self) -> str:
+        """The word for it in JSON."""
+        return "port"
 
-@dataclass(frozen=True, slots=True)
-class AddressSubject:
+
+class AddressSubject(NamedTuple):
     """A local or remote address, without a port."""
 
-    kind: ClassVar[str] = "address"
     address: str
 
+    @property
+    def kind(self) -> str:
+        """The word for it in JSON."""
+        return "address"
 
-@dataclass(frozen=True, slots=True)
-class HostSubject:
+
+class HostSubject(NamedTuple):
     """The host (or network namespace) as a whole."""
 
-    kind: ClassVar[str] = "host"
+    @property
+    def kind(self) -> str:
+        """The word for it in JSON."""
+        return "host"
+
+    def __bool__(self) -> bool:
+        return True
 
 
 Subject = (
@@ -139,7 +159,7 @@ class Place(NamedTuple):
         return cls(state, phase.role, phase.step, phase.next)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Finding:
     """One problem, with its evidence, its place in the handshake and what to do about it.
 
