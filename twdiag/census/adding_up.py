@@ -6,18 +6,18 @@ import sys
 from array import array
 from collections import Counter, defaultdict
 from itertools import compress, islice
-from operator import itemgetter
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from twdiag.census.addresses import bytes_of, text_of
 from twdiag.census.cells import Groups, Key, total
+from twdiag.census.intake import LAST_TAG
 from twdiag.census.listeners import OTHER, USABLE, find_listener, port_kinds
 from twdiag.census.masks import both, table_of
 from twdiag.census.moments import tally_of
 from twdiag.model.census import Census, Destination, LocalEnd, Server
 
 if TYPE_CHECKING:
-    from collections.abc import Container, Iterable, Iterator, Mapping
+    from collections.abc import Iterable, Iterator, Mapping
 
     from twdiag.census.intake import Intake
 
@@ -58,7 +58,7 @@ def census_of(intake: Intake) -> Census:
         tally_of(total([*local.moments.values(), local.left_out, by_client])),
         tally_of(by_client),
         tally_of(intake.fixed),
-        _servers(intake, claimed, unclaimed),
+        _servers(intake, claimed),
         _destinations(intake, remote),
         left_out.total(),
         _left_overs(intake, unclaimed),
@@ -138,47 +138,43 @@ def _local_ends(
 
 
 def _servers(
-    intake: Intake, claimed: Mapping[tuple[str, int], list[_Moments]], foreign: Container[int]
+    intake: Intake, claimed: Mapping[tuple[str, int], list[_Moments]]
 ) -> tuple[Server, ...]:
-    """Return the listeners with connections, those that closed most of them first.
-
-    `foreign` are the ports on which there are connections of nobody's, too.
-    """
-    clients = _clients(intake)
-    sampled = intake.sampled < intake.served
-    shared = Counter(listener.port for listener in intake.listeners.values())
-    servers = []
-    for end, moments in claimed.items():
-        listener = intake.listeners[end]
-        # Clients are counted by port: of several listeners on one port nobody knows whose they are.
-        sure = shared[listener.port] == 1 and listener.port not in foreign
-        known = clients.get(listener.port, ()) if sure else ()
-        servers.append(Server(listener, tally_of(total(moments)), tuple(known), sampled))
+    """Return the listeners with connections, those that closed most of them first."""
+    clients, sampled = _clients(intake), intake.sampled < intake.served
+    servers = [
+        Server(intake.listeners[end], tally_of(total(moments)), clients.get(end, ()), sampled)
+        for end, moments in claimed.items()
+    ]
     return tuple(
         sorted(servers, key=lambda s: (-s.closed_first, s.listener.port, s.listener.address))
     )
 
 
-def _clients(intake: Intake) -> dict[int, list[tuple[str, int]]]:
-    """Return the remote addresses with the most closed connections of each server's port."""
+def _clients(intake: Intake) -> dict[tuple[str, int], tuple[tuple[str, int], ...]]:
+    """Return the remote addresses with the most closed connections of each listener."""
     scale = intake.served / intake.sampled if intake.sampled else 1.0
-    by_port: defaultdict[int, list[tuple[int, str]]] = defaultdict(list)
-    ipv4, ipv6 = intake.clients.settle(_SURE), intake.clients_ipv6.settle(_SURE)
-    counts = [(m.total(), g, n) for n in (ipv4, ipv6) for g, m in n.moments.items()]
-    for count, group, groups in sorted(counts, key=itemgetter(0), reverse=True):
-        key = Key.of(group)
-        if len(by_port[key.port]) < 2 * _MOST_CLIENTS and (scale == 1 or count >= _SURE):
-            name = groups.names.get(group)
-            address = _remote_text(name[2:]) if name else text_of(bytes_of(key.address))
-            by_port[key.port].append((count, address))
+    texts, least = _texts(intake), 1 if scale == 1 else _SURE
+    found: defaultdict[tuple[str, int], Counter[str]] = defaultdict(Counter)
+    for cells in (intake.clients, intake.clients_ipv6):
+        groups = cells.settle(_SURE)
+        for group, moments in groups.moments.items():
+            key, name, count = Key.of(group), groups.names.get(group), moments.total()
+            number = int.from_bytes(name[:2], "big") if name else key.tag
+            if count < least or (not name and number == LAST_TAG):
+                continue
+            listener = find_listener(intake.listeners, texts[number], key.port)
+            if listener is not None:
+                address = _remote_text(name[2:]) if name else text_of(bytes_of(key.address))
+                found[listener.address, listener.port][address] += count
     return {
-        port: [(address, round(count * scale)) for count, address in _largest(found)]
-        for port, found in by_port.items()
+        end: tuple((address, round(count * scale)) for address, count in _largest(counts))
+        for end, counts in found.items()
     }
 
 
-def _largest(found: list[tuple[int, str]]) -> list[tuple[int, str]]:
-    return sorted(found, key=lambda client: (-client[0], client[1]))[:_MOST_CLIENTS]
+def _largest(counts: Counter[str]) -> list[tuple[str, int]]:
+    return sorted(counts.items(), key=lambda client: (-client[1], client[0]))[:_MOST_CLIENTS]
 
 
 def _left_overs(

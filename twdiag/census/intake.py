@@ -11,7 +11,7 @@ from __future__ import annotations
 import sys
 from array import array
 from collections import Counter
-from itertools import compress
+from itertools import compress, repeat
 from operator import itemgetter
 from typing import TYPE_CHECKING, Final
 
@@ -49,7 +49,10 @@ Linux hands out 32768-60999, IANA and Windows 49152-65535, BSD from 10000.
 """
 
 NAME_BYTES: Final = 22
-"""The name of an IPv6 group: the number of the local address or port, and the remote address."""
+"""The name of an IPv6 group: the number of the local address, and the remote address."""
+
+LAST_TAG: Final = 255
+"""The tag of an IPv4 client is the number of its local address; this one stands for all others."""
 
 _ADDRESSES: Final = 0xFFFF
 _ALL_CLIENTS: Final = 1 << 14
@@ -99,7 +102,7 @@ class Intake:
         self.fixed: Counter[int] = Counter()
         """The moments of rows from other ports to services."""
         self.clients, self.clients_ipv6 = Cells(), Cells(NAME_BYTES)
-        """The remote addresses of servers' closed connections, by the server's port."""
+        """The remote addresses of servers' closed connections, by the server's local end."""
         self.served = self.sampled = 0
         """How many such rows there were, and of how many the client was counted."""
         self.far = array("Q")
@@ -177,7 +180,7 @@ class Intake:
         self.local.add(keys, inverted(client))
         closed = rows.timers.translate(_IS_MINI)
         if 1 in closed:
-            self._sample_clients(rows, both(closed, kinds.translate(_IS_SERVER)))
+            self._sample_clients(rows, numbers, both(closed, kinds.translate(_IS_SERVER)))
 
     def _add_remote(self, rows: Rows, moments: bytes, numbers: array[int], mask: bytes) -> None:
         """Count the rows of a mask by destination."""
@@ -200,7 +203,7 @@ class Intake:
                 self.remote.setdefault(page, Cells()).add(keys, here)
                 self._note_inodes(rows, page, keys, here)
 
-    def _sample_clients(self, rows: Rows, server: bytes) -> None:
+    def _sample_clients(self, rows: Rows, numbers: array[int], server: bytes) -> None:
         """Count the clients of servers; of very many rows an eighth tells enough."""
         count = server.count(1)
         self.served += count
@@ -210,11 +213,11 @@ class Intake:
         self.sampled += count
         nothing = bytes(len(server))
         if isinstance(rows.remote, list):
-            names = list(map(bytes.__add__, _two_bytes(rows.local_ports), rows.remote))
-            keys = _keys_by_hash(nothing, rows.local_ports, names)
-            self.clients_ipv6.add(keys, server, names)
+            names = list(map(bytes.__add__, _two_bytes(numbers), rows.remote))
+            self.clients_ipv6.add(_keys_by_hash(nothing, rows.local_ports, names), server, names)
         else:
-            keys = keys_of(nothing, nothing, rows.local_ports, rows.remote)
+            tags = bytes(map(min, numbers, repeat(LAST_TAG)))
+            keys = keys_of(nothing, tags, rows.local_ports, rows.remote)
             self.clients.add(keys, server)
 
     def _note_inodes(self, rows: Rows, page: int | None, keys: array[int], client: bytes) -> None:
