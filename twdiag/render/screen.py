@@ -40,7 +40,7 @@ class _Block(NamedTuple):
 def screen(report: Report, look: Look) -> Iterator[Line]:
     """Yield the lines of one screen."""
     top = [*_verdict(report, look), *_header(report, look)]
-    bottom = [*_glance(report, look), *_unseen(report, look), *_footer(report)]
+    bottom = [*_glance(report, look), *_unseen(report, look), *_footer(report, look)]
     room = None if look.height is None else look.height - _PROMPT - len(top) - len(bottom) - 1
     middle = _findings(report, look, room)
     yield from top
@@ -217,11 +217,12 @@ def _unseen(report: Report, look: Look) -> Iterator[Line]:
         yield from _wrapped(names, " Not judged  ", " " * 11, look)
 
 
-def _footer(report: Report) -> Iterator[Line]:
+def _footer(report: Report, look: Look) -> Iterator[Line]:
     if report.findings:
         yield "", ""
-        rule = report.findings[0].rule
-        yield f" twdiag explain {rule}   twdiag --full: why, costs, what not to do", "dim"
+        commands = f" twdiag explain {report.findings[0].rule}   twdiag --full"
+        line = f"{commands}: why, costs, what not to do"
+        yield line if look.width is None or len(line) <= look.width else commands, "dim"
 
 
 def _wrapped(text: str, before: str, after: str, look: Look, style: str = "") -> Iterator[Line]:
