@@ -125,7 +125,9 @@ def closed_first(n: int, port: int = 443, *, age: float = 30) -> list[Socket]:
     """Return n TIME_WAITs of a server here that closed first, each of another client's port."""
     left = int(60000 - age * 1000)
     return [
-        Socket(State.TIME_WAIT, HERE, port, client(i), 40000 + i % 20000, TIMER_TIME_WAIT, left)
+        Socket(
+            State.TIME_WAIT, HERE, port, client(i), 40000 + i % 20000, TIMER_TIME_WAIT, left
+        )
         for i in range(n)
     ]
 
@@ -216,7 +218,9 @@ def held(n: int, fds: int, limit: int, pid: int = 812) -> dict[int, tuple[Owner,
 def fin_wait2(n: int, *, to: str = "10.0.0.5", dport: int = 5432) -> list[Socket]:
     """Return n connections that a process shut down and still holds, inodes 100.., cookies 1..n."""
     return [
-        Socket(State.FIN_WAIT2, HERE, 40000 + 2 * i, to, dport, inode=100 + i, cookie=1 + i)
+        Socket(
+            State.FIN_WAIT2, HERE, 40000 + 2 * i, to, dport, inode=100 + i, cookie=1 + i
+        )
         for i in range(n)
     ]
 
@@ -246,15 +250,7 @@ def syn_sent(n: int, *, retrans: int = 3, to: str = "10.3.0.1", dport: int = 80)
     """Return n connection attempts, each retransmitted so often."""
     return [
         Socket(
-            State.SYN_SENT,
-            HERE,
-            40000 + i,
-            to,
-            dport,
-            TIMER_RETRANSMIT,
-            900,
-            retrans,
-            inode=100 + i,
+            State.SYN_SENT, HERE, 40000 + i, to, dport, TIMER_RETRANSMIT, 900, retrans, inode=100 + i
         )
         for i in range(n)
     ]

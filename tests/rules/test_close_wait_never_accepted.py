@@ -51,7 +51,9 @@ def test_accepted_ones_and_mptcp_connections_without_inode_are_none() -> None:
 
 def test_each_listener_is_judged_for_itself() -> None:
     other = LISTEN_8080._replace(local_port=8081, cookie=998)
-    rows = [socket._replace(local_port=8080 + i % 2) for i, socket in enumerate(queued(13))]
+    rows = [
+        socket._replace(local_port=8080 + i % 2) for i, socket in enumerate(queued(13))
+    ]
     findings = report_of(snapshot_of(LISTEN_8080, other, *rows)).findings
     assert [(f.rule, f.evidence["close_wait"]) for f in findings] == [(RULE, 7), (RULE, 6)]
 

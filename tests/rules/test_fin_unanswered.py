@@ -24,7 +24,8 @@ def to_dead(n: int) -> list[Socket]:
 
 def test_one_dead_destination_of_many_is_a_notice() -> None:
     healthy = [
-        Socket(State.ESTABLISHED, HERE, 42000 + 2 * i, "10.9.0.1", 443, inode=9) for i in range(800)
+        Socket(State.ESTABLISHED, HERE, 42000 + 2 * i, "10.9.0.1", 443, inode=9)
+        for i in range(800)
     ]
     assert found(snapshot_of(*to_dead(6))) == {RULE: Severity.WARNING}
     assert found(snapshot_of(*to_dead(6), *healthy)) == {RULE: Severity.NOTICE}
@@ -89,7 +90,9 @@ def test_a_slow_reader_is_no_silent_peer() -> None:
 
 def test_fins_in_flight_are_no_problem() -> None:
     rows = [
-        Socket(State.LAST_ACK, HERE, 40000 + i, "10.3.0.1", 80, TIMER_RETRANSMIT, 200, 0, send_q=1)
+        Socket(
+            State.LAST_ACK, HERE, 40000 + i, "10.3.0.1", 80, TIMER_RETRANSMIT, 200, 0, send_q=1
+        )
         for i in range(200)
     ]
     assert found(snapshot_of(*rows)) == {}

@@ -15,7 +15,9 @@ RULE = "restart-blocked"
 def left(n: int, port: int = 8080, expires: int = 9000) -> list[Socket]:
     """Return TIME_WAITs of a server on a port, each of another client."""
     return [
-        Socket(State.TIME_WAIT, HERE, port, f"10.1.0.{i}", 40000 + i, TIMER_TIME_WAIT, expires)
+        Socket(
+            State.TIME_WAIT, HERE, port, f"10.1.0.{i}", 40000 + i, TIMER_TIME_WAIT, expires
+        )
         for i in range(n)
     ]
 

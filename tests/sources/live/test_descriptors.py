@@ -29,8 +29,7 @@ if TYPE_CHECKING:
 ABORT = struct.pack("ii", 1, 0)
 root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can look as another user")
 counted = pytest.mark.skipif(
-    not headroom.counts_descriptors(),
-    reason="before Linux 6.2 the kernel shows no count of descriptors",
+    not headroom.counts_descriptors(), reason="before Linux 6.2 the kernel shows no count of descriptors"
 )
 
 
