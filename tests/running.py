@@ -78,8 +78,9 @@ def host(monkeypatch: pytest.MonkeyPatch) -> Callable[[Snapshot], None]:
     """Let this host look like a snapshot."""
 
     def looks(snapshot: Snapshot) -> None:
-        monkeypatch.setattr(sources, "collect", lambda source: snapshot)
+        monkeypatch.setattr(sources, "collect", lambda *_: snapshot)
         monkeypatch.setattr(sources, "find_owners", lambda *_: (dict(snapshot.owners), []))
+        monkeypatch.setattr(sources, "break_down", lambda *_: (dict(snapshot.breakdowns), []))
 
     return looks
 

@@ -10,21 +10,25 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from io import StringIO
 from typing import TYPE_CHECKING
 
 import pytest
 
-from twdiag import __version__, cli, lab, rules
-from twdiag.model.findings import Severity
-from twdiag.model.sockets import Socket
+from tests.made import LISTEN_8080, aged, close_wait, held, listening, report_of, snapshot_of
+from twdiag import __version__, cli, lab
+from twdiag.engine.look import Question, filtered
+from twdiag.model.findings import Severity, Step
 from twdiag.render.json import to_json
 from twdiag.render.pieces import Detail, Look, sparkline
 from twdiag.render.text import render_text
-from twdiag.tcp import State
+from twdiag.rules import runner
+from twdiag.wording import command_in, visible
 
 if TYPE_CHECKING:
     from tests.conftest import Played
+    from twdiag.model.findings import Report
 
 TWDIAG = [sys.executable, "-m", "twdiag"]
 ESCAPES = re.compile(r"\x1b\[[0-9;]*m")
@@ -64,15 +68,23 @@ def on_terminal(*words: str, columns: int = 80, **environ: str) -> tuple[str, in
 
 def text_of(play: Played, **changes: object) -> str:
     """Return the text report of a scenario."""
+    return written(play.report, **changes)
+
+
+def written(report: Report, **changes: object) -> str:
+    """Return a report as text."""
     out = StringIO()
-    render_text(play.report, out, Look(**changes))  # type: ignore[arg-type]
+    render_text(report, out, Look(**changes))  # type: ignore[arg-type]
     return out.getvalue()
 
 
 def test_no_command_is_diagnose() -> None:
     alone, named = twdiag(), twdiag("diagnose")
     assert alone.returncode == named.returncode == 0
-    assert alone.stdout.splitlines()[0].startswith(f"twdiag {__version__}: ")
+    for done in (alone, named):
+        verdict, where = done.stdout.splitlines()[:2]
+        assert re.match(r"(OK|NOTICE|WARNING|CRITICAL)  \S", verdict)
+        assert " UTC  Linux " in where
     assert "States" in alone.stdout
     assert alone.stderr == ""
 
@@ -169,7 +181,7 @@ def test_an_internal_error_is_a_sentence_too(
     def broken(*_: object) -> None:
         raise ZeroDivisionError("oops")
 
-    monkeypatch.setattr(rules, "analyze", broken)
+    monkeypatch.setattr(runner, "select", broken)
     monkeypatch.delenv("TWDIAG_DEBUG", raising=False)
     assert cli.run(["diagnose"]) == 3
     said = capsys.readouterr().err
@@ -235,34 +247,116 @@ def test_each_report_fits_80_columns_and_is_whole_in_a_pipe(
     scenario: lab.Scenario, played: dict[str, Played]
 ) -> None:
     play = played[scenario.name]
-    for detail in Detail:
+    for detail in (Detail.BRIEF, Detail.FULL):
         narrow = text_of(play, width=80, detail=detail)
         assert max(map(len, narrow.splitlines())) <= 80
+    for detail in Detail:
         wide = text_of(play, width=None, detail=detail)
         for finding in play.report.findings:
-            assert finding.rule in narrow
+            assert finding.rule in text_of(play, width=80, detail=detail)
+            assert finding.rule in wide
             if scenario.name != "hostile-name":
                 assert finding.summary in wide
 
 
+def with_causes(report: Report) -> Report:
+    """Return the report as if each process had been looked at: longer than most are."""
+    cause = ("in a lock held by thread 4711, which waits for the answer of 10.0.0.5:5432 itself",)
+    step = Step("sudo py-spy dump --nonblocking --pid 1234567", "the thread that holds the lock")
+    findings = (replace(f, waits=cause * 2, steps=(step,) * 2) for f in report.findings)
+    return replace(report, findings=tuple(findings))
+
+
+@pytest.mark.parametrize("scenario", lab.SCENARIOS, ids=lambda s: s.name)
+@pytest.mark.parametrize("looked", [False, True], ids=["as-seen", "with-causes"])
+def test_each_report_fits_one_screen(
+    scenario: lab.Scenario, looked: bool, played: dict[str, Played]
+) -> None:
+    report = played[scenario.name].report
+    report = with_causes(report) if looked else report
+    shown = written(report, width=80, height=24)
+    rows = sum(max(1, -(-len(line) // 80)) for line in shown.splitlines())
+    assert rows < 24  # the prompt takes a line
+    assert shown.startswith(report.status.label.upper() + "  ")
+    # What is folded is counted.
+    folded = re.search(r"\.\.\. and (\d+) findings? more: twdiag --full", shown)
+    numbered = len(re.findall(r"(?m)^ ?\d+ (?:NOTICE|WARNING|CRITICAL) ", shown))
+    assert numbered + int(folded[1] if folded else 0) == len(report.findings)
+    assert numbered >= min(1, len(report.findings))
+
+
+@pytest.mark.parametrize("scenario", lab.SCENARIOS, ids=lambda s: s.name)
+@pytest.mark.parametrize("width", [60, 80, 100])
+def test_no_command_of_a_screen_is_broken(
+    scenario: lab.Scenario, width: int, played: dict[str, Played]
+) -> None:
+    report = with_causes(played[scenario.name].report)
+    for given in (played[scenario.name].report, report):
+        known = commands_of(given)
+        for height in (None, 24):
+            for line in written(given, width=width, height=height).splitlines():
+                label, _, command = line.strip().partition(" ")
+                if label in ("now", "see") and line.startswith(" " * 12):
+                    assert command.strip() in known
+                else:
+                    assert len(line) <= width, line
+    # Where nothing has to fit, each finding has its commands.
+    whole = written(report, width=width)
+    assert whole.count("sudo py-spy dump --nonblocking --pid 1234567\n") == len(report.findings)
+
+
+def commands_of(report: Report) -> set[str]:
+    """Return every command that a report could show, as it is shown."""
+    steps = {step.run for finding in report.findings for step in finding.steps}
+    texts = {t for f in report.findings for a in f.advice for t in (a.how, a.verify)}
+    return {visible(command) for command in steps | {command_in(text) for text in texts}}
+
+
+@pytest.mark.parametrize("scenario", lab.SCENARIOS, ids=lambda s: s.name)
+def test_a_report_without_utf8_is_ascii(scenario: lab.Scenario, played: dict[str, Played]) -> None:
+    play = played[scenario.name]
+    for detail in Detail:
+        for width, height in ((None, None), (80, 24), (100, 60)):
+            look = {"width": width, "height": height, "detail": detail}
+            assert text_of(play, unicode=False, **look).isascii()
+
+
 def test_the_verdict_comes_first_and_the_worst_finding_next(played: dict[str, Played]) -> None:
     lines = text_of(played["bucket-overflow"]).splitlines()
+    assert lines[0].startswith("CRITICAL  20 of 20 TIME_WAIT slots used (100 %)")
+    assert lines[1].endswith("  1 critical, 1 warning, 1 notice")
+    assert lines[3].startswith(" 1 CRITICAL 20 of 20")
+    assert "(time-wait-table-filling)" in lines[3]
+    lines = text_of(played["bucket-overflow"], detail=Detail.FULL).splitlines()
+    assert lines[0].startswith(f"twdiag {__version__}: ")
     assert lines[1] == "CRITICAL: 1 critical, 1 warning, 1 notice"
     assert lines[3].startswith("CRITICAL time-wait-table-filling: 20 of 20")
 
 
 def test_a_healthy_host_gets_a_short_answer_with_numbers(played: dict[str, Played]) -> None:
     lines = text_of(played["busy-keep-alive"]).splitlines()
-    assert lines[1].startswith("OK: nothing wrong. ")
-    assert "in CLOSE_WAIT" in lines[1]
-    assert "of 28,232 ports" in lines[1]
+    assert lines[0].startswith("OK  nothing wrong. ")
+    assert "in CLOSE_WAIT" in lines[0]
+    assert "of 28,232 ports" in lines[0]
     assert len(lines) < 12
 
 
 def test_the_place_in_the_handshake_is_drawn_once(played: dict[str, Played]) -> None:
-    text = text_of(played["fd-limit"])
+    text = text_of(played["fd-limit"], detail=Detail.FULL)
     assert text.count("you are here") == 1
     assert text.count("Where") == 2
+
+
+def test_a_screen_has_a_drawing_only_where_one_finding_leaves_room(
+    played: dict[str, Played],
+) -> None:
+    alone = played["close-wait-leak"]
+    assert len(alone.report.findings) == 1
+    assert text_of(alone, width=80, height=60).count("you are here") == 1
+    for look in ({}, {"width": 80}, {"width": 80, "height": 16}, {"width": 60, "height": 60}):
+        assert "you are here" not in text_of(alone, **look)
+    assert len(played["fd-limit"].report.findings) == 2
+    assert "you are here" not in text_of(played["fd-limit"], width=80, height=60)
 
 
 def test_brief_is_one_line_per_finding(played: dict[str, Played]) -> None:
@@ -298,14 +392,8 @@ def test_json_names_subject_evidence_and_place(played: dict[str, Played]) -> Non
 
 
 def test_filters_by_port_and_process() -> None:
-    from tests.rules.test_rules import LISTEN_8080, aged, close_wait, held, snapshot_of
-    from twdiag.engine.look import Question, filtered
-    from twdiag.model.limits import Limits
-
-    snapshot = snapshot_of(
-        LISTEN_8080, *close_wait(9), tcp_info=aged(9, 60), owners=held(9, 20, 1024)
-    )
-    report = rules.analyze(snapshot, Limits())
+    sockets = aged(close_wait(9), 60)
+    report = report_of(snapshot_of(LISTEN_8080, *sockets, owners=held(9, 20, 1024)))
     for question, kept in (
         (Question(processes=("java",)), 1),
         (Question(processes=("812",)), 1),
@@ -315,25 +403,26 @@ def test_filters_by_port_and_process() -> None:
     ):
         assert len(filtered(report, question).findings) == kept
     assert report.status is Severity.NOTICE
-    out = StringIO()
-    render_text(filtered(report, Question(ports=(9,))), out, Look())
-    assert "no finding about that; 1 about other things (the worst: notice)" in out.getvalue()
+    left = filtered(report, Question(ports=(9,)))
+    assert "nothing about that; 1 about other things (the worst: notice)" in written(left)
+    text = written(left, detail=Detail.FULL)
+    assert "no finding about that; 1 about other things (the worst: notice)" in text
 
 
-def test_more_than_a_few_findings_of_a_rule_are_summed_up() -> None:
-    from tests.rules.test_rules import snapshot_of
-    from twdiag.model.limits import Limits
-
-    rows = [
-        Socket(State.LISTEN, "0.0.0.0", 2000 + i, "0.0.0.0", 0, recv_q=9, send_q=8, inode=7)
-        for i in range(40)
-    ]
-    report = rules.analyze(snapshot_of(*rows), Limits())
-    for detail, shown in ((Detail.NORMAL, 5), (Detail.FULL, 40)):
-        out = StringIO()
-        render_text(report, out, Look(detail=detail))
-        assert out.getvalue().count("the accept queue of") == shown
-        assert ("... and 35 more of accept-queue-full" in out.getvalue()) is (shown == 5)
+def test_more_findings_than_fit_are_counted() -> None:
+    full = (listening(2000 + i, recv_q=9, send_q=8) for i in range(40))
+    report = report_of(snapshot_of(*full), "accept-queue-full")
+    assert len(report.findings) == 40
+    for look in ({}, {"width": 80}, {"width": 80, "detail": Detail.FULL}):
+        text = written(report, **look)
+        assert all(f":{2000 + i}" in text for i in range(40))
+        assert "more:" not in text
+    screen = written(report, width=80, height=24)
+    assert len(screen.splitlines()) < 24
+    shown = len(re.findall(r"(?m)^ ?\d+ (?:NOTICE|WARNING|CRITICAL) ", screen))
+    assert shown >= 3
+    fold = f"   ... and {40 - shown} findings more: twdiag --full, or --brief for a line each\n"
+    assert fold in screen
 
 
 def test_a_sparkline_tells_zero_from_little() -> None:

@@ -151,9 +151,9 @@ def test_a_closed_stream_is_no_accident(closed: str) -> None:
         (("--for", "nan"), "not a time above 0"),
         (("--for", "5 fortnights"), "not a time above 0"),
         (("--for", "9" * 400), "not a time above 0"),
-        (("--port", "0"), "not in the range"),
+        (("--port", "0"), "--port needs a whole number from 1 to 65535, not 0"),
         (("--process", "nginx"), "which process closes is not to be seen"),
-        (("--nope",), "No such option"),
+        (("--nope",), "twdiag trace has no option --nope"),
     ],
 )
 def test_words_that_make_no_sense_are_refused(words: tuple[str, ...], said: str) -> None:

@@ -39,14 +39,13 @@ SERIES = re.compile(r"-?\d+(\.\d+)?(%|s|c)?(;[-@~:.\d]*(;[-@~:.\d]*(;-?[\d.]*(;[
 
 def finding(summary: str, subject: Subject | None = None, **evidence: Value) -> Finding:
     return Finding(
-        "a-rule",
         Severity.CRITICAL,
         Confidence.OBSERVED,
         summary,
         subject or HostSubject(),
         evidence,
-        "",
         (),
+        rule="a-rule",
     )
 
 
@@ -234,7 +233,7 @@ def test_what_was_not_seen_is_told(
     from twdiag.model.snapshot import Gap
 
     gaps = tuple(Gap(what, "no timers here", "look elsewhere") for what in ("timers", "inodes"))
-    host(dataclasses.replace(played["idle"].snapshot, gaps=gaps))
+    host(dataclasses.replace(played["idle"].snapshot, gaps=gaps, fullest=None))
     said = check("-vv")
     assert said.code == 0
     assert "rules could not look" in said.line
@@ -281,23 +280,33 @@ def test_ports_and_processes(on: Callable[..., Said]) -> None:
     assert on("fd-limit", "--process", "other").code == 0
 
 
-def test_fd_ratio_looks_for_owners_only_on_request(
-    monkeypatch: pytest.MonkeyPatch, played: dict[str, Played], check: Callable[..., Said]
+def test_fd_ratio_needs_no_owners(
+    monkeypatch: pytest.MonkeyPatch,
+    played: dict[str, Played],
+    host: Callable[[Snapshot], None],
+    check: Callable[..., Said],
 ) -> None:
     from twdiag import sources
 
     asked: list[int] = []
-    # Without ages there is no finding that would ask for owners itself.
-    snapshot = dataclasses.replace(played["close-wait-young"].snapshot, owners={}, tcp_info={})
-    monkeypatch.setattr(sources, "collect", lambda source: snapshot)
-    monkeypatch.setattr(
-        sources, "add_owners", lambda snapshot, inodes, _: asked.extend(inodes) or snapshot
-    )
+    young = dataclasses.replace(played["close-wait-young"].snapshot, owners={}, crowded=())
+
+    def seen(fullest: float | None) -> None:
+        host(dataclasses.replace(young, fullest=fullest))
+        monkeypatch.setattr(
+            sources, "find_owners", lambda _, inodes, *__: asked.extend(inodes) or ({}, [])
+        )
+
+    seen(0.5)
     said = check("--limit", "close-wait-notice=6")
-    assert (said.code, asked) == (0, [])
-    assert said.perfdata["fd_ratio"] == "U"
+    assert said.code == 0
+    assert said.perfdata["fd_ratio"] == "50%;80;95;0;100"
+    assert check("--limit", "close-wait-notice=6", "-w", "fd_ratio=40").code == 1
+    # What no process shows is not 0.
+    seen(None)
+    assert check("--limit", "close-wait-notice=6").perfdata["fd_ratio"] == "U"
     assert check("--limit", "close-wait-notice=6", "-w", "fd_ratio=80").code == 3
-    assert len(asked) == 5
+    assert asked == []
 
 
 def test_no_name_ends_a_word_or_a_command_of_whoever_is_notified() -> None:

@@ -118,14 +118,13 @@ def report(findings: list[Finding], played_report: Report) -> Answer:
 
 def a_finding(name: str, n: int = 0) -> Finding:
     return Finding(
-        "close-wait-leak",
         Severity.WARNING,
         Confidence.OBSERVED,
         name,
         ProcessSubject(n, name, "root") if name else HostSubject(),
         {"seconds_to_exhaustion": 5.5},
-        "",
         (),
+        rule="close-wait-leak",
     )
 
 

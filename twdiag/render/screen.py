@@ -28,6 +28,8 @@ _INDENT: Final = 12
 _DRAWING_WIDTH: Final = 78
 _PROMPT: Final = 1
 """The line that the shell's prompt takes."""
+_GAPS: Final = 2
+"""The empty lines before and after the findings."""
 
 
 class _Block(NamedTuple):
@@ -40,8 +42,8 @@ class _Block(NamedTuple):
 def screen(report: Report, look: Look) -> Iterator[Line]:
     """Yield the lines of one screen."""
     top = [*_verdict(report, look), *_header(report, look)]
-    bottom = [*_glance(report, look), *_unseen(report, look), *_footer(report)]
-    room = None if look.height is None else look.height - _PROMPT - len(top) - len(bottom) - 1
+    bottom = [*_glance(report, look), *_unseen(report, look), *_footer(report, look)]
+    room = None if look.height is None else look.height - _PROMPT - len(top) - len(bottom) - _GAPS
     middle = _findings(report, look, room)
     yield from top
     if middle:
@@ -105,7 +107,8 @@ def _findings(report: Report, look: Look, room: int | None) -> list[Line]:
     while shown > 1 and len(_laid_out(blocks[:shown], 0)) + 1 > room:
         shown -= 1
     left = len(blocks) - shown
-    fold = f"   ... and {count(left, 'finding')} more: twdiag --full, or --brief for a line each"
+    fold = f"   ... and {count(left, 'finding')} more: twdiag --full"
+    fold = _with(fold, ", or --brief for a line each", look)
     return [*_laid_out(blocks[:shown], 0), *([(fold, "bold")] if left else [])]
 
 
@@ -217,11 +220,16 @@ def _unseen(report: Report, look: Look) -> Iterator[Line]:
         yield from _wrapped(names, " Not judged  ", " " * 11, look)
 
 
-def _footer(report: Report) -> Iterator[Line]:
+def _footer(report: Report, look: Look) -> Iterator[Line]:
     if report.findings:
         yield "", ""
-        rule = report.findings[0].rule
-        yield f" twdiag explain {rule}   twdiag --full: why, costs, what not to do", "dim"
+        commands = f" twdiag explain {report.findings[0].rule}   twdiag --full"
+        yield _with(commands, ": why, costs, what not to do", look), "dim"
+
+
+def _with(text: str, more: str, look: Look) -> str:
+    """Return a line with what explains it where there is room for that."""
+    return text + more if look.width is None or len(text + more) <= look.width else text
 
 
 def _wrapped(text: str, before: str, after: str, look: Look, style: str = "") -> Iterator[Line]:
