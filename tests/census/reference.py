@@ -191,12 +191,8 @@ class Naive:
         return found
 
     def top_clients(self, listener: tuple[str, int]) -> Counter[str]:
-        """Return the closed connections by remote address, where they can be told."""
-        port = listener[1]
-        here = [row for row in self.rows if row.local_port == port]
-        owners = {(s.local_address, s.local_port) for s in self.listening if s.state == 10}
-        if len([1 for _, p in owners if p == port]) > 1 or None in map(self.listener_of, here):
-            return Counter()
+        """Return the closed connections of a listener by remote address."""
+        here = (row for row in self.rows if self.listener_of(row) == listener)
         return Counter(row.remote_address for row in here if row.timer == 3)
 
     @property

@@ -79,7 +79,7 @@ def test_the_port_of_a_listener_on_another_address_is_no_server_s() -> None:
     assert census.all.sockets == 1
     mine = outgoing._replace(local_address="127.0.0.1", remote_address="127.0.0.1")
     (server,) = World((listening("127.0.0.1", 40000),), (outgoing, mine)).one_by_one().servers
-    assert (server.tally.sockets, server.clients) == (1, ())
+    assert (server.tally.sockets, server.clients) == (1, (("127.0.0.1", 1),))
 
 
 def test_several_listeners_of_one_port_on_different_addresses() -> None:
@@ -91,7 +91,12 @@ def test_several_listeners_of_one_port_on_different_addresses() -> None:
     )
     census = World(listeners, rows).one_by_one()
     found = [(s.listener.address, s.closed_first, s.clients) for s in census.servers]
-    assert found == [("10.0.0.1", 3, ()), ("10.0.0.9", 2, ()), ("::1", 1, ())]
+    client = TIME_WAIT.remote_address
+    assert found == [
+        ("10.0.0.1", 3, ((client, 3),)),
+        ("10.0.0.9", 2, ((client, 2),)),
+        ("::1", 1, (("::1", 1),)),
+    ]
 
 
 def test_busy_ipv6_clients_are_named_beside_many_ipv4_ones() -> None:
