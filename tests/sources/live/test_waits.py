@@ -130,6 +130,7 @@ def test_a_worker_that_moves_is_not_still() -> None:
     pid = os.fork()
     if pid == 0:
         hop()
+    time.sleep(0.05)  # until it hops
     try:
         found, _ = look(pid)
     finally:
