@@ -65,7 +65,7 @@ def test_counts_of_irregular_things() -> None:
 @pytest.mark.parametrize(
     ("per_second", "words"),
     [
-        (0, "0.0/s"),
+        (0, "0/s"),
         (0.44, "0.4/s"),
         (5.7, "5.7/s"),
         (10, "10/s"),

@@ -10,14 +10,12 @@ from twdiag.analysis.half_closed import (
     Waiting,
     by_process,
     by_program,
-    close_waits,
-    earlier_waits,
     identity,
 )
-from twdiag.model.? import SocketTable
-from twdiag.model.sockets import Socket
+from twdiag.analysis.view import View
 from twdiag.model.snapshot import Gap, Host, Owner, Snapshot
-from twdiag.model.sockets import TcpInfo
+from twdiag.model.sockets import Socket, TcpInfo
+from twdiag.sources.live.seen import census_of_sockets
 from twdiag.tcp import State
 
 LISTEN = Socket(State.LISTEN, "0.0.0.0", 80, "0.0.0.0", 0)
@@ -30,9 +28,17 @@ def snapshot(*rows: Socket, **fields: object) -> Snapshot:
     return Snapshot(
         host=Host("h", "6.18"),
         source="netlink",
-        sockets=SocketTable.of(rows),
+        census=census_of_sockets(lambda: rows, {}),
         **(defaults | fields),  # type: ignore[arg-type]
     )
+
+
+def close_waits(seen: Snapshot) -> list[Waiting]:
+    return View(seen).close_waits
+
+
+def aged(socket: Socket, sent: int, data: int, ack: int) -> Socket:
+    return socket._replace(info=TcpInfo(sent, data, ack))
 
 
 def only(*rows: Socket, **fields: object) -> Waiting:
@@ -60,12 +66,11 @@ def test_close_waits_are_sorted_by_why_they_wait(row: Socket, kind: Kind) -> Non
     waiting = only(row)
     assert waiting.kind is kind
     assert waiting.server == (row.local_port == 80)
-    assert waiting.row == 1
+    assert waiting.socket == row
 
 
 def test_an_mptcp_connection_without_inode_was_accepted() -> None:
-    seen = snapshot(SERVED._replace(inode=0))
-    seen.sockets.mptcp = {0}
+    seen = snapshot(SERVED._replace(inode=0, mptcp=True))
     assert close_waits(seen)[0].kind is Kind.LEAKED
 
 
@@ -76,18 +81,17 @@ def test_other_states_do_not_wait() -> None:
 
 
 def test_the_bounds_of_the_age_come_from_tcp_info() -> None:
-    info = {70: TcpInfo(last_data_sent=1, last_data_recv=40_500, last_ack_recv=12_000)}
-    waiting = only(SERVED, tcp_info=info)
+    waiting = only(aged(SERVED, 1, 40_500, 12_000))
     assert (waiting.age_min, waiting.age_max) == (12.0, 40.5)
 
 
 def test_without_tcp_info_there_is_no_bound() -> None:
-    waiting = only(SERVED, tcp_info={71: TcpInfo(1, 2, 3)})
+    waiting = only(SERVED)
     assert (waiting.age_min, waiting.age_max) == (None, None)
 
 
 def test_a_fresh_one_is_zero_seconds_old_and_not_of_unknown_age() -> None:
-    assert only(SERVED, tcp_info={70: TcpInfo(0, 0, 0)}).age_min == 0.0
+    assert only(aged(SERVED, 0, 0, 0)).age_min == 0.0
 
 
 # Two samples.
@@ -97,9 +101,9 @@ def test_a_socket_that_waited_before_is_at_least_as_old_as_the_sample() -> None:
     earlier = snapshot(SERVED, taken_at=70.0)
     waiting = only(SERVED, earlier=earlier)
     assert (waiting.age_min, waiting.new) == (30.0, False)
-    older = only(SERVED, earlier=earlier, tcp_info={70: TcpInfo(0, 50_000, 45_000)})
+    older = only(aged(SERVED, 0, 50_000, 45_000), earlier=earlier)
     assert older.age_min == 45.0
-    kept_alive = only(SERVED, earlier=earlier, tcp_info={70: TcpInfo(0, 50_000, 500)})
+    kept_alive = only(aged(SERVED, 0, 50_000, 500), earlier=earlier)
     assert (kept_alive.age_min, kept_alive.age_max) == (30.0, 50.0)
 
 
@@ -119,7 +123,6 @@ def test_a_socket_that_did_not_wait_before_is_new(before: Socket) -> None:
 
 def test_one_sample_knows_of_nothing_new() -> None:
     assert only(SERVED).new is None
-    assert earlier_waits(snapshot(SERVED), State.CLOSE_WAIT) is None
 
 
 def test_a_sample_that_did_not_see_sockets_tells_nothing() -> None:
@@ -127,18 +130,16 @@ def test_a_sample_that_did_not_see_sockets_tells_nothing() -> None:
     assert only(SERVED, earlier=blind).new is None
 
 
-def test_identity_outlives_the_table_and_its_numbering() -> None:
+def test_identity_is_that_of_the_socket_and_not_of_its_look() -> None:
     six = SERVED._replace(local_address="2001:db8::1", remote_address="2001:db8::2")
-    first = snapshot(six)
-    second = snapshot(LISTEN, six._replace(local_address="2001:db8::7", cookie=9), six)
-    assert identity(first, 0) == identity(second, 2)
-    assert identity(first, 0) != identity(second, 1)
+    assert identity(six) == identity(aged(six, 1, 2, 3)._replace(recv_q=9))
+    assert identity(six) != identity(six._replace(local_address="2001:db8::7", cookie=9))
 
 
 def test_without_cookies_the_inode_is_the_identity() -> None:
     row = SERVED._replace(cookie=0)
-    assert identity(snapshot(row), 0) == identity(snapshot(LISTEN, row), 1)
-    assert identity(snapshot(row), 0) != identity(snapshot(row._replace(inode=6)), 0)
+    assert identity(row) == identity(row._replace(recv_q=1))
+    assert identity(row) != identity(row._replace(inode=6))
 
 
 # Holders.
@@ -146,8 +147,8 @@ def test_without_cookies_the_inode_is_the_identity() -> None:
 
 def waits(*bounds: tuple[float | None, float | None, bool | None]) -> tuple[Waiting, ...]:
     return tuple(
-        Waiting(row, Kind.LEAKED, True, low, high, new)
-        for row, (low, high, new) in enumerate(bounds)
+        Waiting(SERVED._replace(inode=inode), Kind.LEAKED, True, low, high, new)
+        for inode, (low, high, new) in enumerate(bounds, start=1)
     )
 
 
@@ -163,28 +164,26 @@ def test_a_socket_of_unknown_age_leaves_its_holder_without_that_bound() -> None:
     assert holder.new() == 2
 
 
-SHOP, CART = Owner(10, "shop", "www", fds=9, fd_limit=4), Owner(11, "cart", "www")
+SHOP = Owner(10, "shop", "www", fds=9, fd_limit=4, parent=5)
+CART = Owner(11, "cart", "www")
 
 
 def held(*inodes: int, uid: int = 0) -> list[Socket]:
-    return [SERVED._replace(inode=inode, uid=uid) for inode in inodes]
-
-
-def rows_of(holder: Holder) -> list[int]:
-    return sorted(waiting.row for waiting in holder.sockets)
+    return [SERVED._replace(inode=inode, uid=uid, cookie=inode) for inode in inodes]
 
 
 def test_sockets_are_grouped_by_process_and_the_rest_by_user() -> None:
     rows = [*held(1), *held(2, 3, 4, uid=33), *held(5, uid=44), *held(6)]
     seen = snapshot(*rows, owners={1: (SHOP, CART), 6: (CART,)})
-    groups = by_process(seen, close_waits(seen))
+    groups = by_process(seen.owners, close_waits(seen))
     assert [
-        (h.owner, h.uid, [w.row for w in h.sockets], h.processes, h.largest) for h in groups
+        (h.owner, h.uid, [w.socket.inode for w in h.sockets], h.processes, h.largest)
+        for h in groups
     ] == [
-        (None, 33, [1, 2, 3], 1, 3),
-        (SHOP, 0, [0], 1, 1),
-        (None, 44, [4], 1, 1),
-        (CART, 0, [5], 1, 1),
+        (None, 33, [2, 3, 4], 1, 3),
+        (SHOP, 0, [1], 1, 1),
+        (None, 44, [5], 1, 1),
+        (CART, 0, [6], 1, 1),
     ]
 
 
@@ -198,14 +197,14 @@ def test_workers_of_one_program_are_one_holder() -> None:
             n: (o,) for n, o in enumerate([worker, SHOP, SHOP, CART, other_user, SHOP], start=1)
         },
     )
-    groups = by_program(seen, close_waits(seen))
+    groups = by_program(seen.owners, close_waits(seen))
     assert [
-        (h.owner, sorted(w.row for w in h.sockets), h.processes, h.largest) for h in groups
+        (h.owner, sorted(w.socket.inode for w in h.sockets), h.processes, h.largest) for h in groups
     ] == [
-        (SHOP, [0, 1, 2, 5], 2, 3),
-        (CART, [3], 1, 1),
-        (other_user, [4], 1, 1),
-        (None, [6], 1, 1),
+        (SHOP, [1, 2, 3, 6], 2, 3),
+        (CART, [4], 1, 1),
+        (other_user, [5], 1, 1),
+        (None, [7], 1, 1),
     ]
     assert groups[0].fd_share == 0.75
     assert groups[1].fd_share is None
@@ -214,7 +213,8 @@ def test_workers_of_one_program_are_one_holder() -> None:
 
 
 def test_a_port_that_no_client_gets_is_a_server_s_though_its_listener_is_gone() -> None:
-    (waiting,) = close_waits(snapshot(SERVED._replace(recv_q=1)))
+    # Its peer has a client's port; towards a service's it would be a client with a fixed port.
+    (waiting,) = close_waits(snapshot(SERVED._replace(recv_q=1, remote_port=50_000)))
     assert waiting.server
     assert waiting.kind is Kind.UNREAD
 

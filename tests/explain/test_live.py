@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import pytest
 
-from twdiag.model.? import SocketTable
-from twdiag.model.sockets import TIMER_RETRANSMIT, TIMER_TIME_WAIT, Socket
 from twdiag.explain.layout import set_blocks
 from twdiag.explain.live import example, rule_now, state_now
 from twdiag.model.snapshot import Gap, Host, Owner, Snapshot
-from twdiag.model.limits import Limits
-from twdiag.rules import analyze, select
+from twdiag.model.sockets import TIMER_RETRANSMIT, TIMER_TIME_WAIT, Socket
+from twdiag.rules import DEFAULTS, choose
+from twdiag.rules.runner import analyze
+from twdiag.sources.live.seen import census_of_sockets
 from twdiag.tcp import State
 
 
@@ -19,7 +19,7 @@ def _snapshot(*rows: Socket, **more: object) -> Snapshot:
         taken_at=0.0,
         host=Host("web1", "6.18"),
         source="netlink",
-        sockets=SocketTable.of(rows),
+        census=census_of_sockets(lambda: rows, {}),
         **more,  # type: ignore[arg-type]
     )
 
@@ -114,7 +114,7 @@ def test_a_column_that_was_not_seen_is_not_counted() -> None:
 
 
 def _rule(name: str, snapshot: Snapshot) -> str:
-    report = analyze(snapshot, Limits(), select([name]))
+    report = analyze(snapshot, DEFAULTS, choose([name]))
     return "\n".join(line.text for line in set_blocks(rule_now(report, snapshot)))
 
 

@@ -19,9 +19,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from twdiag.history import files, sample
-from twdiag.model.sockets import Socket
 from twdiag.history import state_file as memory
 from twdiag.model.snapshot import Owner
+from twdiag.model.sockets import Socket
+from twdiag.sources.live.seen import census_of_sockets
 from twdiag.tcp import State
 
 if TYPE_CHECKING:
@@ -70,7 +71,7 @@ def waits(number: int, first: int = 0) -> list[Socket]:
 
 
 def with_rows(snapshot: Snapshot, rows: list[Socket], **changes: Any) -> Snapshot:
-    changes = {"sockets": SocketTable.of(rows), "tcp_info": {}, "owners": {}} | changes
+    changes = {"census": census_of_sockets(lambda: rows, {}), "owners": {}} | changes
     return dataclasses.replace(snapshot, **changes)
 
 
@@ -284,8 +285,8 @@ def test_a_full_file_stays_below_its_bound(idle: Snapshot) -> None:
     raw = json.dumps(data).encode()
     assert len(raw) <= sample.MOST_BYTES
     found = sample.from_data(json.loads(raw))
-    assert found.table is not None
-    assert len(found.table) == sample.MOST_ROWS
+    assert found.sockets is not None
+    assert len(found.sockets) == sample.MOST_ROWS
     assert len(found.processes) == sample.MOST_OWNERS
 
 

@@ -5,13 +5,13 @@ from __future__ import annotations
 import pytest
 
 from twdiag.errors import UsageError
-from twdiag.model.limits import Limits
-from twdiag.rules import LIMITS, parse_limit_flags
+from twdiag.model.limits import parse_limit_flags
+from twdiag.rules import DEFAULTS, LIMITS
 
 
 def refusal(values: dict[str, object], origin: str = "/etc/twdiag.toml") -> UsageError:
     with pytest.raises(UsageError) as error:
-        Limits().replaced(values, origin)
+        DEFAULTS.replaced(values, origin)
     assert error.value.next_step
     assert error.value.exit_code == 3
     return error.value
@@ -20,7 +20,7 @@ def refusal(values: dict[str, object], origin: str = "/etc/twdiag.toml") -> Usag
 @pytest.mark.parametrize("limit", LIMITS, ids=lambda limit: limit.name)
 def test_every_default_lies_in_its_own_range(limit: object) -> None:
     name, default = limit.name, limit.default  # type: ignore[attr-defined]
-    limits = Limits()
+    limits = DEFAULTS
     assert limits[name] == default
     assert limits.origin(name) == "default"
     assert limits.replaced({name: default}, "x")[name] == default
@@ -31,12 +31,12 @@ def test_names_are_unique_and_critical_is_not_below_warning() -> None:
     assert len(set(names)) == len(names)
     for name in names:
         if name.endswith("-critical") and name.replace("critical", "warning") in names:
-            assert Limits()[name] >= Limits()[name.replace("critical", "warning")]
+            assert DEFAULTS[name] >= DEFAULTS[name.replace("critical", "warning")]
 
 
 @pytest.mark.parametrize("raw", ["0.5", " 0.5 ", 0.5, "5e-1"])
 def test_a_value_is_replaced_and_remembers_where_from(raw: object) -> None:
-    limits = Limits().replaced({"ports-warning": raw}, "--limit")
+    limits = DEFAULTS.replaced({"ports-warning": raw}, "--limit")
     assert limits["ports-warning"] == 0.5
     assert limits.origin("ports-warning") == "--limit"
     assert limits.origin("ports-critical") == "default"
@@ -44,11 +44,11 @@ def test_a_value_is_replaced_and_remembers_where_from(raw: object) -> None:
 
 @pytest.mark.parametrize("name", ["PORTS_WARNING", "ports_warning", " Ports-Warning "])
 def test_names_may_be_written_as_in_an_environment(name: str) -> None:
-    assert Limits().replaced({name: "0.4"}, "environment")["ports-warning"] == 0.4
+    assert DEFAULTS.replaced({name: "0.4"}, "environment")["ports-warning"] == 0.4
 
 
 def test_later_origins_win_and_the_first_limits_stay_what_they_were() -> None:
-    defaults = Limits()
+    defaults = DEFAULTS
     file = defaults.replaced({"ports-warning": 0.1, "ports-critical": 0.2}, "file")
     flag = file.replaced({"ports-warning": 0.3}, "flag")
     assert (flag["ports-warning"], flag.origin("ports-warning")) == (0.3, "flag")

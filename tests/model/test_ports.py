@@ -6,12 +6,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from twdiag.analysis.forecast import seconds_until_full
 from twdiag.model.ports import (
     DEFAULT_RANGE,
     PortBudget,
     parse_ports,
     parse_range,
-    seconds_until_full,
 )
 
 RANGE, RESERVED = "net.ipv4.ip_local_port_range", "net.ipv4.ip_local_reserved_ports"
