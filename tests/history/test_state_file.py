@@ -276,9 +276,10 @@ def test_a_full_file_stays_below_its_bound(idle: Snapshot) -> None:
             "2001:db8:aaaa:bbbb:cccc:dddd:eeee:fffe",
             65535,
             inode=2**32 - 1,
-            cookie=2**64 - 1,
+            cookie=2**64 - 1 - n,
         )
-    ] * sample.MOST_ROWS
+        for n in range(sample.MOST_ROWS)
+    ]
     owner = Owner(4_194_304, "\U0001f600" * 15, "u" * 32, 1_000_000, 1_000_000)
     processes = [sample.Process(2**40, owner)] * 1000
     data = sample.to_data(with_rows(idle, rows), NOW, processes, "CRITICAL")
@@ -606,7 +607,7 @@ def test_a_file_of_the_first_edition_is_read(on: Callable[..., Said], file: str)
     on("fd-limit", *words)
     data = json.loads(Path(file).read_text())
     del data["told"]
-    Path(file).write_text(json.dumps(data))
+    Path(file).write_text(json.dumps(data, separators=(",", ":")))
     assert on("fd-limit", *words) == (1, "", "")
 
 
