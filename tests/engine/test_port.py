@@ -20,12 +20,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.sources.live.confinement import NOBODY, in_child
-from twdiag.model.sockets import Socket
 from twdiag.engine import port as engine
 from twdiag.engine.port import Holder, Kind, Option, Verdict, conflicts, examine, judge, overlap
 from twdiag.errors import SourceRefused
 from twdiag.lab.network import enter_private
 from twdiag.model.snapshot import Gap, Owner
+from twdiag.model.sockets import Socket
 from twdiag.render.port import headline, render_json, render_text
 from twdiag.sources.live.one_port import PortRow, read_port, shows_bound
 from twdiag.tcp import State
