@@ -309,7 +309,8 @@ def commands_of(report: Report) -> set[str]:
     """Return every command that a report could show, as it is shown."""
     steps = {step.run for finding in report.findings for step in finding.steps}
     texts = {t for f in report.findings for a in f.advice for t in (a.how, a.verify)}
-    return {visible(command) for command in steps | {command_in(text) for text in texts}}
+    found = steps | {command_in(text) for text in texts}
+    return {visible(command) for command in found if command}
 
 
 @pytest.mark.parametrize("scenario", lab.SCENARIOS, ids=lambda s: s.name)
