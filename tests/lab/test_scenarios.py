@@ -35,6 +35,8 @@ STATES = {
     "close-wait-leak": {"LISTEN": 1, "CLOSE_WAIT": 5},
     "hostile-name": {"LISTEN": 1, "CLOSE_WAIT": 5},
     "fd-limit": {"LISTEN": 1, "CLOSE_WAIT": 52},
+    "fd-limit-established": {"LISTEN": 1, "ESTABLISHED": 220},
+    "sockets-nobody-sees": {"LISTEN": 1},
     "close-wait-unread": {"LISTEN": 1, "CLOSE_WAIT": 5},
     "close-wait-never-accepted": {"LISTEN": 1, "CLOSE_WAIT": 6},
     "close-wait-idle-pool": {"CLOSE_WAIT": 5},
