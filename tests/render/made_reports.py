@@ -1,0 +1,114 @@
+"""Reports on made hosts, as text: `python -m tests.render` writes them anew to be looked at."""
+
+from __future__ import annotations
+
+import io
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+from tests.made import (
+    aged,
+    close_wait,
+    closed_first,
+    held,
+    listening,
+    report_of,
+    served,
+    snapshot_of,
+    time_wait,
+)
+from twdiag.model.findings import Report, Step
+from twdiag.model.snapshot import Gap, Owner
+from twdiag.render.pieces import Detail, Look
+from twdiag.render.text import render_text
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+FOLDER: Final = Path(__file__).parent / "reports"
+SCREEN: Final = Look(width=80, height=24)
+
+
+class Made(NamedTuple):
+    """A report, and how it is written."""
+
+    report: Callable[[], Report]
+    look: Look = SCREEN
+
+
+def empty() -> Report:
+    """A host without any socket."""
+    return report_of(snapshot_of())
+
+
+def ports_running_out() -> Report:
+    """A client that has used up most of its ports to a database."""
+    return report_of(snapshot_of(*time_wait(26_000)))
+
+
+def leak() -> Report:
+    """A leak, with what its process waits for and what to run next."""
+    snapshot = snapshot_of(listening(8080), *aged(close_wait(70), 120), owners=held(70, 90, 1024))
+    report = report_of(snapshot)
+    step = Step("py-spy dump --pid 812", "the line that each thread is at", tool="py-spy")
+    waits = ("all 4 workers wait for the upstream 10.0.0.5:5432 (db1, postgres)",)
+    findings = (replace(f, waits=waits, steps=(step,)) for f in report.findings)
+    return replace(report, findings=tuple(findings))
+
+
+def mixed() -> Report:
+    """Everything at once: what does not fit is folded and counted."""
+    sockets = [
+        *served(30),
+        *closed_first(400),
+        *time_wait(26_000),
+        listening(8080),
+        *aged(close_wait(70), 120),
+    ]
+    return report_of(snapshot_of(*sockets, owners=held(70, 90, 1024)))
+
+
+def unseen() -> Report:
+    """A source that shows neither timers nor owners."""
+    gaps = (
+        Gap("timers", "psutil does not show socket timers", "use --source netlink"),
+        Gap("tcp-info", "psutil does not show how long a socket waits", "use --source netlink"),
+    )
+    return report_of(snapshot_of(*served(3), gaps=gaps))
+
+
+def hostile() -> Report:
+    """A process whose name acts on a terminal, if it is let to."""
+    owner = Owner(812, "\x1b[2J\x07evil\u202e", "www", 90, 1024)
+    sockets = aged(close_wait(70), 120)
+    owners = {socket.inode: (owner,) for socket in sockets}
+    return report_of(snapshot_of(listening(8080), *sockets, owners=owners))
+
+
+REPORTS: Final = {
+    "empty": Made(empty),
+    "ports-running-out": Made(ports_running_out),
+    "ports-running-out-full": Made(ports_running_out, Look(width=80, detail=Detail.FULL)),
+    "leak": Made(leak),
+    "leak-narrow": Made(leak, Look(width=60, height=24)),
+    "leak-in-a-pipe": Made(leak, Look()),
+    "mixed": Made(mixed),
+    "mixed-brief": Made(mixed, Look(width=80, detail=Detail.BRIEF)),
+    "mixed-ascii": Made(mixed, Look(width=80, height=24, unicode=False)),
+    "unseen": Made(unseen),
+    "hostile-name": Made(hostile),
+}
+
+
+def written(made: Made) -> str:
+    """Return a report as it is written."""
+    out = io.StringIO()
+    render_text(made.report(), out, made.look)
+    return out.getvalue()
+
+
+def write_all() -> None:
+    """Write every report anew."""
+    for name, made in REPORTS.items():
+        (FOLDER / f"{name}.txt").write_text(written(made), "utf-8")
