@@ -207,8 +207,11 @@ class Naive:
     def left_overs(self) -> dict[int, tuple[tuple[str, ...], int, Summary]]:
         """Return {port: (addresses, remote ports of clients, sums)}."""
         found = {}
-        for port in {row.local_port for row in self.rows} - self.listen_ports:
-            here = [row for row in self.rows if row.local_port == port]
+        listening = (s for s in self.listening if s.state is State.LISTEN)
+        anywhere = {s.local_port for s in listening if s.local_address in WILD}
+        for port in {row.local_port for row in self.rows} - anywhere:
+            rows = (row for row in self.rows if row.local_port == port)
+            here = [row for row in rows if self.listener_of(row) is None]
             far = [row for row in here if row.remote_port >= 10240 and not row.mptcp]
             remote_ports = {row.remote_port for row in far}
             if len(remote_ports) >= (20 if self.usable(port) else 1):

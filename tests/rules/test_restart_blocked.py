@@ -47,6 +47,14 @@ def test_a_server_that_listens_again_is_quiet() -> None:
     assert RULE not in found(snapshot_of(listening(8080), *left(60)))
 
 
+def test_a_listener_on_another_address_does_not_take_them() -> None:
+    elsewhere = Socket(State.LISTEN, "10.0.0.77", 8080, "0.0.0.0", 0)
+    finding = only_finding(snapshot_of(elsewhere, *left(10)))
+    assert (finding.rule, finding.subject) == (RULE, PortSubject(8080))
+    assert finding.evidence["addresses"] == [HERE]
+    assert found(snapshot_of(elsewhere._replace(local_address=HERE), *left(10))) == {}
+
+
 def test_a_few_remote_ports_are_no_server() -> None:
     assert found(snapshot_of(*left(2))) == {}
 

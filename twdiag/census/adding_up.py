@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 from twdiag.census.addresses import bytes_of, text_of
 from twdiag.census.cells import Groups, Key, total
 from twdiag.census.intake import LAST_TAG
-from twdiag.census.listeners import OTHER, USABLE, find_listener, port_kinds
+from twdiag.census.listeners import OTHER, PARTLY, USABLE, find_listener, port_kinds
 from twdiag.census.masks import both, table_of
 from twdiag.census.moments import tally_of
 from twdiag.model.census import Census, Destination, LocalEnd, Server
@@ -40,6 +40,7 @@ _Moments = Counter[int]
 # Of a far row: bits 0-7 its moment, 16-31 local port, 32-47 remote port, 48-63 local address.
 _PORTS: Final = 0xFFFF_FFFF << 16
 _NOT_REMOTE: Final = ~(0xFFFF << 32)
+_LOCAL_END: Final = 0xFFFF << 48 | 0xFFFF << 16
 
 
 def census_of(intake: Intake) -> Census:
@@ -200,9 +201,9 @@ class _Far(NamedTuple):
 
 def _far_ends(intake: Intake, kinds: bytes) -> dict[int, _Far]:
     """Return the rows with a client's remote port by local port, of those worth a look."""
-    far = intake.far
+    far = _without_listener(intake) if PARTLY in kinds else intake.far
     local_ports = _halves(far, 1)
-    least = {USABLE: _SURELY_A_SERVICE, OTHER: 1}
+    least = {USABLE: _SURELY_A_SERVICE, OTHER: 1, PARTLY: 1}
     if len(set(_halves(far, 2))) < _SURELY_A_SERVICE:
         del least[USABLE]
     counts = Counter(local_ports)
@@ -217,6 +218,17 @@ def _far_ends(intake: Intake, kinds: bytes) -> dict[int, _Far]:
     for cell, count in Counter(map(_NOT_REMOTE.__and__, usable)).items():
         found[cell >> 16 & 0xFFFF].ends.append((texts[cell >> 48], Counter({cell & 0xFF: count})))
     return {p: f for p, f in found.items() if len(f.remote_ports) >= least[kinds[p]]}
+
+
+def _without_listener(intake: Intake) -> array[int]:
+    """Return the far rows whose address no listener takes, though one may have their port."""
+    texts, ends = _texts(intake), array("Q", map(_LOCAL_END.__and__, intake.far))
+    free = {
+        end
+        for end in set(ends)
+        if find_listener(intake.listeners, texts[end >> 48], end >> 16 & 0xFFFF) is None
+    }
+    return array("Q", compress(intake.far, map(free.__contains__, ends)))
 
 
 def _halves(keys: array[int], place: int) -> array[int]:

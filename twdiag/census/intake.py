@@ -16,7 +16,7 @@ from operator import itemgetter
 from typing import TYPE_CHECKING, Final
 
 from twdiag.census.cells import Cells, group_of, keys_of
-from twdiag.census.listeners import LISTENING, OTHER, USABLE, listeners_of, port_kinds
+from twdiag.census.listeners import LISTENING, OTHER, PARTLY, USABLE, listeners_of, port_kinds
 from twdiag.census.masks import both, inverted, table_of
 from twdiag.census.moments import moments_of
 from twdiag.census.rows import Rows
@@ -61,8 +61,9 @@ _MOST_INODES: Final = 65_536
 _LOW, _HIGH = (0, 1) if sys.byteorder == "little" else (1, 0)
 
 
-_IS_CLIENT, _IS_SERVER, _IS_OTHER = table_of(USABLE), table_of(LISTENING), table_of(OTHER)
-_IS_UNCLAIMED: Final = table_of(USABLE, OTHER)
+_IS_CLIENT, _IS_OTHER = table_of(USABLE), table_of(OTHER)
+_IS_SERVER: Final = table_of(LISTENING, PARTLY)
+_MAY_BE_LEFT: Final = table_of(USABLE, OTHER, PARTLY)
 _IS_FAR: Final = table_of(*range(CLIENTS_FROM >> 8, 256))
 _IS_NEAR: Final = table_of(*range(CLIENTS_FROM >> 8))
 _IS_ESTABLISHED: Final = table_of(State.ESTABLISHED)
@@ -234,11 +235,11 @@ class Intake:
 
     def _note_far_ends(self, rows: Rows, moments: bytes, numbers: array[int], kinds: bytes) -> None:
         far = _high_bytes(rows.remote_ports).translate(_IS_FAR)
-        unclaimed = both(far, kinds.translate(_IS_UNCLAIMED))
-        if 1 in unclaimed:
+        left = both(far, kinds.translate(_MAY_BE_LEFT))
+        if 1 in left:
             above = _joined(rows.remote_ports, numbers)
             keys = keys_of(moments, bytes(len(kinds)), rows.local_ports, above)
-            self.far.extend(compress(keys, unclaimed))
+            self.far.extend(compress(keys, left))
 
 
 def _high_bytes(ports: array[int]) -> bytes:

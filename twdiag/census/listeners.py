@@ -12,8 +12,11 @@ if TYPE_CHECKING:
     from twdiag.model.ports import PortBudget
     from twdiag.model.sockets import Socket
 
-USABLE, LISTENING, OTHER = 1, 2, 4
-"""The kinds of a port: connect() may hand it out, somebody listens on it, neither."""
+USABLE, LISTENING, OTHER, PARTLY = 1, 2, 4, 8
+"""The kinds of a port: connect() may hand it out, somebody listens on it, neither.
+
+PARTLY: somebody listens on it, but only at some of the addresses of the host.
+"""
 
 _ANYWHERE: Final = ("0.0.0.0", "::")
 
@@ -42,9 +45,13 @@ def find_listener(
     return None
 
 
+def _takes_any(listener: Listener) -> bool:
+    return listener.any_ipv4 or listener.any_ipv6
+
+
 def port_kinds(budget: PortBudget, listeners: Iterable[Listener]) -> bytes:
     """Return the kind of each of the 65,536 ports."""
     kinds = bytearray(budget.usable_mask.translate(bytes([OTHER, USABLE]) + bytes(254)))
-    for listener in listeners:
-        kinds[listener.port] = LISTENING
+    for listener in sorted(listeners, key=_takes_any):
+        kinds[listener.port] = LISTENING if _takes_any(listener) else PARTLY
     return bytes(kinds)
