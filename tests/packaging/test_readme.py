@@ -185,6 +185,7 @@ def test_the_picture_is_a_report_of_today_and_fetches_nothing() -> None:
     picture = (ROOT / "man" / "report.svg").read_text("utf-8")
     root = xml.etree.ElementTree.fromstring(picture)
     text = "".join(root.itertext()).replace("\xa0", " ")
-    for part in ("close-wait-leak", "fd-limit-near", "you are here", "Do not", "States"):
+    for part in ("close-wait-leak", "fd-limit-near", "now", "py-spy dump", "States"):
         assert part in text
+    assert set(re.findall(r"(?:pid |/proc/)(\d+)", text)) == {"812"}
     assert not re.search(r"url\((?!#)|<image|@import", picture)

@@ -96,6 +96,14 @@ def test_two_listeners_are_two_findings_the_worse_first() -> None:
     assert evidence == [60, 25]
 
 
+def test_no_client_is_named_twice_for_one_address() -> None:
+    rows = [listening(443), *closed_first(400)]
+    clients = only_finding(snapshot_of(*rows)).evidence["top_clients"]
+    # All have one connection: any three of them, by name.
+    assert len(set(clients)) == 3
+    assert clients == sorted(clients)
+
+
 def test_the_server_that_closes_first_is_named(played: dict[str, Played]) -> None:
     play = played["server-closes-first"]
     subject = play.report.findings[0].subject
