@@ -24,7 +24,8 @@ from twdiag.explain.library import Library
 from twdiag.explain.play import played
 from twdiag.explain.scenarios import SCENARIOS, find_scenario
 from twdiag.explain.walk import frame, walk
-from twdiag.tcp import TRANSITIONS, State
+from twdiag.tcp import State
+from twdiag.tcp.transitions import TRANSITIONS
 
 if TYPE_CHECKING:
     from twdiag.explain.layout import Line

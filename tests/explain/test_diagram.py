@@ -23,7 +23,11 @@ from twdiag.explain.diagram import (
 from twdiag.explain.diagram.machine import DRAWN, WIDTH, left_out
 from twdiag.explain.play import Scenario, played
 from twdiag.explain.scenarios import SCENARIOS
-from twdiag.tcp import ORDINARY_CLOSE, PHASES, TRANSITIONS, Event, Role, State, transition
+from twdiag.tcp import State
+from twdiag.tcp.phases import ORDINARY_CLOSE, PHASES
+from twdiag.tcp.roles import Role
+from twdiag.tcp.segments import Event
+from twdiag.tcp.transitions import TRANSITIONS, transition
 
 STATES = pytest.mark.parametrize("state", State, ids=lambda state: state.name)
 

@@ -9,7 +9,9 @@ from twdiag.explain.diagram import Side, sequence_chart
 from twdiag.explain.play import Play, Scenario, perform
 from twdiag.explain.scenarios import SCENARIOS
 from twdiag.explain.story import IllegalStep, Move
-from twdiag.tcp import TRANSITIONS, Event, Segment, State, Transition
+from twdiag.tcp import State
+from twdiag.tcp.segments import Event, Segment
+from twdiag.tcp.transitions import TRANSITIONS, Transition
 
 LEGAL = {(t.before, t.event, t.after) for t in TRANSITIONS if t.linux}
 ALL = pytest.mark.parametrize("scenario", SCENARIOS, ids=lambda scenario: scenario.name)

@@ -4,15 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from twdiag.tcp import (
-    ORDINARY_CLOSE,
-    PHASES,
-    TIME_WAIT_SECONDS,
-    TRANSITIONS,
-    Actor,
-    Role,
-    State,
-)
+from twdiag.tcp import TIME_WAIT_SECONDS, State
+from twdiag.tcp.phases import ORDINARY_CLOSE, PHASES
+from twdiag.tcp.roles import Actor, Role
+from twdiag.tcp.transitions import TRANSITIONS
 
 
 def test_nobody_is_both_active_and_passive_closer() -> None:

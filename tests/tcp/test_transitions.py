@@ -6,10 +6,10 @@ import re
 
 import pytest
 
-from twdiag.tcp import (
+from twdiag.tcp import State
+from twdiag.tcp.segments import Event
+from twdiag.tcp.transitions import (
     TRANSITIONS,
-    Event,
-    State,
     Transition,
     transition,
     transitions_from,

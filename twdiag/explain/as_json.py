@@ -18,17 +18,9 @@ from twdiag.explain.page import (
 )
 from twdiag.explain.play import played
 from twdiag.explain.scenarios import find_scenario
-from twdiag.tcp import (
-    ORDINARY_CLOSE,
-    PHASES,
-    TIME_WAIT_SECONDS,
-    TRANSITIONS,
-    State,
-    Transition,
-    parse_state,
-    transitions_from,
-    transitions_into,
-)
+from twdiag.tcp import TIME_WAIT_SECONDS, State, parse_state
+from twdiag.tcp.phases import ORDINARY_CLOSE, PHASES
+from twdiag.tcp.transitions import TRANSITIONS, Transition, transitions_from, transitions_into
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

@@ -13,13 +13,15 @@ from twdiag.explain.diagram import (
     state_diagram,
 )
 from twdiag.explain.page import Block, Drawing, Heading, Item
-from twdiag.tcp import PHASES, State, parse_state, transitions_from, transitions_into
+from twdiag.tcp import State, parse_state
+from twdiag.tcp.phases import PHASES
+from twdiag.tcp.transitions import transitions_from, transitions_into
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from twdiag.explain.story import Step
-    from twdiag.tcp import Transition
+    from twdiag.tcp.transitions import Transition
 
 
 def carry_out(name: str, words: tuple[str, ...]) -> tuple[Block, ...]:

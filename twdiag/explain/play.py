@@ -13,7 +13,9 @@ from typing import TYPE_CHECKING, Final
 
 from twdiag.explain.diagram import Arrow, Chart, Crossing, Fate, Note, Pause, Row, Side
 from twdiag.explain.story import TAKES_A_NUMBER, IllegalStep, Move, Packet, Step
-from twdiag.tcp import Event, Segment, State, transition
+from twdiag.tcp import State
+from twdiag.tcp.segments import Event, Segment
+from twdiag.tcp.transitions import transition
 
 if TYPE_CHECKING:
     from collections.abc import Callable

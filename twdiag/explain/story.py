@@ -6,10 +6,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from twdiag.explain.diagram import Crossing
-from twdiag.tcp import Event, Segment, State
+from twdiag.tcp.segments import Event, Segment
 
 if TYPE_CHECKING:
     from twdiag.explain.diagram import Arrow, Note, Pause, Side
+    from twdiag.tcp import State
 
 TAKES_A_NUMBER: Final = (Segment.SYN, Segment.SYN_ACK, Segment.FIN)
 """The segments that take one sequence number themselves, so that they can be acknowledged."""

@@ -7,10 +7,12 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple
 
 from twdiag.model.snapshot import HOST_NETNS, Gap, Host, Owner
-from twdiag.tcp import PHASES, Role, State
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+
+    from twdiag.tcp import State
+    from twdiag.tcp.roles import Role
 
 
 class Severity(enum.IntEnum):
@@ -155,6 +157,8 @@ class Place(NamedTuple):
     @classmethod
     def of(cls, state: State) -> Place:
         """Return the place of a socket that is in a state, as the handshake model has it."""
+        from twdiag.tcp.phases import PHASES  # a look that finds nothing does without them
+
         phase = PHASES[state]
         return cls(state, phase.role, phase.step, phase.next)
 

@@ -19,7 +19,7 @@ from twdiag.render.pieces import (
     number_or_unknown,
     sparkline,
 )
-from twdiag.tcp import Role
+from twdiag.tcp.roles import Role
 from twdiag.wording import count, visible
 
 if TYPE_CHECKING:

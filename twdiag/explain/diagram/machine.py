@@ -7,14 +7,9 @@ from itertools import pairwise
 from typing import Final
 
 from twdiag.explain.diagram.ink import MAX_WIDTH, label, to_ascii
-from twdiag.tcp import (
-    TIME_WAIT_SECONDS,
-    TRANSITIONS,
-    Event,
-    State,
-    Transition,
-    transition,
-)
+from twdiag.tcp import TIME_WAIT_SECONDS, State
+from twdiag.tcp.segments import Event
+from twdiag.tcp.transitions import TRANSITIONS, Transition, transition
 
 WIDTH: Final = 76
 """Columns that the state diagram takes, whatever the terminal has."""

@@ -15,16 +15,11 @@ from twdiag.explain.diagram.sequence import (
     Side,
     sequence_chart,
 )
-from twdiag.tcp import (
-    ORDINARY_CLOSE,
-    PHASES,
-    TIME_WAIT_SECONDS,
-    Event,
-    Role,
-    State,
-    Transition,
-    transition,
-)
+from twdiag.tcp import TIME_WAIT_SECONDS, State
+from twdiag.tcp.phases import ORDINARY_CLOSE, PHASES
+from twdiag.tcp.roles import Role
+from twdiag.tcp.segments import Event
+from twdiag.tcp.transitions import Transition, transition
 
 
 def close_chart(

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Final
 
 from twdiag.explain.diagram import Side
 from twdiag.explain.play import Scenario
-from twdiag.tcp import Event
+from twdiag.tcp.segments import Event
 
 if TYPE_CHECKING:
     from twdiag.explain.play import Play

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final
 from twdiag.explain.diagram import Side
 from twdiag.explain.play import Scenario
 from twdiag.explain.scenarios.closing import expire, first_two, last_fin
-from twdiag.tcp import Event
+from twdiag.tcp.segments import Event
 
 if TYPE_CHECKING:
     from twdiag.explain.play import Play
