@@ -212,7 +212,8 @@ class Naive:
         for port in {row.local_port for row in self.rows} - anywhere:
             rows = (row for row in self.rows if row.local_port == port)
             here = [row for row in rows if self.listener_of(row) is None]
-            far = [row for row in here if row.remote_port >= 10240 and not row.mptcp]
+            here = [row for row in here if not row.mptcp]  # its subflows are rows, too
+            far = [row for row in here if row.remote_port >= 10240]
             remote_ports = {row.remote_port for row in far}
             if len(remote_ports) >= (20 if self.usable(port) else 1):
                 ends = far if self.usable(port) else here

@@ -138,6 +138,12 @@ def clients_ipv4(first: int, rows: int) -> Rows:
     return _rows(rows, 80, 50000, array("I", [1] * rows), array("I", range(first, first + rows)))
 
 
+def fixed_source_ports(first: int, rows: int) -> Rows:
+    """Rows of a client that binds before it connects, to 20,000 ports outside of the range."""
+    made = _rows(rows, 0, 443, array("I", [1] * rows), array("I", [1] * rows))
+    return made._replace(local_ports=array("H", (n % 20_000 for n in range(first, first + rows))))
+
+
 def _rows(rows: int, local: int, remote: int, near: object, far: object) -> Rows:
     expires = array("I", (n * 7919 % 60_000 for n in range(rows)))
     ports = array("H", [local]) * rows, array("H", [remote]) * rows
@@ -162,6 +168,9 @@ def peak(make: Callable[[int, int], Rows], rows: int) -> int:
         tracemalloc.stop()
 
 
-@pytest.mark.parametrize("make", [destinations_ipv4, destinations_ipv6, clients_ipv4, clients_ipv6])
+@pytest.mark.parametrize(
+    "make",
+    [destinations_ipv4, destinations_ipv6, clients_ipv4, clients_ipv6, fixed_source_ports],
+)
 def test_300_000_of_anything_take_few_bytes_each(make: Callable[[int, int], Rows]) -> None:
     assert (peak(make, 300_000) - peak(make, 150_000)) / 150_000 < 60

@@ -10,14 +10,14 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 from twdiag.census.addresses import bytes_of, text_of
 from twdiag.census.cells import Groups, Key, total
-from twdiag.census.intake import LAST_TAG
+from twdiag.census.intake import CLIENTS_FROM, LAST_TAG
 from twdiag.census.listeners import OTHER, PARTLY, USABLE, find_listener, port_kinds
 from twdiag.census.masks import both, table_of
 from twdiag.census.moments import tally_of
 from twdiag.model.census import Census, Destination, LocalEnd, Server
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Iterable, Iterator
 
     from twdiag.census.intake import Intake
 
@@ -35,9 +35,12 @@ _MOST_LEFT_OVERS: Final = 1_000
 _SURELY_A_SERVICE: Final = 20
 """Of the ports that connect() hands out only those with so many clients may be a service's."""
 
+_LEAST: Final = {USABLE: _SURELY_A_SERVICE, OTHER: 1, PARTLY: 1}
+"""How many remote ports of clients a left-over has at least, by the kind of its port."""
+
 _Moments = Counter[int]
 
-# Of a far row: bits 0-7 its moment, 16-31 local port, 32-47 remote port, 48-63 local address.
+# Of an unclaimed row: bits 0-7 its moment, 16-31 local port, 32-47 remote, 48-63 local address.
 _PORTS: Final = 0xFFFF_FFFF << 16
 _NOT_REMOTE: Final = ~(0xFFFF << 32)
 _LOCAL_END: Final = 0xFFFF << 48 | 0xFFFF << 16
@@ -52,17 +55,16 @@ def census_of(intake: Intake) -> Census:
     by_client = total(moments for *_, groups in remote for moments in groups.moments.values())
     left_out = total(groups.left_out for *_, groups in remote)
     by_client.update(left_out)
-    claimed, unclaimed = _local_ends(intake, local)
     return Census(
         sockets,
         intake.listeners,
-        tally_of(total([*local.moments.values(), local.left_out, by_client])),
+        tally_of(total([*local.moments.values(), by_client, intake.other])),
         tally_of(by_client),
         tally_of(intake.fixed),
-        _servers(intake, claimed),
+        _servers(intake, local),
         _destinations(intake, remote),
         left_out.total(),
-        _left_overs(intake, unclaimed),
+        _left_overs(intake),
         _ports_by_source(intake, remote),
         intake.examples,
     )
@@ -120,28 +122,15 @@ def _local_text(address: int | bytes) -> str:
     return text_of(address[:16], int.from_bytes(address[16:], "big"))
 
 
-def _local_ends(
-    intake: Intake, local: Groups
-) -> tuple[dict[tuple[str, int], list[_Moments]], dict[int, list[tuple[str, _Moments]]]]:
-    """Return the local groups by listener, and by port those that belong to none."""
-    texts = _texts(intake)
+def _servers(intake: Intake, local: Groups) -> tuple[Server, ...]:
+    """Return the listeners with connections, those that closed most of them first."""
     claimed: defaultdict[tuple[str, int], list[_Moments]] = defaultdict(list)
-    unclaimed: defaultdict[int, list[tuple[str, _Moments]]] = defaultdict(list)
+    texts = _texts(intake)
     for group, moments in local.moments.items():
         key = Key.of(group)
-        address = texts[key.address]
-        listener = find_listener(intake.listeners, address, key.port)
-        if listener is None:
-            unclaimed[key.port].append((address, moments))
-        else:
+        listener = find_listener(intake.listeners, texts[key.address], key.port)
+        if listener is not None:
             claimed[listener.address, listener.port].append(moments)
-    return claimed, unclaimed
-
-
-def _servers(
-    intake: Intake, claimed: Mapping[tuple[str, int], list[_Moments]]
-) -> tuple[Server, ...]:
-    """Return the listeners with connections, those that closed most of them first."""
     clients, sampled = _clients(intake), intake.sampled < intake.served
     servers = [
         Server(intake.listeners[end], tally_of(total(moments)), clients.get(end, ()), sampled)
@@ -178,57 +167,62 @@ def _largest(counts: Counter[str]) -> list[tuple[str, int]]:
     return sorted(counts.items(), key=lambda client: (-client[1], client[0]))[:_MOST_CLIENTS]
 
 
-def _left_overs(
-    intake: Intake, unclaimed: Mapping[int, list[tuple[str, _Moments]]]
-) -> tuple[LocalEnd, ...]:
+def _left_overs(intake: Intake) -> tuple[LocalEnd, ...]:
     """Return the local ports of no listener whose remote ports are clients'."""
     kinds = port_kinds(intake.budget, intake.listeners.values())
-    found = []
-    for port, far in _far_ends(intake, kinds).items():
-        ends = far.ends if kinds[port] == USABLE else unclaimed.get(port, [])
-        addresses = tuple(sorted({address for address, _ in ends}))
-        tally = tally_of(total(moments for _, moments in ends))
-        found.append(LocalEnd(port, addresses, len(far.remote_ports), tally))
-    return tuple(sorted(found, key=lambda end: (-end.remote_ports, end.port)))
+    rows = _without_listener(intake) if PARTLY in kinds else intake.unclaimed
+    candidates = _candidates(rows, kinds)
+    rows = array("Q", compress(rows, map(candidates.__contains__, _halves(rows, 1))))
+    texts, found = _texts(intake), {port: _Left(set(), []) for port in candidates}
+    for pair in set(map(_PORTS.__and__, rows)):
+        if pair >> 32 & 0xFFFF >= CLIENTS_FROM:
+            found[pair >> 16 & 0xFFFF].remote_ports.add(pair >> 32 & 0xFFFF)
+    for cell, count in Counter(map(_NOT_REMOTE.__and__, rows)).items():
+        found[cell >> 16 & 0xFFFF].ends.append((texts[cell >> 48], Counter({cell & 0xFF: count})))
+    ends = [
+        _local_end(port, left)
+        for port, left in found.items()
+        if len(left.remote_ports) >= _LEAST[kinds[port]]
+    ]
+    return tuple(sorted(ends, key=lambda end: (-end.remote_ports, end.port)))
 
 
-class _Far(NamedTuple):
-    """The far rows of a local port: their remote ports, and moments by local address."""
+class _Left(NamedTuple):
+    """What is left of a local port: remote ports of clients, and moments by local address."""
 
     remote_ports: set[int]
     ends: list[tuple[str, _Moments]]
 
 
-def _far_ends(intake: Intake, kinds: bytes) -> dict[int, _Far]:
-    """Return the rows with a client's remote port by local port, of those worth a look."""
-    far = _without_listener(intake) if PARTLY in kinds else intake.far
-    local_ports = _halves(far, 1)
-    least = {USABLE: _SURELY_A_SERVICE, OTHER: 1, PARTLY: 1}
-    if len(set(_halves(far, 2))) < _SURELY_A_SERVICE:
-        del least[USABLE]
-    counts = Counter(local_ports)
-    enough = Counter({p: n for p, n in counts.items() if n >= least.get(kinds[p], n + 1)})
-    candidates = {port for port, _ in enough.most_common(_MOST_LEFT_OVERS)}
-    rows = array("Q", compress(far, map(candidates.__contains__, local_ports)))
-    texts = _texts(intake)
-    found = {port: _Far(set(), []) for port in candidates}
-    for pair in set(map(_PORTS.__and__, rows)):
-        found[pair >> 16 & 0xFFFF].remote_ports.add(pair >> 32 & 0xFFFF)
-    usable = array("Q", (row for row in rows if kinds[row >> 16 & 0xFFFF] == USABLE))
-    for cell, count in Counter(map(_NOT_REMOTE.__and__, usable)).items():
-        found[cell >> 16 & 0xFFFF].ends.append((texts[cell >> 48], Counter({cell & 0xFF: count})))
-    return {p: f for p, f in found.items() if len(f.remote_ports) >= least[kinds[p]]}
+def _local_end(port: int, left: _Left) -> LocalEnd:
+    addresses = tuple(sorted({address for address, _ in left.ends}))
+    tally = tally_of(total(moments for _, moments in left.ends))
+    return LocalEnd(port, addresses, len(left.remote_ports), tally)
+
+
+def _candidates(rows: array[int], kinds: bytes) -> set[int]:
+    """Return the local ports with the most rows that have a client's remote port."""
+    remote_ports = _halves(rows, 2)
+    far = bytes(map(CLIENTS_FROM.__le__, remote_ports))
+    counts = Counter(compress(_halves(rows, 1), far))
+    several = len(set(compress(remote_ports, far))) >= _SURELY_A_SERVICE
+    enough = {
+        port: count
+        for port, count in counts.items()
+        if count >= _LEAST[kinds[port]] and (several or kinds[port] != USABLE)
+    }
+    return {port for port, _ in Counter(enough).most_common(_MOST_LEFT_OVERS)}
 
 
 def _without_listener(intake: Intake) -> array[int]:
-    """Return the far rows whose address no listener takes, though one may have their port."""
-    texts, ends = _texts(intake), array("Q", map(_LOCAL_END.__and__, intake.far))
+    """Return the rows whose address no listener takes, though one may have their port."""
+    texts, ends = _texts(intake), array("Q", map(_LOCAL_END.__and__, intake.unclaimed))
     free = {
         end
         for end in set(ends)
         if find_listener(intake.listeners, texts[end >> 48], end >> 16 & 0xFFFF) is None
     }
-    return array("Q", compress(intake.far, map(free.__contains__, ends)))
+    return array("Q", compress(intake.unclaimed, map(free.__contains__, ends)))
 
 
 def _halves(keys: array[int], place: int) -> array[int]:

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Final
 
 from twdiag.census.cells import Cells, group_of, keys_of
 from twdiag.census.listeners import LISTENING, OTHER, PARTLY, USABLE, listeners_of, port_kinds
-from twdiag.census.masks import both, inverted, table_of
+from twdiag.census.masks import both, either, table_of
 from twdiag.census.moments import moments_of
 from twdiag.census.rows import Rows
 from twdiag.model.ports import PortBudget
@@ -63,7 +63,7 @@ _LOW, _HIGH = (0, 1) if sys.byteorder == "little" else (1, 0)
 
 _IS_CLIENT, _IS_OTHER = table_of(USABLE), table_of(OTHER)
 _IS_SERVER: Final = table_of(LISTENING, PARTLY)
-_MAY_BE_LEFT: Final = table_of(USABLE, OTHER, PARTLY)
+_IS_UNCLAIMED: Final = table_of(OTHER, PARTLY)
 _IS_FAR: Final = table_of(*range(CLIENTS_FROM >> 8, 256))
 _IS_NEAR: Final = table_of(*range(CLIENTS_FROM >> 8))
 _IS_ESTABLISHED: Final = table_of(State.ESTABLISHED)
@@ -96,19 +96,20 @@ class Intake:
         self._kinds = port_kinds(self.budget, self.listeners.values())
         self.numbers = Numbers()
         self.local = Cells()
-        """Rows on ports that connect() does not hand out, by port and number of the address."""
+        """Rows on listeners' ports, by port and number of the address."""
         self.remote: dict[int, Cells] = {}
         """IPv4 rows of clients by destination; for each 256 local addresses cells of their own."""
         self.remote_ipv6 = Cells(NAME_BYTES)
-        self.fixed: Counter[int] = Counter()
-        """The moments of rows from other ports to services."""
+        self.other, self.fixed = Counter[int](), Counter[int]()
+        """The moments of rows on other ports, and of those of them that go to services."""
         self.clients, self.clients_ipv6 = Cells(), Cells(NAME_BYTES)
         """The remote addresses of servers' closed connections, by the server's local end."""
         self.served = self.sampled = 0
         """How many such rows there were, and of how many the client was counted."""
-        self.far = array("Q")
-        """Rows of no listener with a remote port that clients have: moment, local port, and above
-        them remote port and number of the address."""
+        self.unclaimed = array("Q")
+        """Rows of no listener that may be left of a service: moment, local port, and above them
+        remote port and number of the address.  On a port that connect() hands out, only those with
+        a remote port that clients have."""
         self.local_ports, self.local_numbers = array("H"), array("I")
         """The local end of each row that takes part in a port budget, or of a server."""
         self.inodes: dict[int | None, dict[int, int]] = {}
@@ -155,17 +156,19 @@ class Intake:
         # One more item, dropped again: for a single item itemgetter() returns no tuple.
         kinds = bytes(itemgetter(*rows.local_ports, 0)(self._kinds)[:-1])
         numbers = self._numbers_of(rows.local)
-        client = kinds.translate(_IS_CLIENT) if not mptcp else bytes(len(kinds))
-        if 0 in client:
-            self._add_local(rows, moments, numbers, kinds, client)
+        if mptcp:
+            self._add_local(rows, moments, numbers, b"\x01" * len(kinds))
+            return
+        client, server = kinds.translate(_IS_CLIENT), kinds.translate(_IS_SERVER)
+        if 1 in server:
+            self._add_local(rows, moments, numbers, server)
         if 1 in client:
             self._add_remote(rows, moments, numbers, client)
             self.local_ports.extend(rows.local_ports)
             self.local_numbers.extend(numbers)
-        if not mptcp:
-            self._note_far_ends(rows, moments, numbers, kinds)
-            if 0 in client:
-                self._count_fixed(rows, moments, kinds)
+        if OTHER in kinds:
+            self._count_other(rows, moments, kinds.translate(_IS_OTHER))
+        self._note_unclaimed(rows, moments, numbers, kinds)
 
     def _numbers_of(self, local: array[int] | list[bytes]) -> array[int]:
         """Return the numbers of local addresses; most often it is one and the same."""
@@ -174,14 +177,13 @@ class Intake:
             return array("I", [self.numbers[first[0]]]) * len(local)
         return array("I", map(self.numbers.__getitem__, local))
 
-    def _add_local(
-        self, rows: Rows, moments: bytes, numbers: array[int], kinds: bytes, client: bytes
-    ) -> None:
-        keys = keys_of(moments, bytes(len(kinds)), rows.local_ports, numbers)
-        self.local.add(keys, inverted(client))
+    def _add_local(self, rows: Rows, moments: bytes, numbers: array[int], mask: bytes) -> None:
+        """Count the rows of a mask by their local end, and the clients of those that ended."""
+        keys = keys_of(moments, bytes(len(moments)), rows.local_ports, numbers)
+        self.local.add(keys, mask)
         closed = rows.timers.translate(_IS_MINI)
         if 1 in closed:
-            self._sample_clients(rows, numbers, both(closed, kinds.translate(_IS_SERVER)))
+            self._sample_clients(rows, numbers, both(closed, mask))
 
     def _add_remote(self, rows: Rows, moments: bytes, numbers: array[int], mask: bytes) -> None:
         """Count the rows of a mask by destination."""
@@ -229,17 +231,20 @@ class Intake:
             here = self.inodes.setdefault(page, {})
             here.update(zip(groups, compress(rows.inodes, live), strict=True))
 
-    def _count_fixed(self, rows: Rows, moments: bytes, kinds: bytes) -> None:
-        near = both(_high_bytes(rows.remote_ports).translate(_IS_NEAR), kinds.translate(_IS_OTHER))
+    def _count_other(self, rows: Rows, moments: bytes, mask: bytes) -> None:
+        self.other.update(compress(moments, mask))
+        near = both(_high_bytes(rows.remote_ports).translate(_IS_NEAR), mask)
         self.fixed.update(compress(moments, near))
 
-    def _note_far_ends(self, rows: Rows, moments: bytes, numbers: array[int], kinds: bytes) -> None:
+    def _note_unclaimed(
+        self, rows: Rows, moments: bytes, numbers: array[int], kinds: bytes
+    ) -> None:
         far = _high_bytes(rows.remote_ports).translate(_IS_FAR)
-        left = both(far, kinds.translate(_MAY_BE_LEFT))
+        left = either(both(far, kinds.translate(_IS_CLIENT)), kinds.translate(_IS_UNCLAIMED))
         if 1 in left:
             above = _joined(rows.remote_ports, numbers)
             keys = keys_of(moments, bytes(len(kinds)), rows.local_ports, above)
-            self.far.extend(compress(keys, left))
+            self.unclaimed.extend(compress(keys, left))
 
 
 def _high_bytes(ports: array[int]) -> bytes:
