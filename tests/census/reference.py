@@ -143,15 +143,15 @@ class Naive:
     def __init__(self, world: World) -> None:
         self.listening, self.rows = world.listening, world.connected
         self.taken = {socket.local_port for socket in world.listening}
-        self.listen_ports = {s.local_port for s in world.listening if s.state is State.LISTEN}
 
     def usable(self, port: int) -> bool:
         """Whether connect() hands a port out."""
         return 40000 <= port <= 40009 and port not in self.taken
 
-    def other(self, port: int) -> bool:
-        """Whether a port is neither a listener's nor one that connect() hands out."""
-        return not self.usable(port) and port not in self.listen_ports
+    def other(self, row: Socket) -> bool:
+        """Whether no listener of a row's family has its port, nor does connect() hand it out."""
+        ports = {s.local_port for s in self.listening if listens_to(s, row.local_address)}
+        return not self.usable(row.local_port) and row.local_port not in ports
 
     def listener_of(self, row: Socket) -> tuple[str, int] | None:
         """Return the listener that the kernel would give a connection."""
@@ -178,7 +178,7 @@ class Naive:
         return [
             row
             for row in self.rows
-            if self.other(row.local_port) and row.remote_port < 10240 and not row.mptcp
+            if self.other(row) and row.remote_port < 10240 and not row.mptcp
         ]
 
     @property
@@ -207,9 +207,7 @@ class Naive:
     def left_overs(self) -> dict[int, tuple[tuple[str, ...], int, Summary]]:
         """Return {port: (addresses, remote ports of clients, sums)}."""
         found = {}
-        listening = (s for s in self.listening if s.state is State.LISTEN)
-        anywhere = {s.local_port for s in listening if s.local_address in WILD}
-        for port in {row.local_port for row in self.rows} - anywhere:
+        for port in {row.local_port for row in self.rows}:
             rows = (row for row in self.rows if row.local_port == port)
             here = [row for row in rows if self.listener_of(row) is None]
             here = [row for row in here if not row.mptcp]  # its subflows are rows, too
@@ -220,6 +218,15 @@ class Naive:
                 addresses = tuple(sorted({row.local_address for row in ends}))
                 found[port] = addresses, len(remote_ports), summary_of(ends)
         return found
+
+
+def listens_to(socket: Socket, address: str) -> bool:
+    """Whether a listener could take connections to some address of this one's family."""
+    if socket.state is not State.LISTEN:
+        return False
+    if socket.local_address == "::":
+        return ":" in address or not socket.v6only
+    return (":" in socket.local_address) == (":" in address)
 
 
 def summary_of(rows: Iterable[Socket]) -> Summary:

@@ -66,9 +66,22 @@ def test_each_port_is_of_one_kind() -> None:
     }
     any_ipv6 = [listening("10.0.0.1", 80), listening("::", 80)]
     listeners = listeners_of([listening("10.0.0.1", 40002), *any_ipv6])
-    kinds = port_kinds(PortBudget.of(sysctls, {80, 40002, 40003}), listeners.values())
+    budget = PortBudget.of(sysctls, {80, 40002, 40003})
+    kinds = port_kinds(budget, listeners.values(), ipv6=False)
     assert len(kinds) == 65_536
     assert {p for p in range(65_536) if kinds[p] == USABLE} == {40000, 40004}
     assert {p for p in range(65_536) if kinds[p] == LISTENING} == {80}
     assert {p for p in range(65_536) if kinds[p] == PARTLY} == {40002}
     assert kinds.count(OTHER) == 65_532
+
+
+def test_a_listener_of_ipv4_alone_is_none_to_ipv6() -> None:
+    listeners = listeners_of([listening("0.0.0.0", 80), listening("10.0.0.1", 81)]).values()
+    kinds = port_kinds(PortBudget.of({}, {80, 81}), listeners, ipv6=True)
+    assert {kinds[80], kinds[81]} == {OTHER}
+
+
+def test_a_listener_of_ipv6_alone_is_none_to_ipv4() -> None:
+    listeners = listeners_of([listening("::", 80, v6only=True), listening("::1", 81)]).values()
+    kinds = port_kinds(PortBudget.of({}, {80, 81}), listeners, ipv6=False)
+    assert {kinds[80], kinds[81]} == {OTHER}

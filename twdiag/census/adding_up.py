@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 from twdiag.census.addresses import bytes_of, text_of
 from twdiag.census.cells import Groups, Key, total
 from twdiag.census.intake import CLIENTS_FROM, LAST_TAG
-from twdiag.census.listeners import OTHER, PARTLY, USABLE, find_listener, port_kinds
+from twdiag.census.listeners import PARTLY, find_listener
 from twdiag.census.masks import both, table_of
 from twdiag.census.moments import tally_of
 from twdiag.model.census import Census, Destination, LocalEnd, Server
@@ -35,8 +35,8 @@ _MOST_LEFT_OVERS: Final = 1_000
 _SURELY_A_SERVICE: Final = 20
 """Of the ports that connect() hands out only those with so many clients may be a service's."""
 
-_LEAST: Final = {USABLE: _SURELY_A_SERVICE, OTHER: 1, PARTLY: 1}
-"""How many remote ports of clients a left-over has at least, by the kind of its port."""
+_LEAST: Final = bytes([1, _SURELY_A_SERVICE]) + bytes(254)
+"""How many remote ports of clients a left-over has at least, by whether its port is usable."""
 
 _Moments = Counter[int]
 
@@ -169,9 +169,10 @@ def _largest(counts: Counter[str]) -> list[tuple[str, int]]:
 
 def _left_overs(intake: Intake) -> tuple[LocalEnd, ...]:
     """Return the local ports of no listener whose remote ports are clients'."""
-    kinds = port_kinds(intake.budget, intake.listeners.values())
-    rows = _without_listener(intake) if PARTLY in kinds else intake.unclaimed
-    candidates = _candidates(rows, kinds)
+    partly = PARTLY in intake.kinds_ipv4 or PARTLY in intake.kinds_ipv6
+    rows = _without_listener(intake) if partly else intake.unclaimed
+    least = intake.budget.usable_mask.translate(_LEAST)
+    candidates = _candidates(rows, least)
     rows = array("Q", compress(rows, map(candidates.__contains__, _halves(rows, 1))))
     texts, found = _texts(intake), {port: _Left(set(), []) for port in candidates}
     for pair in set(map(_PORTS.__and__, rows)):
@@ -182,7 +183,7 @@ def _left_overs(intake: Intake) -> tuple[LocalEnd, ...]:
     ends = [
         _local_end(port, left)
         for port, left in found.items()
-        if len(left.remote_ports) >= _LEAST[kinds[port]]
+        if len(left.remote_ports) >= least[port]
     ]
     return tuple(sorted(ends, key=lambda end: (-end.remote_ports, end.port)))
 
@@ -200,17 +201,13 @@ def _local_end(port: int, left: _Left) -> LocalEnd:
     return LocalEnd(port, addresses, len(left.remote_ports), tally)
 
 
-def _candidates(rows: array[int], kinds: bytes) -> set[int]:
+def _candidates(rows: array[int], least: bytes) -> set[int]:
     """Return the local ports with the most rows that have a client's remote port."""
     remote_ports = _halves(rows, 2)
     far = bytes(map(CLIENTS_FROM.__le__, remote_ports))
+    most = len(set(compress(remote_ports, far)))
     counts = Counter(compress(_halves(rows, 1), far))
-    several = len(set(compress(remote_ports, far))) >= _SURELY_A_SERVICE
-    enough = {
-        port: count
-        for port, count in counts.items()
-        if count >= _LEAST[kinds[port]] and (several or kinds[port] != USABLE)
-    }
+    enough = {port: n for port, n in counts.items() if least[port] <= min(n, most)}
     return {port for port, _ in Counter(enough).most_common(_MOST_LEFT_OVERS)}
 
 

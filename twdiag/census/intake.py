@@ -93,7 +93,9 @@ class Intake:
         self.listeners = listeners_of(s for s in self.listening if s.state is State.LISTEN)
         taken = {socket.local_port for socket in self.listening}
         self.budget = PortBudget.of(sysctls, taken)
-        self._kinds = port_kinds(self.budget, self.listeners.values())
+        listeners = self.listeners.values()
+        self.kinds_ipv4 = port_kinds(self.budget, listeners, ipv6=False)
+        self.kinds_ipv6 = port_kinds(self.budget, listeners, ipv6=True)
         self.numbers = Numbers()
         self.local = Cells()
         """Rows on listeners' ports, by port and number of the address."""
@@ -153,8 +155,9 @@ class Intake:
         An MPTCP connection is no client's: its subflows are rows of their own and hold the ports.
         """
         moments = moments_of(rows.states, rows.timers, rows.expires)
+        table = self.kinds_ipv6 if isinstance(rows.remote, list) else self.kinds_ipv4
         # One more item, dropped again: for a single item itemgetter() returns no tuple.
-        kinds = bytes(itemgetter(*rows.local_ports, 0)(self._kinds)[:-1])
+        kinds = bytes(itemgetter(*rows.local_ports, 0)(table)[:-1])
         numbers = self._numbers_of(rows.local)
         if mptcp:
             self._add_local(rows, moments, numbers, b"\x01" * len(kinds))

@@ -45,13 +45,15 @@ def find_listener(
     return None
 
 
-def _takes_any(listener: Listener) -> bool:
-    return listener.any_ipv4 or listener.any_ipv6
-
-
-def port_kinds(budget: PortBudget, listeners: Iterable[Listener]) -> bytes:
-    """Return the kind of each of the 65,536 ports."""
+def port_kinds(budget: PortBudget, listeners: Iterable[Listener], *, ipv6: bool) -> bytes:
+    """Return the kind of each of the 65,536 ports, as it is to sockets of one family."""
     kinds = bytearray(budget.usable_mask.translate(bytes([OTHER, USABLE]) + bytes(254)))
-    for listener in sorted(listeners, key=_takes_any):
-        kinds[listener.port] = LISTENING if _takes_any(listener) else PARTLY
+    partly, anywhere = set[int](), set[int]()
+    for listener in listeners:
+        if listener.any_ipv6 if ipv6 else listener.any_ipv4:
+            anywhere.add(listener.port)
+        elif listener.address not in _ANYWHERE and (":" in listener.address) is ipv6:
+            partly.add(listener.port)
+    for port in partly | anywhere:
+        kinds[port] = LISTENING if port in anywhere else PARTLY
     return bytes(kinds)
