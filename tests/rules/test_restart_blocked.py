@@ -55,6 +55,18 @@ def test_a_listener_on_another_address_does_not_take_them() -> None:
     assert found(snapshot_of(elsewhere._replace(local_address=HERE), *left(10))) == {}
 
 
+def test_a_listener_of_ipv4_alone_does_not_take_those_of_ipv6() -> None:
+    ipv4 = Socket(State.LISTEN, "0.0.0.0", 8080, "0.0.0.0", 0)
+    rows = [
+        row._replace(local_address=f"2001:db8::{1 + row.remote_port % 2}", remote_address="::9")
+        for row in left(10)
+    ]
+    finding = only_finding(snapshot_of(ipv4, *rows))
+    assert finding.summary.startswith("bind() to [::]:8080 fails")
+    dual = ipv4._replace(local_address="::", remote_address="::")
+    assert found(snapshot_of(dual, *rows)) == {}
+
+
 def test_a_few_remote_ports_are_no_server() -> None:
     assert found(snapshot_of(*left(2))) == {}
 

@@ -69,7 +69,7 @@ def tell(view: View, limits: Limits, group: Group[LocalEnd]) -> Iterator[Finding
     states = sorted(tally.states.items(), key=lambda item: -item[1])
     free_in = _free_in(tally)
     until = f" for {duration(free_in)}" if free_in is not None else ""
-    where = endpoint(addresses[0], port) if len(addresses) == 1 else f"port {port}"
+    where = _where(addresses, port)
     words = ", ".join(f"{number:,} {state.name}" for state, number in states)
     yield Finding(
         Severity.NOTICE,
@@ -99,6 +99,13 @@ def tell(view: View, limits: Limits, group: Group[LocalEnd]) -> Iterator[Finding
         ),
         Place.of(states[0][0]),
     )
+
+
+def _where(addresses: tuple[str, ...], port: int) -> str:
+    if len(addresses) == 1:
+        return endpoint(addresses[0], port)
+    # A listener on 0.0.0.0 may be there all the same.
+    return endpoint("::", port) if all(":" in a for a in addresses) else f"port {port}"
 
 
 def _free_in(tally: Tally) -> float | None:
