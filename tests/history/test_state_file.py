@@ -12,7 +12,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -81,29 +81,48 @@ def idle(played: dict[str, Played]) -> Snapshot:
     return played["idle"].snapshot
 
 
-def test_the_first_run_compares_nothing(
-    idle: Snapshot, host: Callable[[Snapshot], None], check: Callable[..., Said], file: str
-) -> None:
-    host(with_rows(idle, waits(3)))
-    said = check("--state", file)
-    assert said.code == 0
-    assert said.perfdata["new_close_wait"] == "U"
-    assert said.perfdata["new_listen_overflows"] == "U"
-    assert "new_close_wait" not in check().perfdata
+class Runs(NamedTuple):
+    """Runs of `check --state FILE`, each on what the host looks like by then."""
+
+    idle: Snapshot
+    see: Callable[[Snapshot], None]
+    check_alone: Callable[..., Said]
+    file: str
+    clock: Clock
+
+    def check(self, *words: str) -> Said:
+        """Run it once more."""
+        return self.check_alone("--state", self.file, *words)
 
 
-def test_growth_is_counted(
+@pytest.fixture
+def runs(
     idle: Snapshot,
     host: Callable[[Snapshot], None],
     check: Callable[..., Said],
     file: str,
     clock: Clock,
-) -> None:
-    host(with_rows(idle, waits(3), counters={"TcpExt.ListenOverflows": 5}))
-    check("--state", file)
-    clock.pass_(60)
-    host(with_rows(idle, waits(6, first=1), counters={"TcpExt.ListenOverflows": 12}))
-    said = check("--state", file, "-w", "new_close_wait=3", "-c", "new_listen_overflows=6")
+) -> Runs:
+    """Runs on a host without any trouble, until it is told to look otherwise."""
+    host(idle)
+    return Runs(idle, host, check, file, clock)
+
+
+def test_the_first_run_compares_nothing(runs: Runs) -> None:
+    runs.see(with_rows(runs.idle, waits(3)))
+    said = runs.check()
+    assert said.code == 0
+    assert said.perfdata["new_close_wait"] == "U"
+    assert said.perfdata["new_listen_overflows"] == "U"
+    assert "new_close_wait" not in runs.check_alone().perfdata
+
+
+def test_growth_is_counted(runs: Runs) -> None:
+    runs.see(with_rows(runs.idle, waits(3), counters={"TcpExt.ListenOverflows": 5}))
+    runs.check()
+    runs.clock.pass_(60)
+    runs.see(with_rows(runs.idle, waits(6, first=1), counters={"TcpExt.ListenOverflows": 12}))
+    said = runs.check("-w", "new_close_wait=3", "-c", "new_listen_overflows=6")
     assert said.code == 2
     assert said.line.startswith("TWDIAG CRITICAL - new_listen_overflows is 7, outside 6")
     assert said.perfdata["new_close_wait"] == "4;3;;0"
@@ -111,68 +130,50 @@ def test_growth_is_counted(
     assert said.perfdata["close_wait_age"] == "60s;;;0"
 
 
-def test_an_overflow_between_two_runs_is_critical(
-    idle: Snapshot,
-    host: Callable[[Snapshot], None],
-    check: Callable[..., Said],
-    file: str,
-    clock: Clock,
-) -> None:
+def test_an_overflow_between_two_runs_is_critical(runs: Runs) -> None:
     name = "TcpExt.TCPTimeWaitOverflow"
-    host(dataclasses.replace(idle, counters={name: 100}))
-    assert check("--state", file).code == 0
-    clock.pass_(60)
-    assert check("--state", file).code == 0
-    clock.pass_(60)
-    host(dataclasses.replace(idle, counters={name: 123}))
-    said = check("--state", file, "-v")
+    runs.see(dataclasses.replace(runs.idle, counters={name: 100}))
+    assert runs.check().code == 0
+    runs.clock.pass_(60)
+    assert runs.check().code == 0
+    runs.clock.pass_(60)
+    runs.see(dataclasses.replace(runs.idle, counters={name: 123}))
+    said = runs.check("-v")
     assert said.code == 2
     assert "23 sockets lost their TIME_WAIT" in said.out
-    clock.pass_(60)
-    assert check("--state", file).code == 0
+    runs.clock.pass_(60)
+    assert runs.check().code == 0
 
 
-def test_time_to_emfile(
-    idle: Snapshot,
-    host: Callable[[Snapshot], None],
-    check: Callable[..., Said],
-    file: str,
-    clock: Clock,
-) -> None:
+def test_time_to_emfile(runs: Runs) -> None:
     rows = waits(60)
 
     def holding(fds: int) -> Snapshot:
         owner = Owner(os.getpid(), "leaky", "root", fds, 100)
-        return with_rows(idle, rows, owners={row.inode: (owner,) for row in rows})
+        return with_rows(runs.idle, rows, owners={row.inode: (owner,) for row in rows})
 
-    host(holding(82))
-    check("--state", file)
-    clock.pass_(60)
-    host(holding(85))
-    said = check("--state", file, "-v", "--select", "fd-limit-near")
+    runs.see(holding(82))
+    runs.check()
+    runs.clock.pass_(60)
+    runs.see(holding(85))
+    said = runs.check("-v", "--select", "fd-limit-near")
     assert "the limit is reached in 5 min" in said.out
     # A process of the same number that began later is another one.
-    data = json.loads(Path(file).read_text())
+    data = json.loads(Path(runs.file).read_text())
     data["processes"][0][0] -= 1
-    Path(file).write_text(json.dumps(data))
-    clock.pass_(60)
-    host(holding(88))
-    assert "limit is reached" not in check("--state", file, "-v").out
+    Path(runs.file).write_text(json.dumps(data))
+    runs.clock.pass_(60)
+    runs.see(holding(88))
+    assert "limit is reached" not in runs.check("-v").out
 
 
-def test_a_reboot_is_noticed(
-    idle: Snapshot,
-    host: Callable[[Snapshot], None],
-    check: Callable[..., Said],
-    file: str,
-    clock: Clock,
-) -> None:
+def test_a_reboot_is_noticed(runs: Runs) -> None:
     name = "TcpExt.TCPTimeWaitOverflow"
-    host(dataclasses.replace(idle, counters={name: 0}))
-    check("--state", file)
-    clock.moment = NOW._replace(boot="boot-2", uptime=2000.0)
-    host(dataclasses.replace(idle, counters={name: 50}))
-    said = check("--state", file, "-v")
+    runs.see(dataclasses.replace(runs.idle, counters={name: 0}))
+    runs.check()
+    runs.clock.moment = NOW._replace(boot="boot-2", uptime=2000.0)
+    runs.see(dataclasses.replace(runs.idle, counters={name: 50}))
+    said = runs.check("-v")
     assert said.code == 0
     assert "NOTE: nothing is compared with the last run: the host was started again" in said.out
 
@@ -185,84 +186,52 @@ def test_a_reboot_is_noticed(
         ({"uptime": 1000.0 + 90_000}, "the last run was 25 h ago"),
     ],
 )
-def test_what_cannot_be_compared(
-    change: dict[str, Any],
-    why: str,
-    idle: Snapshot,
-    host: Callable[[Snapshot], None],
-    check: Callable[..., Said],
-    file: str,
-    clock: Clock,
-) -> None:
-    host(dataclasses.replace(idle, counters={"TcpExt.ListenOverflows": 1}))
-    check("--state", file)
-    clock.moment = NOW._replace(**change)
-    said = check("--state", file, "-v")
+def test_what_cannot_be_compared(change: dict[str, Any], why: str, runs: Runs) -> None:
+    runs.see(dataclasses.replace(runs.idle, counters={"TcpExt.ListenOverflows": 1}))
+    runs.check()
+    runs.clock.moment = NOW._replace(**change)
+    said = runs.check("-v")
     assert why in said.out
     assert said.perfdata["new_listen_overflows"] == "U"
 
 
 @pytest.mark.parametrize("step", [-7200.0, 7200.0])
-def test_a_clock_step_is_no_age(
-    step: float,
-    idle: Snapshot,
-    host: Callable[[Snapshot], None],
-    check: Callable[..., Said],
-    file: str,
-    clock: Clock,
-) -> None:
-    host(with_rows(idle, waits(3)))
-    check("--state", file)
-    clock.pass_(60)
-    clock.moment = clock.moment._replace(wall=clock.moment.wall + step)
-    said = check("--state", file, "-v")
+def test_a_clock_step_is_no_age(step: float, runs: Runs) -> None:
+    runs.see(with_rows(runs.idle, waits(3)))
+    runs.check()
+    runs.clock.pass_(60)
+    runs.clock.moment = runs.clock.moment._replace(wall=runs.clock.moment.wall + step)
+    said = runs.check("-v")
     assert f"the clock was set by {step:+,.0f} s" in said.out
     assert said.perfdata["close_wait_age"] == "60s;;;0"
 
 
-def test_a_counter_that_fell_is_another_counter(
-    idle: Snapshot,
-    host: Callable[[Snapshot], None],
-    check: Callable[..., Said],
-    file: str,
-    clock: Clock,
-) -> None:
-    host(dataclasses.replace(idle, counters={"TcpExt.ListenOverflows": 1000}))
-    check("--state", file)
-    clock.pass_(60)
-    host(dataclasses.replace(idle, counters={"TcpExt.ListenOverflows": 3}))
-    assert check("--state", file).perfdata["new_listen_overflows"] == "U"
+def test_a_counter_that_fell_is_another_counter(runs: Runs) -> None:
+    runs.see(dataclasses.replace(runs.idle, counters={"TcpExt.ListenOverflows": 1000}))
+    runs.check()
+    runs.clock.pass_(60)
+    runs.see(dataclasses.replace(runs.idle, counters={"TcpExt.ListenOverflows": 3}))
+    assert runs.check().perfdata["new_listen_overflows"] == "U"
 
 
 def test_too_many_sockets_are_not_remembered_in_part(
-    monkeypatch: pytest.MonkeyPatch,
-    idle: Snapshot,
-    host: Callable[[Snapshot], None],
-    check: Callable[..., Said],
-    file: str,
-    clock: Clock,
+    monkeypatch: pytest.MonkeyPatch, runs: Runs
 ) -> None:
     monkeypatch.setattr(sample, "MOST_ROWS", 10)
-    host(with_rows(idle, waits(11)))
-    check("--state", file)
-    clock.pass_(60)
-    said = check("--state", file)
+    runs.see(with_rows(runs.idle, waits(11)))
+    runs.check()
+    runs.clock.pass_(60)
+    said = runs.check()
     assert said.perfdata["new_close_wait"] == "U"
-    assert json.loads(Path(file).read_text())["rows"] is None
+    assert json.loads(Path(runs.file).read_text())["rows"] is None
 
 
-def test_another_source_is_not_compared_socket_by_socket(
-    idle: Snapshot,
-    host: Callable[[Snapshot], None],
-    check: Callable[..., Said],
-    file: str,
-    clock: Clock,
-) -> None:
-    host(with_rows(idle, waits(3), source="proc"))
-    check("--state", file)
-    clock.pass_(60)
-    host(with_rows(idle, waits(3)))
-    said = check("--state", file)
+def test_another_source_is_not_compared_socket_by_socket(runs: Runs) -> None:
+    runs.see(with_rows(runs.idle, waits(3), source="proc"))
+    runs.check()
+    runs.clock.pass_(60)
+    runs.see(with_rows(runs.idle, waits(3)))
+    said = runs.check()
     assert said.perfdata["new_close_wait"] == "U"
     assert said.perfdata["new_listen_overflows"] != "U"
 
