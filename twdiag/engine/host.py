@@ -10,7 +10,8 @@ from twdiag import sources
 from twdiag.engine.causes import with_causes
 from twdiag.engine.look import examined, filtered, look
 from twdiag.model.findings import LookedAt
-from twdiag.sources.live.namespaces import find_namespaces, left_out, visit
+from twdiag.sources.live.going_round import left_out, visit
+from twdiag.sources.live.namespaces import find_namespaces
 
 if TYPE_CHECKING:
     from twdiag.engine.look import Question

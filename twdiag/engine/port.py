@@ -322,7 +322,7 @@ def look(port: int, netns: str | None = None) -> PortReport:
     if netns is None:
         return _look_here(port, "host")
     from twdiag.engine.netns import resolve
-    from twdiag.sources.live.namespaces import inside
+    from twdiag.sources.live.entering import inside
 
     namespace = resolve(netns)
     return inside(namespace, lambda: _look_here(port, namespace.label))

@@ -1,0 +1,90 @@
+"""Look into network namespaces one after the other, within a time budget."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Generic, NamedTuple, TypeVar
+
+from twdiag.errors import TwdiagError
+from twdiag.model.namespaces import by_business
+from twdiag.model.snapshot import Gap
+from twdiag.sources.live.entering import Refused, Vanished, inside
+from twdiag.sources.live.namespaces import RIGHTS, read_usage
+from twdiag.wording import few
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
+
+    from twdiag.model.namespaces import Namespace
+
+T = TypeVar("T")
+
+
+class Visit(NamedTuple, Generic[T]):
+    """One namespace with what some work found there; `why_not` says why it was left out.
+
+    `why_not` is "" where it was looked at, else "rights", "time", "gone" or the error's sentence.
+    """
+
+    namespace: Namespace
+    result: T | None = None
+    why_not: str = ""
+
+
+def visit(
+    namespaces: tuple[Namespace, ...],
+    work: Callable[[Namespace], T],
+    seconds: float,
+    clock: Callable[[], float] = time.monotonic,
+) -> Iterator[Visit[T]]:
+    """Yield what some work finds in each namespace that holds sockets, the busiest first.
+
+    The own one comes first.  No visit begins once so many seconds have passed: the rest is yielded
+    as left out for lack of time.  Nothing is said of empty ones, which are not entered; one whose
+    usage is not known is entered to see whether it is empty.
+    """
+    until = clock() + seconds
+    for namespace in by_business(namespaces):
+        if clock() >= until and not namespace.own:
+            yield Visit(namespace, None, "time")
+            continue
+        try:
+            found = inside(namespace, lambda n=namespace: _unless_empty(n, work))  # type: ignore[misc]
+        except Refused:
+            yield Visit(namespace, None, "rights")
+        except Vanished:
+            yield Visit(namespace, None, "gone")
+        except TwdiagError as error:
+            yield Visit(namespace, None, error.what)
+        else:
+            if found is not None:
+                yield Visit(namespace, found[0])
+
+
+def _unless_empty(namespace: Namespace, work: Callable[[Namespace], T]) -> tuple[T] | None:
+    """Return what the work finds, None in a namespace without sockets that nobody saw before."""
+    if namespace.usage is None and not namespace.own:
+        usage = read_usage()
+        if usage is not None and not usage.total:
+            return None
+    return (work(namespace),)
+
+
+def left_out(visits: Iterable[Visit[T]]) -> list[Gap]:
+    """Return one gap for each reason for which namespaces were left out, with their names."""
+    reasons: dict[str, list[str]] = {}
+    for one in visits:
+        if one.why_not and one.why_not != "gone":
+            reasons.setdefault(one.why_not, []).append(one.namespace.label)
+    return [_left_out(why, labels) for why, labels in reasons.items()]
+
+
+def _left_out(why: str, labels: list[str]) -> Gap:
+    many = "1 network namespace was" if len(labels) == 1 else f"{len(labels)} namespaces were"
+    text = f"{many} not looked at ({few(labels)}): "
+    if why == "rights":
+        return Gap("netns", text + "no permission", RIGHTS, partial=True)
+    if why == "time":
+        how = f"look at one alone: --netns {labels[0]}"
+        return Gap("netns", text + "no time was left", how, partial=True)
+    return Gap("netns", text + why, "run again", partial=True)
