@@ -42,6 +42,7 @@ class CheckRequest(NamedTuple):
     ports: tuple[int, ...] = ()
     processes: tuple[str, ...] = ()
     again_after: str | None = None
+    all_netns: bool = False
 
 
 class Plan(NamedTuple):

@@ -12,6 +12,8 @@ from twdiag.tcp import PHASES, Role, State
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from twdiag.model.namespaces import Container, Namespace
+
 
 class Severity(enum.IntEnum):
     """How bad a finding is; OK is the severity of a report without findings."""
@@ -159,6 +161,21 @@ class Place(NamedTuple):
         return cls(state, phase.role, phase.step, phase.next)
 
 
+class OtherEnd(NamedTuple):
+    """Who is at the other end of a finding's connections, where that is on this host too.
+
+    `text` says it in a sentence; `netns` labels the namespace, and `process` holds or serves that
+    end, None unseen.  `sockets` counts the connections that were seen at both ends: where it is 0,
+    the address alone tells.  `must_act` says whether that end has to act, and not this one.
+    """
+
+    text: str
+    netns: str
+    process: Owner | None = None
+    sockets: int = 0
+    must_act: bool = False
+
+
 @dataclass(frozen=True)
 class Finding:
     """One problem, with its evidence, its place in the handshake and what to do about it.
@@ -167,7 +184,10 @@ class Finding:
     None for findings outside the state machine (a sysctl, say).  What follows is filled in by the
     runner of the rules: `why` says why it matters, `pids` and `inodes` are the processes and the
     sockets that it is about, as far as they were seen.  `waits` says what these processes do
-    instead, and `steps` how to see more of it, where that was looked at.
+    instead, and `steps` how to see more of it, where that was looked at.  `netns` labels the
+    network namespace; `namespace` is that one unless this process is in it, `container` is what
+    runs the first of the processes.  `other_ends` are those on this host too, where they were
+    looked for.
     """
 
     severity: Severity
@@ -185,6 +205,14 @@ class Finding:
     inodes: tuple[int, ...] = ()
     waits: tuple[str, ...] = ()
     steps: tuple[Step, ...] = ()
+    namespace: Namespace | None = None
+    container: Container | None = None
+    other_ends: tuple[OtherEnd, ...] = ()
+
+    @property
+    def located(self) -> str:
+        """The summary, behind the namespace where that is not this process's own."""
+        return self.summary if self.netns == HOST_NETNS else f"in {self.netns}: {self.summary}"
 
 
 class Skip(NamedTuple):
@@ -196,11 +224,17 @@ class Skip(NamedTuple):
 
 
 class LookedAt(NamedTuple):
-    """A network namespace that was looked at: its sockets, and how many findings it has."""
+    """A network namespace that was looked at: its sockets, and how many findings it has.
+
+    `namespace` is None where it is this process's own; `outside` tells that it could not be
+    entered and was read through /proc/PID/net, which shows less.
+    """
 
     label: str
     sockets: int
     findings: int
+    namespace: Namespace | None = None
+    outside: bool = False
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Final, NamedTuple
+
+RIGHTS: Final = "run as root, or with CAP_SYS_ADMIN and CAP_SYS_PTRACE"
+"""What lets one enter a namespace."""
 
 
 class Container(NamedTuple):

@@ -12,7 +12,8 @@ import threading
 from typing import TYPE_CHECKING, Final, TypeVar, cast
 
 from twdiag.errors import SourceError, SourceRefused, TwdiagError
-from twdiag.sources.live.namespaces import RIGHTS, inode_of
+from twdiag.model.namespaces import RIGHTS
+from twdiag.sources.live.namespaces import inode_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

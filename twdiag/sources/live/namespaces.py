@@ -12,7 +12,7 @@ import re
 from dataclasses import replace
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from twdiag.model.namespaces import Namespace, Usage
+from twdiag.model.namespaces import RIGHTS, Namespace, Usage
 from twdiag.model.snapshot import HOST_NETNS, Gap
 from twdiag.sources.live.containers import container_of
 from twdiag.sources.live.proc import read_text
@@ -20,9 +20,6 @@ from twdiag.wording import few
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
-
-RIGHTS: Final = "run as root, or with CAP_SYS_ADMIN and CAP_SYS_PTRACE"
-"""What lets one enter a namespace."""
 
 _FIRST_PID_NAMESPACE: Final = 0xEFFFFFFC  # PROC_PID_INIT_INO, include/linux/proc_ns.h
 _MOST_MOUNT_TABLES: Final = 256
