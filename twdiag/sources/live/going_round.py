@@ -6,7 +6,7 @@ import time
 from typing import TYPE_CHECKING, Final, Generic, NamedTuple, TypeVar
 
 from twdiag.errors import TwdiagError
-from twdiag.model.namespaces import RIGHTS, by_business
+from twdiag.model.namespaces import NO_TIME, RIGHTS, UNSEEN, by_business
 from twdiag.model.snapshot import Gap
 from twdiag.sources.live.entering import Refused, Vanished, inside
 from twdiag.sources.live.namespaces import inode_of, read_usage
@@ -108,8 +108,8 @@ def _left_out(why: str, labels: list[str]) -> Gap:
     many = "1 network namespace was" if len(labels) == 1 else f"{len(labels)} namespaces were"
     text = f"{many} not looked at ({few(labels)}): "
     if why == "rights":
-        return Gap("netns", text + "no permission", RIGHTS, partial=True)
+        return Gap(UNSEEN, text + "no permission", RIGHTS, partial=True)
     if why == "time":
         how = f"look at one alone: --netns {labels[0]}"
-        return Gap("netns", text + "no time was left", how, partial=True)
-    return Gap("netns", text + why, "run again", partial=True)
+        return Gap(UNSEEN, text + NO_TIME, how, partial=True)
+    return Gap(UNSEEN, text + why, "run again", partial=True)

@@ -12,7 +12,7 @@ import re
 from dataclasses import replace
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from twdiag.model.namespaces import RIGHTS, Namespace, Usage
+from twdiag.model.namespaces import RIGHTS, UNSEEN, Namespace, Usage
 from twdiag.model.snapshot import HOST_NETNS, Gap
 from twdiag.sources.live.containers import container_of
 from twdiag.sources.live.proc import read_text
@@ -225,10 +225,10 @@ def _gaps(unmatched: list[str]) -> Iterator[Gap]:
         yield Gap("netns", why, RIGHTS, partial=True)
     if not os.path.exists("/proc/1"):
         why = "/proc hides the processes of others (hidepid), and their namespaces with them"
-        yield Gap("netns", why, "run as root, or as a member of the group of /proc", partial=True)
+        yield Gap(UNSEEN, why, "run as root, or as a member of the group of /proc", partial=True)
     elif inode_of("/proc/self/ns/pid") not in (None, _FIRST_PID_NAMESPACE):
         why = "this is a container (a PID namespace of its own): those beside it are not visible"
-        yield Gap("netns", why, "run on the host itself", partial=True)
+        yield Gap(UNSEEN, why, "run on the host itself", partial=True)
 
 
 def inode_of(path: str) -> int | None:
