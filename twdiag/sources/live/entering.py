@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import sys
 import threading
 from typing import TYPE_CHECKING, Final, TypeVar, cast
 
@@ -175,7 +176,13 @@ def _setns(descriptor: int, kind: int, namespace: Namespace) -> None:
 
 
 def _setns_errno(descriptor: int, kind: int) -> int:
-    """Enter a namespace; return 0, or the errno.  os.setns() is there from Python 3.12 on."""
+    """Enter a namespace; return 0, or the errno."""
+    if sys.version_info >= (3, 12):
+        try:
+            os.setns(descriptor, kind)
+        except OSError as error:
+            return error.errno or errno.EINVAL
+        return 0
     import ctypes
 
     libc = ctypes.CDLL(None, use_errno=True)
