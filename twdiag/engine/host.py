@@ -88,22 +88,31 @@ def widened(
     own: Examined, question: Question, seconds: float, *, ask_for_all: bool = True
 ) -> Report:
     """Return a report on this namespace with what is found in all others in so many seconds."""
-    from twdiag.sources.live.going_round import left_out, visit
     from twdiag.sources.live.namespaces import find_namespaces
 
     until = time.monotonic() + seconds
     found = find_namespaces()
     others = tuple(namespace for namespace in found.namespaces if not namespace.own)
-    left = until - time.monotonic()
-    visits = list(
-        visit(others, lambda n: _seen(n, question), left, from_outside=_seen_from_outside)
-    )
-    looked = [_own(own), *_reports(visits, question, seconds / 2)]
-    gaps = (*(found.gaps if ask_for_all else ()), *left_out(visits))
+    looked, gaps = [_own(own)], found.gaps if ask_for_all else ()
+    if others:
+        from twdiag.sources.live.going_round import left_out
+
+        visits = _visited(others, question, until - time.monotonic())
+        looked += _reports(visits, question, seconds / 2)
+        gaps = (*gaps, *left_out(visits))
     return _merged(with_other_ends(looked, others), gaps)
 
 
 # Seeing.
+
+
+def _visited(
+    others: tuple[Namespace, ...], question: Question, seconds: float
+) -> list[Visit[_Seen]]:
+    from twdiag.sources.live.going_round import visit
+
+    work = partial(_seen, question=question)
+    return list(visit(others, work, seconds, from_outside=_seen_from_outside))
 
 
 def _seen(namespace: Namespace, question: Question) -> _Seen:

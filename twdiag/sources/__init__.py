@@ -51,14 +51,17 @@ def collect(
 
     Cheap things first.  Where connections close, the counters are read again, `patience` seconds
     later at most: rows alone do not show closes whose TIME_WAIT was replaced or refused.  With 0
-    the caller does that (see paced()).  `processes` are those of the namespace where they are
-    known.  Raises SourceError where no reader of sockets works.
+    the caller does that (see paced()).  `processes` are given for one of many namespaces: they are
+    all of it, and where it is idle only its listeners are read.  Raises SourceError where no reader
+    of sockets works.
     """
     counters, sockstat, gaps = read_counters()
     counted_at = time.monotonic()
     sysctls, more_gaps = read_sysctls()
     taken_at = time.time()
-    name, seen, refusal = _read_sockets(source, sysctls, sockstat)
+    name, seen, refusal = _read_sockets(
+        source, sysctls, sockstat, may_be_idle=processes is not None
+    )
     kernel = os.uname()
     crowded = read_crowded(processes)
     return Snapshot(
@@ -188,17 +191,21 @@ def break_down(
 
 
 def _read_sockets(
-    source: str, sysctls: Mapping[str, str], sockstat: Mapping[str, int]
+    source: str, sysctls: Mapping[str, str], sockstat: Mapping[str, int], *, may_be_idle: bool
 ) -> tuple[str, Seen, list[Gap]]:
     """Return (reader's name, what it saw, gaps of readers tried in vain)."""
-    if source != "auto":
-        return source, _read_with(source, sysctls, sockstat), []
+    if source not in ("auto", "netlink"):
+        return source, _read_with(source, sysctls), []
+    from twdiag.sources.live.netlink import read_netlink
+
     try:
-        return "netlink", _read_with("netlink", sysctls, sockstat), []
+        return "netlink", read_netlink(sysctls, sockstat, may_be_idle=may_be_idle), []
     except SourceError as error:
+        if source == "netlink":
+            raise
         refused = error
     try:
-        seen = _read_with("proc", sysctls, sockstat)
+        seen = read_proc(sysctls)
     except SourceError as error:
         raise SourceError(
             f"no source of socket states can be read: {refused.what}; {error.what}",
@@ -208,11 +215,7 @@ def _read_sockets(
     return "proc", seen, [gap]
 
 
-def _read_with(source: str, sysctls: Mapping[str, str], sockstat: Mapping[str, int]) -> Seen:
-    if source == "netlink":
-        from twdiag.sources.live.netlink import read_netlink
-
-        return read_netlink(sysctls, sockstat)
+def _read_with(source: str, sysctls: Mapping[str, str]) -> Seen:
     if source == "proc":
         return read_proc(sysctls)
     if source == "psutil":

@@ -100,9 +100,15 @@ def find_namespaces() -> Found:
     if own_table is not None and own_table not in groups:
         # This process entered it in a thread of its own, or /proc shows no numbers at all.
         found.append(_of_processes(own_table, [os.getpid()], own_table, own_inode))
+    # One that has just ended hides its number, and would make every mount doubtful.
+    found = [namespace for namespace in found if namespace.inode is not None or _lives(namespace)]
     mounts = _mounts(found)
     named, unmatched = _with_paths(found, mounts)
     return Found(tuple(named), tuple(_gaps(unmatched)))
+
+
+def _lives(namespace: Namespace) -> bool:
+    return any(inode_of(f"/proc/{pid}/net/tcp") == namespace.table for pid in namespace.pids)
 
 
 def _groups() -> dict[int, list[int]]:

@@ -53,17 +53,24 @@ _UNSEEN: Final[Mapping[str, Any]] = MappingProxyType({})
 
 
 def read_netlink(
-    sysctls: Mapping[str, str] = _UNSEEN, sockstat: Mapping[str, int] = _UNSEEN
+    sysctls: Mapping[str, str] = _UNSEEN,
+    sockstat: Mapping[str, int] = _UNSEEN,
+    *,
+    may_be_idle: bool = False,
 ) -> Seen:
     """Return what sock_diag shows: all TCP sockets, ages of the half-closed, auto-bound listeners.
 
     `sysctls` and `sockstat` are those of the same namespace; the latter tells which costly parts of
-    a dump can be left out.  Raises SourceRefused where the kernel (or a seccomp filter) does not
-    allow the dump, SourceError where it cannot be understood or does not end.
+    a dump can be left out.  For connections the kernel walks the one table of all namespaces: one
+    that `may_be_idle` is spared the walk where by its numbers it only listens (SYNs that nobody has
+    answered yet are in none of them).  Raises SourceRefused where the kernel (or a seccomp filter)
+    does not allow the dump, SourceError where it cannot be understood or does not end.
     """
     with _Channel() as channel:
         gaps: list[Gap] = []
         listening = _read_listening(channel, sockstat, gaps)
+        if may_be_idle and _only_listens(sockstat, listening):
+            return Seen(census_of(Intake(listening, sysctls)), gaps)
         intake = _read_connected(channel, listening, sysctls, _few_full(sockstat), gaps)
         if _mptcp_sockets():
             _read_mptcp(channel, intake, gaps)
@@ -246,6 +253,13 @@ def _read_listening(
         gaps.append(Gap("bind-mode", why, error.next_step))
         return list(sockets)
     return [found._replace(auto_bound=found.cookie in chosen) for found in sockets]
+
+
+def _only_listens(sockstat: Mapping[str, int], listening: list[Socket]) -> bool:
+    """Return whether a namespace has no sockets but these: no connection, no TIME_WAIT."""
+    listeners = sum(1 for found in listening if found.state is State.LISTEN)
+    in_use = sockstat.get("TCP.inuse", -1) + sockstat.get("TCP6.inuse", 0)
+    return sockstat.get("TCP.tw") == 0 and in_use == listeners and not _mptcp_sockets()
 
 
 def _most_bound(sockstat: Mapping[str, int]) -> int:
