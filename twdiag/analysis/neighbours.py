@@ -263,6 +263,8 @@ class Neighbourhood:
         if far == place and owner:
             return name
         label = self._neighbours[far].label
+        if label == name:  # a namespace that is called by its process
+            return f"{name} in its own namespace"
         return f"{name} on the host" if label == HOST_NETNS else f"{name} in {label}"
 
     def _where(self, home: int) -> str:

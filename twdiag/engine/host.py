@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
     from twdiag.engine.look import Question
-    from twdiag.model.findings import Report, Value
+    from twdiag.model.findings import Finding, Report, Value
     from twdiag.model.namespaces import Namespace
     from twdiag.model.snapshot import Snapshot
     from twdiag.sources.live.going_round import Visit
@@ -203,7 +203,7 @@ def _merged(looked: Sequence[Looked], gaps: Iterable[Gap]) -> Report:
         for one in looked
         for finding in with_containers(one.report).findings
     ]
-    findings.sort(key=lambda finding: (-finding.severity, harm.get(finding.rule, 0)))
+    findings.sort(key=lambda f: (-f.severity, harm.get(f.rule, 0), _is_elsewhere(f)))
     return replace(
         own,
         findings=tuple(findings),
@@ -211,6 +211,11 @@ def _merged(looked: Sequence[Looked], gaps: Iterable[Gap]) -> Report:
         facts={**own.facts, **_hidden(looked)},
         namespaces=tuple(map(_looked_at, looked)) if len(looked) > 1 else (),
     )
+
+
+def _is_elsewhere(finding: Finding) -> bool:
+    """Return whether the process that has to act is that of another finding."""
+    return any(end.must_act for end in finding.other_ends)
 
 
 def with_containers(report: Report) -> Report:

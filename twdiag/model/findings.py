@@ -211,8 +211,12 @@ class Finding:
 
     @property
     def located(self) -> str:
-        """The summary, behind the namespace where that is not this process's own."""
-        return self.summary if self.netns == HOST_NETNS else f"in {self.netns}: {self.summary}"
+        """The summary, behind the namespace where that is not this process's own.
+
+        A namespace without another name is called by a process of it: no need to say that twice.
+        """
+        said = self.netns == HOST_NETNS or self.netns in self.summary
+        return self.summary if said else f"in {self.netns}: {self.summary}"
 
 
 class Skip(NamedTuple):

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 
 _LABEL: Final = 10
 _DRAWING_WIDTH: Final = 78
+_MOST_NAMESPACES: Final = 20
 
 
 def full(report: Report, look: Look) -> Iterator[Line]:
@@ -97,7 +98,8 @@ class _Writer:
     def _one_line(self, finding: Finding) -> Iterator[Line]:
         place = visible(where(finding))
         text = f"{finding.severity.label.upper():8} {finding.rule}: "
-        text += f"{f'in {place}: ' if place else ''}{visible(finding.summary)}"
+        said = not place or place in visible(finding.summary)
+        text += f"{'' if said else f'in {place}: '}{visible(finding.summary)}"
         yield from self._wrap(text, after=" " * 9, style=STYLES[finding.severity])
 
     def _finding(self, finding: Finding) -> Iterator[Line]:
@@ -169,9 +171,12 @@ class _Writer:
     def _glance(self, report: Report) -> Iterator[Line]:
         states = ", ".join(f"{state.name} {number:,}" for state, number in _by_size(report))
         yield from self._labelled("States", states or "no TCP socket at all")
-        for looked in report.namespaces:
-            if looked.namespace:
-                yield from self._labelled("", _in_namespace(looked))
+        others = [looked for looked in report.namespaces if looked.namespace]
+        for looked in others[:_MOST_NAMESPACES]:
+            yield from self._labelled("", _in_namespace(looked))
+        if len(others) > _MOST_NAMESPACES:
+            more = count(len(others) - _MOST_NAMESPACES, "namespace")
+            yield from self._labelled("", f"and {more} with fewer sockets: twdiag --json")
         numbers = report.facts
         waiting = numbers.get(facts.TIME_WAIT)
         if waiting:

@@ -134,9 +134,12 @@ def _block(number: int, group: Folded, look: Look) -> _Block:
         text = f"{finding.rule} in {group.namespaces} namespaces{more}; {worst}: "
         text += visible(finding.summary)
     head = list(_wrapped(text, before, " " * _INDENT, look, STYLES[finding.severity]))
+    # Whose fault it is belongs to the finding, whatever else there is no room for.
+    guilty = [end for end in finding.other_ends[:1] if end.must_act]
+    head += [(line, "") for end in guilty for line in _lines("peer", visible(end.text), look)]
     actions = list(_actions(finding, look))
     if finding.severity >= Severity.WARNING:
-        kept = 2 + bool(finding.waits) + bool(finding.other_ends)
+        kept = 3 if finding.waits else 2
         return _Block([*head, *actions[:kept]], actions[kept:])
     return _Block(head, actions)
 
@@ -147,7 +150,7 @@ def _actions(finding: Finding, look: Look) -> Iterator[Line]:
         for line in _lines("waits", visible(finding.waits[0]), look):
             yield line, ""
     for end in finding.other_ends[:1]:
-        for line in _lines("peer", visible(end.text), look):
+        for line in () if end.must_act else _lines("peer", visible(end.text), look):
             yield line, ""
     advised = next(filter(None, (command_in(a.how) for a in finding.advice)), "")
     now = finding.steps[0].run if finding.steps else advised

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import time
 from typing import TYPE_CHECKING, Final, Generic, NamedTuple, TypeVar
 
@@ -97,19 +98,20 @@ def _unless_empty(namespace: Namespace, work: Callable[[Namespace], T]) -> tuple
 
 def left_out(visits: Iterable[Visit[T]]) -> list[Gap]:
     """Return one gap for each reason for which namespaces were left out, with their names."""
-    reasons: dict[str, list[str]] = {}
+    reasons: dict[str, list[Namespace]] = {}
     for one in visits:
         if one.why_not and one.why_not != "gone":
-            reasons.setdefault(one.why_not, []).append(one.namespace.label)
-    return [_left_out(why, labels) for why, labels in reasons.items()]
+            reasons.setdefault(one.why_not, []).append(one.namespace)
+    return [_left_out(why, namespaces) for why, namespaces in reasons.items()]
 
 
-def _left_out(why: str, labels: list[str]) -> Gap:
-    many = "1 network namespace was" if len(labels) == 1 else f"{len(labels)} namespaces were"
-    text = f"{many} not looked at ({few(labels)}): "
+def _left_out(why: str, namespaces: list[Namespace]) -> Gap:
+    number = len(namespaces)
+    many = "1 network namespace was" if number == 1 else f"{number} namespaces were"
+    text = f"{many} not looked at ({few(n.label for n in namespaces)}): "
     if why == "rights":
         return Gap(UNSEEN, text + "no permission", RIGHTS, partial=True)
     if why == "time":
-        how = f"look at one alone: --netns {labels[0]}"
+        how = f"look at one alone: --netns {shlex.quote(namespaces[0].label)}"
         return Gap(UNSEEN, text + NO_TIME, how, partial=True)
     return Gap(UNSEEN, text + why, "run again", partial=True)
