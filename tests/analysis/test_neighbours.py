@@ -87,7 +87,7 @@ def test_the_holder_of_the_close_waits_has_to_act() -> None:
     neighbours, owners = two()
     (end,) = ends_of(neighbours, 0, "peer-never-closes", owners)
     assert end == OtherEnd(
-        "java (pid 915) in web holds 6 of these connections in CLOSE_WAIT: it has to close",
+        "java (pid 915) in web holds 6 of them in CLOSE_WAIT: it has to close",
         "web",
         JAVA,
         6,
@@ -100,8 +100,7 @@ def test_who_waits_for_a_leak_is_named_and_need_not_act() -> None:
     (end,) = ends_of(neighbours, 1, "close-wait-leak", owners)
     assert (end.netns, end.process, end.sockets, end.must_act) == ("shop", CURL, 6, False)
     assert end.text == (
-        "curl (pid 77) in shop closed 6 of these connections first, and waits in FIN_WAIT2 for "
-        "this end"
+        "curl (pid 77) in shop closed 6 of them first, and waits in FIN_WAIT2 for this end"
     )
 
 
@@ -120,7 +119,7 @@ def test_connections_that_nobody_accepted_are_told_as_such() -> None:
         neighbour("web", WEB, listening(8080), *waiting),
     ]
     (end,) = ends_of(neighbours, 0, "peer-never-closes", {})
-    assert "has not accepted 6 of these connections" in end.text
+    assert "has not accepted 6 of them" in end.text
 
 
 def test_two_candidates_are_none() -> None:

@@ -177,8 +177,7 @@ def test_a_proxy_is_not_blamed_alone_for_what_it_waits_for() -> None:
     assert proxy.subject.name == "docker-proxy"  # type: ignore[union-attr]
     assert proxy.other_ends[0].must_act
     assert proxy.other_ends[0].text == (
-        f"docker-proxy has itself closed 6 connections to {web} in its own namespace, which holds "
-        "them in CLOSE_WAIT: look there first"
+        f"{web} holds 6 connections from docker-proxy in CLOSE_WAIT: look there first"
     )
     towards = {f.subject.address: f for f in report.findings if f.rule == "peer-never-closes"}  # type: ignore[union-attr]
     assert towards["10.99.0.2"].other_ends[0].netns == web
@@ -202,7 +201,7 @@ def test_a_destination_is_named_by_who_listens_there() -> None:
     report, shop, db = alone(work)
     found = finding(report, "ports-running-out", shop)
     (end,) = found.other_ends
-    assert end.text == f"10.99.0.2:5432 is {db} in its own namespace"
+    assert end.text == f"10.99.0.2:5432 is {db}"
     assert (end.sockets, end.must_act) == (0, False)
     assert found.severity >= Severity.WARNING
 

@@ -132,7 +132,7 @@ class Neighbourhood:
     def _told_pairs(self, place: int, finding: Finding, owners: Owners) -> Iterator[OtherEnd]:
         for end in self._grouped(self._pairs(place, finding), owners):
             who = self._who(place, end.place, end.process)
-            number = count(end.sockets, "of these connections", "of these connections")
+            number = f"{end.sockets:,} of them"
             if _state(finding) is State.FIN_WAIT2:
                 text = f"{who} holds {number} in CLOSE_WAIT: it has to close"
                 if not end.accepted:
@@ -162,10 +162,8 @@ class Neighbourhood:
         for end in self._grouped(ours, owners):
             who = self._who(place, end.place, end.process)
             own = next(o.name for o in owners[ours[0].near.inode] if o.pid in pids)
-            text = (
-                f"{own} has itself closed {count(end.sockets, 'connection')} to {who}, which holds "
-                f"{'it' if end.sockets == 1 else 'them'} in CLOSE_WAIT: look there first"
-            )
+            number = count(end.sockets, "connection")
+            text = f"{who} holds {number} from {own} in CLOSE_WAIT: look there first"
             yield self._end(text, end, must_act=True)
 
     def _grouped(self, pairs: Iterable[_Pair], owners: Owners) -> list[_Far]:
@@ -264,7 +262,7 @@ class Neighbourhood:
             return name
         label = self._neighbours[far].label
         if label == name:  # a namespace that is called by its process
-            return f"{name} in its own namespace"
+            return name
         return f"{name} on the host" if label == HOST_NETNS else f"{name} in {label}"
 
     def _where(self, home: int) -> str:
