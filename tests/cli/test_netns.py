@@ -11,7 +11,6 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from tests.engine.village import Village, alone
 from tests.running import NOBODY, Said, process, twdiag
-from twdiag.lab.actors import close_first, listen, meet
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -31,9 +30,7 @@ def beside_a_server(work: Callable[[Village], Said], houses: int = 1) -> tuple[S
             house = village.house()
             server = village.move_in(f"web{number}", house)
             client = village.move_in(f"cli{number}", house)
-            server.do(listen)
-            meet(client, server, 60 - number)
-            close_first(server, client)
+            village.closed_first(house, server, client, 60 - number)
             names.append(f"web{number} (pid {village.pid(f'web{number}')})")
         return work(village), names
 

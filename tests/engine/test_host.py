@@ -6,6 +6,7 @@ import importlib
 import os
 import socket
 import subprocess
+import time
 from typing import TYPE_CHECKING
 
 import pytest
@@ -28,6 +29,7 @@ from twdiag.lab.actors import (
 )
 from twdiag.model.findings import Report, Severity
 from twdiag.sources.live.namespaces import Found, find_namespaces
+from twdiag.tcp import State
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -63,9 +65,7 @@ def test_the_same_port_in_two_namespaces_is_two_servers() -> None:
         for name, house, count in (("blue", blue, 21), ("red", red, 30)):
             server = village.move_in(f"{name}-srv", house)
             client = village.move_in(f"{name}-cli", house)
-            server.do(listen)
-            meet(client, server, count)
-            close_first(server, client)
+            village.closed_first(house, server, client, count)
         return look(), village.pid("blue-srv"), village.pid("red-srv")
 
     report, blue, red = alone(work)
@@ -96,6 +96,7 @@ def test_loopback_connections_with_equal_ends_are_not_mixed() -> None:
             if name == "bad":
                 client.do(shut)
                 server.do(drain)
+                village.await_in(house, {State.FIN_WAIT2: 6, State.CLOSE_WAIT: 6})
         return look()
 
     report = alone(work)
@@ -119,6 +120,7 @@ def test_the_end_that_must_act_is_named_across_a_cable() -> None:
         village.cable(web, "10.99.0.1", shop, "10.99.0.2")
         server, client = village.move_in("leaky", web), village.move_in("shopper", shop)
         leak(server, client, "10.99.0.1")
+        village.await_in(shop, {State.FIN_WAIT2: 6})
         return look(), village.pid("leaky"), village.pid("shopper")
 
     report, leaky, shopper = alone(work)
@@ -135,6 +137,33 @@ def test_the_end_that_must_act_is_named_across_a_cable() -> None:
     assert found.advice[0].how.endswith(f"twdiag --all-netns --process {leaky}")
     (waits,) = finding(report, "close-wait-leak", there).other_ends
     assert (waits.netns, waits.sockets, waits.must_act) == (here, 6, False)
+
+
+def test_who_never_closes_is_named_where_the_client_has_only_orphans() -> None:
+    """After close() the client's end is a mini-socket that is counted and never kept."""
+
+    def work(village: Village) -> tuple[Report, str, str]:
+        web, shop = village.house(), village.house()
+        village.cable(web, "10.99.0.1", shop, "10.99.0.2")
+        server, client = village.move_in("leaky", web), village.move_in("shopper", shop)
+        server.do(listen, "10.99.0.1")
+        meet(client, server, 25, "10.99.0.1")
+        client.do(close)
+        server.do(drain)
+        village.await_in(web, {State.CLOSE_WAIT: 25})
+        time.sleep(1.1)  # an orphan's age is told in whole seconds
+        return (
+            look(),
+            f"leaky (pid {village.pid('leaky')})",
+            f"shopper (pid {village.pid('shopper')})",
+        )
+
+    report, leaky, shopper = alone(work)
+    found = finding(report, "peer-never-closes", shopper)
+    assert found.evidence["orphans"] == 25
+    (end,) = found.other_ends
+    assert end.text == f"{leaky} holds 25 connections from here in CLOSE_WAIT: it has to close"
+    assert (end.netns, end.sockets, end.must_act) == (leaky, 25, True)
 
 
 def shut_newest(sockets: Sockets, count: int) -> None:
@@ -161,6 +190,7 @@ def test_a_proxy_is_not_blamed_alone_for_what_it_waits_for() -> None:
         proxy.do(await_end, 6)  # its six connections to the client are its oldest ones
         proxy.do(shut_newest, 6)
         server.do(drain)
+        village.wait_for({State.FIN_WAIT2: 12, State.CLOSE_WAIT: 6})
         return look(), village.pid("leaky")
 
     report, leaky = alone(work)
@@ -196,6 +226,7 @@ def test_a_destination_is_named_by_who_listens_there() -> None:
         server.do(listen, "10.99.0.2", 5432)
         meet(client, server, 90, "10.99.0.2", 5432)
         close_first(client, server)
+        village.await_in(shop, {State.TIME_WAIT: 90})
         return look(), here, f"postgres (pid {village.pid('postgres')})"
 
     report, shop, db = alone(work)
@@ -210,9 +241,7 @@ def test_commands_work_where_they_are_pasted() -> None:
     def work(village: Village) -> tuple[str, str]:
         web = village.house()
         server, client = village.move_in("server", web), village.move_in("client", web)
-        server.do(listen)
-        meet(client, server, 25)
-        close_first(server, client)
+        village.closed_first(web, server, client, 25)
         found = finding(look(), "server-closes-first", f"server (pid {village.pid('server')})")
         command = found.advice[0].verify.partition(": ")[2]
         done = subprocess.run(command, shell=True, capture_output=True, text=True, check=True)
@@ -231,9 +260,7 @@ def test_a_sysctl_is_set_inside_and_not_on_the_host() -> None:
         inside = ["nsenter", "-t", str(pid), "-n", "sysctl", "-n"]
         name = "net.ipv4.tcp_fin_timeout"
         subprocess.run([*inside[:-1], "-qw", f"{name}=30"], check=True)
-        server.do(listen)
-        meet(client, server, 25)
-        close_first(server, client)
+        village.closed_first(web, server, client, 25)
         (found,) = (f for f in look().findings if f.rule == "misleading-sysctl")
         command = next(a.how for a in found.advice if "sysctl -w" in a.how)
         subprocess.run(command, shell=True, check=True, capture_output=True)
@@ -279,9 +306,7 @@ def test_a_namespace_without_a_process_is_looked_at_and_its_commands_lead_there(
         server, client = village.move_in("server", kept), village.move_in("client", kept)
         link = f"/proc/{village.pid('server')}/ns/net"
         subprocess.run(["mount", "--bind", link, str(path)], check=True)
-        server.do(listen)
-        meet(client, server, 25)
-        close_first(server, client)
+        village.closed_first(kept, server, client, 25)
         server.leave()
         client.leave()
         os.close(kept)
@@ -301,9 +326,7 @@ def test_what_may_not_be_entered_is_read_from_outside_and_said() -> None:
     def work(village: Village) -> Report | None:
         web = village.house()
         server, client = village.move_in("server", web), village.move_in("client", web)
-        server.do(listen)
-        meet(client, server, 25)
-        close_first(server, client)
+        village.closed_first(web, server, client, 25)
         return look_as_nobody()
 
     report = alone(work)
@@ -349,9 +372,7 @@ def test_looking_into_one_namespace_gives_commands_for_it() -> None:
     def work(village: Village) -> tuple[Report, int]:
         web = village.house()
         server, client = village.move_in("server", web), village.move_in("client", web)
-        server.do(listen)
-        meet(client, server, 25)
-        close_first(server, client)
+        village.closed_first(web, server, client, 25)
         client.do(close)
         return host.look_in(str(village.pid("server")), AT_ONCE), village.pid("server")
 

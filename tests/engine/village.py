@@ -18,11 +18,12 @@ from twdiag import rules
 from twdiag.engine.look import Question
 from twdiag.errors import SourceRefused
 from twdiag.lab import kernel
-from twdiag.lab.actors import Program
+from twdiag.lab.actors import Program, close_first, listen, meet
 from twdiag.lab.stage import Stage
+from twdiag.tcp import State
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
     from twdiag.model.findings import Finding, Report
 
@@ -58,6 +59,23 @@ class Village(Stage):
         """Return a program in a house."""
         self._peer = house
         return Program(self, name, peer=True)
+
+    def await_in(self, house: int, wanted: Mapping[State, int]) -> None:
+        """Wait until a house has as many sockets of these states as wanted."""
+        home = os.open("/proc/self/ns/net", os.O_RDONLY)
+        kernel.setns(house)
+        try:
+            self.wait_for(wanted)
+        finally:
+            kernel.setns(home)
+            os.close(home)
+
+    def closed_first(self, house: int, server: Program, client: Program, count: int) -> None:
+        """Let a server on loopback close so many connections first: TIME_WAITs in its house."""
+        server.do(listen)
+        meet(client, server, count)
+        close_first(server, client)
+        self.await_in(house, {State.TIME_WAIT: count})
 
     def pid(self, name: str) -> int:
         """Return the number of a program."""

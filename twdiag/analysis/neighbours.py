@@ -67,16 +67,21 @@ class Neighbourhood:
                 self._homes[address].append(number)
 
     @cached_property
-    def _other(self) -> dict[tuple[int, Socket], End]:
-        """The other end of each half-closed socket of which both ends were seen."""
+    def _ends(self) -> list[End]:
+        """The half-closed sockets of all neighbours, none where there are too many."""
         ends = [
             End(number + 1, socket)
             for number, neighbour in enumerate(self._neighbours)
             if neighbour.view is not None
             for socket in neighbour.view.sockets(State.CLOSE_WAIT, State.FIN_WAIT2)
         ]
+        return ends if len(ends) <= MOST_SOCKETS else []
+
+    @cached_property
+    def _other(self) -> dict[tuple[int, Socket], End]:
+        """The other end of each half-closed socket of which both ends were seen."""
         found: dict[tuple[int, Socket], End] = {}
-        for one, other in join(ends) if len(ends) <= MOST_SOCKETS else ():
+        for one, other in join(self._ends):
             found[one.namespace - 1, one.socket] = other
             found[other.namespace - 1, other.socket] = one
         return found
@@ -85,6 +90,7 @@ class Neighbourhood:
         """Return the sockets whose owners would be named with a finding of a neighbour."""
         pairs = [*self._pairs(place, finding), *self._passed_on(place, finding)]
         found = {pair.far.inode for pair in pairs} | {pair.near.inode for pair in pairs}
+        found |= {end.socket.inode for end in self._never_closed(place, finding)}
         _, serving = self._server(place, finding)
         _, calling = self._client(place, finding)
         return (found | serving | calling) - {0}
@@ -95,6 +101,7 @@ class Neighbourhood:
             *self._told_passed_on(place, finding, owners),
             *self._told_pairs(place, finding, owners),
         ]
+        ends = ends or [*self._told_never_closed(place, finding, owners)]
         ends = ends or [*self._told_server(place, finding, owners)]
         ends = ends or [*self._told_client(place, finding, owners)]
         if not ends:
@@ -174,6 +181,53 @@ class Neighbourhood:
             owner = held_by[0] if held_by else None
             numbers[pair.place, owner, bool(pair.far.inode)] += 1
         return [_Far(*key, number) for key, number in numbers.most_common()]
+
+    def _never_closed(self, place: int, finding: Finding) -> list[End]:
+        """Return the CLOSE_WAITs of a service whose other ends are orphans here, only counted.
+
+        They are told by the service and by the one namespace that has the address of their peer.
+        """
+        subject = finding.subject
+        if _state(finding) is not State.FIN_WAIT2:
+            return []
+        if isinstance(subject, DestinationSubject):
+            home, service = self.home_of(place, subject.address), (subject.address, subject.port)
+            return [
+                end
+                for end in self._ends
+                if end.namespace - 1 == home
+                and (end.socket.local_address, end.socket.local_port) == service
+                and self._is_left_by(place, end)
+            ]
+        if isinstance(subject, ListenerSubject):
+            return [
+                end
+                for end in self._ends
+                if end.socket.remote_port == subject.port and self._is_left_by(place, end)
+            ]
+        return []
+
+    def _is_left_by(self, place: int, end: End) -> bool:
+        """Return whether a socket is a CLOSE_WAIT whose peer's address is that of a neighbour."""
+        socket = end.socket
+        if socket.state is not State.CLOSE_WAIT:
+            return False
+        return self.home_of(end.namespace - 1, socket.remote_address) == place
+
+    def _told_never_closed(
+        self, place: int, finding: Finding, owners: Owners
+    ) -> Iterator[OtherEnd]:
+        pairs = (
+            _Pair(end.socket, end.socket, end.namespace - 1)
+            for end in self._never_closed(place, finding)
+        )
+        for far in self._grouped(pairs, owners):
+            who = self._who(place, far.place, far.process)
+            number = count(far.sockets, "connection")
+            text = f"{who} holds {number} from here in CLOSE_WAIT: it has to close"
+            if not far.accepted:
+                text = f"{who} has not accepted {number} from here: there they are in CLOSE_WAIT"
+            yield self._end(text, far, must_act=True)
 
     def _end(self, text: str, far: _Far, *, must_act: bool) -> OtherEnd:
         return OtherEnd(text, self._neighbours[far.place].label, far.process, far.sockets, must_act)

@@ -165,8 +165,8 @@ class OtherEnd(NamedTuple):
     """Who is at the other end of a finding's connections, where that is on this host too.
 
     `text` says it in a sentence; `netns` labels the namespace, and `process` holds or serves that
-    end, None unseen.  `sockets` counts the connections that were seen at both ends: where it is 0,
-    the address alone tells.  `must_act` says whether that end has to act, and not this one.
+    end, None unseen.  `sockets` counts its connections that were seen there: where it is 0, the
+    address alone tells.  `must_act` says whether that end has to act, and not this one.
     """
 
     text: str
