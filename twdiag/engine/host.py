@@ -97,7 +97,8 @@ def widened(
     if others:
         from twdiag.sources.live.going_round import left_out
 
-        visits = _visited(others, question, until - time.monotonic())
+        unconnected = _unconnected(own, found.namespaces)
+        visits = _visited(others, question, unconnected, until - time.monotonic())
         looked += _reports(visits, question, seconds / 2)
         gaps = (*gaps, *left_out(visits))
     return _merged(with_other_ends(looked, others), gaps)
@@ -106,19 +107,28 @@ def widened(
 # Seeing.
 
 
+def _unconnected(own: Examined, namespaces: Iterable[Namespace]) -> int | None:
+    """Return how many sockets of the host neither listen nor are connected at most."""
+    allocated = own.view.sockstat("TCP.alloc")
+    if allocated is None:
+        return None
+    return max(0, allocated - sum(n.usage.inuse for n in namespaces if n.usage))
+
+
 def _visited(
-    others: tuple[Namespace, ...], question: Question, seconds: float
+    others: tuple[Namespace, ...], question: Question, unconnected: int | None, seconds: float
 ) -> list[Visit[_Seen]]:
     from twdiag.sources.live.going_round import visit
 
-    work = partial(_seen, question=question)
+    work = partial(_seen, question=question, unconnected=unconnected)
     return list(visit(others, work, seconds, from_outside=_seen_from_outside))
 
 
-def _seen(namespace: Namespace, question: Question) -> _Seen:
+def _seen(namespace: Namespace, question: Question, unconnected: int | None) -> _Seen:
     """Return what is seen of the namespace that this process has entered."""
     counted_at = time.monotonic()
-    snapshot = sources.collect(question.source, 0.0, namespace.pids)
+    known = sources.OneOfMany(namespace.pids, unconnected)
+    snapshot = sources.collect(question.source, 0.0, known)
     if snapshot.crowded:
         # The sockets of these processes can be looked up only here.
         pids = runner.select(View(snapshot), question.limits, question.rules).pids

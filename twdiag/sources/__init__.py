@@ -6,7 +6,7 @@ import math
 import os
 import time
 from dataclasses import replace
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from twdiag.errors import SourceError, UsageError
 from twdiag.model.snapshot import Gap, Host, Pace, Snapshot
@@ -42,28 +42,37 @@ SHORT_PATIENCE: Final = 0.25
 """How long to watch the counters of a host on which connections close, in seconds."""
 
 
+class OneOfMany(NamedTuple):
+    """What is known beforehand of one namespace of many: its processes.
+
+    `unconnected` is how many sockets of the host are in no table of connections at most, None where
+    that is not known.
+    """
+
+    processes: Collection[int]
+    unconnected: int | None = None
+
+
 def collect(
     source: str = "auto",
     patience: float = SHORT_PATIENCE,
-    processes: Collection[int] | None = None,
+    one_of_many: OneOfMany | None = None,
 ) -> Snapshot:
     """Return what can be seen of this network namespace now, owners left out.
 
     Cheap things first.  Where connections close, the counters are read again, `patience` seconds
     later at most: rows alone do not show closes whose TIME_WAIT was replaced or refused.  With 0
-    the caller does that (see paced()).  `processes` are given for one of many namespaces: they are
-    all of it, and where it is idle only its listeners are read.  Raises SourceError where no reader
-    of sockets works.
+    the caller does that (see paced()).  Of `one_of_many` namespaces that is not read which the
+    kernel would search all others for in vain.  Raises SourceError where no reader of sockets
+    works.
     """
     counters, sockstat, gaps = read_counters()
     counted_at = time.monotonic()
     sysctls, more_gaps = read_sysctls()
     taken_at = time.time()
-    name, seen, refusal = _read_sockets(
-        source, sysctls, sockstat, may_be_idle=processes is not None
-    )
+    name, seen, refusal = _read_sockets(source, sysctls, sockstat, one_of_many)
     kernel = os.uname()
-    crowded = read_crowded(processes)
+    crowded = read_crowded(one_of_many.processes if one_of_many else None)
     return Snapshot(
         taken_at=taken_at,
         host=Host(kernel.nodename, kernel.release),
@@ -191,15 +200,22 @@ def break_down(
 
 
 def _read_sockets(
-    source: str, sysctls: Mapping[str, str], sockstat: Mapping[str, int], *, may_be_idle: bool
+    source: str,
+    sysctls: Mapping[str, str],
+    sockstat: Mapping[str, int],
+    one_of_many: OneOfMany | None,
 ) -> tuple[str, Seen, list[Gap]]:
     """Return (reader's name, what it saw, gaps of readers tried in vain)."""
     if source not in ("auto", "netlink"):
         return source, _read_with(source, sysctls), []
     from twdiag.sources.live.netlink import read_netlink
 
+    if one_of_many and one_of_many.unconnected is not None:
+        # What the kernel has allocated is a number of the host, and hardly says anything of one.
+        in_use = sockstat.get("TCP.inuse", 0) + sockstat.get("TCP6.inuse", 0)
+        sockstat = {**sockstat, "TCP.alloc": in_use + one_of_many.unconnected}
     try:
-        return "netlink", read_netlink(sysctls, sockstat, may_be_idle=may_be_idle), []
+        return "netlink", read_netlink(sysctls, sockstat, one_of_many=bool(one_of_many)), []
     except SourceError as error:
         if source == "netlink":
             raise

@@ -13,6 +13,7 @@ import pytest
 from twdiag import sources
 from twdiag.errors import SourceError
 from twdiag.model.namespaces import Namespace, Usage
+from twdiag.sources import OneOfMany
 from twdiag.sources.live import inet_diag
 from twdiag.sources.live.entering import inside
 from twdiag.sources.live.going_round import Visit, left_out, visit
@@ -112,7 +113,7 @@ def test_a_namespace_that_only_listens_is_spared_the_walk_of_all_sockets(
         skip_unless_entered(of(idle, found))
         for pid, walked in ((idle, False), (busy, True)):
             walks.clear()
-            seen = inside(of(pid, found), lambda: sources.collect("auto", 0.0, ()))
+            seen = inside(of(pid, found), lambda: sources.collect("auto", 0.0, OneOfMany((), 0)))
             assert any(states & CONNECTED == CONNECTED for states in walks) == walked
             assert len(seen.census.listeners) == 1
             assert seen.census.all.sockets == (5 if walked else 0)

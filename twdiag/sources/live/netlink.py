@@ -56,20 +56,21 @@ def read_netlink(
     sysctls: Mapping[str, str] = _UNSEEN,
     sockstat: Mapping[str, int] = _UNSEEN,
     *,
-    may_be_idle: bool = False,
+    one_of_many: bool = False,
 ) -> Seen:
     """Return what sock_diag shows: all TCP sockets, ages of the half-closed, auto-bound listeners.
 
     `sysctls` and `sockstat` are those of the same namespace; the latter tells which costly parts of
-    a dump can be left out.  For connections the kernel walks the one table of all namespaces: one
-    that `may_be_idle` is spared the walk where by its numbers it only listens (SYNs that nobody has
-    answered yet are in none of them).  Raises SourceRefused where the kernel (or a seccomp filter)
-    does not allow the dump, SourceError where it cannot be understood or does not end.
+    a dump can be left out.  For connections, and once more for bound sockets, the kernel walks the
+    tables of all namespaces: `one_of_many` is spared the first where by its numbers it only listens
+    (SYNs that nobody has answered yet are in none of them), the second where there are few.  Raises
+    SourceRefused where the kernel (or a seccomp filter) does not allow the dump, SourceError where
+    it cannot be understood or does not end.
     """
     with _Channel() as channel:
         gaps: list[Gap] = []
-        listening = _read_listening(channel, sockstat, gaps)
-        if may_be_idle and _only_listens(sockstat, listening):
+        listening = _read_listening(channel, sockstat, gaps, spare=one_of_many)
+        if one_of_many and _only_listens(sockstat, listening):
             return Seen(census_of(Intake(listening, sysctls)), gaps)
         intake = _read_connected(channel, listening, sysctls, _few_full(sockstat), gaps)
         if _mptcp_sockets():
@@ -228,14 +229,15 @@ def _few_full(sockstat: Mapping[str, int]) -> bool:
 
 
 def _read_listening(
-    channel: _Channel, sockstat: Mapping[str, int], gaps: list[Gap]
+    channel: _Channel, sockstat: Mapping[str, int], gaps: list[Gap], *, spare: bool
 ) -> list[Socket]:
     """Return the listeners, and the bound sockets where the walk for them is worth its cost.
 
     To find bound, unconnected sockets the kernel walks every bind bucket, those of TIME_WAITs too.
     """
     states, unconnected = LISTENING, _most_bound(sockstat)
-    if sockstat.get("TCP.tw", 0) > _FEW_SOCKETS and unconnected <= _FEW_BOUND:
+    many = spare or sockstat.get("TCP.tw", 0) > _FEW_SOCKETS
+    if many and unconnected <= _FEW_BOUND:
         states = inet_diag.state_bits(State.LISTEN)
         why = f"bound, unconnected sockets were not listed: there are at most {unconnected}"
         gaps.append(Gap("bound", why, "", partial=True))
