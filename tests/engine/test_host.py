@@ -6,13 +6,18 @@ import importlib
 import os
 import socket
 import subprocess
+import sys
 import time
-from typing import TYPE_CHECKING
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
 
 import pytest
 
+import twdiag
 from tests.engine.village import AT_ONCE, Village, alone, finding, told
 from tests.sources.live.confinement import become_nobody, in_child
+from twdiag import sources
 from twdiag.engine import host
 from twdiag.lab.actors import (
     Program,
@@ -28,11 +33,10 @@ from twdiag.lab.actors import (
     shut,
 )
 from twdiag.model.findings import Report, Severity
+from twdiag.render.pieces import where
+from twdiag.sources.live.entering import inside
 from twdiag.sources.live.namespaces import Found, find_namespaces
 from twdiag.tcp import State
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 
 def leak(server: Program, client: Program, address: str, count: int = 6) -> None:
@@ -380,3 +384,105 @@ def test_looking_into_one_namespace_gives_commands_for_it() -> None:
     (found,) = report.findings
     assert report.netns == str(pid)
     assert f"nsenter -t {pid} -n ss " in found.advice[0].verify
+
+
+def test_a_process_elsewhere_is_asked_what_it_does_instead() -> None:
+    def work(village: Village) -> tuple[Report, int]:
+        web, shop = village.house(), village.house()
+        village.cable(web, "10.99.0.1", shop, "10.99.0.2")
+        server, client = village.move_in("leaky", web), village.move_in("shopper", shop)
+        leak(server, client, "10.99.0.1")
+        village.await_in(shop, {State.FIN_WAIT2: 6})
+        return host.look_at_all(replace(AT_ONCE, causes=True), 30), village.pid("leaky")
+
+    report, pid = alone(work)
+    found = finding(report, "close-wait-leak", f"leaky (pid {pid})")
+    assert found.waits[0] == "nobody watches 6 of 6 sockets: forgotten by the program"
+    assert any(str(pid) in step.run for step in found.steps)
+
+
+CONMON = """
+import os, socket, subprocess, sys
+sys.path.insert(0, sys.argv[1])
+from twdiag.lab import kernel, network
+if os.fork() == 0:
+    if sys.argv[2] == "new":
+        network.enter_private()
+    else:
+        kernel.setns(os.open(f"/proc/{sys.argv[2]}/ns/net", os.O_RDONLY))
+    port = int(sys.argv[3])
+    server = socket.create_server(("127.0.0.1", port))
+    clients = [socket.create_connection(("127.0.0.1", port)) for _ in range(25)]
+    served = [server.accept()[0] for _ in clients]
+    for ours, theirs in zip(served, clients):
+        ours.close()
+        theirs.recv(1)
+        theirs.close()
+    print(os.getpid(), flush=True)
+    sys.stdin.read()
+os.wait()
+"""
+
+
+def test_a_sidecar_is_named_beside_the_container_whose_network_it_shares(tmp_path: Path) -> None:
+    """Two containers by the command lines of those who watch them, as podman starts them."""
+    script = tmp_path / "watch.py"
+    script.write_text(CONMON)
+    conmon = tmp_path / "conmon"
+    conmon.symlink_to(os.path.realpath(sys.executable))
+
+    def container(name: str, number: int, network: str, port: int) -> tuple[Any, int]:
+        source = str(Path(twdiag.__file__).parent.parent)
+        options = ["-n", name, "-c", f"{number}" * 64, "libpod"]
+        started = subprocess.Popen(
+            [str(conmon), str(script), source, network, str(port), *options],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        assert started.stdout is not None
+        return started, int(started.stdout.readline())
+
+    def work(_: Village) -> Report:
+        web, pid = container("web_1", 1, "new", 8080)
+        side, _ = container("side_1", 2, str(pid), 9090)
+        report = look()
+        for started in (web, side):
+            started.communicate("")
+        return report
+
+    report = alone(work)
+    assert {f.netns for f in report.findings} == {"web_1"}
+    by_port = {f.subject.port: f for f in report.findings}  # type: ignore[union-attr]
+    assert {port: f.container.label for port, f in by_port.items() if f.container} == {
+        8080: "web_1",
+        9090: "side_1",
+    }
+    assert {where(f) for f in by_port.values()} == {"web_1", "side_1, network of web_1"}
+    (looked,) = (n for n in report.namespaces if n.namespace)
+    assert looked.label == "web_1"
+
+
+def test_counters_elsewhere_are_read_again_without_entering() -> None:
+    def work(village: Village) -> tuple[int, int, bool]:
+        web = village.house()
+        server, client = village.move_in("server", web), village.move_in("client", web)
+        village.closed_first(web, server, client, 30)
+        pid = village.pid("server")
+        namespace = next(n for n in find_namespaces().namespaces if pid in n.pids)
+        counted_at = time.monotonic()
+        known = sources.OneOfMany(namespace.pids)
+        snapshot = inside(namespace, lambda: sources.collect("auto", 0.0, known))
+        meet(client, server, 7)
+        close_first(server, client)
+        village.await_in(web, {State.TIME_WAIT: 37})
+        paced = sources.paced(snapshot, counted_at, f"/proc/{pid}/net")
+        assert paced.pace is not None
+        assert snapshot.pace is None
+        return (
+            paced.pace.grown["TcpExt.TW"],
+            snapshot.counters["TcpExt.TW"],
+            sources.is_closing(snapshot),
+        )
+
+    assert alone(work) == (7, 30, True)
