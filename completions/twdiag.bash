@@ -89,9 +89,9 @@ _twdiag() {
         esac
     elif [[ $current == -* ]]; then
         case $command in
-            '') wanted='--port --process --netns --all-netns --interval --json --format --brief --full --select --ignore --limit --config --source --color -V --version -h --help' ;;
-            'diagnose') wanted='--port --process --netns --all-netns --interval --json --format --brief --full --select --ignore --limit --config --source --color -h --help' ;;
-            'check') wanted='-w --warning -c --critical --state -q --quiet --notify-on --again-after --format --output --port --process --select --ignore --limit --config --warn-on --exit-zero -t --timeout --source -v --verbose --list-metrics --show-limits --print-config -V --version -h --help' ;;
+            '') wanted='--port --process --netns --all-netns --this-netns --interval --json --format --brief --full --select --ignore --limit --config --source --color -V --version -h --help' ;;
+            'diagnose') wanted='--port --process --netns --all-netns --this-netns --interval --json --format --brief --full --select --ignore --limit --config --source --color -h --help' ;;
+            'check') wanted='-w --warning -c --critical --state -q --quiet --notify-on --again-after --format --output --port --process --all-netns --select --ignore --limit --config --warn-on --exit-zero -t --timeout --source -v --verbose --list-metrics --show-limits --print-config -V --version -h --help' ;;
             'trace') wanted='--port --process --for --source --json -h --help' ;;
             'port') wanted='--netns --json -h --help' ;;
             'doctor') wanted='--json -h --help' ;;
@@ -104,8 +104,8 @@ _twdiag() {
     else
         case $command in
             '') wanted='diagnose check trace port doctor explain help lab' ;;
-            'diagnose') wanted='--port --process --netns --all-netns --interval --json --format --brief --full --select --ignore --limit --config --source --color --help' ;;
-            'check') wanted='--warning --critical --state --quiet --notify-on --again-after --format --output --port --process --select --ignore --limit --config --warn-on --exit-zero --timeout --source --verbose --list-metrics --show-limits --print-config --version --help' ;;
+            'diagnose') wanted='--port --process --netns --all-netns --this-netns --interval --json --format --brief --full --select --ignore --limit --config --source --color --help' ;;
+            'check') wanted='--warning --critical --state --quiet --notify-on --again-after --format --output --port --process --all-netns --select --ignore --limit --config --warn-on --exit-zero --timeout --source --verbose --list-metrics --show-limits --print-config --version --help' ;;
             'trace') wanted='--port --process --for --source --json --help' ;;
             'port') ((count)) || wanted='' ;;
             'doctor') wanted='--json --help' ;;

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import math
 import re
-from typing import Final
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 _COMMAND: Final = re.compile(
     r"(?:^|: )((?:ss|sysctl|nstat|cat|ls|ping|tcpdump|twdiag|nsenter|py-spy|jcmd|kill|gdb|eu-stack"
@@ -15,6 +18,13 @@ _COMMAND: Final = re.compile(
 def count(number: int, one: str, many: str = "") -> str:
     """Return "1 socket" or "27,104 sockets"."""
     return f"{number:,} {one if number == 1 else many or one + 's'}"
+
+
+def few(names: Iterable[str], most: int = 5) -> str:
+    """Return the first names, and how many more there are: "a, b, c, d, e and 3 more"."""
+    found = list(names)
+    more = f" and {len(found) - most} more" if len(found) > most else ""
+    return ", ".join(found[:most]) + more
 
 
 def rate(per_second: float) -> str:

@@ -108,8 +108,9 @@ SS_OWNERS: Final = Command("ss -tanp", _tool("ss", "-tanp"))
 SS_AWK: Final = Command("ss -tan | awk", _tool("sh", "-c", _GROUP_BY), answer="LISTEN")
 # Whatever the state of the host, a check that could look says so by 0, 1 or 2.
 CHECK: Final = _twdiag("check", accepts=(0, 1, 2))
-DIAGNOSE_JSON: Final = _twdiag("diagnose", "--json")
-DIAGNOSE: Final = _twdiag("diagnose")
+# What other namespaces this machine has is not what is compared here: see namespaces.py.
+DIAGNOSE_JSON: Final = _twdiag("diagnose", "--this-netns", "--json")
+DIAGNOSE: Final = _twdiag("diagnose", "--this-netns")
 PSUTIL: Final = Command("psutil", _python("-c", _PSUTIL), largest=300_000)
 PYROUTE2: Final = Command("pyroute2", _python("-c", _PYROUTE2), largest=100_000)
 

@@ -42,6 +42,8 @@ def test_a_port_is_that_of_the_namespace_asked_for() -> None:
         outside = twdiag("port", "7995")
     assert "is taken" in inside.out
     assert f"(pid {pid})" in inside.out
+    assert f" To look           nsenter -t {pid} -n ss -Htanp 'sport = :7995'\n" in inside.out
+    assert " To look           ss -Htanp 'sport = :7995'\n" in outside.out
     assert outside.out.startswith("Port 7995 is free")
 
 

@@ -20,7 +20,8 @@ from twdiag.engine.doctor import READERS, Check, Health, Reading, compared, diff
 from twdiag.errors import SourceRefused
 from twdiag.render.doctor import headline, render_json, render_text
 from twdiag.sources.live import probes
-from twdiag.sources.live.namespaces import entered, find_namespaces
+from twdiag.sources.live.entering import entered
+from twdiag.sources.live.namespaces import find_namespaces
 from twdiag.tcp import State
 
 if TYPE_CHECKING:

@@ -18,7 +18,8 @@ import pytest
 
 from twdiag.model.namespaces import Container
 from twdiag.sources.live.containers import container_of
-from twdiag.sources.live.namespaces import entered, find_namespaces, read_usage
+from twdiag.sources.live.entering import entered
+from twdiag.sources.live.namespaces import find_namespaces, read_usage
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

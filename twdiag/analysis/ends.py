@@ -80,8 +80,9 @@ def _reversed(end: End) -> tuple[int, str, int, str, int]:
 def _scope(end: End) -> int:
     """Return the namespace within which the addresses mean something, 0 for all of them."""
     addresses = (end.socket.local_address, end.socket.remote_address)
-    return end.namespace if any(map(_is_of_one_namespace, addresses)) else 0
+    return end.namespace if any(map(is_of_one_namespace, addresses)) else 0
 
 
-def _is_of_one_namespace(address: str) -> bool:
+def is_of_one_namespace(address: str) -> bool:
+    """Return whether an address means something else in each namespace."""
     return address.startswith(("127.", "fe80:", "169.254.")) or address == "::1"

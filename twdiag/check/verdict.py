@@ -100,7 +100,7 @@ def judge(
     problem, while a rule that runs by default and cannot look is only told.
     """
     problems = [
-        Problem(_status_of(finding.severity), finding.summary, finding)
+        Problem(_status_of(finding.severity), finding.located, finding)
         for finding in report.findings
         if finding.severity >= warn_on
     ]

@@ -11,6 +11,7 @@ import typer
 
 from twdiag import __version__
 from twdiag.cli.options import (
+    AllNetnsOption,
     ConfigOption,
     IgnoreOption,
     LimitOption,
@@ -37,7 +38,8 @@ Examples:
 \b
 Exit status: 0 OK, 1 WARNING, 2 CRITICAL, 3 UNKNOWN (it could not look, or the
 command line makes no sense).  As plugins do, --help and --version end with 3.
-Metrics count the whole host; --port and --process choose among the findings.
+Metrics count this network namespace, whatever --all-netns finds in others;
+--port and --process choose among the findings.
 """
 
 
@@ -141,6 +143,7 @@ def check(
     ] = None,
     port: PortOption = None,
     process: ProcessOption = None,
+    all_netns: AllNetnsOption = False,
     select: SelectOption = None,
     ignore: IgnoreOption = None,
     limit: LimitOption = None,
@@ -228,6 +231,7 @@ def check(
         tuple(port or ()),
         tuple(process or ()),
         again_after,
+        all_netns,
     )
     if list_metrics or show_limits or print_config is not None:
         _inform(request, list_metrics, print_config)

@@ -25,6 +25,7 @@ from twdiag.cli.options import (
     SelectOption,
     Source,
     SourceOption,
+    ThisNetnsOption,
 )
 
 if TYPE_CHECKING:
@@ -36,7 +37,7 @@ Examples:
   twdiag diagnose --brief                one line per finding
   twdiag diagnose --interval 10          two samples: what grows, overflows
   twdiag diagnose --port 8080 --full     everything about one port
-  twdiag diagnose --all-netns            every container of the host too
+  twdiag diagnose --netns web_1          one container alone
   twdiag diagnose --json | jq '.findings[].rule'
 
 \b
@@ -59,6 +60,7 @@ def diagnose(
     process: ProcessOption = None,
     netns: NetnsOption = None,
     all_netns: AllNetnsOption = False,
+    this_netns: ThisNetnsOption = False,
     interval: IntervalOption = 0.0,
     json: JsonOption = False,
     format: Annotated[
@@ -87,6 +89,7 @@ def diagnose(
         config,
         netns,
         all_netns,
+        this_netns,
     )
     chosen = "json" if json else format.value
     if chosen in ("nagios", "prometheus"):

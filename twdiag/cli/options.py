@@ -86,7 +86,11 @@ NetnsOption = Annotated[
 ]
 AllNetnsOption = Annotated[
     bool,
-    typer.Option("--all-netns", help="Look in every network namespace of the host."),
+    typer.Option("--all-netns", help="Look in every network namespace, and say what hides some."),
+]
+ThisNetnsOption = Annotated[
+    bool,
+    typer.Option("--this-netns", help="Look in this network namespace alone."),
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Write JSON, schema twdiag/1.")]
 BriefOption = Annotated[bool, typer.Option("--brief", help="Write one line per finding.")]

@@ -40,6 +40,11 @@ CONCERNED: Final = frozenset(
 """Rules whose findings blame a process: it does something else instead of closing or accepting."""
 
 
+def asks_for_causes(report: Report) -> bool:
+    """Return whether a report has findings whose processes are worth a closer look."""
+    return any(finding.rule in CONCERNED and finding.pids for finding in report.findings)
+
+
 def with_causes(report: Report, view: View, seconds: float = SECONDS) -> Report:
     """Return the report with what the processes of its findings wait for.
 

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
 from twdiag.engine.choice import chosen_rules, not_run
 from twdiag.engine.examine import CheckRequest
-from twdiag.engine.look import Question, look
+from twdiag.engine.look import Question
 from twdiag.errors import UsageError
 from twdiag.settings import config
-from twdiag.sources.live.netns import other_namespaces
 
 if TYPE_CHECKING:
     from twdiag.model.findings import Report
@@ -30,6 +28,7 @@ class DiagnoseRequest(NamedTuple):
     config: str | None = None
     netns: str | None = None
     all_netns: bool = False
+    this_netns: bool = False
 
 
 class Diagnosis(NamedTuple):
@@ -57,19 +56,20 @@ def diagnose(request: DiagnoseRequest) -> Diagnosis:
 
 
 def _looked(request: DiagnoseRequest, question: Question) -> Report:
-    """Return the report on the namespaces asked for."""
-    if request.netns is not None and request.all_netns:
-        raise UsageError("--netns and --all-netns exclude each other", "use one of them")
+    """Return the report on the namespaces asked for: on all of them unless one is named."""
+    chosen = {"--netns": request.netns is not None, "--all-netns": request.all_netns}
+    names = [
+        name for name, given in (chosen | {"--this-netns": request.this_netns}).items() if given
+    ]
+    if len(names) > 1:
+        raise UsageError(f"{names[0]} and {names[1]} exclude each other", "use one of them")
+    from twdiag.engine import host
+
     if request.netns is not None:
-        from twdiag.engine.netns import within
-
-        return replace(within(request.netns, partial(look, question)), netns=request.netns)
-    if request.all_netns:
-        from twdiag.engine.host import look_at_all
-
-        return look_at_all(question)
-    report = look(question)
-    return replace(report, gaps=(*report.gaps, *other_namespaces()))
+        return host.look_in(request.netns, question)
+    if request.this_netns:
+        return host.look_here(question)
+    return host.look_at_all(question, ask_for_all=request.all_netns)
 
 
 def as_check(request: DiagnoseRequest, format: str, verbosity: int) -> CheckRequest:
@@ -79,9 +79,9 @@ def as_check(request: DiagnoseRequest, format: str, verbosity: int) -> CheckRequ
             f"--interval goes with the formats text and json, not {format}",
             "to compare two runs: twdiag check --state FILE",
         )
-    if request.netns is not None or request.all_netns:
+    if request.netns is not None:
         raise UsageError(
-            f"--netns and --all-netns go with the formats text and json, not {format}",
+            f"--netns goes with the formats text and json, not {format}",
             "look at one namespace: nsenter -t PID -n twdiag check",
         )
     return CheckRequest(
@@ -96,4 +96,5 @@ def as_check(request: DiagnoseRequest, format: str, verbosity: int) -> CheckRequ
         ignore=request.ignore,
         ports=request.ports,
         processes=request.processes,
+        all_netns=request.all_netns,
     )

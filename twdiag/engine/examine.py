@@ -11,8 +11,12 @@ from twdiag.errors import TwdiagError, UsageError, was_interrupted
 from twdiag.history.deadline import TimeIsUp
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from twdiag.engine.look import Examined, Question
     from twdiag.history.deadline import Deadline
     from twdiag.history.state_file import StateFile
+    from twdiag.model.findings import Report
     from twdiag.model.snapshot import Snapshot
     from twdiag.rules.rule import Rule
     from twdiag.settings.config import Settings
@@ -42,6 +46,7 @@ class CheckRequest(NamedTuple):
     ports: tuple[int, ...] = ()
     processes: tuple[str, ...] = ()
     again_after: str | None = None
+    all_netns: bool = False
 
 
 class Plan(NamedTuple):
@@ -163,7 +168,7 @@ def _look(planned: Plan, deadline: Deadline, memory: StateFile | None) -> tuple[
     from twdiag import sources
     from twdiag.check import metrics
     from twdiag.engine.choice import not_run
-    from twdiag.engine.look import Question, examined, filtered
+    from twdiag.engine.look import Examined, Question, examined, filtered
     from twdiag.model.findings import Severity
 
     request, limits = planned.request, planned.settings.limits
@@ -181,9 +186,14 @@ def _look(planned: Plan, deadline: Deadline, memory: StateFile | None) -> tuple[
     report = dataclasses.replace(
         report, gaps=(*report.gaps, *not_run(request.select, planned.rules))
     )
+    if request.all_netns:
+        deadline.doing = "looking into the other namespaces"
+        report = _widened(Examined(report, view), question, request.timeout, deadline)
     values = metrics.measure(view)
     warn_on = Severity.NOTICE if request.warn_on == "notice" else Severity.WARNING
     answer = judge(report, values, planned.ranges, warn_on, request.select)
+    for problem in _left_out(report, request.timeout) if request.all_netns else ():
+        answer = answer.with_problem(problem)
     return (
         answer._replace(
             shown=_shown(planned),
@@ -192,6 +202,25 @@ def _look(planned: Plan, deadline: Deadline, memory: StateFile | None) -> tuple[
         ),
         view.snapshot,
     )
+
+
+def _widened(own: Examined, question: Question, timeout: float, deadline: Deadline) -> Report:
+    """Return the report on this namespace with the findings of all others, in half of the time."""
+    from twdiag.engine.host import widened
+
+    seconds = min(timeout / 2, 0.8 * deadline.left)
+    return widened(own, dataclasses.replace(question, causes=False), seconds)
+
+
+def _left_out(report: Report, timeout: float) -> Iterator[Problem]:
+    """Yield a problem for namespaces that were asked for and not looked at at all."""
+    from twdiag.model.namespaces import NO_TIME, UNSEEN
+
+    for gap in report.gaps:
+        if gap.what == UNSEEN:
+            more = f"give it more time: --timeout {2 * timeout:g}"
+            how = more if gap.why.endswith(NO_TIME) else gap.how
+            yield Problem(Status.UNKNOWN, gap.why, None, how)
 
 
 def _shown(planned: Plan) -> Ranges:

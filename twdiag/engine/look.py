@@ -44,6 +44,11 @@ class Question:
 
 def look(question: Question) -> Report:
     """Return what this namespace looks like now; with an interval, compared with a first sample."""
+    return look_closely(question).report
+
+
+def look_closely(question: Question) -> Examined:
+    """Return the same with the view that it was made from."""
     earlier = None
     if question.interval:
         first = sources.collect(question.source)
@@ -53,10 +58,10 @@ def look(question: Question) -> Report:
     report, view = examined(now, question, earlier)
     report = filtered(report, question)
     if not question.causes:
-        return report
+        return Examined(report, view)
     from twdiag.engine.causes import with_causes
 
-    return with_causes(report, view)
+    return Examined(with_causes(report, view), view)
 
 
 class Examined(NamedTuple):

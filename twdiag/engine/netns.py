@@ -29,7 +29,7 @@ def within(word: str, work: Callable[[], T]) -> T:
 
     Raises UsageError where it means none or several, SourceRefused where it may not be entered.
     """
-    from twdiag.sources.live.namespaces import inside
+    from twdiag.sources.live.entering import inside
 
     return inside(resolve(word), work)
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 import enum
 import itertools
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
 
 from twdiag.model.ports import parse_ports, parse_range
@@ -104,7 +104,11 @@ class Attempt:
 
 @dataclass(frozen=True, slots=True)
 class PortReport:
-    """All about one port.  What was not seen is None, with a gap."""
+    """All about one port.  What was not seen is None, with a gap.
+
+    `way_in` is what has to stand before a command that is to look into the namespace, "" for this
+    process's own.
+    """
 
     port: int
     netns: str
@@ -114,6 +118,7 @@ class PortReport:
     reserved: bool | None
     unprivileged_start: int | None
     gaps: tuple[Gap, ...] = ()
+    way_in: str = ""
 
     @property
     def verdict(self) -> Verdict:
@@ -321,11 +326,13 @@ def look(port: int, netns: str | None = None) -> PortReport:
     """Return all about a port of this network namespace, or of the one that a word means."""
     if netns is None:
         return _look_here(port, "host")
+    from twdiag.analysis.elsewhere import entering
     from twdiag.engine.netns import resolve
-    from twdiag.sources.live.namespaces import inside
+    from twdiag.sources.live.entering import inside
 
     namespace = resolve(netns)
-    return inside(namespace, lambda: _look_here(port, namespace.label))
+    report = inside(namespace, lambda: _look_here(port, namespace.label))
+    return report if namespace.own else replace(report, way_in=entering(namespace))
 
 
 def _look_here(port: int, netns: str) -> PortReport:

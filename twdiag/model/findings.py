@@ -11,6 +11,7 @@ from twdiag.model.snapshot import HOST_NETNS, Gap, Host, Owner
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from twdiag.model.namespaces import Container, Namespace
     from twdiag.tcp import State
     from twdiag.tcp.roles import Role
 
@@ -163,6 +164,21 @@ class Place(NamedTuple):
         return cls(state, phase.role, phase.step, phase.next)
 
 
+class OtherEnd(NamedTuple):
+    """Who is at the other end of a finding's connections, where that is on this host too.
+
+    `text` says it in a sentence; `netns` labels the namespace, and `process` holds or serves that
+    end, None unseen.  `sockets` counts its connections that were seen there: where it is 0, the
+    address alone tells.  `must_act` says whether that end has to act, and not this one.
+    """
+
+    text: str
+    netns: str
+    process: Owner | None = None
+    sockets: int = 0
+    must_act: bool = False
+
+
 @dataclass(frozen=True)
 class Finding:
     """One problem, with its evidence, its place in the handshake and what to do about it.
@@ -171,7 +187,10 @@ class Finding:
     None for findings outside the state machine (a sysctl, say).  What follows is filled in by the
     runner of the rules: `why` says why it matters, `pids` and `inodes` are the processes and the
     sockets that it is about, as far as they were seen.  `waits` says what these processes do
-    instead, and `steps` how to see more of it, where that was looked at.
+    instead, and `steps` how to see more of it, where that was looked at.  `netns` labels the
+    network namespace; `namespace` is that one unless this process is in it, `container` is what
+    runs the first of the processes.  `other_ends` are those on this host too, where they were
+    looked for.
     """
 
     severity: Severity
@@ -189,6 +208,18 @@ class Finding:
     inodes: tuple[int, ...] = ()
     waits: tuple[str, ...] = ()
     steps: tuple[Step, ...] = ()
+    namespace: Namespace | None = None
+    container: Container | None = None
+    other_ends: tuple[OtherEnd, ...] = ()
+
+    @property
+    def located(self) -> str:
+        """The summary, behind the namespace where that is not this process's own.
+
+        A namespace without another name is called by a process of it: no need to say that twice.
+        """
+        said = self.netns == HOST_NETNS or self.netns in self.summary
+        return self.summary if said else f"in {self.netns}: {self.summary}"
 
 
 class Skip(NamedTuple):
@@ -200,11 +231,17 @@ class Skip(NamedTuple):
 
 
 class LookedAt(NamedTuple):
-    """A network namespace that was looked at: its sockets, and how many findings it has."""
+    """A network namespace that was looked at: its sockets, and how many findings it has.
+
+    `namespace` is None where it is this process's own; `outside` tells that it could not be
+    entered and was read through /proc/PID/net, which shows less.
+    """
 
     label: str
     sockets: int
     findings: int
+    namespace: Namespace | None = None
+    outside: bool = False
 
 
 @dataclass(frozen=True)

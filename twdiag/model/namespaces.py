@@ -3,7 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Final, NamedTuple
+
+RIGHTS: Final = "run as root, or with CAP_SYS_ADMIN and CAP_SYS_PTRACE"
+"""What lets one enter a namespace."""
+
+UNSEEN: Final = "namespaces"
+"""The key of a gap (Gap.what) for namespaces of which nothing at all was seen."""
+
+NO_TIME: Final = "no time was left"
+"""How such a gap ends where more time would have helped."""
 
 
 class Container(NamedTuple):
@@ -81,6 +90,12 @@ class Namespace:
     def pid(self) -> int | None:
         """A process of it: the oldest."""
         return self.pids[0] if self.pids else None
+
+    @property
+    def lasting_name(self) -> str:
+        """The label, or the command where that has the number of a process: each would be new."""
+        named = self.paths or (self.container is not None and self.label == self.container.label)
+        return self.label if named or not self.command else self.command
 
     @property
     def processless(self) -> bool:

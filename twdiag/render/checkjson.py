@@ -38,6 +38,7 @@ def _check(answer: Answer) -> dict[str, Any]:
                 "status": problem.status.name,
                 "text": visible(problem.text),
                 "rule": problem.finding.rule if problem.finding else None,
+                "netns": problem.finding.netns if problem.finding else None,
                 "next_step": visible(problem.next_step),
             }
             for problem in answer.problems

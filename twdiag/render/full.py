@@ -18,6 +18,7 @@ from twdiag.render.pieces import (
     nothing_wrong,
     number_or_unknown,
     sparkline,
+    where,
 )
 from twdiag.tcp.roles import Role
 from twdiag.wording import count, visible
@@ -25,12 +26,13 @@ from twdiag.wording import count, visible
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from twdiag.model.findings import Advice, Finding, Report
+    from twdiag.model.findings import Advice, Finding, LookedAt, Report
     from twdiag.render.pieces import Line, Look
     from twdiag.tcp import State
 
 _LABEL: Final = 10
 _DRAWING_WIDTH: Final = 78
+_MOST_NAMESPACES: Final = 20
 
 
 def full(report: Report, look: Look) -> Iterator[Line]:
@@ -63,11 +65,13 @@ class _Writer:
 
     def _header(self, report: Report) -> Iterator[Line]:
         moment = datetime.fromtimestamp(report.taken_at, tz=timezone.utc)
-        where = visible(report.host.name)
-        if report.netns != "host":
-            where += f", namespace {visible(report.netns)}"
+        host = visible(report.host.name)
+        if report.netns != HOST_NETNS:
+            host += f", namespace {visible(report.netns)}"
+        if report.namespaces:
+            host += f", {count(len(report.namespaces), 'namespace')} looked at"
         yield from self._wrap(
-            f"twdiag {report.version}: {where}, Linux {visible(report.host.kernel)}, "
+            f"twdiag {report.version}: {host}, Linux {visible(report.host.kernel)}, "
             f"{moment:%Y-%m-%d %H:%M:%S} UTC, read by {report.source}",
             style="dim",
         )
@@ -92,10 +96,10 @@ class _Writer:
         yield from self._wrap(f"{word}: {', '.join(numbers)}", style=STYLES[report.status])
 
     def _one_line(self, finding: Finding) -> Iterator[Line]:
-        where = "" if finding.netns == HOST_NETNS else f"in {visible(finding.netns)}: "
-        text = (
-            f"{finding.severity.label.upper():8} {finding.rule}: {where}{visible(finding.summary)}"
-        )
+        place = visible(where(finding))
+        text = f"{finding.severity.label.upper():8} {finding.rule}: "
+        said = not place or place in visible(finding.summary)
+        text += f"{'' if said else f'in {place}: '}{visible(finding.summary)}"
         yield from self._wrap(text, after=" " * 9, style=STYLES[finding.severity])
 
     def _finding(self, finding: Finding) -> Iterator[Line]:
@@ -105,6 +109,8 @@ class _Writer:
         yield from self._where(finding)
         for number, line in enumerate(finding.waits):
             yield from self._labelled("" if number else "Waits", visible(line))
+        for number, end in enumerate(finding.other_ends):
+            yield from self._labelled("" if number else "Peer", visible(end.text))
         for number, step in enumerate(finding.steps):
             yield f"  {'' if number else 'Now':{_LABEL}}{visible(step.run)}", "bold"
             needs = f" ({step.tool} has to be installed)" if step.tool else ""
@@ -165,6 +171,12 @@ class _Writer:
     def _glance(self, report: Report) -> Iterator[Line]:
         states = ", ".join(f"{state.name} {number:,}" for state, number in _by_size(report))
         yield from self._labelled("States", states or "no TCP socket at all")
+        others = [looked for looked in report.namespaces if looked.namespace]
+        for looked in others[:_MOST_NAMESPACES]:
+            yield from self._labelled("", _in_namespace(looked))
+        if len(others) > _MOST_NAMESPACES:
+            more = count(len(others) - _MOST_NAMESPACES, "namespace")
+            yield from self._labelled("", f"and {more} with fewer sockets: twdiag --json")
         numbers = report.facts
         waiting = numbers.get(facts.TIME_WAIT)
         if waiting:
@@ -223,6 +235,12 @@ def _do_not(text: str) -> str:
     """Return the item without the words that its label says already."""
     rest = text.removeprefix("Do not ")
     return rest[:1].lower() + rest[1:] if rest != text else text
+
+
+def _in_namespace(looked: LookedAt) -> str:
+    text = f"in {visible(looked.label)} {count(looked.sockets, 'socket')}"
+    found = f", {count(looked.findings, 'finding')}" if looked.findings else ""
+    return text + found + (" (read from outside)" if looked.outside else "")
 
 
 def _by_size(report: Report) -> list[tuple[State, int]]:

@@ -18,7 +18,8 @@ from twdiag.model.findings import (
 if TYPE_CHECKING:
     from typing import TextIO
 
-    from twdiag.model.findings import Finding, Report, Subject
+    from twdiag.model.findings import Finding, LookedAt, OtherEnd, Report, Subject
+    from twdiag.model.namespaces import Container, Namespace
     from twdiag.model.snapshot import Owner
 
 SCHEMA: Final = "twdiag/1"
@@ -39,10 +40,7 @@ def to_json(report: Report) -> dict[str, Any]:
         "host": {"name": report.host.name, "kernel": report.host.kernel},
         "source": report.source,
         "netns": report.netns,
-        "namespaces": [
-            {"name": n.label, "sockets": n.sockets, "findings": n.findings}
-            for n in report.namespaces
-        ],
+        "namespaces": [_looked_at(looked) for looked in report.namespaces],
         "status": report.status.label,
         "states": {state.name: number for state, number in report.states.items()},
         "closes_per_second_history": None if report.closes is None else list(report.closes),
@@ -68,6 +66,8 @@ def _finding(finding: Finding) -> dict[str, Any]:
         "severity": finding.severity.label,
         "confidence": finding.confidence.value,
         "netns": finding.netns,
+        "namespace": _namespace(finding.netns, finding.namespace),
+        "container": _container(finding.container),
         "summary": finding.summary,
         "subject": _subject(finding.subject),
         "evidence": dict(finding.evidence),
@@ -85,11 +85,55 @@ def _finding(finding: Finding) -> dict[str, Any]:
             {"run": s.run, "look": s.look, "effect": s.effect, "tool": s.tool}
             for s in finding.steps
         ],
+        "other_ends": [_other_end(end) for end in finding.other_ends],
         "why": finding.why,
         "advice": [
             {"do": a.do, "how": a.how, "cost": a.cost, "verify": a.verify} for a in finding.advice
         ],
         "do_not": list(finding.do_not),
+    }
+
+
+def _looked_at(looked: LookedAt) -> dict[str, Any]:
+    container = looked.namespace.container if looked.namespace else None
+    return _namespace(looked.label, looked.namespace) | {
+        "own": looked.namespace is None,
+        "outside": looked.outside,
+        "container": _container(container),
+        "sockets": looked.sockets,
+        "findings": looked.findings,
+    }
+
+
+def _namespace(label: str, namespace: Namespace | None) -> dict[str, Any]:
+    """Return what leads to a namespace: a process of it and a file; null for this process's own."""
+    path = namespace.paths[0] if namespace and namespace.paths else None
+    return {
+        "name": label,
+        "inode": namespace.inode if namespace else None,
+        "pid": namespace.pid if namespace else None,
+        "path": path,
+    }
+
+
+def _container(container: Container | None) -> dict[str, Any] | None:
+    if container is None:
+        return None
+    return {
+        "runtime": container.runtime,
+        "id": container.id,
+        "name": container.name,
+        "pod": container.pod,
+    }
+
+
+def _other_end(end: OtherEnd) -> dict[str, Any]:
+    return {
+        "netns": end.netns,
+        "process": _process(end.process) if end.process else None,
+        "sockets": end.sockets,
+        "must_act": end.must_act,
+        "text": end.text,
     }
 
 

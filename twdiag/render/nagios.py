@@ -86,8 +86,9 @@ def _ports_used(finding: Finding) -> Iterator[str]:
         full = f", full in {duration(left)}" if isinstance(left, float) and left else ""
         if used >= ports and not evidence.get("reusable"):
             full = ", connect() fails"
-        yield f"{where} {used:,} of {ports:,} ports used{full}"
-        yield f"{used:,} of {ports:,} ports used{full}: {where}"
+        place = finding.located.removesuffix(finding.summary)
+        yield f"{place}{where} {used:,} of {ports:,} ports used{full}"
+        yield f"{place}{used:,} of {ports:,} ports used{full}: {where}"
 
 
 def _clauses(text: str, width: int) -> str:
@@ -127,6 +128,9 @@ def _all_well(answer: Answer, width: int) -> str:
     for gap in answer.report.gaps if answer.report else ():
         if gap.what == "rules":  # an OK of some rules must not read like one of all
             parts.insert(0, (-1, inert(gap.why)))
+    places = len(answer.report.namespaces) if answer.report else 0
+    if places:
+        parts.append((1, count(places, "namespace")))
     skipped = len(answer.report.skipped) if answer.report else 0
     if skipped:
         parts.append((1, f"{count(skipped, 'rule')} could not look"))
@@ -176,7 +180,7 @@ def _problem_lines(answer: Answer, verbosity: int) -> Iterator[str]:
 
 def _notice_lines(answer: Answer, verbosity: int) -> Iterator[str]:
     for finding in answer.notices:
-        yield inert(f"{finding.severity.name}: {finding.rule}: {finding.summary}")
+        yield inert(f"{finding.severity.name}: {finding.rule}: {finding.located}")
         if verbosity > 1:
             yield from _advice(finding)
 

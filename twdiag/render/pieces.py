@@ -8,13 +8,14 @@ from typing import TYPE_CHECKING, Final
 
 from twdiag.model import facts
 from twdiag.model.findings import Severity
+from twdiag.model.snapshot import HOST_NETNS
 from twdiag.wording import between, count, duration, rate, share
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
     from typing import TextIO
 
-    from twdiag.model.findings import Report, Value
+    from twdiag.model.findings import Finding, Report, Value
 
 STYLES: Final = {
     Severity.OK: "bold green",
@@ -80,6 +81,18 @@ def sparkline(values: Sequence[int], *, unicode: bool = True) -> str:
     most = max(values, default=0)
     steps = len(bars) - 1
     return "".join(bars[0] if not v else bars[max(1, round(steps * v / most))] for v in values)
+
+
+def where(finding: Finding) -> str:
+    """Return where a finding is, "" in this process's own namespace and no container.
+
+    A sidecar shares the network of another container: both are named.
+    """
+    container = finding.container.label if finding.container else ""
+    netns = "" if finding.netns == HOST_NETNS else finding.netns
+    if not container or container == netns:
+        return netns
+    return f"{container}, network of {netns}" if netns else container
 
 
 def nothing_wrong(report: Report) -> str:

@@ -142,8 +142,9 @@ def _facts(report: PortReport) -> Iterator[str]:
     start = report.unprivileged_start
     if start is not None and report.port < start:
         yield f" Privileged        below {start}: bind() needs CAP_NET_BIND_SERVICE, else EACCES"
-    yield f" NAT               not looked at: nft list ruleset | grep -w {report.port}"
-    yield f" To look           ss -Htanp 'sport = :{report.port}'"
+    way_in = f"{visible(report.way_in)} " if report.way_in else ""
+    yield f" NAT               not looked at: {way_in}nft list ruleset | grep -w {report.port}"
+    yield f" To look           {way_in}ss -Htanp 'sport = :{report.port}'"
 
 
 def _reserve(report: PortReport) -> str:

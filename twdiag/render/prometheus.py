@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
     from twdiag.check.metrics import PortShare
     from twdiag.check.verdict import Answer
-    from twdiag.model.findings import Finding, Subject
+    from twdiag.model.findings import Finding, LookedAt, Subject
 
 _MOST_SUBJECTS: Final = 20
 """Findings with a subject of their own; the rest is counted under the subject "other"."""
@@ -91,10 +91,11 @@ def _families(answer: Answer, taken_at: float, seconds: float) -> Iterator[Famil
         return
     yield from _numbers(answer)
     yield from _destinations(answer.busiest)
-    findings = answer.report.findings
+    findings, everywhere = answer.report.findings, bool(answer.report.namespaces)
     yield _findings_by_severity(findings)
-    yield _findings(findings)
-    yield _exhaustion(findings)
+    yield _findings(findings, everywhere)
+    yield _exhaustion(findings, everywhere)
+    yield from _namespaces(answer.report.namespaces)
     skipped = ((("rule", skip.rule),) for skip in answer.report.skipped)
     yield _gauge(
         "twdiag_rule_skipped",
@@ -151,32 +152,59 @@ def _findings_by_severity(findings: Iterable[Finding]) -> Family:
     )
 
 
-def _findings(findings: Iterable[Finding]) -> Family:
+def _findings(findings: Iterable[Finding], everywhere: bool) -> Family:
     """The findings by rule, severity and subject; the worst come first in a report."""
     counts: Counter[Labels] = Counter()
     for index, finding in enumerate(findings):
-        subject = subject_name(finding.subject) if index < _MOST_SUBJECTS else "other"
-        counts[_finding_labels(finding, subject)] += 1
+        few = index < _MOST_SUBJECTS
+        labels = (
+            ("rule", finding.rule),
+            ("severity", finding.severity.label),
+            ("subject", subject_name(finding.subject) if few else "other"),
+        )
+        counts[labels + (_place(finding, few) if everywhere else ())] += 1
     return _gauge("twdiag_finding", "Findings by rule, severity and subject.", *counts.items())
 
 
-def _finding_labels(finding: Finding, subject: str) -> Labels:
-    severity = finding.severity.label
-    return (("rule", finding.rule), ("severity", severity), ("subject", subject))
+def _place(finding: Finding, few: bool) -> Labels:
+    """Return the label for the namespace of a finding; the number of labels is limited."""
+    name = finding.netns if finding.namespace is None else finding.namespace.lasting_name
+    return (("namespace", name if few else "other"),)
 
 
-def _exhaustion(findings: Iterable[Finding]) -> Family:
+def _exhaustion(findings: Iterable[Finding], everywhere: bool) -> Family:
     """The soonest end of a resource for each rule and subject."""
     soonest: dict[Labels, float] = {}
     for finding in list(findings)[:_MOST_SUBJECTS]:
         left = finding.evidence.get("seconds_to_exhaustion")
         if isinstance(left, (int, float)):
-            labels = (("rule", finding.rule), ("subject", subject_name(finding.subject)))
+            labels: Labels = (("rule", finding.rule), ("subject", subject_name(finding.subject)))
+            labels += _place(finding, few=True) if everywhere else ()
             soonest[labels] = min(left, soonest.get(labels, left))
     return _gauge(
         "twdiag_exhaustion_seconds",
         "When ports or descriptors are used up at the present rate.",
         *soonest.items(),
+    )
+
+
+def _namespaces(looked_at: Iterable[LookedAt]) -> Iterator[Family]:
+    """Yield how many namespaces were looked at, and the sockets of the busiest."""
+    busiest = sorted(looked_at, key=lambda looked: -looked.sockets)
+    ways = Counter("outside" if looked.outside else "inside" for looked in busiest)
+    yield _gauge(
+        "twdiag_namespaces",
+        "Network namespaces looked at, from inside or by what others may see of them.",
+        *(((("looked", way),), number) for way, number in ways.items()),
+    )
+    sockets: Counter[str] = Counter()
+    for index, looked in enumerate(busiest):
+        name = looked.namespace.lasting_name if looked.namespace else looked.label
+        sockets[name if index < _MOST_SUBJECTS else "other"] += looked.sockets
+    yield _gauge(
+        "twdiag_namespace_sockets",
+        "TCP sockets of the busiest network namespaces.",
+        *(((("namespace", name),), number) for name, number in sockets.items()),
     )
 
 

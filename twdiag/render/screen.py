@@ -15,13 +15,15 @@ from twdiag.explain.diagram import close_chart
 from twdiag.model import facts
 from twdiag.model.findings import Severity
 from twdiag.model.snapshot import HOST_NETNS
-from twdiag.render.pieces import STYLES, closers, nothing_wrong, sparkline
+from twdiag.render.folding import folded
+from twdiag.render.pieces import STYLES, closers, nothing_wrong, sparkline, where
 from twdiag.wording import command_in, count, rate, visible
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from twdiag.model.findings import Finding, Report
+    from twdiag.render.folding import Folded
     from twdiag.render.pieces import Line, Look
 
 _INDENT: Final = 12
@@ -67,17 +69,15 @@ def _verdict(report: Report, look: Look) -> Iterator[Line]:
             text = f"nothing about that; {hidden:,} about other things (the worst: {worst})"
     else:
         first = report.findings[0]
-        text = first.summary
-        if first.netns != HOST_NETNS:
-            text = f"in {first.netns}: {text}"
+        text = first.located
     yield from _wrapped(visible(text), f"{word}  ", " " * (len(word) + 2), look, style)
 
 
 def _header(report: Report, look: Look) -> Iterator[Line]:
     moment = datetime.fromtimestamp(report.taken_at, tz=timezone.utc)
-    where = visible(report.host.name)
+    host = visible(report.host.name)
     if report.netns != HOST_NETNS:
-        where += f", namespace {visible(report.netns)}"
+        host += f", namespace {visible(report.netns)}"
     numbers = Counter(finding.severity for finding in report.findings)
     found = ", ".join(
         count(numbers[severity], name, many)
@@ -88,7 +88,7 @@ def _header(report: Report, look: Look) -> Iterator[Line]:
         )
         if numbers[severity]
     )
-    text = f"{where}  {moment:%Y-%m-%d %H:%M:%S} UTC  Linux {visible(report.host.kernel)}"
+    text = f"{host}  {moment:%Y-%m-%d %H:%M:%S} UTC  Linux {visible(report.host.kernel)}"
     if report.namespaces:
         text += f"  {count(len(report.namespaces), 'namespace')} looked at"
     yield from _wrapped(text + (f"  {found}" if found else ""), "", "", look, "dim")
@@ -96,7 +96,8 @@ def _header(report: Report, look: Look) -> Iterator[Line]:
 
 def _findings(report: Report, look: Look, room: int | None) -> list[Line]:
     """Return the lines of the findings, as many as there is room for; the rest is counted."""
-    blocks = [_block(number, f, look) for number, f in enumerate(report.findings, start=1)]
+    groups = folded(report.findings)
+    blocks = [_block(number, one, look) for number, one in enumerate(groups, start=1)]
     if room is None:
         return [line for block in blocks for line in (*block.head, *block.extra)]
     for keep_extra in (len(blocks), *range(len(blocks) - 1, -1, -1)):
@@ -106,7 +107,7 @@ def _findings(report: Report, look: Look, room: int | None) -> list[Line]:
     shown = len(blocks)
     while shown > 1 and len(_laid_out(blocks[:shown], 0)) + 1 > room:
         shown -= 1
-    left = len(blocks) - shown
+    left = sum(group.findings for group in groups[shown:])
     fold = f"   ... and {count(left, 'finding')} more: twdiag --full"
     fold = _with(fold, ", or --brief for a line each", look)
     return [*_laid_out(blocks[:shown], 0), *([(fold, "bold")] if left else [])]
@@ -121,12 +122,21 @@ def _laid_out(blocks: Sequence[_Block], extras: int) -> list[Line]:
     return lines
 
 
-def _block(number: int, finding: Finding, look: Look) -> _Block:
+def _block(number: int, group: Folded, look: Look) -> _Block:
+    finding = group.worst
     word = finding.severity.label.upper()
     before = f"{number:2} {word:9}"
-    where = "" if finding.netns == HOST_NETNS else f" in {visible(finding.netns)}"
-    text = f"{visible(finding.summary)} ({finding.rule}{where})"
+    place = visible(where(finding))
+    text = f"{visible(finding.summary)} ({finding.rule}{f' in {place}' if place else ''})"
+    if group.namespaces > 1:
+        more = f" ({group.findings} findings)" if group.findings > group.namespaces else ""
+        worst = f"the worst, in {place}" if place else "the worst, here"
+        text = f"{finding.rule} in {group.namespaces} namespaces{more}; {worst}: "
+        text += visible(finding.summary)
     head = list(_wrapped(text, before, " " * _INDENT, look, STYLES[finding.severity]))
+    # Whose fault it is belongs to the finding, whatever else there is no room for.
+    guilty = [end for end in finding.other_ends[:1] if end.must_act]
+    head += [(line, "") for end in guilty for line in _lines("peer", visible(end.text), look)]
     actions = list(_actions(finding, look))
     if finding.severity >= Severity.WARNING:
         kept = 3 if finding.waits else 2
@@ -138,6 +148,9 @@ def _actions(finding: Finding, look: Look) -> Iterator[Line]:
     """Yield what to type now, what puts it right, and what shows that it did."""
     if finding.waits:
         for line in _lines("waits", visible(finding.waits[0]), look):
+            yield line, ""
+    for end in finding.other_ends[:1]:
+        for line in () if end.must_act else _lines("peer", visible(end.text), look):
             yield line, ""
     advised = next(filter(None, (command_in(a.how) for a in finding.advice)), "")
     now = finding.steps[0].run if finding.steps else advised
@@ -195,7 +208,11 @@ def _glance(report: Report, look: Look) -> Iterator[Line]:
     waiting = report.facts.get(facts.TIME_WAIT)
     if waiting:
         words += f"; TIME_WAIT closed first by {closers(report.facts)}"
-    yield from _wrapped(words or "no TCP socket at all", " States    ", " " * 11, look)
+    words = words or "no TCP socket at all"
+    if report.namespaces:
+        elsewhere = sum(looked.sockets for looked in report.namespaces if looked.namespace)
+        words += f"; in the other namespaces {count(elsewhere, 'socket')}"
+    yield from _wrapped(words, " States    ", " " * 11, look)
     small = report.facts.get(facts.SMALL_DESTINATIONS)
     if small:
         text = f"{small:,} sockets to destinations with a few each are not told apart"

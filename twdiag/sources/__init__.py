@@ -5,15 +5,22 @@ from __future__ import annotations
 import math
 import os
 import time
-from typing import TYPE_CHECKING, Final
+from dataclasses import replace
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from twdiag.errors import SourceError, UsageError
 from twdiag.model.snapshot import Gap, Host, Pace, Snapshot
 from twdiag.sources.live.crowded import read_crowded
-from twdiag.sources.live.proc import read_counters, read_sysctls
+from twdiag.sources.live.proc import (
+    OPTIONAL_SYSCTLS,
+    SYSCTLS,
+    read_counters,
+    read_proc,
+    read_sysctls,
+)
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Mapping
+    from collections.abc import Collection, Iterable, Mapping
 
     from twdiag.model.census import History
     from twdiag.model.snapshot import Breakdown, Owner
@@ -21,7 +28,9 @@ if TYPE_CHECKING:
 
 _FEW_CLOSES: Final = 20
 _WATCHED: Final = 10
-_SHORTEST: Final = 0.1
+SHORTEST_PACE: Final = 0.1
+"""Counters tell nothing of what happens in less time, in seconds."""
+
 _ENOUGH_EVENTS: Final = 100
 """So many closes are counted to within a third (three standard deviations)."""
 
@@ -33,20 +42,37 @@ SHORT_PATIENCE: Final = 0.25
 """How long to watch the counters of a host on which connections close, in seconds."""
 
 
-def collect(source: str = "auto", patience: float = SHORT_PATIENCE) -> Snapshot:
+class OneOfMany(NamedTuple):
+    """What is known beforehand of one namespace of many: its processes.
+
+    `unconnected` is how many sockets of the host are in no table of connections at most, None where
+    that is not known.
+    """
+
+    processes: Collection[int]
+    unconnected: int | None = None
+
+
+def collect(
+    source: str = "auto",
+    patience: float = SHORT_PATIENCE,
+    one_of_many: OneOfMany | None = None,
+) -> Snapshot:
     """Return what can be seen of this network namespace now, owners left out.
 
     Cheap things first.  Where connections close, the counters are read again, `patience` seconds
-    later at most: rows alone do not show closes whose TIME_WAIT was replaced or refused.  Raises
-    SourceError where no reader of sockets works.
+    later at most: rows alone do not show closes whose TIME_WAIT was replaced or refused.  With 0
+    the caller does that (see paced()).  Of `one_of_many` namespaces that is not read which the
+    kernel would search all others for in vain.  Raises SourceError where no reader of sockets
+    works.
     """
     counters, sockstat, gaps = read_counters()
     counted_at = time.monotonic()
     sysctls, more_gaps = read_sysctls()
     taken_at = time.time()
-    name, seen, refusal = _read_sockets(source, sysctls, sockstat)
+    name, seen, refusal = _read_sockets(source, sysctls, sockstat, one_of_many)
     kernel = os.uname()
-    crowded = read_crowded()
+    crowded = read_crowded(one_of_many.processes if one_of_many else None)
     return Snapshot(
         taken_at=taken_at,
         host=Host(kernel.nodename, kernel.release),
@@ -58,20 +84,80 @@ def collect(source: str = "auto", patience: float = SHORT_PATIENCE) -> Snapshot:
         crowded=crowded.owners,
         fullest=crowded.fullest,
         gaps=(*gaps, *more_gaps, *refusal, *seen.gaps, *crowded.gaps),
-        pace=_pace(counters, counted_at, seen.census.all.time_wait, patience),
+        pace=_pace(counters, counted_at, seen.census.all.time_wait, patience) if patience else None,
     )
+
+
+def collect_outside(processes: Collection[int], table: int | None) -> Snapshot:
+    """Return what /proc/PID/net shows to anybody of a namespace that may not be entered.
+
+    There are states, timers and counters, but no sysctls, and so no budgets; no ages, backlogs and
+    bound sockets.  `table` is the number of its /proc/PID/net/tcp, by which a process is known that
+    has not ended.  Raises SourceError where all of them have.
+    """
+    from twdiag.model.namespaces import RIGHTS
+
+    for pid in processes:
+        root = f"/proc/{pid}/net"
+        try:
+            seen = read_proc({}, root)
+            counters, sockstat, gaps = read_counters(root)
+            same = os.stat(f"{root}/tcp").st_ino == table
+        except (SourceError, OSError):
+            continue
+        if same:
+            break
+    else:
+        raise SourceError("its processes have ended", "run again")
+    crowded, kernel = read_crowded(processes), os.uname()
+    unseen = [
+        Gap(name, f"{name} of another namespace is not visible from outside", RIGHTS)
+        for name in SYSCTLS
+        if name not in OPTIONAL_SYSCTLS
+    ]
+    return Snapshot(
+        taken_at=time.time(),
+        host=Host(kernel.nodename, kernel.release),
+        source="proc",
+        census=seen.census,
+        counters=counters,
+        sockstat=sockstat,
+        crowded=crowded.owners,
+        fullest=crowded.fullest,
+        gaps=(*gaps, *unseen, *seen.gaps, *crowded.gaps),
+    )
+
+
+def is_closing(snapshot: Snapshot) -> bool:
+    """Return whether enough connections close for the kernel's counters to be worth a look."""
+    return bool(snapshot.counters) and _latest(snapshot.census.all.time_wait) > 0
+
+
+def paced(snapshot: Snapshot, counted_at: float, root: str) -> Snapshot:
+    """Return the snapshot with how the counters of its /proc/PID/net have grown since."""
+    after, _, _ = read_counters(root)
+    return replace(snapshot, pace=_grown(snapshot.counters, after, counted_at))
 
 
 def _pace(
     before: Mapping[str, int], counted_at: float, closes: History, patience: float
 ) -> Pace | None:
     """Return how the counters have grown since, None where hardly any connection closes."""
-    latest = sum(closes.seconds[-_WATCHED:]) / _WATCHED
-    if closes.total < _FEW_CLOSES or not latest or not before:
+    latest = _latest(closes)
+    if not latest or not before:
         return None
-    window = min(patience, max(_SHORTEST, _ENOUGH_EVENTS / latest))
+    window = min(patience, max(SHORTEST_PACE, _ENOUGH_EVENTS / latest))
     time.sleep(max(0.0, counted_at + window - time.monotonic()))
     after, _, _ = read_counters()
+    return _grown(before, after, counted_at)
+
+
+def _latest(closes: History) -> float:
+    """Return the closes per second of the last seconds, 0 where there are hardly any."""
+    return 0.0 if closes.total < _FEW_CLOSES else sum(closes.seconds[-_WATCHED:]) / _WATCHED
+
+
+def _grown(before: Mapping[str, int], after: Mapping[str, int], counted_at: float) -> Pace:
     grown = {name: after[name] - value for name, value in before.items() if name in after}
     return Pace(time.monotonic() - counted_at, grown)
 
@@ -83,12 +169,20 @@ def find_owners(
 
     The search gives up after so many seconds and says so.
     """
+    return find_owners_in((snapshot,), inodes, seconds)
+
+
+def find_owners_in(
+    snapshots: Iterable[Snapshot], inodes: Collection[int], seconds: float = math.inf
+) -> tuple[dict[int, tuple[Owner, ...]], list[Gap]]:
+    """Return the same for the sockets of several namespaces: one search finds them all."""
     if not inodes:
         return {}, []
     from twdiag.sources.live.owners import read_owners
 
     wanted = set(inodes)
-    holders = [socket for socket in snapshot.census.sockets if socket.inode in wanted]
+    sockets = (socket for snapshot in snapshots for socket in snapshot.census.sockets)
+    holders = [socket for socket in sockets if socket.inode in wanted]
     cgroups = {socket.cgroup for socket in holders if socket.cgroup}
     return read_owners(wanted, cgroups, {socket.uid for socket in holders}, seconds)
 
@@ -106,17 +200,28 @@ def break_down(
 
 
 def _read_sockets(
-    source: str, sysctls: Mapping[str, str], sockstat: Mapping[str, int]
+    source: str,
+    sysctls: Mapping[str, str],
+    sockstat: Mapping[str, int],
+    one_of_many: OneOfMany | None,
 ) -> tuple[str, Seen, list[Gap]]:
     """Return (reader's name, what it saw, gaps of readers tried in vain)."""
-    if source != "auto":
-        return source, _read_with(source, sysctls, sockstat), []
+    if source not in ("auto", "netlink"):
+        return source, _read_with(source, sysctls), []
+    from twdiag.sources.live.netlink import read_netlink
+
+    if one_of_many and one_of_many.unconnected is not None:
+        # What the kernel has allocated is a number of the host, and hardly says anything of one.
+        in_use = sockstat.get("TCP.inuse", 0) + sockstat.get("TCP6.inuse", 0)
+        sockstat = {**sockstat, "TCP.alloc": in_use + one_of_many.unconnected}
     try:
-        return "netlink", _read_with("netlink", sysctls, sockstat), []
+        return "netlink", read_netlink(sysctls, sockstat, one_of_many=bool(one_of_many)), []
     except SourceError as error:
+        if source == "netlink":
+            raise
         refused = error
     try:
-        seen = _read_with("proc", sysctls, sockstat)
+        seen = read_proc(sysctls)
     except SourceError as error:
         raise SourceError(
             f"no source of socket states can be read: {refused.what}; {error.what}",
@@ -126,14 +231,8 @@ def _read_sockets(
     return "proc", seen, [gap]
 
 
-def _read_with(source: str, sysctls: Mapping[str, str], sockstat: Mapping[str, int]) -> Seen:
-    if source == "netlink":
-        from twdiag.sources.live.netlink import read_netlink
-
-        return read_netlink(sysctls, sockstat)
+def _read_with(source: str, sysctls: Mapping[str, str]) -> Seen:
     if source == "proc":
-        from twdiag.sources.live.proc import read_proc
-
         return read_proc(sysctls)
     if source == "psutil":
         from twdiag.sources.live.psutil_reader import read_psutil

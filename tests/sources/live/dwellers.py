@@ -5,6 +5,8 @@ from __future__ import annotations
 import contextlib
 import os
 import pickle
+import socket
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -12,11 +14,15 @@ import pytest
 from twdiag.errors import SourceRefused
 from twdiag.lab import kernel
 from twdiag.lab.network import enter_private
+from twdiag.sources.live.entering import Refused, entered
 
 from .confinement import become_nobody
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+
+    from twdiag.model.namespaces import Namespace
+    from twdiag.sources.live.namespaces import Found
 
 
 @contextlib.contextmanager
@@ -67,3 +73,48 @@ def _settle(work: Callable[[], object] | None, nobody: bool) -> tuple[object, ob
         return None, work() if work else None
     except Exception as error:
         return error, None
+
+
+# What dwellers do, and what a test asks of them.
+
+
+def listen(port: int = 7101) -> socket.socket:
+    """Return a listener on loopback."""
+    return socket.create_server(("127.0.0.1", port))
+
+
+def leave_time_waits(count: int = 5, port: int = 7102) -> socket.socket:
+    """Listen, and close connections at the server first: that many TIME_WAITs."""
+    server = socket.create_server(("127.0.0.1", port))
+    for _ in range(count):
+        client = socket.create_connection(("127.0.0.1", port))
+        served, _ = server.accept()
+        served.close()
+        client.recv(1)
+        client.close()
+    return server
+
+
+def ports_listening() -> set[int]:
+    """Return the ports that listen in this namespace."""
+    lines = Path("/proc/self/net/tcp").read_text().splitlines()[1:]
+    return {int(line.split()[1].partition(":")[2], 16) for line in lines if " 0A " in line}
+
+
+def own_inode() -> int:
+    """Return the number of this namespace."""
+    return os.stat("/proc/self/ns/net").st_ino
+
+
+def of(pid: int, found: Found) -> Namespace:
+    """Return the namespace of a process among those found."""
+    return next(namespace for namespace in found.namespaces if pid in namespace.pids)
+
+
+def skip_unless_entered(namespace: Namespace) -> None:
+    """Skip a test without the right to enter a namespace."""
+    try:
+        with entered(namespace):
+            pass
+    except Refused as refused:
+        pytest.skip(f"{refused.what}; {refused.next_step}")

@@ -1,77 +1,35 @@
-"""Every network namespace is found without rights, entered with them, and left again."""
+"""Every network namespace is found without rights, with its processes and what it holds."""
 
 from __future__ import annotations
 
 import contextlib
-import errno
-import itertools
 import os
 import re
-import socket
 import subprocess
-import threading
-import time
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from twdiag.errors import SourceError
 from twdiag.lab import kernel
 from twdiag.model.namespaces import Namespace, Usage, by_business
-from twdiag.sources.live import namespaces
+from twdiag.sources.live.entering import entered
 from twdiag.sources.live.namespaces import (
     Found,
     Mount,
-    Refused,
-    Vanished,
-    Visit,
-    entered,
     find_namespaces,
-    inside,
-    left_out,
     parse_mounts,
     parse_usage,
     read_usage,
-    visit,
 )
 
 from .confinement import become_nobody, in_child
-from .dwellers import dweller
+from .dwellers import dweller, leave_time_waits, listen, of, own_inode
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-
-
-def listen(port: int = 7101) -> socket.socket:
-    return socket.create_server(("127.0.0.1", port))
-
-
-def leave_time_waits(count: int = 5, port: int = 7102) -> socket.socket:
-    """Listen, and close connections at the server first: that many TIME_WAITs."""
-    server = socket.create_server(("127.0.0.1", port))
-    for _ in range(count):
-        client = socket.create_connection(("127.0.0.1", port))
-        served, _ = server.accept()
-        served.close()
-        client.recv(1)
-        client.close()
-    return server
-
-
-def ports_listening() -> set[int]:
-    lines = Path("/proc/self/net/tcp").read_text().splitlines()[1:]
-    return {int(line.split()[1].partition(":")[2], 16) for line in lines if " 0A " in line}
-
-
-def own_inode() -> int:
-    return os.stat("/proc/self/ns/net").st_ino
-
-
-def of(pid: int, found: Found) -> Namespace:
-    return next(namespace for namespace in found.namespaces if pid in namespace.pids)
+    from pathlib import Path
 
 
 def test_each_private_namespace_is_found_with_its_processes_and_what_it_holds() -> None:
@@ -120,82 +78,6 @@ def test_the_oldest_process_is_the_owner_and_lends_its_name() -> None:
             os.close(target)
     assert namespace.pid == first
     assert namespace.label == f"pause (1) (pid {first})"
-
-
-def test_without_rights_the_same_namespaces_are_found_and_are_refused() -> None:
-    if os.geteuid() != 0:
-        pytest.skip("only root can become nobody")
-
-    def look(pid: int) -> tuple[Found, str] | None:
-        if not become_nobody():
-            return None
-        found = find_namespaces()
-        with pytest.raises(Refused) as refused, entered(of(pid, found)):
-            pass
-        return found, refused.value.next_step
-
-    with dweller(leave_time_waits) as blue:
-        root = find_namespaces()
-        seen = in_child(lambda: look(blue))
-    if seen is None:
-        pytest.skip("this namespace knows no other user")
-    found, next_step = seen
-    assert of(blue, found).usage == Usage(1, 5)
-    assert of(blue, found).inode is None
-    assert of(blue, found).table == of(blue, root).table
-    assert "CAP_SYS_ADMIN" in next_step
-
-
-def test_a_namespace_is_entered_and_left_again() -> None:
-    before = own_inode()
-    with dweller(listen) as blue:
-        namespace = of(blue, find_namespaces())
-        _skip_unless_root(namespace)
-        with entered(namespace):
-            assert own_inode() == namespace.inode
-            assert ports_listening() == {7101}
-            assert read_usage() == Usage(1, 0)
-        assert own_inode() == before
-        with pytest.raises(ZeroDivisionError), entered(namespace):
-            _ = 1 / 0
-        assert own_inode() == before
-
-
-def _skip_unless_root(namespace: Namespace) -> None:
-    try:
-        with entered(namespace):
-            pass
-    except Refused as refused:
-        pytest.skip(f"{refused.what}; {refused.next_step}")
-
-
-def test_only_the_main_thread_enters() -> None:
-    problems: list[Exception] = []
-
-    def enter() -> None:
-        try:
-            with entered(Namespace("x", table=1)):
-                pass
-        except RuntimeError as error:
-            problems.append(error)
-
-    thread = threading.Thread(target=enter)
-    thread.start()
-    thread.join()
-    assert "main thread" in str(problems)
-
-
-def test_a_namespace_that_has_ended_is_not_mistaken_for_another() -> None:
-    with dweller() as blue, dweller() as red:
-        known = find_namespaces()
-        gone = of(blue, known)
-        reused = Namespace("reused", gone.table, gone.inode, (red,))
-        unknown = Namespace("reused", gone.table, None, (red,))
-        for namespace in (reused, unknown):
-            with pytest.raises(Vanished), entered(namespace):
-                pass
-    with pytest.raises(Vanished), entered(gone):
-        pass
 
 
 @pytest.fixture
@@ -292,115 +174,6 @@ def test_nobody_is_told_of_mounts_that_cannot_be_matched(named: tuple[str, int])
         pytest.skip("this namespace knows no other user")
     assert all(namespace.pids for namespace in found.namespaces)
     assert any("name with\ttab" in gap.why for gap in found.gaps)
-
-
-def test_the_namespace_of_an_own_user_namespace_needs_no_root() -> None:
-    """What an ordinary user's containers are: nobody looks into nobody's."""
-    if os.geteuid() != 0:
-        pytest.skip("only root can become nobody")
-
-    def look() -> tuple[object, ...] | None:
-        if not become_nobody():
-            return None
-        # A process that has changed its user belongs to root until it says otherwise.
-        kernel.own_proc_files()
-        with dweller(listen) as pid:
-            namespace = of(pid, find_namespaces())
-            with pytest.raises(Refused), entered(namespace):
-                pass
-            before = own_inode()
-            seen = inside(namespace, lambda: (own_inode(), ports_listening()))
-            with pytest.raises(SourceError, match="failed: boom"):
-                inside(namespace, _fail)
-            return seen, namespace.inode, before == own_inode()
-
-    seen = in_child(look)
-    if seen is None:
-        pytest.skip("this namespace knows no other user")
-    (inode, ports), expected, came_back = seen
-    assert (inode, ports, came_back) == (expected, {7101}, True)
-
-
-def _fail() -> None:
-    raise ValueError("boom")
-
-
-def test_going_round_takes_the_busiest_first_and_leaves_the_empty_out() -> None:
-    with dweller(leave_time_waits) as busy, dweller(listen) as quiet, dweller() as empty:
-        found = find_namespaces()
-        _skip_unless_root(of(busy, found))
-        mine = tuple(of(pid, found) for pid in (empty, quiet, busy))
-        visits = list(visit(mine, lambda _: ports_listening(), 60))
-    assert [(v.namespace.pid, v.result, v.why_not) for v in visits] == [
-        (busy, {7102}, ""),
-        (quiet, {7101}, ""),
-    ]
-
-
-def test_an_empty_namespace_that_only_a_mount_keeps_is_passed_over(tmp_path: Path) -> None:
-    path = tmp_path / "empty"
-    path.touch()
-    with dweller() as pid:
-        done = subprocess.run(
-            ["mount", "--bind", f"/proc/{pid}/ns/net", str(path)], check=False, capture_output=True
-        )
-        if done.returncode:
-            pytest.skip("only root may mount a namespace")
-        inode = os.stat(path).st_ino
-    try:
-        namespace = next(n for n in find_namespaces().namespaces if n.inode == inode)
-        assert list(visit((namespace,), lambda _: 1, 60)) == []
-    finally:
-        subprocess.run(["umount", str(path)], check=True)
-
-
-def test_what_no_time_is_left_for_is_named() -> None:
-    clock = itertools.count().__next__
-    busy = [Namespace(f"n{n}", n, n, (1,), usage=Usage(n, 0)) for n in range(1, 9)]
-    visits = list(visit(tuple(busy), lambda _: 1, 0.5, lambda: float(clock())))
-    assert {v.why_not for v in visits} == {"time"}
-    (gap,) = left_out(visits)
-    assert gap.why == (
-        "8 namespaces were not looked at (n8, n7, n6, n5, n4 and 3 more): no time was left"
-    )
-    assert gap.how == "look at one alone: --netns n8"
-    assert gap.partial
-
-
-def test_the_own_namespace_is_looked_at_even_without_time() -> None:
-    own = Namespace("host", 1, 1, (1,), own=True)
-    assert list(visit((own,), lambda _: "seen", -1.0, time.monotonic)) == [Visit(own, "seen")]
-
-
-def test_a_namespace_that_cannot_be_looked_at_is_a_gap_and_the_rest_goes_on() -> None:
-    refused = Namespace("no", 1, 1, (2**22 + 1,), usage=Usage(9, 9))
-    own = Namespace("host", 1, 1, (1,), own=True)
-
-    def work(namespace: Namespace) -> str:
-        if namespace.own:
-            raise SourceError("the dump does not end")
-        return "seen"
-
-    visits = list(visit((refused, own), work, 60))
-    assert [(v.namespace.label, v.why_not) for v in visits] == [
-        ("host", "the dump does not end"),
-        ("no", "gone"),
-    ]
-    assert [gap.why for gap in left_out(visits)] == [
-        "1 network namespace was not looked at (host): the dump does not end"
-    ]
-    (gap,) = left_out([Visit(refused, None, "rights")])
-    assert "no permission" in gap.why
-    assert "CAP_SYS_ADMIN" in gap.how
-
-
-def test_a_look_that_cannot_come_back_is_no_ordinary_error(monkeypatch: pytest.MonkeyPatch) -> None:
-    with dweller() as blue:
-        namespace = of(blue, find_namespaces())
-        outcomes = iter((0, errno.EPERM))
-        monkeypatch.setattr(namespaces, "_setns_errno", lambda *_: next(outcomes))
-        with pytest.raises(RuntimeError, match="cannot leave"), entered(namespace):
-            pass
 
 
 def test_hidden_processes_are_a_gap(tmp_path: Path) -> None:

@@ -11,10 +11,10 @@ from twdiag.sources.live.proc import read_text
 _LOCAL: Final = re.compile(r"\|-- (\d+\.\d+\.\d+\.\d+)\n\s+/32 host LOCAL")
 
 
-def read_addresses() -> frozenset[str]:
-    """Return the addresses as text; none of a family whose file cannot be read."""
-    return parse_fib_trie(read_text("/proc/net/fib_trie") or "") | parse_if_inet6(
-        read_text("/proc/net/if_inet6") or ""
+def read_addresses(root: str = "/proc/net") -> frozenset[str]:
+    """Return the addresses of a /proc/PID/net as text; none of a family that cannot be read."""
+    return parse_fib_trie(read_text(f"{root}/fib_trie") or "") | parse_if_inet6(
+        read_text(f"{root}/if_inet6") or ""
     )
 
 

@@ -9,6 +9,8 @@ from twdiag.model.snapshot import Gap
 from twdiag.sources.live.headroom import counts_descriptors, descriptor_headroom
 
 if TYPE_CHECKING:
+    from collections.abc import Collection
+
     from twdiag.model.snapshot import Owner
     from twdiag.sources.live.headroom import Headroom
 
@@ -29,14 +31,20 @@ class Crowded(NamedTuple):
     gaps: tuple[Gap, ...] = ()
 
 
-def read_crowded() -> Crowded:
-    """Return the crowded processes of this network namespace; before Linux 6.2 a gap says so."""
+def read_crowded(processes: Collection[int] | None = None) -> Crowded:
+    """Return the crowded processes of a network namespace; before Linux 6.2 a gap says so.
+
+    They are looked for among its `processes`, else among those of this process's own namespace.
+    """
     if not counts_descriptors():
         why = "how many descriptors processes have open is not visible before Linux 6.2"
         return Crowded(gaps=(Gap("descriptors", why, "", partial=True),))
-    pids = (int(name) for name in os.listdir("/proc") if name.isdecimal())
+    pids = processes
+    if pids is None:
+        pids = [int(name) for name in os.listdir("/proc") if name.isdecimal()]
     found = descriptor_headroom(pids, _FEW)
-    ours = (pid for pid in sorted(found, key=lambda pid: -_share(found[pid])) if _is_here(pid))
+    fullest_first = sorted(found, key=lambda pid: -_share(found[pid]))
+    ours = (pid for pid in fullest_first if processes is not None or _is_here(pid))
     fullest = next(ours, None)
     if fullest is None:
         return Crowded(fullest=0.0)

@@ -1,51 +1,32 @@
-"""Find every network namespace of this host, and look into them one after the other.
+"""Find every network namespace of this host, with its processes, its name and how busy it is.
 
 Finding needs no right: the inode of /proc/PID/net/tcp is the same for the processes of one
 namespace and no others (fs/proc/proc_net.c makes a tree for each), and mounts that keep a namespace
-without a process stand in /proc/PID/mountinfo.  Entering needs CAP_SYS_ADMIN, or a user namespace
-that belongs to this user.
+without a process stand in /proc/PID/mountinfo.
 """
 
 from __future__ import annotations
 
-import contextlib
-import errno
 import os
 import re
-import threading
-import time
 from dataclasses import replace
-from typing import TYPE_CHECKING, Final, Generic, NamedTuple, TypeVar, cast
+from typing import TYPE_CHECKING, Final, NamedTuple
 
-from twdiag.errors import SourceError, SourceRefused, TwdiagError
-from twdiag.model.namespaces import Namespace, Usage, by_business
+from twdiag.model.namespaces import RIGHTS, UNSEEN, Namespace, Usage
 from twdiag.model.snapshot import HOST_NETNS, Gap
 from twdiag.sources.live.containers import container_of
 from twdiag.sources.live.proc import read_text
+from twdiag.wording import few
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Iterable, Iterator
 
-T = TypeVar("T")
-
-_CLONE_NEWUSER: Final = 0x10000000  # include/uapi/linux/sched.h
-_CLONE_NEWNET: Final = 0x40000000
 _FIRST_PID_NAMESPACE: Final = 0xEFFFFFFC  # PROC_PID_INIT_INO, include/linux/proc_ns.h
 _MOST_MOUNT_TABLES: Final = 256
 _MOST_AGES: Final = 64
-_MOST_NAMED: Final = 5
 _USAGE: Final = re.compile(r"^TCP6?: inuse (\d+)(?: orphan \d+ tw (\d+))?", re.MULTILINE)
 _NSFS: Final = re.compile(r"net:\[(\d{1,10})\]")
 _OCTAL: Final = re.compile(r"\\([0-7]{3})")
-_RIGHTS: Final = "run as root, or with CAP_SYS_ADMIN and CAP_SYS_PTRACE"
-
-
-class Refused(SourceRefused):
-    """A namespace may not be entered: a right is missing."""
-
-
-class Vanished(SourceError):
-    """A namespace has ended since it was found."""
 
 
 class Found(NamedTuple):
@@ -110,8 +91,8 @@ def find_namespaces() -> Found:
     found, nor one that only a thread other than its process's first is in.
     """
     groups = _groups()
-    own_table = _inode("/proc/self/net/tcp")
-    own_inode = _inode("/proc/self/ns/net")
+    own_table = inode_of("/proc/self/net/tcp")
+    own_inode = inode_of("/proc/self/ns/net")
     found = [
         _of_processes(table, pids, own_table, own_inode)
         for table, pids in sorted(groups.items(), key=lambda group: group[1][0])
@@ -119,9 +100,15 @@ def find_namespaces() -> Found:
     if own_table is not None and own_table not in groups:
         # This process entered it in a thread of its own, or /proc shows no numbers at all.
         found.append(_of_processes(own_table, [os.getpid()], own_table, own_inode))
+    # One that has just ended hides its number, and would make every mount doubtful.
+    found = [namespace for namespace in found if namespace.inode is not None or _lives(namespace)]
     mounts = _mounts(found)
     named, unmatched = _with_paths(found, mounts)
     return Found(tuple(named), tuple(_gaps(unmatched)))
+
+
+def _lives(namespace: Namespace) -> bool:
+    return any(inode_of(f"/proc/{pid}/net/tcp") == namespace.table for pid in namespace.pids)
 
 
 def _groups() -> dict[int, list[int]]:
@@ -130,7 +117,7 @@ def _groups() -> dict[int, list[int]]:
     for name in _names("/proc"):
         if name.isdecimal():
             # A process that ends meanwhile, and a zombie, has no such file.
-            table = _inode(f"/proc/{name}/net/tcp")
+            table = inode_of(f"/proc/{name}/net/tcp")
             if table is not None:
                 groups.setdefault(table, []).append(int(name))
     return groups
@@ -145,7 +132,7 @@ def _of_processes(
     container = None if own else container_of(ordered[0])
     label = HOST_NETNS if own else container.label if container else f"{command} (pid {ordered[0]})"
     # Not every process may be looked at, and one is enough.
-    inodes = (_inode(f"/proc/{pid}/ns/net") for pid in ordered[:_MOST_AGES])
+    inodes = (inode_of(f"/proc/{pid}/ns/net") for pid in ordered[:_MOST_AGES])
     inode = own_inode if own else next((number for number in inodes if number), None)
     usages = (read_usage(f"/proc/{pid}/net") for pid in ordered)
     usage = next((usage for usage in usages if usage is not None), None)
@@ -176,13 +163,13 @@ def _mounts(found: Iterable[Namespace]) -> list[tuple[int, Mount]]:
     its own.
     """
     mounts, seen = [(os.getpid(), mount) for mount in _mounts_of("self")], set()
-    seen.add(_inode("/proc/self/ns/mnt"))
+    seen.add(inode_of("/proc/self/ns/mnt"))
     read = 0
     representatives = [n.pid for n in found if n.pid is not None]
     for pid in (*representatives, *sorted(int(n) for n in _names("/proc") if n.isdecimal())):
         if read >= _MOST_MOUNT_TABLES:
             break
-        table = _inode(f"/proc/{pid}/ns/mnt")
+        table = inode_of(f"/proc/{pid}/ns/mnt")
         # Without the right to tell mount namespaces apart, one process a namespace is read.
         if table in seen or (table is None and pid not in representatives):
             continue
@@ -239,249 +226,19 @@ def _name_of(paths: Iterable[str]) -> str:
 
 def _gaps(unmatched: list[str]) -> Iterator[Gap]:
     if unmatched:
-        names = _few(path.rpartition("/")[2] for path in unmatched)
+        names = few(path.rpartition("/")[2] for path in unmatched)
         why = f"mounted network namespaces ({names}) may hold no process, and then go unseen"
-        yield Gap("netns", why, _RIGHTS, partial=True)
+        yield Gap("netns", why, RIGHTS, partial=True)
     if not os.path.exists("/proc/1"):
         why = "/proc hides the processes of others (hidepid), and their namespaces with them"
-        yield Gap("netns", why, "run as root, or as a member of the group of /proc", partial=True)
-    elif _inode("/proc/self/ns/pid") not in (None, _FIRST_PID_NAMESPACE):
+        yield Gap(UNSEEN, why, "run as root, or as a member of the group of /proc", partial=True)
+    elif inode_of("/proc/self/ns/pid") not in (None, _FIRST_PID_NAMESPACE):
         why = "this is a container (a PID namespace of its own): those beside it are not visible"
-        yield Gap("netns", why, "run on the host itself", partial=True)
+        yield Gap(UNSEEN, why, "run on the host itself", partial=True)
 
 
-def _few(names: Iterable[str]) -> str:
-    """Return up to five names, and how many more there are."""
-    found = list(names)
-    more = f" and {len(found) - _MOST_NAMED} more" if len(found) > _MOST_NAMED else ""
-    return ", ".join(found[:_MOST_NAMED]) + more
-
-
-# Entering.
-
-
-@contextlib.contextmanager
-def entered(namespace: Namespace) -> Iterator[None]:
-    """Be in another network namespace for a while, and come back whatever happens.
-
-    Only the main thread may enter: /proc/net and /proc/self belong to it, so that elsewhere two
-    namespaces would mix.  Raises Refused where a right is missing, Vanished where the namespace has
-    ended.  A namespace of another user's user namespace is entered by root alone; see visit().
-    """
-    if threading.get_native_id() != os.getpid():
-        raise RuntimeError("only the main thread may enter a namespace")
-    if namespace.own:
-        yield
-        return
-    with contextlib.ExitStack() as stack:
-        home = _open("/proc/self/ns/net", stack)
-        target = _open_namespace(namespace, stack)
-        _setns(target, _CLONE_NEWNET, namespace)
-        try:
-            yield
-        finally:
-            _come_back(home)
-
-
-def inside(namespace: Namespace, work: Callable[[], T]) -> T:
-    """Return what some work returns that is done in a network namespace.
-
-    Raises as entered() does.  Where only the owner of a user namespace may enter (containers of an
-    ordinary user), a child process does the work, since nobody leaves a user namespace; the result
-    must then be one that pickle takes.
-    """
-    try:
-        with entered(namespace):
-            return work()
-    except Refused:
-        if namespace.pid is None or not _has_own_users(namespace.pid):
-            raise
-    return _in_child(namespace, work)
-
-
-def _has_own_users(pid: int) -> bool:
-    """Return whether a process is in another user namespace than this one, as far as is shown."""
-    return _inode(f"/proc/{pid}/ns/user") not in (None, _inode("/proc/self/ns/user"))
-
-
-def _in_child(namespace: Namespace, work: Callable[[], T]) -> T:
-    """Do some work in a child process that enters the user namespace first."""
-    import pickle
-
-    reading, writing = os.pipe()
-    child = os.fork()
-    if child == 0:
-        with contextlib.suppress(BaseException):
-            os.close(reading)
-            answer = pickle.dumps(_outcome(namespace, work))
-            with os.fdopen(writing, "wb") as pipe:
-                pipe.write(answer)
-        os._exit(0)
-    os.close(writing)
-    try:
-        with os.fdopen(reading, "rb") as pipe:
-            answer = pipe.read()
-    finally:
-        os.waitpid(child, 0)
-    if not answer:
-        raise SourceError(f"the look into {namespace.label} ended early", "run as root")
-    done, value = pickle.loads(answer)
-    if not done:
-        raise value
-    return cast("T", value)
-
-
-def _outcome(namespace: Namespace, work: Callable[[], T]) -> tuple[bool, T | BaseException]:
-    try:
-        with contextlib.ExitStack() as stack:
-            # Both are opened before: the child's rights change with its user namespace.
-            users = _open(f"/proc/{namespace.pid}/ns/user", stack)
-            target = _open_namespace(namespace, stack)
-            _setns(users, _CLONE_NEWUSER, namespace)
-            _setns(target, _CLONE_NEWNET, namespace)
-            return True, work()
-    except TwdiagError as error:
-        return False, error
-    except Exception as error:
-        return False, SourceError(f"the look into {namespace.label} failed: {error}")
-
-
-def _open(path: str, stack: contextlib.ExitStack) -> int:
-    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    stack.callback(os.close, descriptor)
-    return descriptor
-
-
-def _open_namespace(namespace: Namespace, stack: contextlib.ExitStack) -> int:
-    """Return a descriptor of a namespace: opened first, then checked, since numbers are reused."""
-    denied = False
-    for pid in namespace.pids[:_MOST_AGES]:
-        try:
-            descriptor = _open(f"/proc/{pid}/ns/net", stack)
-        except OSError as error:
-            denied |= error.errno in (errno.EACCES, errno.EPERM)
-            continue
-        if _is(namespace, descriptor, pid):
-            return descriptor
-    for path in namespace.paths:
-        try:
-            descriptor = _open(path, stack)
-        except OSError as error:
-            denied |= error.errno in (errno.EACCES, errno.EPERM)
-            continue
-        if _is(namespace, descriptor, None):
-            return descriptor
-    if denied:
-        raise Refused(f"no permission to enter the network namespace of {namespace.label}", _RIGHTS)
-    raise Vanished(f"the network namespace of {namespace.label} has ended")
-
-
-def _is(namespace: Namespace, descriptor: int, pid: int | None) -> bool:
-    """Return whether an open descriptor is this namespace's."""
-    if namespace.inode is not None:
-        return os.fstat(descriptor).st_ino == namespace.inode
-    return pid is not None and _inode(f"/proc/{pid}/net/tcp") == namespace.table
-
-
-def _come_back(home: int) -> None:
-    """Return to this process's own namespace; to go on elsewhere would mix up two of them."""
-    number = _setns_errno(home, _CLONE_NEWNET)
-    if number:
-        raise RuntimeError(f"this process cannot leave a namespace: {os.strerror(number)}")
-
-
-def _setns(descriptor: int, kind: int, namespace: Namespace) -> None:
-    number = _setns_errno(descriptor, kind)
-    if number == errno.EPERM:
-        raise Refused(f"no permission to enter the network namespace of {namespace.label}", _RIGHTS)
-    if number:
-        why = os.strerror(number)
-        raise SourceError(f"the network namespace of {namespace.label} cannot be entered: {why}")
-
-
-def _setns_errno(descriptor: int, kind: int) -> int:
-    """Enter a namespace; return 0, or the errno.  os.setns() is there from Python 3.12 on."""
-    import ctypes
-
-    libc = ctypes.CDLL(None, use_errno=True)
-    done = libc.setns(ctypes.c_int(descriptor), ctypes.c_int(kind)) == 0
-    return 0 if done else ctypes.get_errno()
-
-
-# Going round.
-
-
-class Visit(NamedTuple, Generic[T]):
-    """One namespace with what some work found there; `why_not` says why it was left out.
-
-    `why_not` is "" where it was looked at, else "rights", "time", "gone" or the error's sentence.
-    """
-
-    namespace: Namespace
-    result: T | None = None
-    why_not: str = ""
-
-
-def visit(
-    namespaces: tuple[Namespace, ...],
-    work: Callable[[Namespace], T],
-    seconds: float,
-    clock: Callable[[], float] = time.monotonic,
-) -> Iterator[Visit[T]]:
-    """Yield what some work finds in each namespace that holds sockets, the busiest first.
-
-    The own one comes first.  No visit begins once so many seconds have passed: the rest is yielded
-    as left out for lack of time.  Nothing is said of empty ones, which are not entered; one whose
-    usage is not known is entered to see whether it is empty.
-    """
-    until = clock() + seconds
-    for namespace in by_business(namespaces):
-        if clock() >= until and not namespace.own:
-            yield Visit(namespace, None, "time")
-            continue
-        try:
-            found = inside(namespace, lambda n=namespace: _unless_empty(n, work))  # type: ignore[misc]
-        except Refused:
-            yield Visit(namespace, None, "rights")
-        except Vanished:
-            yield Visit(namespace, None, "gone")
-        except TwdiagError as error:
-            yield Visit(namespace, None, error.what)
-        else:
-            if found is not None:
-                yield Visit(namespace, found[0])
-
-
-def _unless_empty(namespace: Namespace, work: Callable[[Namespace], T]) -> tuple[T] | None:
-    """Return what the work finds, None in a namespace without sockets that nobody saw before."""
-    if namespace.usage is None and not namespace.own:
-        usage = read_usage()
-        if usage is not None and not usage.total:
-            return None
-    return (work(namespace),)
-
-
-def left_out(visits: Iterable[Visit[T]]) -> list[Gap]:
-    """Return one gap for each reason for which namespaces were left out, with their names."""
-    reasons: dict[str, list[str]] = {}
-    for one in visits:
-        if one.why_not and one.why_not != "gone":
-            reasons.setdefault(one.why_not, []).append(one.namespace.label)
-    return [_left_out(why, labels) for why, labels in reasons.items()]
-
-
-def _left_out(why: str, labels: list[str]) -> Gap:
-    many = "1 network namespace was" if len(labels) == 1 else f"{len(labels)} namespaces were"
-    text = f"{many} not looked at ({_few(labels)}): "
-    if why == "rights":
-        return Gap("netns", text + "no permission", _RIGHTS, partial=True)
-    if why == "time":
-        how = f"look at one alone: --netns {labels[0]}"
-        return Gap("netns", text + "no time was left", how, partial=True)
-    return Gap("netns", text + why, "run again", partial=True)
-
-
-def _inode(path: str) -> int | None:
+def inode_of(path: str) -> int | None:
+    """Return the inode of a file, None where it is not shown."""
     try:
         return os.stat(path).st_ino
     except OSError:

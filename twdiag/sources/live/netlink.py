@@ -49,21 +49,32 @@ _TRIES: Final = 3
 _HALF_CLOSED: Final = (State.CLOSE_WAIT, State.FIN_WAIT2)
 _FEW_SOCKETS: Final = 20_000
 _FEW_BOUND: Final = 64
+_FEW_BOUND_OF_MANY: Final = 500
+"""For the whole host, by a counter that is off by up to 32 for each CPU (percpu_counter_read())."""
+
 _UNSEEN: Final[Mapping[str, Any]] = MappingProxyType({})
 
 
 def read_netlink(
-    sysctls: Mapping[str, str] = _UNSEEN, sockstat: Mapping[str, int] = _UNSEEN
+    sysctls: Mapping[str, str] = _UNSEEN,
+    sockstat: Mapping[str, int] = _UNSEEN,
+    *,
+    one_of_many: bool = False,
 ) -> Seen:
     """Return what sock_diag shows: all TCP sockets, ages of the half-closed, auto-bound listeners.
 
     `sysctls` and `sockstat` are those of the same namespace; the latter tells which costly parts of
-    a dump can be left out.  Raises SourceRefused where the kernel (or a seccomp filter) does not
-    allow the dump, SourceError where it cannot be understood or does not end.
+    a dump can be left out.  For connections, and once more for bound sockets, the kernel walks the
+    tables of all namespaces: `one_of_many` is spared the first where by its numbers it only listens
+    (SYNs that nobody has answered yet are in none of them), the second where there are few.  Raises
+    SourceRefused where the kernel (or a seccomp filter) does not allow the dump, SourceError where
+    it cannot be understood or does not end.
     """
     with _Channel() as channel:
         gaps: list[Gap] = []
-        listening = _read_listening(channel, sockstat, gaps)
+        listening = _read_listening(channel, sockstat, gaps, spare=one_of_many)
+        if one_of_many and _only_listens(sockstat, listening):
+            return Seen(census_of(Intake(listening, sysctls)), gaps)
         intake = _read_connected(channel, listening, sysctls, _few_full(sockstat), gaps)
         if _mptcp_sockets():
             _read_mptcp(channel, intake, gaps)
@@ -221,14 +232,15 @@ def _few_full(sockstat: Mapping[str, int]) -> bool:
 
 
 def _read_listening(
-    channel: _Channel, sockstat: Mapping[str, int], gaps: list[Gap]
+    channel: _Channel, sockstat: Mapping[str, int], gaps: list[Gap], *, spare: bool
 ) -> list[Socket]:
     """Return the listeners, and the bound sockets where the walk for them is worth its cost.
 
     To find bound, unconnected sockets the kernel walks every bind bucket, those of TIME_WAITs too.
     """
     states, unconnected = LISTENING, _most_bound(sockstat)
-    if sockstat.get("TCP.tw", 0) > _FEW_SOCKETS and unconnected <= _FEW_BOUND:
+    costly = sockstat.get("TCP.tw", 0) > _FEW_SOCKETS and unconnected <= _FEW_BOUND
+    if costly or (spare and unconnected <= _FEW_BOUND_OF_MANY):
         states = inet_diag.state_bits(State.LISTEN)
         why = f"bound, unconnected sockets were not listed: there are at most {unconnected}"
         gaps.append(Gap("bound", why, "", partial=True))
@@ -246,6 +258,13 @@ def _read_listening(
         gaps.append(Gap("bind-mode", why, error.next_step))
         return list(sockets)
     return [found._replace(auto_bound=found.cookie in chosen) for found in sockets]
+
+
+def _only_listens(sockstat: Mapping[str, int], listening: list[Socket]) -> bool:
+    """Return whether a namespace has no sockets but these: no connection, no TIME_WAIT."""
+    listeners = sum(1 for found in listening if found.state is State.LISTEN)
+    in_use = sockstat.get("TCP.inuse", -1) + sockstat.get("TCP6.inuse", 0)
+    return sockstat.get("TCP.tw") == 0 and in_use == listeners and not _mptcp_sockets()
 
 
 def _most_bound(sockstat: Mapping[str, int]) -> int:

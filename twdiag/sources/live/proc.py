@@ -219,7 +219,7 @@ SYSCTLS: Final = (
     "net.core.somaxconn",
 )
 _PORT_RANGE: Final = "net.ipv4.ip_local_port_range"
-_OPTIONAL_SYSCTLS: Final = frozenset(
+OPTIONAL_SYSCTLS: Final = frozenset(
     {
         "net.ipv4.tcp_ehash_entries",  # Linux 6.1
         "net.ipv4.tcp_max_orphans",  # not shown in a child namespace on some kernels
@@ -239,6 +239,6 @@ def read_sysctls(
         text = read_text(f"{root}/{name.replace('.', '/')}")
         if text is not None and (name != _PORT_RANGE or parse_range(text)):
             values[name] = " ".join(text.split())
-        elif name not in _OPTIONAL_SYSCTLS:
+        elif name not in OPTIONAL_SYSCTLS:
             gaps.append(Gap(name, f"the sysctl {name} cannot be read", "mount /proc/sys"))
     return values, gaps

@@ -1,0 +1,98 @@
+"""Findings alike in many namespaces are one line with the count and the worst."""
+
+from __future__ import annotations
+
+import io
+import re
+from dataclasses import replace
+
+import pytest
+
+from tests.made import closed_first, listening, report_of, snapshot_of
+from twdiag.model.findings import Finding, LookedAt, Report, Severity
+from twdiag.model.namespaces import Container, Namespace
+from twdiag.render.folding import folded
+from twdiag.render.pieces import Detail, Look, where
+from twdiag.render.text import render_text
+
+RULE = "server-closes-first"
+
+
+def finding(netns: str, severity: Severity = Severity.NOTICE, **changes: object) -> Finding:
+    (found,) = report_of(snapshot_of(listening(443), *closed_first(40)), RULE).findings
+    there = None if netns == "host" else Namespace(netns, hash(netns), None, (1,))
+    return replace(found, netns=netns, namespace=there, severity=severity, **changes)
+
+
+def report(*findings: Finding) -> Report:
+    base = report_of(snapshot_of(listening(443)))
+    places = {f.netns: f.namespace for f in findings}
+    looked = tuple(LookedAt(name, 41, 1, place) for name, place in places.items())
+    return replace(base, findings=findings, namespaces=looked)
+
+
+def written(shown: Report, **look: object) -> str:
+    out = io.StringIO()
+    render_text(shown, out, Look(**look))  # type: ignore[arg-type]
+    return out.getvalue()
+
+
+def test_two_namespaces_are_told_one_by_one_and_three_as_one() -> None:
+    alike = [finding(name) for name in ("a", "b", "c")]
+    assert [(f.worst.netns, f.namespaces) for f in folded(alike[:2])] == [("a", 1), ("b", 1)]
+    (all_of_them,) = folded(alike)
+    assert (all_of_them.worst.netns, all_of_them.findings, all_of_them.namespaces) == ("a", 3, 3)
+
+
+def test_many_findings_of_one_namespace_are_not_alike() -> None:
+    assert len(folded([finding("a")] * 5)) == 5
+
+
+def test_the_worst_stands_for_all_and_where_it_would_stand() -> None:
+    worst = finding("c", Severity.WARNING)
+    other = replace(finding("a", Severity.WARNING), rule="fd-limit-near")
+    groups = folded([worst, other, finding("a"), finding("b")])
+    assert [(g.worst, g.findings) for g in groups] == [(worst, 3), (other, 1)]
+
+
+def test_the_screen_says_how_many_and_which_is_the_worst() -> None:
+    text = written(report(*(finding(f"pod-{n}") for n in range(12)), finding("pod-0")))
+    (line,) = (line for line in text.splitlines() if line.startswith(" 1 "))
+    assert line.startswith(
+        " 1 NOTICE   server-closes-first in 12 namespaces (13 findings); the worst, in pod-0: "
+    )
+    assert not re.search(r"(?m)^ 2 ", text)
+    assert "13 notices" in text
+    assert "12 namespaces looked at" in text
+
+
+@pytest.mark.parametrize("detail", [Detail.FULL, Detail.BRIEF])
+def test_the_whole_report_has_all(detail: Detail) -> None:
+    text = written(report(*(finding(f"pod-{n}") for n in range(12))), detail=detail)
+    assert all(f"in pod-{n}: " in text for n in range(12))
+
+
+@pytest.mark.parametrize("width", [60, 80, 120])
+def test_a_folded_screen_fits(width: int) -> None:
+    many = [finding(f"namespace-{n}/pod-{n}-5d8f7c9b6d-x2x4z") for n in range(200)]
+    text = written(report(*many), width=width, height=24)
+    assert len(text.splitlines()) < 24
+    for line in text.splitlines():
+        label = line.strip().partition(" ")[0]
+        assert len(line) <= width or label in ("now", "see")
+
+
+def test_what_is_folded_and_left_out_is_counted_in_findings() -> None:
+    ports = [replace(finding("a"), rule=f"rule-{n}") for n in range(40)]
+    text = written(report(*ports, *(finding(f"pod-{n}") for n in range(9))), width=80, height=24)
+    shown = len(re.findall(r"(?m)^ ?\d+ NOTICE ", text))
+    assert f"... and {49 - shown} findings more" in text
+
+
+def test_a_sidecar_is_told_with_the_network_that_it_shares() -> None:
+    side = Container("podman", "ab" * 32, "side")
+    assert where(finding("web")) == "web"
+    assert where(finding("web", container=side._replace(name="web"))) == "web"
+    assert where(finding("web", container=side)) == "side, network of web"
+    assert where(finding("host", container=side)) == "side"
+    assert where(finding("host")) == ""

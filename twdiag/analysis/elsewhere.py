@@ -1,0 +1,104 @@
+"""Make what a finding advises work for its namespace: a host's `sysctl -w` does not reach a pod."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from dataclasses import replace
+from typing import TYPE_CHECKING, Final
+
+from twdiag.model.findings import Advice
+from twdiag.wording import command_in
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from twdiag.model.findings import Finding, Step
+    from twdiag.model.namespaces import Container, Namespace
+
+_OF_A_NAMESPACE: Final = frozenset({"ss", "sysctl", "nstat", "ping", "tcpdump", "conntrack", "nft"})
+"""Commands that show or change the network namespace that they run in."""
+
+_SETTING: Final = re.compile(r'sysctl -w ([a-z0-9_.]+)=("[^"]*"|[^\s,;]+)')
+_ENGINES: Final = {"docker": "docker", "podman": "podman", "containerd": "nerdctl"}
+_SAFE: Final = frozenset(
+    {
+        "net.ipv4.ip_local_port_range",
+        "net.ipv4.ip_local_reserved_ports",
+        "net.ipv4.tcp_fin_timeout",
+    }
+)
+"""Of the sysctls that rules advise, those that a kubelet allows without being told to.
+
+https://kubernetes.io/docs/tasks/administer-cluster/sysctl-cluster/
+"""
+
+
+def placed(finding: Finding, namespace: Namespace) -> Finding:
+    """Return a finding of another namespace with commands that work there when they are pasted."""
+    container = finding.container or namespace.container
+    return replace(
+        finding,
+        namespace=namespace,
+        netns=namespace.label,
+        advice=tuple(_advised(finding.advice, namespace, container)),
+        steps=tuple(_moved_step(step, namespace) for step in finding.steps),
+    )
+
+
+def entering(namespace: Namespace) -> str:
+    """Return the command in front of one that is to run in a namespace, "" where none leads in."""
+    if namespace.pid is not None:
+        return f"nsenter -t {namespace.pid} -n"
+    return f"nsenter --net={shlex.quote(namespace.paths[0])}" if namespace.paths else ""
+
+
+def moved(text: str, namespace: Namespace) -> str:
+    """Return a text that may end with a command, with one that works in the namespace."""
+    command = command_in(text)
+    head, program = text[: len(text) - len(command)], command.partition(" ")[0]
+    if program == "twdiag":
+        return head + _twdiag_in(command, namespace)
+    way_in = entering(namespace)
+    return f"{head}{way_in} {command}" if program in _OF_A_NAMESPACE and way_in else text
+
+
+def _twdiag_in(command: str, namespace: Namespace) -> str:
+    """Return a call of twdiag that looks into the namespace, where it is to look at all."""
+    words = command.split(" ")
+    if len(words) > 1 and not words[1].startswith("-"):
+        return command  # explain, say
+    if "--all-netns" in words:
+        return command
+    target = namespace.pid or (shlex.quote(namespace.paths[0]) if namespace.paths else "")
+    return f"{command} --netns {target}" if target else command
+
+
+def _moved_step(step: Step, namespace: Namespace) -> Step:
+    return step._replace(run=moved(step.run, namespace))
+
+
+def _advised(
+    advice: tuple[Advice, ...], namespace: Namespace, container: Container | None
+) -> Iterator[Advice]:
+    for item in advice:
+        yield item._replace(how=moved(item.how, namespace), verify=moved(item.verify, namespace))
+        if setting := _SETTING.search(item.how):
+            yield _kept(setting[1], setting[2].strip('"'), container)
+
+
+def _kept(name: str, value: str, container: Container | None) -> Advice:
+    """Return how a sysctl stays set: a namespace begins with the kernel's defaults."""
+    do = f"Keep {name} beyond the next start"
+    lost = "a new namespace begins with the kernel's defaults, not with the host's"
+    if container is not None and (container.pod or container.runtime == "kubernetes"):
+        how = f'in the pod\'s spec, securityContext.sysctls: name: {name}, value: "{value}"'
+        allow = f"unsafe: the kubelet has to allow it, --allowed-unsafe-sysctls={name}"
+        return Advice(do, how, lost if name in _SAFE else allow)
+    engine = None if container is None else _ENGINES.get(container.runtime)
+    if engine:
+        setting = shlex.quote(f"{name}={value}")
+        return Advice(do, f"start the container with: {engine} run --sysctl {setting} ...", lost)
+    if container is not None and container.runtime == "lxc":
+        return Advice(do, f"in the container's configuration: lxc.sysctl.{name} = {value}", lost)
+    return Advice(do, "set it where the namespace is made", lost)
