@@ -7,10 +7,13 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 from twdiag.errors import UsageError
 from twdiag.model.limits import nearest
+from twdiag.model import conntrack
 from twdiag.rules import (
+    conntrack_filling,
     fd_limit_near,
     fin_unanswered,
     ports_running_out,
+    snat_ports_running_out,
     time_wait_table_filling,
 )
 from twdiag.tcp import State
@@ -137,6 +140,21 @@ def _accept_queue(view: View) -> float | None:
     return 100 * max((s.recv_q / (s.send_q + 1) for s in sockets), default=0.0)
 
 
+def _conntrack(view: View) -> float | None:
+    seen = view.conntrack
+    return (
+        None if seen is None or not seen.counters else _percent(seen.counters.entries, seen.maximum)
+    )
+
+
+def _snat_ports(view: View) -> float | None:
+    """The fullest SNAT."""
+    seen = view.conntrack
+    if seen is None or seen.snats is None:
+        return None
+    return max((100 * use.live_ratio for use in view.snat_use), default=0.0)
+
+
 def _counter(name: str, counter: str, meaning: str) -> tuple[Metric, Metric]:
     def read(view: View) -> float | None:
         return view.counter(counter)
@@ -159,6 +177,10 @@ _DROPPED, _NEW_DROPPED = _counter(
     "listen_overflows",
     "TcpExt.ListenOverflows",
     "connections dropped at a full accept queue",
+)
+
+_TABLE_DROPS, _NEW_TABLE_DROPS = _counter(
+    "conntrack_drops", conntrack.DROP, "packets dropped for want of a conntrack entry or a NAT port"
 )
 
 METRICS: Final[tuple[Metric, ...]] = (
@@ -210,6 +232,22 @@ METRICS: Final[tuple[Metric, ...]] = (
         None,
         (fin_unanswered.ORPHANS_WARNING, fin_unanswered.ORPHANS_CRITICAL),
     ),
+    Metric(
+        "conntrack_ratio",
+        "%",
+        "entries of connection tracking of nf_conntrack_max",
+        _conntrack,
+        100,
+        (conntrack_filling.WARNING, conntrack_filling.CRITICAL),
+    ),
+    Metric(
+        "snat_ports_ratio",
+        "%",
+        "ports of the fullest SNAT to one destination in use by connections that are not over",
+        _snat_ports,
+        100,
+        (snat_ports_running_out.WARNING, snat_ports_running_out.CRITICAL),
+    ),
     *map(
         _in_state,
         (
@@ -225,6 +263,7 @@ METRICS: Final[tuple[Metric, ...]] = (
     Metric("total", "", "sockets in any state", _total),
     _LOST,
     _DROPPED,
+    _TABLE_DROPS,
     Metric(
         "new_close_wait",
         "",
@@ -234,6 +273,7 @@ METRICS: Final[tuple[Metric, ...]] = (
     ),
     _NEW_LOST,
     _NEW_DROPPED,
+    _NEW_TABLE_DROPS,
 )
 """Every metric, in the order of the perfdata; the names never change."""
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Final
 
 from twdiag.errors import SourceError, UsageError
 from twdiag.model.snapshot import Gap, Host, Pace, Snapshot
+from twdiag.sources.live.conntrack import read_conntrack
 from twdiag.sources.live.crowded import read_crowded
 from twdiag.sources.live.proc import read_counters, read_sysctls
 
@@ -47,18 +48,21 @@ def collect(source: str = "auto", patience: float = SHORT_PATIENCE) -> Snapshot:
     name, seen, refusal = _read_sockets(source, sysctls, sockstat)
     kernel = os.uname()
     crowded = read_crowded()
+    pace = _pace(counters, counted_at, seen.census.all.time_wait, patience)
+    conntrack, unseen = read_conntrack()
     return Snapshot(
         taken_at=taken_at,
         host=Host(kernel.nodename, kernel.release),
         source=name,
         census=seen.census,
-        counters=counters,
+        counters={**counters, **(conntrack.counted if conntrack else {})},
         sockstat=sockstat,
         sysctls=sysctls,
         crowded=crowded.owners,
         fullest=crowded.fullest,
-        gaps=(*gaps, *more_gaps, *refusal, *seen.gaps, *crowded.gaps),
-        pace=_pace(counters, counted_at, seen.census.all.time_wait, patience),
+        gaps=(*gaps, *more_gaps, *refusal, *seen.gaps, *crowded.gaps, *unseen),
+        pace=pace,
+        conntrack=conntrack,
     )
 
 

@@ -19,7 +19,8 @@ from twdiag.lab import kernel
 from twdiag.lab.network import MAIN_ADDRESS, PEER_ADDRESS, connect_peer, enter_private
 from twdiag.model.conntrack import Conntrack, ConntrackCounters, Snat
 from twdiag.model.snapshot import Gap
-from twdiag.sources.live.conntrack import Entries, parse_counters, read_conntrack, read_counters
+from twdiag.sources.live.conntrack import parse_counters, read_conntrack, read_counters
+from twdiag.sources.live.ctnetlink import Entries
 
 from .confinement import become_nobody, in_child
 

@@ -1,0 +1,163 @@
+"""A NAT on this host is running out of source ports towards one destination.
+
+What it means:
+A gateway that gives connections another source (SNAT, masquerade) tells them apart by the source
+port that it chooses. Towards one destination each new source address has the ports of its rule, or
+1024 to 65535 if the rule names none; ip_local_port_range does not matter here. Connection tracking
+keeps the port as long as its entry lives: for 5 days if an established connection falls silent, for
+120 s after a close. Since Linux 6.5 a new connection can take the port of one that is over.
+
+Why it matters:
+When the kernel finds no port it drops the SYN and says nothing: connect() times out behind the
+gateway, and ss shows nothing unusual anywhere. The search is bounded: above 128 ports it tries 240
+of them, in four runs, so connections begin to fail before all ports are taken; a simulation of that
+search with 64,512 ports failed first between 78 % and 89 %.
+
+What to do:
+Give the rule more source addresses or more ports: each address has its own. Make the clients reuse
+connections. If most entries are ESTABLISHED and silent, their ends are gone: let them be forgotten
+sooner. If Cilium or Calico translates by eBPF, or a gateway of the cloud does, nothing shows here:
+ask there, see the page nat-and-conntrack.
+
+What not to do:
+- Do not widen ip_local_port_range: NAT does not look at it.
+- Do not run conntrack -F: translated connections that are open lose their way back.
+- Do not lower nf_conntrack_tcp_timeout_established below the keepalive time of your connections:
+  idle ones are cut off.
+- Do not count on tcp_tw_reuse: it is about sockets, not about a gateway's entries.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from twdiag.analysis.snat_use import evicts
+from twdiag.model import conntrack, facts
+from twdiag.model.findings import Advice, Confidence, DestinationSubject, Finding, Severity
+from twdiag.model.limits import ratio
+from twdiag.rules import manual
+from twdiag.rules.rule import Group, Rule
+from twdiag.wording import count, endpoint
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from twdiag.analysis.snat_use import SnatUse
+    from twdiag.analysis.view import View
+    from twdiag.model.limits import Limits
+
+NAME = "snat-ports-running-out"
+WARNING = ratio("snat-ports-warning", 0.7, "ports of one SNAT to one destination that are in use")
+CRITICAL = ratio("snat-ports-critical", 0.9, "ports of one SNAT to one destination that are in use")
+_ESTABLISHED = "net.netfilter.nf_conntrack_tcp_timeout_established"
+
+
+def select(view: View, limits: Limits) -> Iterator[Group[SnatUse]]:
+    """Yield each SNAT that nears the end of its ports."""
+    for use in view.snat_use:
+        if _severity(view, use, limits) is not Severity.OK:
+            yield Group(use)
+
+
+def tell(view: View, limits: Limits, group: Group[SnatUse]) -> Iterator[Finding]:
+    """Yield one finding for each of them."""
+    use = group.about
+    snat = use.snat
+    yield Finding(
+        _severity(view, use, limits),
+        Confidence.OBSERVED if snat.by_rule else Confidence.INFERRED,
+        _summary(view, use),
+        DestinationSubject(snat.address, snat.destination, snat.port),
+        {
+            facts.ENTRIES: use.used,
+            facts.SNAT_PORTS: snat.ports,
+            facts.USED_RATIO: round(use.used_ratio, 4),
+            facts.LIVE_ENTRIES: use.live,
+            facts.OVER_ENTRIES: use.over,
+            facts.NEW_INSERT_FAILED: view.grown(conntrack.INSERT_FAILED),
+            facts.INSERT_FAILED: view.counter(conntrack.INSERT_FAILED),
+            facts.ENTRY_STATES: _by_number(use),
+            facts.STATE_ENTRIES: [use.states[state] for state in _by_number(use)],
+            facts.SNAT_LOW: snat.low,
+            facts.SNAT_HIGH: snat.high,
+            facts.SNAT_BY_RULE: snat.by_rule,
+            facts.PROBABLY_MORE: view.conntrack is not None and not view.conntrack.complete,
+        },
+        _advice(use),
+    )
+
+
+def _severity(view: View, use: SnatUse, limits: Limits) -> Severity:
+    """Return how bad it is: ports of connections that are over count where the kernel keeps them.
+
+    insert_failed counts races too, so its growth proves something only beside ports that are used.
+    """
+    ratio = use.live_ratio if evicts(view.snapshot.host.kernel) else use.used_ratio
+    if ratio < limits[WARNING]:
+        return Severity.OK
+    if view.grown(conntrack.INSERT_FAILED):
+        return Severity.CRITICAL
+    sure = ratio >= limits[CRITICAL] and use.live_ratio >= limits[WARNING]
+    return Severity.CRITICAL if sure else Severity.WARNING
+
+
+def _by_number(use: SnatUse) -> list[str]:
+    return sorted(use.states, key=lambda state: (-use.states[state], state))
+
+
+def _summary(view: View, use: SnatUse) -> str:
+    snat = use.snat
+    least = "" if view.conntrack is None or view.conntrack.complete else "at least "
+    text = (
+        f"{endpoint(snat.destination, snat.port)}: {least}{use.used:,} of "
+        f"{count(snat.ports, 'NAT source port')} of {snat.address} used"
+    )
+    if use.over:
+        again = "which new ones may take" if evicts(view.snapshot.host.kernel) else "for 120 s each"
+        text += f", {use.over:,} by closed connections, {again}"
+    failed = view.grown(conntrack.INSERT_FAILED)
+    if failed:
+        return f"{text}; {count(failed, 'SYN')} got none between the two samples"
+    return f"{text}; new connections time out" if use.live >= snat.ports else text
+
+
+def _advice(use: SnatUse) -> tuple[Advice, ...]:
+    snat = use.snat
+    listed = f"conntrack -L -p tcp --reply-src {snat.destination} --reply-port-src {snat.port}"
+    more = Advice(
+        "Give the NAT rule more source addresses",
+        f"in place of {snat.address} a range of them, such as: snat to FIRST-LAST",
+        "the addresses; whoever lists your addresses as allowed has to learn them",
+        "insert_failed stands still: conntrack -S",
+    )
+    wider = Advice(
+        f"Widen the rule's port range, which is {snat.low}-{snat.high}",
+        "1024-65535 is what a rule without a range has",
+        verify="insert_failed stands still: conntrack -S",
+    )
+    reuse = Advice(
+        "Reuse connections instead of opening one per request",
+        f"a pool or keep-alive in the clients of {endpoint(snat.destination, snat.port)}",
+    )
+    silent = Advice(
+        "Let entries of ends that are gone be forgotten sooner than after 5 days",
+        f"sysctl -w {_ESTABLISHED}=7200",
+        "connections without a segment for so long are cut off, unless keepalive is shorter; "
+        "entries that are silent already keep their time",
+        f"fewer entries: {listed}",
+    )
+    see = Advice("See whose connections they are", f"the sources behind the NAT: {listed}")
+    first = [see, wider] if snat.by_rule else [see]
+    established = use.states.get("ESTABLISHED", 0)
+    rest = [silent, more, reuse] if 2 * established > use.used else [reuse, more]
+    return (*first, *rest)
+
+
+RULE = Rule(
+    NAME,
+    manual.text_of(__doc__, __file__),
+    select,
+    tell,
+    ("conntrack",),
+    (WARNING, CRITICAL),
+)
