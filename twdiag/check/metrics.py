@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from twdiag.errors import UsageError
-from twdiag.model.limits import nearest
 from twdiag.model import conntrack
+from twdiag.model.limits import nearest
 from twdiag.rules import (
     conntrack_filling,
     fd_limit_near,

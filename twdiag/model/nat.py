@@ -43,6 +43,27 @@ class NatRule(NamedTuple):
         return self.to is None or self.to[0] <= port <= self.to[1]
 
 
+class Diversion(NamedTuple):
+    """Where NAT leads connections to a local port: to this address (None: this host) and port.
+
+    `port` None is the same port.  `by_rule` tells whether a rule says so, `local` that the rule is
+    for connections that begin on this host; `connections` are those tracked now.
+    """
+
+    address: str | None
+    port: int | None
+    by_rule: bool = True
+    local: bool = False
+    connections: int = 0
+
+
+class Diversions(NamedTuple):
+    """What NAT does with a port; `unsure` counts the rules whose ports were not understood."""
+
+    found: tuple[Diversion, ...] = ()
+    unsure: int = 0
+
+
 class NatRules(NamedTuple):
     """The rules that were found; `complete` is False where there may be more."""
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Final
 
 from twdiag.model.nat import NatRules
 from twdiag.sources.live import nf_tables
+from twdiag.sources.live.ip_tables import read_ip_tables
 from twdiag.sources.live.nf_tables import Chain, Jump
 from twdiag.sources.live.nfnetlink import DONE, ERROR, datagrams, messages
 
@@ -36,6 +37,8 @@ def read_nat_rules(hooks: Sequence[int], seconds: float) -> NatRules:
             local = base.hook == nf_tables.LOCAL_OUT
             found += [rule._replace(local=local) for rule in rules]
             complete &= all_of_it
+    wanted = nf_tables.POSTROUTING in hooks
+    found += [rule for rule in read_ip_tables() if rule.source == wanted]
     return NatRules(tuple(found), complete)
 
 

@@ -30,8 +30,8 @@ _EQUAL: Final = 0  # NFT_CMP_EQ and NFT_RANGE_EQ
 _AT_MOST, _AT_LEAST = 3, 5  # NFT_CMP_LTE, NFT_CMP_GTE
 _PORTS_GIVEN: Final = 2  # NF_NAT_RANGE_PROTO_SPECIFIED
 _ADDRESSES_GIVEN: Final = 1  # NF_NAT_RANGE_MAP_IPS
-_OWN_ADDRESS: Final = {"MASQUERADE": True, "REDIRECT": False}
-_OF_PORTS: Final = frozenset({"tcp", "udp", "multiport", "lookup"})
+TRANSLATING: Final = {"SNAT": True, "MASQUERADE": True, "DNAT": False, "REDIRECT": False}
+"""The targets of iptables that translate, and whether it is the source."""
 
 
 class Chain(NamedTuple):
@@ -151,13 +151,9 @@ class _State:
             self.certain = False
 
     def _match(self, name: str, info: bytes) -> None:
-        """Take a condition of iptables: struct xt_tcp and xt_udp have the ports at their head."""
-        if name in ("tcp", "udp") and len(info) >= 8:
-            low, high = struct.unpack_from("=HH", info, 4)
-            if (low, high) != (0, 0xFFFF):
-                self.to = (low, high)
-        elif name in _OF_PORTS:
-            self.certain = False
+        to, understood = match_ports(name, info)
+        self.to = to or self.to
+        self.certain &= understood
 
     def _translate(self, name: str, fields: dict[int, bytes]) -> NatRule:
         if name == "nat":
@@ -179,15 +175,28 @@ class _State:
 
     def _target(self, name: str, revision: int | None, info: bytes) -> NatRule | None:
         """Return what a target of iptables does, None for one that translates nothing."""
-        if name not in ("SNAT", "DNAT", *_OWN_ADDRESS):
+        if name not in TRANSLATING:
             return None
         addresses, ports = target_range(name, revision or 0, info)
-        return self._rule(_OWN_ADDRESS.get(name, name == "SNAT"), addresses, ports)
+        return self._rule(TRANSLATING[name], addresses, ports)
 
     def _rule(
         self, source: bool, addresses: tuple[bytes, bytes] | None, ports: Ports | None
     ) -> NatRule:
         return NatRule(source, addresses, ports, self.to, self.certain)
+
+
+def match_ports(name: str, info: bytes) -> tuple[Ports | None, bool]:
+    """Return the destination ports that a match of iptables asks for, and if it was understood.
+
+    struct xt_tcp and xt_udp begin with the source ports and the destination ports.
+    """
+    if name == "multiport":
+        return None, False
+    if name in ("tcp", "udp") and len(info) >= 8:
+        low, high = struct.unpack_from("=HH", info, 4)
+        return ((low, high) if (low, high) != (0, 0xFFFF) else None), True
+    return None, True
 
 
 def target_range(
