@@ -29,7 +29,7 @@ nf_nat_may_kill() in net/netfilter/nf_nat_core.c, since Linux 6.5.
 """
 
 WORTH_A_LOOK: Final = 0.5
-"""From which share of its limit on the entries themselves are looked at: 3 us each."""
+"""From which share of the table on its entries are looked at, 3 us each, without a NAT too."""
 
 INSERT_FAILED: Final = "nf_conntrack.insert_failed"
 DROP: Final = "nf_conntrack.drop"
@@ -69,12 +69,13 @@ class ConntrackCounters:
 
 @dataclass(frozen=True)
 class Conntrack:
-    """What was seen.  `snats` counts TCP entries by SNAT and state, None where nobody looked.
+    """What was seen.
 
-    In a SNAT's ports there may be entries that were not translated, such as connections of the
-    gateway itself: they hold ports too.  `states` are all TCP entries by state, `others` those of
-    other protocols.  `maximum` is nf_conntrack_max, which each namespace's own count is compared
-    with.  `complete` is False where the time ended before the entries did: there are more.
+    `snats` counts TCP entries by SNAT and state, None without SNAT or without the right.  On a
+    SNAT's ports there may be entries that were not translated, such as connections of the gateway
+    itself: they hold ports too.  `states` are all TCP entries by state, `others` those of other
+    protocols.  `maximum` is nf_conntrack_max, which each namespace's own count is compared with.
+    `complete` is False where the time ended before the entries did: there are more.
     """
 
     counters: ConntrackCounters | None = None

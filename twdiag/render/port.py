@@ -168,7 +168,7 @@ def _nat(report: PortReport) -> Iterator[str]:
         yield f" NAT               {whose} go to {_elsewhere(one, report.port)} ({by}{tracked})"
     if nat.unsure:
         rules = count(nat.unsure, "rule")
-        yield f" NAT               {rules} for other ports, or for this one too: {command}"
+        yield f" NAT               {rules} not understood, perhaps for this port: {command}"
     elif not nat.found:
         yield " NAT               no rule and no tracked connection leads it elsewhere"
 

@@ -5,7 +5,8 @@ A gateway that gives connections another source (SNAT, masquerade) tells them ap
 port that it chooses. Towards one destination each new source address has the ports of its rule, or
 1024 to 65535 if the rule names none; ip_local_port_range does not matter here. Connection tracking
 keeps the port as long as its entry lives: for 5 days if an established connection falls silent, for
-120 s after a close. Since Linux 6.5 a new connection can take the port of one that is over.
+120 s after a close. Since Linux 6.5 a new connection can take the port of one that is over, if its
+sequence numbers lie ahead of the old ones: every second port, as chance has it.
 
 Why it matters:
 When the kernel finds no port it drops the SYN and says nothing: connect() times out behind the
@@ -93,9 +94,10 @@ def _severity(view: View, use: SnatUse, limits: Limits) -> Severity:
     insert_failed counts races too, so its growth proves something only beside ports that are used.
     """
     ratio = use.live_ratio if evicts(view.snapshot.host.kernel) else use.used_ratio
+    failed = bool(view.grown(conntrack.INSERT_FAILED))
     if ratio < limits[WARNING]:
-        return Severity.OK
-    if view.grown(conntrack.INSERT_FAILED):
+        return Severity.WARNING if failed and use.used >= use.snat.ports else Severity.OK
+    if failed:
         return Severity.CRITICAL
     sure = ratio >= limits[CRITICAL] and use.live_ratio >= limits[WARNING]
     return Severity.CRITICAL if sure else Severity.WARNING

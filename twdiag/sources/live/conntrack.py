@@ -7,11 +7,11 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from typing import TYPE_CHECKING, Final, NamedTuple
+from dataclasses import replace
+from typing import TYPE_CHECKING, Final
 
 from twdiag.errors import SourceError
 from twdiag.model.conntrack import WORTH_A_LOOK, Conntrack, ConntrackCounters
-from twdiag.model.nat import SOURCE_CLASSES
 from twdiag.model.snapshot import Gap
 from twdiag.sources.live.ctnetlink import GET, Entries, count_to_port
 from twdiag.sources.live.nat_rules import FOR_SOURCES, read_nat_rules
@@ -35,27 +35,6 @@ _EBPF: Final = (
     ("cilium_host", "Cilium", "cilium-dbg bpf nat list, in its pod of this node"),
     ("bpfin.cali", "Calico", "calico-node -bpf conntrack dump, in its pod of this node"),
 )
-
-
-class _Table(NamedTuple):
-    """The table from outside: its counters, how many entries it may have, and the SNAT rules."""
-
-    counters: ConntrackCounters
-    maximum: int | None
-    rules: tuple[NatRule, ...]
-
-    @property
-    def worth_a_look(self) -> bool:
-        """Whether its entries can have used up half of anything."""
-        entries = self.counters.entries
-        if self.maximum and entries >= WORTH_A_LOOK * self.maximum:
-            return True
-        sizes = [high - low + 1 for rule in self.rules for low, high in _ranges_of(rule)]
-        return bool(sizes) and entries >= WORTH_A_LOOK * min(sizes)
-
-
-def _ranges_of(rule: NatRule) -> Iterable[tuple[int, int]]:
-    return (rule.ports,) if rule.ports else SOURCE_CLASSES
 
 
 def parse_counters(text: str) -> ConntrackCounters | None:
@@ -89,8 +68,8 @@ def read_counters(pid: int | str = "self") -> ConntrackCounters | None:
 def read_conntrack(seconds: float = SECONDS) -> tuple[Conntrack | None, list[Gap]]:
     """Return what connection tracking holds in this namespace, and what could not be seen.
 
-    None on a kernel without it.  Entries are dumped, 3 us each, only where they can have used up
-    half of the table or of the ports of a SNAT.
+    None on a kernel without it.  Entries are dumped, 3 us each, where there is SNAT, and where they
+    fill half of the table.
     """
     gaps = _translated_elsewhere(read_text("/proc/net/dev") or "")
     counters = read_counters()
@@ -98,22 +77,27 @@ def read_conntrack(seconds: float = SECONDS) -> tuple[Conntrack | None, list[Gap
         return None, gaps
     limit = (read_text("/proc/sys/net/netfilter/nf_conntrack_max") or "").strip()
     maximum = int(limit) if limit.isascii() and limit.isdigit() else None
+    seen = Conntrack(counters, maximum)
     if not counters.entries:
-        return Conntrack(counters, maximum, {}), gaps
+        return seen, gaps
     try:
         rules = read_nat_rules(FOR_SOURCES, min(_RULES_SECONDS, seconds))
-        table = _Table(counters, maximum, rules.rules)
-        if not table.worth_a_look:
-            return Conntrack(counters, maximum, {}), [*gaps, *_unread(rules, counters)]
+        with_nat = bool(rules.rules) or not rules.complete
+        if not with_nat and counters.entries < WORTH_A_LOOK * (maximum or 0):
+            return seen, gaps
         entries = read_entries(rules.rules, seconds)
     except SourceError as error:
-        return Conntrack(counters, maximum), [*gaps, *_refused(error, counters)]
-    found = Conntrack(
-        counters, maximum, entries.snats, entries.states, entries.others, entries.done
+        return seen, [*gaps, *_refused(error, counters)]
+    found = replace(
+        seen,
+        snats=entries.snats if with_nat else None,
+        states=entries.states,
+        others=entries.others,
+        complete=entries.done,
     )
     if not entries.done:
         why = f"the conntrack table was read for {seconds:g} s only: it has more entries"
-        gaps.append(Gap("conntrack-rest", why, "count them: conntrack -L -o extended", True))
+        gaps.append(Gap("conntrack-rest", why, "count them: conntrack -C", True))
     return found, [*gaps, *_unread(rules, counters)]
 
 
