@@ -36,7 +36,8 @@ class Metric(NamedTuple):
     """One number.
 
     `unit` is Nagios's: "%", "s", "c" (a counter) or "" (a plain number).  `limits` names the limits
-    of the rule that judges the number anyway.  `compares` tells that it needs an earlier sample.
+    of the rule that judges the number anyway.  `compares` tells that it needs an earlier sample,
+    `optional` that it is left out of the perfdata where it was not seen: few hosts have it.
     """
 
     name: str
@@ -46,6 +47,7 @@ class Metric(NamedTuple):
     most: float | None = None
     limits: tuple[Limit, Limit] | None = None
     compares: bool = False
+    optional: bool = False
 
 
 def _in_state(state: State) -> Metric:
@@ -155,7 +157,9 @@ def _snat_ports(view: View) -> float | None:
     return max((100 * use.live_ratio for use in view.snat_use), default=0.0)
 
 
-def _counter(name: str, counter: str, meaning: str) -> tuple[Metric, Metric]:
+def _counter(
+    name: str, counter: str, meaning: str, *, optional: bool = False
+) -> tuple[Metric, Metric]:
     def read(view: View) -> float | None:
         return view.counter(counter)
 
@@ -163,8 +167,15 @@ def _counter(name: str, counter: str, meaning: str) -> tuple[Metric, Metric]:
         return view.grown(counter)
 
     return (
-        Metric(f"{name}_total", "c", f"since boot: {meaning} ({counter})", read),
-        Metric(f"new_{name}", "", f"since the last run: {meaning}", grown, compares=True),
+        Metric(f"{name}_total", "c", f"since boot: {meaning} ({counter})", read, optional=optional),
+        Metric(
+            f"new_{name}",
+            "",
+            f"since the last run: {meaning}",
+            grown,
+            compares=True,
+            optional=optional,
+        ),
     )
 
 
@@ -180,7 +191,10 @@ _DROPPED, _NEW_DROPPED = _counter(
 )
 
 _TABLE_DROPS, _NEW_TABLE_DROPS = _counter(
-    "conntrack_drops", conntrack.DROP, "packets dropped for want of a conntrack entry or a NAT port"
+    "conntrack_drops",
+    conntrack.DROP,
+    "packets dropped for want of a conntrack entry or a NAT port",
+    optional=True,
 )
 
 METRICS: Final[tuple[Metric, ...]] = (
@@ -239,6 +253,7 @@ METRICS: Final[tuple[Metric, ...]] = (
         _conntrack,
         100,
         (conntrack_filling.WARNING, conntrack_filling.CRITICAL),
+        optional=True,
     ),
     Metric(
         "snat_ports_ratio",
@@ -247,6 +262,7 @@ METRICS: Final[tuple[Metric, ...]] = (
         _snat_ports,
         100,
         (snat_ports_running_out.WARNING, snat_ports_running_out.CRITICAL),
+        optional=True,
     ),
     *map(
         _in_state,
