@@ -35,7 +35,8 @@ from twdiag.model.findings import Advice, Confidence, Finding, HostSubject, Seve
 from twdiag.model.limits import ratio
 from twdiag.rules import manual
 from twdiag.rules.rule import Group, Rule
-from twdiag.wording import count, share
+from twdiag.rules.snat_ports_running_out import forget_silent
+from twdiag.wording import count, duration, share
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -48,7 +49,7 @@ WARNING = ratio("conntrack-warning", 0.75, "entries of connection tracking of nf
 CRITICAL = ratio("conntrack-critical", 0.9, "entries of connection tracking of nf_conntrack_max")
 _MAX = "net.netfilter.nf_conntrack_max"
 _TIME_WAIT = "net.netfilter.nf_conntrack_tcp_timeout_time_wait"
-_ESTABLISHED = "net.netfilter.nf_conntrack_tcp_timeout_established"
+_SHORT = 30
 _OTHERS = "others"
 
 
@@ -113,7 +114,7 @@ def tell(view: View, limits: Limits, group: Group[_Table]) -> Iterator[Finding]:
             facts.ENTRY_STATES: states,
             facts.STATE_ENTRIES: [table.states[state] for state in states],
         },
-        _advice(table),
+        _advice(view, table),
     )
 
 
@@ -149,7 +150,7 @@ def _summary(table: _Table) -> str:
     return text
 
 
-def _advice(table: _Table) -> tuple[Advice, ...]:
+def _advice(view: View, table: _Table) -> tuple[Advice, ...]:
     raised = Advice(
         "Raise the limit, on the host itself, not in a container",
         f"sysctl -w {_MAX}={2 * table.maximum}",
@@ -158,32 +159,30 @@ def _advice(table: _Table) -> tuple[Advice, ...]:
     )
     see = Advice(
         "See whose connections they are",
-        "conntrack -L -o extended | awk '{print $1, $3, $6}' | sort | uniq -c | sort -rn | head",
+        "conntrack -L -p tcp | awk '{print $5}' | sort | uniq -c | sort -rn | head",
     )
     main = _by_number(table)[0] if table.states else ""
-    return (raised, *_about(main), see)
+    return (raised, *_about(view, main), see)
 
 
-def _about(main: str) -> tuple[Advice, ...]:
+def _about(view: View, main: str) -> tuple[Advice, ...]:
     """Return what to do about the entries that there are most of."""
     if main in conntrack.OVER:
+        seconds = view.sysctl(_TIME_WAIT) or 120
+        shorter = Advice(
+            "Forget closed connections sooner",
+            f"sysctl -w {_TIME_WAIT}={_SHORT}",
+            "late segments of a closed connection count as invalid; sockets are not concerned",
+        )
         return (
-            Advice("Pool connections, or keep them alive", "each close leaves an entry for 120 s"),
             Advice(
-                "Shorten the time of an entry after the close",
-                f"sysctl -w {_TIME_WAIT}=30",
-                "late segments of a closed connection count as invalid; sockets are not concerned",
+                "Pool connections, or keep them alive",
+                f"each close leaves an entry for {duration(seconds)}",
             ),
+            *((shorter,) if seconds > _SHORT else ()),
         )
     if main == "ESTABLISHED":
-        return (
-            Advice(
-                "Let entries of ends that are gone be forgotten sooner than after 5 days",
-                f"sysctl -w {_ESTABLISHED}=7200",
-                "connections without a segment for so long are cut off, unless keepalive is "
-                "shorter; holds for new segments, not for entries that are silent already",
-            ),
-        )
+        return forget_silent(view)
     if main == _OTHERS:
         return (
             Advice(

@@ -38,7 +38,7 @@ from twdiag.model.findings import Advice, Confidence, DestinationSubject, Findin
 from twdiag.model.limits import ratio
 from twdiag.rules import manual
 from twdiag.rules.rule import Group, Rule
-from twdiag.wording import count, endpoint
+from twdiag.wording import count, duration, endpoint
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -51,6 +51,8 @@ NAME = "snat-ports-running-out"
 WARNING = ratio("snat-ports-warning", 0.7, "ports of one SNAT to one destination that are in use")
 CRITICAL = ratio("snat-ports-critical", 0.9, "ports of one SNAT to one destination that are in use")
 _ESTABLISHED = "net.netfilter.nf_conntrack_tcp_timeout_established"
+_SHORT = 7200
+"""Two hours: TCP keepalive sends its first probe after so long, if nobody set it otherwise."""
 
 
 def select(view: View, limits: Limits) -> Iterator[Group[SnatUse]]:
@@ -84,7 +86,7 @@ def tell(view: View, limits: Limits, group: Group[SnatUse]) -> Iterator[Finding]
             facts.SNAT_BY_RULE: snat.by_rule,
             facts.PROBABLY_MORE: view.conntrack is not None and not view.conntrack.complete,
         },
-        _advice(use),
+        _advice(view, use),
     )
 
 
@@ -123,9 +125,11 @@ def _summary(view: View, use: SnatUse) -> str:
     return f"{text}; new connections time out" if use.live >= snat.ports else text
 
 
-def _advice(use: SnatUse) -> tuple[Advice, ...]:
+def _advice(view: View, use: SnatUse) -> tuple[Advice, ...]:
     snat = use.snat
-    listed = f"conntrack -L -p tcp --reply-src {snat.destination} --reply-port-src {snat.port}"
+    family = "-f ipv6 " if ":" in snat.destination else ""
+    ends = f"--reply-src {snat.destination} --reply-port-src {snat.port}"
+    listed = f"conntrack -L {family}-p tcp {ends}"
     more = Advice(
         "Give the NAT rule more source addresses",
         f"in place of {snat.address} a range of them, such as: snat to FIRST-LAST",
@@ -133,26 +137,37 @@ def _advice(use: SnatUse) -> tuple[Advice, ...]:
         "insert_failed stands still: conntrack -S",
     )
     wider = Advice(
-        f"Widen the rule's port range, which is {snat.low}-{snat.high}",
-        "1024-65535 is what a rule without a range has",
+        f"Widen the port range of the NAT rule, which is {snat.low}-{snat.high}",
+        "without a range it has 1024-65535",
         verify="insert_failed stands still: conntrack -S",
     )
     reuse = Advice(
         "Reuse connections instead of opening one per request",
         f"a pool or keep-alive in the clients of {endpoint(snat.destination, snat.port)}",
     )
-    silent = Advice(
-        "Let entries of ends that are gone be forgotten sooner than after 5 days",
-        f"sysctl -w {_ESTABLISHED}=7200",
-        "connections without a segment for so long are cut off, unless keepalive is shorter; "
-        "entries that are silent already keep their time",
-        f"fewer entries: {listed}",
-    )
     see = Advice("See whose connections they are", f"the sources behind the NAT: {listed}")
     first = [see, wider] if snat.by_rule else [see]
     established = use.states.get("ESTABLISHED", 0)
-    rest = [silent, more, reuse] if 2 * established > use.used else [reuse, more]
-    return (*first, *rest)
+    if 2 * established > use.used:
+        return (*first, *forget_silent(view), more, reuse)
+    return (*first, reuse, more)
+
+
+def forget_silent(view: View) -> tuple[Advice, ...]:
+    """Return how to forget connections that fell silent, nothing where that is set already."""
+    seconds = view.sysctl(_ESTABLISHED)
+    if seconds is not None and seconds <= _SHORT:
+        return ()
+    after = "" if seconds is None else f" than after {duration(seconds)}"
+    return (
+        Advice(
+            f"Forget silent connections sooner{after}",
+            f"sysctl -w {_ESTABLISHED}={_SHORT}",
+            "connections without a segment for so long are cut off, unless keepalive is shorter; "
+            "entries that are silent already keep their time",
+            "fewer entries: conntrack -C",
+        ),
+    )
 
 
 RULE = Rule(

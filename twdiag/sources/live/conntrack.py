@@ -127,7 +127,7 @@ def _refused(error: SourceError, counters: ConntrackCounters) -> list[Gap]:
     """Return the gap of a table that may not be read, none where it can hardly matter."""
     if counters.entries < _FEW_ENTRIES and not counters.insert_failed:
         return []
-    why = f"what connection tracking holds was not seen: {error.what}"
+    why = f"conntrack entries were not seen ({error.what})"
     return [Gap("conntrack", why, error.next_step or "run as root")]
 
 

@@ -103,7 +103,7 @@ def _ask(option: int, request: bytes) -> bytes:
             )
             number = ctypes.get_errno()
     except OSError as error:
-        raise SourceRefused(f"iptables is not shown: {error.strerror}", "run as root") from error
+        raise SourceRefused(f"iptables refuses: {error.strerror}", "run as root") from error
     if failed:
-        raise SourceRefused(f"iptables is not shown: {os.strerror(number)}", "run as root")
+        raise SourceRefused(f"iptables refuses: {os.strerror(number)}", "run as root")
     return buffer.raw[: length.value]

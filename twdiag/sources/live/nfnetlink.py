@@ -52,7 +52,7 @@ def datagrams(kind: int, payload: bytes, until: float, family: int = 0) -> Itera
     except OSError as error:
         if error.errno == errno.ENOBUFS:
             raise SourceError("the kernel dropped a part of its answer", "run again") from error
-        raise SourceRefused(f"netfilter is not shown: {error.strerror}", "run as root") from error
+        raise SourceRefused(f"netfilter refuses: {error.strerror}", "run as root") from error
 
 
 def messages(datagram: bytes) -> Iterator[tuple[int, int, int]]:
@@ -88,4 +88,4 @@ def _refuse_unless_zero(body: bytes) -> None:
     number = -struct.unpack_from("=i", body)[0] if len(body) >= 4 else 0
     if number:
         known = os.strerror(number) if 0 < number < 4096 else "unknown error"
-        raise SourceRefused(f"netfilter is not shown: {known}", "run as root")
+        raise SourceRefused(f"netfilter refuses: {known}", "run as root")
