@@ -50,6 +50,7 @@ CRITICAL = ratio("conntrack-critical", 0.9, "entries of connection tracking of n
 _MAX = "net.netfilter.nf_conntrack_max"
 _TIME_WAIT = "net.netfilter.nf_conntrack_tcp_timeout_time_wait"
 _SHORT = 30
+"""Seconds; half of what a socket takes, and longer than a segment is late in any network of today."""
 _OTHERS = "others"
 
 
@@ -155,7 +156,7 @@ def _advice(view: View, table: _Table) -> tuple[Advice, ...]:
         "Raise the limit, on the host itself, not in a container",
         f"sysctl -w {_MAX}={2 * table.maximum}",
         "memory, some 400 bytes an entry; longer searches unless nf_conntrack_buckets grows too",
-        "drop stands still: conntrack -S; or cat /proc/net/stat/nf_conntrack",
+        "room again: sysctl net.netfilter.nf_conntrack_count net.netfilter.nf_conntrack_max",
     )
     see = Advice(
         "See whose connections they are",
@@ -192,15 +193,15 @@ def _about(view: View, main: str) -> tuple[Advice, ...]:
                 "rules by state (ct state) no longer match these packets; allow both directions",
             ),
         )
-    return (
-        (
-            Advice(
-                "Find out why connections are not answered",
-                f"most entries are in {main}: a scan, a flood, or a server that is gone",
-            ),
+    if not main:
+        return (
+            Advice("Find out what fills it", "as root, twdiag tells the states of its entries"),
         )
-        if main
-        else ()
+    return (
+        Advice(
+            "Find out why connections are not answered",
+            f"most entries are in {main}: a scan, a flood, or a server that is gone",
+        ),
     )
 
 
