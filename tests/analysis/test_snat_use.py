@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from twdiag.analysis.snat_use import evicts, snat_uses
-from twdiag.model.conntrack import STATES, Conntrack, Snat
+from twdiag.model.conntrack import STATES, Conntrack, ConntrackCounters, Snat
 
 SNAT = Snat("192.0.2.1", "10.0.0.5", 443, 40000, 40009, True)
 
@@ -36,6 +36,25 @@ def test_the_one_that_holds_most_comes_first(snats: dict[Snat, dict[str, int]]) 
     assert {use.snat for use in uses} == set(snats)
     assert [use.live_ratio for use in uses] == sorted((u.live_ratio for u in uses), reverse=True)
     assert all(0 <= use.over <= use.used == sum(use.states.values()) for use in uses)
+
+
+@given(
+    st.dictionaries(st.sampled_from(STATES), st.integers(0, 70_000), min_size=1),
+    st.integers(0, 10**6),
+    st.integers(0, 10**7),
+    st.sampled_from([SNAT, SNAT._replace(low=1024, high=65535)]),
+)
+def test_an_estimate_lies_between_what_was_read_and_the_ports(
+    states: dict[str, int], others: int, entries: int, snat: Snat
+) -> None:
+    counters = ConntrackCounters(entries, 0, 0, 0)
+    read = sum(states.values())
+    (use,) = snat_uses(Conntrack(counters, None, {snat: states}, states, others, complete=False))
+    assert 0 <= use.over <= use.used
+    if use.estimated:
+        assert min(read, snat.ports) <= use.used <= snat.ports
+    else:
+        assert use.used == read
 
 
 @pytest.mark.parametrize(

@@ -110,6 +110,21 @@ def test_what_was_not_read_to_the_end_is_told_as_the_least() -> None:
     assert finding.confidence is Confidence.INFERRED
 
 
+def test_of_a_part_of_the_table_the_whole_is_estimated() -> None:
+    seen = Conntrack(
+        ConntrackCounters(1_000_000, 0, 0, 0),
+        2_000_000,
+        {SNAT: {"ESTABLISHED": 9_000}, TEN: {"ESTABLISHED": 3}},
+        {"ESTABLISHED": 140_000},
+        10_000,
+        complete=False,
+    )
+    finding = only_finding(snapshot_of(conntrack=seen, host=NEW), RULE)
+    assert "about 60,000 of 64,512" in finding.summary
+    assert (finding.evidence["estimated"], finding.evidence["lower_bound"]) == (True, False)
+    assert finding.evidence["state_entries"] == [60_000]
+
+
 def test_without_the_right_to_look_it_is_a_recorded_skip() -> None:
     seen = Conntrack(ConntrackCounters(60_000, 0, 0, 0), 262_144)
     gap = Gap("conntrack", "not permitted", "run as root")

@@ -20,13 +20,21 @@ tells whether a distribution has taken it back to an older kernel.
 """
 
 
+_ENOUGH: Final = 100
+"""So many entries of a part of the table tell the whole to within a third (three deviations)."""
+
+
 class SnatUse(NamedTuple):
-    """The use of one SNAT's ports; those of connections that are `over` can be had again."""
+    """The use of one SNAT's ports; those of connections that are `over` can be had again.
+
+    `estimated` numbers come from a part of the table.
+    """
 
     snat: Snat
     states: Mapping[str, int]
     used: int
     over: int
+    estimated: bool = False
 
     @property
     def live(self) -> int:
@@ -48,11 +56,29 @@ def snat_uses(conntrack: Conntrack | None) -> list[SnatUse]:
     """Return the use of each SNAT's ports, the fullest first."""
     if conntrack is None or conntrack.snats is None:
         return []
-    uses = [
-        SnatUse(snat, states, sum(states.values()), sum(states.get(s, 0) for s in OVER))
-        for snat, states in conntrack.snats.items()
-    ]
+    whole = _whole(conntrack)
+    uses = [_use(snat, states, whole) for snat, states in conntrack.snats.items()]
     return sorted(uses, key=lambda use: (-use.live_ratio, -use.used_ratio, use.snat))
+
+
+def _whole(conntrack: Conntrack) -> float:
+    """Return how many times the entries that were read the table has.
+
+    The kernel hands them out in the order of their hash, so that a part is a fair sample.
+    """
+    read = sum(conntrack.states.values()) + conntrack.others
+    if conntrack.complete or conntrack.counters is None or not read:
+        return 1.0
+    return max(1.0, conntrack.counters.entries / read)
+
+
+def _use(snat: Snat, states: Mapping[str, int], whole: float) -> SnatUse:
+    used, over = sum(states.values()), sum(states.get(state, 0) for state in OVER)
+    if whole == 1.0 or used < _ENOUGH:
+        return SnatUse(snat, states, used, over)
+    states = {state: round(whole * number) for state, number in states.items()}
+    used = min(snat.ports, round(whole * used))
+    return SnatUse(snat, states, used, min(used, round(whole * over)), True)
 
 
 def evicts(kernel: str) -> bool:

@@ -152,7 +152,7 @@ def _conntrack(view: View) -> float | None:
 def _snat_ports(view: View) -> float | None:
     """The fullest SNAT."""
     seen = view.conntrack
-    if seen is None or seen.snats is None:
+    if seen is None or seen.snats is None or not (seen.snats or seen.complete):
         return None
     return max((100 * use.live_ratio for use in view.snat_use), default=0.0)
 

@@ -177,6 +177,9 @@ SNAT_PORTS: Final = Fact("snat_ports", "source ports that the rule, or else the 
 SNAT_LOW: Final = _in_full("snat_low", "the first of these ports")
 SNAT_HIGH: Final = _in_full("snat_high", "the last of these ports")
 SNAT_BY_RULE: Final = _in_full("snat_ports_by_rule", "whether a rule names them")
+ESTIMATED: Final = Fact(
+    "estimated", "whether the entries are estimated from a part of them", label="an estimate:"
+)
 INSERT_FAILED: Final = Fact(
     "insert_failed", "connections that got no entry since boot, for want of a port or in a race"
 )

@@ -50,7 +50,7 @@ CRITICAL = ratio("conntrack-critical", 0.9, "entries of connection tracking of n
 _MAX = "net.netfilter.nf_conntrack_max"
 _TIME_WAIT = "net.netfilter.nf_conntrack_tcp_timeout_time_wait"
 _SHORT = 30
-"""Seconds; half of what a socket takes, and longer than a segment is late in any network of today."""
+"""Seconds: half of what the socket itself takes, longer than any segment is late today."""
 _OTHERS = "others"
 
 

@@ -68,7 +68,7 @@ def tell(view: View, limits: Limits, group: Group[SnatUse]) -> Iterator[Finding]
     snat = use.snat
     yield Finding(
         _severity(view, use, limits),
-        Confidence.OBSERVED if snat.by_rule else Confidence.INFERRED,
+        Confidence.OBSERVED if snat.by_rule and not use.estimated else Confidence.INFERRED,
         _summary(view, use),
         DestinationSubject(snat.address, snat.destination, snat.port),
         {
@@ -84,7 +84,8 @@ def tell(view: View, limits: Limits, group: Group[SnatUse]) -> Iterator[Finding]
             facts.SNAT_LOW: snat.low,
             facts.SNAT_HIGH: snat.high,
             facts.SNAT_BY_RULE: snat.by_rule,
-            facts.PROBABLY_MORE: view.conntrack is not None and not view.conntrack.complete,
+            facts.ESTIMATED: use.estimated,
+            facts.PROBABLY_MORE: not use.estimated and not _complete(view),
         },
         _advice(view, use),
     )
@@ -105,13 +106,17 @@ def _severity(view: View, use: SnatUse, limits: Limits) -> Severity:
     return Severity.CRITICAL if sure else Severity.WARNING
 
 
+def _complete(view: View) -> bool:
+    return view.conntrack is None or view.conntrack.complete
+
+
 def _by_number(use: SnatUse) -> list[str]:
     return sorted(use.states, key=lambda state: (-use.states[state], state))
 
 
 def _summary(view: View, use: SnatUse) -> str:
     snat = use.snat
-    least = "" if view.conntrack is None or view.conntrack.complete else "at least "
+    least = "about " if use.estimated else "" if _complete(view) else "at least "
     text = (
         f"{endpoint(snat.destination, snat.port)}: {least}{use.used:,} of "
         f"{count(snat.ports, 'NAT source port')} of {snat.address} used"

@@ -26,6 +26,10 @@ _SHORTEST: Final = 0.1
 _ENOUGH_EVENTS: Final = 100
 """So many closes are counted to within a third (three standard deviations)."""
 
+_TABLE_PATIENCE: Final = 2
+"""A large conntrack table may take twice as long as the counters are watched; 0.5 s, 150,000
+entries, in a check."""
+
 SOURCES: Final = ("auto", "netlink", "pyroute2", "psutil", "proc")
 """The readers of sockets that --source names; auto is netlink, then proc."""
 
@@ -49,7 +53,7 @@ def collect(source: str = "auto", patience: float = SHORT_PATIENCE) -> Snapshot:
     kernel = os.uname()
     crowded = read_crowded()
     pace = _pace(counters, counted_at, seen.census.all.time_wait, patience)
-    conntrack, unseen = read_conntrack()
+    conntrack, unseen = read_conntrack(_TABLE_PATIENCE * patience)
     return Snapshot(
         taken_at=taken_at,
         host=Host(kernel.nodename, kernel.release),

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from twdiag.model.nat import NatRule, NatRules
 
 SECONDS: Final = 0.5
-"""How long the entries may take: 150,000 of them."""
+"""How long the entries may take: 150,000 of them.  What is left out is estimated."""
 
 _RULES_SECONDS: Final = 0.1
 _FEW_ENTRIES: Final = 100
