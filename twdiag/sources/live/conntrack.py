@@ -96,7 +96,8 @@ def read_conntrack(seconds: float = SECONDS) -> tuple[Conntrack | None, list[Gap
         complete=entries.done,
     )
     if not entries.done:
-        why = f"the conntrack table was read for {seconds:g} s only: it has more entries"
+        read = sum(entries.states.values()) + entries.others
+        why = f"{read:,} of {counters.entries:,} conntrack entries were read, the rest is estimated"
         gaps.append(Gap("conntrack-rest", why, "count them: conntrack -C", True))
     return found, [*gaps, *_unread(rules, counters)]
 
