@@ -59,12 +59,15 @@ class Snat(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class ConntrackCounters:
-    """Counters of a namespace since boot, summed over the CPUs; `entries` is how many there are."""
+    """Counters of a namespace since boot, summed over the CPUs; `entries` is how many there are.
+
+    None was not seen.
+    """
 
     entries: int
-    insert_failed: int
-    drop: int
-    early_drop: int
+    insert_failed: int | None = None
+    drop: int | None = None
+    early_drop: int | None = None
 
 
 @dataclass(frozen=True)
@@ -91,8 +94,9 @@ class Conntrack:
         seen = self.counters
         if seen is None:
             return {}
-        return {
+        found = {
             INSERT_FAILED: seen.insert_failed,
             DROP: seen.drop,
             EARLY_DROP: seen.early_drop,
         }
+        return {name: number for name, number in found.items() if number is not None}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import socket
 from typing import Any
@@ -53,6 +54,25 @@ def test_translation_by_ebpf_is_a_gap(device: str, who: str | None) -> None:
     assert all(gap.partial for gap in gaps)
 
 
+def test_without_the_file_of_counters_netlink_tells_the_same(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def absent(path: str) -> str | None:
+        return None if path.endswith("/stat/nf_conntrack") else real(path)
+
+    real, by_file = conntrack.read_text, read_counters()
+    if by_file is None or os.geteuid() != 0:
+        pytest.skip("needs root and connection tracking")
+    monkeypatch.setattr(conntrack, "read_text", absent)
+    by_netlink = read_counters()
+    assert by_netlink is not None
+    assert by_netlink.drop is not None
+    assert by_netlink.drop >= (by_file.drop or 0)
+    could, unprivileged = in_child(lambda: (become_nobody(), read_counters()))
+    if could:
+        assert unprivileged == ConntrackCounters(by_netlink.entries)
+
+
 def play() -> tuple[Any, ...] | str:
     """Make 7 translated connections and 2 others; return what is seen as root and as nobody."""
     try:
@@ -78,6 +98,17 @@ def play() -> tuple[Any, ...] | str:
     kept += [socket.create_connection((PEER_ADDRESS, 7131)) for _ in range(100)]
     many = in_child(lambda: (become_nobody(), read_counters(), read_conntrack()))
     cut = read_conntrack(1e-9)
+    assert tuple(conntrack._ask_counters()) == (0, 0, 0)
+    for _ in range(7):  # 4 connections are open on ten ports: one of these finds none
+        one = socket.socket()
+        one.settimeout(0.2)
+        with contextlib.suppress(TimeoutError):
+            one.connect((PEER_ADDRESS, 7130))
+            kept.append(one)
+    counted = read_counters()
+    assert counted is not None
+    assert (counted.drop or 0) >= 1
+    assert conntrack._ask_counters() == [counted.insert_failed, counted.drop, counted.early_drop]
     return before, after, few, many, cut, read_led_elsewhere(7130)
 
 

@@ -13,7 +13,13 @@ from typing import TYPE_CHECKING, Final
 from twdiag.errors import SourceError
 from twdiag.model.conntrack import WORTH_A_LOOK, Conntrack, ConntrackCounters
 from twdiag.model.snapshot import Gap
-from twdiag.sources.live.ctnetlink import GET, Entries, count_to_port
+from twdiag.sources.live.ctnetlink import (
+    GET,
+    GET_COUNTERS,
+    Entries,
+    add_counters,
+    count_to_port,
+)
 from twdiag.sources.live.nat_rules import FOR_SOURCES, read_nat_rules
 from twdiag.sources.live.nfnetlink import datagrams
 from twdiag.sources.live.proc import read_text
@@ -59,10 +65,37 @@ def parse_counters(text: str) -> ConntrackCounters | None:
     return ConntrackCounters(entries, *(sums[name] for name in names))
 
 
-def read_counters(pid: int | str = "self") -> ConntrackCounters | None:
-    """Return the counters of a process's namespace, which anybody may read; None without them."""
-    text = read_text(f"/proc/{pid}/net/stat/nf_conntrack")
-    return parse_counters(text) if text else None
+def read_counters() -> ConntrackCounters | None:
+    """Return the counters of this namespace, None on a kernel without connection tracking.
+
+    Anybody may read them; a kernel without CONFIG_NF_CONNTRACK_PROCFS tells how many entries there
+    are, and the rest to those with CAP_NET_ADMIN.
+    """
+    text = read_text("/proc/self/net/stat/nf_conntrack")
+    found = parse_counters(text) if text else None
+    if found is not None:
+        return found
+    entries = _sysctl("nf_conntrack_count")
+    if entries is None:
+        return None
+    try:
+        return ConntrackCounters(entries, *_ask_counters())
+    except SourceError:
+        return ConntrackCounters(entries)
+
+
+def _ask_counters() -> list[int]:
+    """Return insert_failed, drop and early_drop by netlink."""
+    sums = [0, 0, 0]
+    for datagram in datagrams(GET_COUNTERS, b"", time.monotonic() + SECONDS):
+        if add_counters(datagram, sums):
+            return sums
+    raise SourceError("the counters of connection tracking have no end", "run again")
+
+
+def _sysctl(name: str) -> int | None:
+    text = (read_text(f"/proc/sys/net/netfilter/{name}") or "").strip()
+    return int(text) if text.isascii() and text.isdigit() else None
 
 
 def read_conntrack(seconds: float = SECONDS) -> tuple[Conntrack | None, list[Gap]]:
@@ -75,8 +108,7 @@ def read_conntrack(seconds: float = SECONDS) -> tuple[Conntrack | None, list[Gap
     counters = read_counters()
     if counters is None:
         return None, gaps
-    limit = (read_text("/proc/sys/net/netfilter/nf_conntrack_max") or "").strip()
-    maximum = int(limit) if limit.isascii() and limit.isdigit() else None
+    maximum = _sysctl("nf_conntrack_max")
     seen = Conntrack(counters, maximum)
     if not counters.entries:
         return seen, gaps

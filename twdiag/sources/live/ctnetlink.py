@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
 GET: Final = 1 << 8 | 1  # NFNL_SUBSYS_CTNETLINK, IPCTNL_MSG_CT_GET
 NEW: Final = 1 << 8
+GET_COUNTERS: Final = 1 << 8 | 4  # IPCTNL_MSG_CT_GET_STATS_CPU
+_COUNTERS: Final = (9, 10, 11)  # CTA_STATS_INSERT_FAILED, CTA_STATS_DROP, CTA_STATS_EARLY_DROP
 _TUPLE_ORIG, _TUPLE_REPLY, _PROTOINFO = 1, 2, 4
 _IP, _PROTO = 1, 2
 _TCP: Final = 6
@@ -196,6 +198,18 @@ def _stretches(cuts: list[int]) -> bytes:
     """Return, for each port, how many cuts are at or below it."""
     bounds = zip((0, *cuts), (*cuts, 1 << 16), strict=True)
     return b"".join(bytes([n]) * max(0, high - low) for n, (low, high) in enumerate(bounds))
+
+
+def add_counters(datagram: bytes, sums: list[int]) -> bool:
+    """Add insert_failed, drop and early_drop of each CPU to three sums; True ends the dump."""
+    for kind, at, end in messages(datagram):
+        if kind in (ERROR, DONE):
+            return True
+        if kind == GET_COUNTERS:
+            numbers = {which: datagram[b:e] for which, b, e in attributes(datagram, at, end)}
+            for i, which in enumerate(_COUNTERS):
+                sums[i] += int.from_bytes(numbers.get(which, b""), "big")
+    return False
 
 
 def count_to_port(datagram: bytes, port: int, found: Counter[tuple[str, int]]) -> bool:
