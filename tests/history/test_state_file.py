@@ -20,6 +20,7 @@ from hypothesis import strategies as st
 
 from twdiag.history import files, sample
 from twdiag.history import state_file as memory
+from twdiag.model.conntrack import Conntrack, ConntrackCounters, Snat
 from twdiag.model.snapshot import Owner
 from twdiag.model.sockets import Socket
 from twdiag.sources.live.seen import census_of_sockets
@@ -109,6 +110,25 @@ def test_growth_is_counted(
     assert said.perfdata["new_close_wait"] == "4;3;;0"
     # The two that were there before have waited for a minute at least.
     assert said.perfdata["close_wait_age"] == "60s;;;0"
+
+
+def test_syns_that_a_nat_dropped_between_two_runs_are_counted(
+    idle: Snapshot,
+    host: Callable[[Snapshot], None],
+    check: Callable[..., Said],
+    file: str,
+    clock: Clock,
+) -> None:
+    snat = Snat("192.0.2.1", "10.0.0.5", 443)
+    states = {"ESTABLISHED": 50_000}
+    for failed, code in ((7, 1), (7, 1), (12, 2)):
+        seen = Conntrack(ConntrackCounters(50_000, failed, failed, 0), 262_144, {snat: states})
+        host(dataclasses.replace(idle, counters=seen.counted, conntrack=seen))
+        said = check("--state", file, "-v")
+        assert said.code == code
+        clock.pass_(60)
+    assert said.perfdata["new_conntrack_drops"] == "5;;;0"
+    assert "5 SYNs got none between the two samples" in said.out
 
 
 def test_an_overflow_between_two_runs_is_critical(
