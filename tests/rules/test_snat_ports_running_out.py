@@ -101,6 +101,18 @@ def test_a_rules_own_range_is_what_counts() -> None:
     assert found(gateway({"ESTABLISHED": 6}, TEN)) == {}
 
 
+def test_a_handful_of_ports_is_meant_until_connections_fail() -> None:
+    one = TEN._replace(high=40000)
+    assert found(gateway({"ESTABLISHED": 1}, one)) == {}
+    assert found(later(gateway({"ESTABLISHED": 1}, one), 1)) == {RULE: Severity.CRITICAL}
+
+
+def test_the_command_lists_the_family_and_the_zone_of_the_entries() -> None:
+    zoned = TEN._replace(zone=5, destination="2001:db8::5")
+    how = only_finding(gateway({"ESTABLISHED": 10}, zoned), RULE).advice[0].how
+    assert "conntrack -L -f ipv6 -w 5 -p tcp --reply-src 2001:db8::5 --reply-port-src 443" in how
+
+
 def test_what_was_not_read_to_the_end_is_told_as_the_least() -> None:
     snapshot = gateway({"ESTABLISHED": 60_000})
     assert snapshot.conntrack is not None

@@ -41,7 +41,8 @@ class Snat(NamedTuple):
     """Connections that leave with another source: the ports of `address` towards a destination.
 
     `low` to `high` are the ports that a new connection can get there; `by_rule` tells whether a
-    rule says so, else it is where the kernel looks if no rule does.
+    rule says so, else it is where the kernel looks if no rule does.  A `zone` of conntrack has its
+    own connections, which may pass through other zones too.
     """
 
     address: str
@@ -50,6 +51,7 @@ class Snat(NamedTuple):
     low: int = 1024
     high: int = 65535
     by_rule: bool = False
+    zone: int = 0
 
     @property
     def ports(self) -> int:

@@ -51,6 +51,9 @@ NAME = "snat-ports-running-out"
 WARNING = ratio("snat-ports-warning", 0.7, "ports of one SNAT to one destination that are in use")
 CRITICAL = ratio("snat-ports-critical", 0.9, "ports of one SNAT to one destination that are in use")
 _ESTABLISHED = "net.netfilter.nf_conntrack_tcp_timeout_established"
+_HANDFUL = 8
+"""Who gives a rule fewer ports means so few connections: only failures tell that it was wrong."""
+
 _SHORT = 7200
 """Two hours: TCP keepalive sends its first probe after so long, if nobody set it otherwise."""
 
@@ -98,6 +101,8 @@ def _severity(view: View, use: SnatUse, limits: Limits) -> Severity:
     """
     ratio = use.live_ratio if evicts(view.snapshot.host.kernel) else use.used_ratio
     failed = bool(view.grown(conntrack.INSERT_FAILED))
+    if use.snat.ports < _HANDFUL and not failed:
+        return Severity.OK
     if ratio < limits[WARNING]:
         return Severity.WARNING if failed and use.used >= use.snat.ports else Severity.OK
     if failed:
@@ -133,6 +138,7 @@ def _summary(view: View, use: SnatUse) -> str:
 def _advice(view: View, use: SnatUse) -> tuple[Advice, ...]:
     snat = use.snat
     family = "-f ipv6 " if ":" in snat.destination else ""
+    family += f"-w {snat.zone} " if snat.zone else ""
     ends = f"--reply-src {snat.destination} --reply-port-src {snat.port}"
     listed = f"conntrack -L {family}-p tcp {ends}"
     more = Advice(

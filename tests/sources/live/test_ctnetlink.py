@@ -33,9 +33,12 @@ def ends(source: str, sport: int, target: str, dport: int, protocol: int = 6) ->
     return attribute(0x8001, addresses) + attribute(0x8002, attribute(1, bytes([protocol])) + ports)
 
 
-def entry(origin: bytes, reply: bytes, state: int) -> bytes:
+def entry(origin: bytes, reply: bytes, state: int, zone: int = 0) -> bytes:
     info = attribute(0x8001, attribute(1, bytes([state])))
-    body = bytes(4) + attribute(0x8001, origin) + attribute(0x8002, reply) + attribute(0x8004, info)
+    body = bytes(4) + attribute(0x8001, origin) + attribute(0x8002, reply)
+    if zone:
+        body += attribute(18, struct.pack("!H", zone))
+    body += attribute(0x8004, info)
     return HEADER.pack(HEADER.size + len(body), 0x100, 2, 1, 0) + body
 
 
@@ -144,6 +147,20 @@ def test_every_port_is_counted_in_the_range_that_holds_it(
     holding = [high - low for low, high in ranges[:120] if low <= min(ports) <= max(ports) <= high]
     assert snat.ports - 1 == (min(holding) if holding else 65535 - 1024)
     assert snat.by_rule == bool(holding)
+
+
+def test_an_entry_of_another_zone_holds_no_port_of_this_one() -> None:
+    entries = Entries()
+    origin, reply = ends("10.0.0.5", 7, "10.9.9.9", 443), ends("10.9.9.9", 443, "192.0.2.1", 4000)
+    passing = ends("192.0.2.1", 4000, "10.9.9.9", 443)
+    for zone in (5, 5, 6, 0):  # the first of a shape is read with care, the others fast
+        entries.feed(entry(origin, reply, 3, zone) + entry(passing, reply, 3, zone + 10))
+    snat = Snat("192.0.2.1", "10.9.9.9", 443)
+    assert entries.snats == {
+        snat._replace(zone=5): {"ESTABLISHED": 2},
+        snat._replace(zone=6): {"ESTABLISHED": 1},
+        snat: {"ESTABLISHED": 1},
+    }
 
 
 def test_connections_to_a_port_are_counted_by_where_dnat_leads_them() -> None:

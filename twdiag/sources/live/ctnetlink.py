@@ -26,7 +26,8 @@ GET: Final = 1 << 8 | 1  # NFNL_SUBSYS_CTNETLINK, IPCTNL_MSG_CT_GET
 NEW: Final = 1 << 8
 GET_COUNTERS: Final = 1 << 8 | 4  # IPCTNL_MSG_CT_GET_STATS_CPU
 _COUNTERS: Final = (9, 10, 11)  # CTA_STATS_INSERT_FAILED, CTA_STATS_DROP, CTA_STATS_EARLY_DROP
-_TUPLE_ORIG, _TUPLE_REPLY, _PROTOINFO = 1, 2, 4
+_TUPLE_ORIG, _TUPLE_REPLY, _PROTOINFO, _ZONE = 1, 2, 4, 18
+_NO_ZONE: Final = b"\0\0"
 _IP, _PROTO = 1, 2
 _TCP: Final = 6
 _MOST_RANGES: Final = 120
@@ -36,6 +37,7 @@ _MOST_RANGES: Final = 120
 # values, so that one comparison tells whether an entry is of this plain shape.
 _PLAIN_TUPLE: Final = "12s4s4s4s16s2s6s2s2x"
 _PLAIN: Final = struct.Struct("=" + 2 * _PLAIN_TUPLE)
+_ZONE_HEAD: Final = struct.pack("=HH", 6, _ZONE)
 _PLAIN_HEADS: Final = tuple(
     (
         struct.pack("=HHHHHH", 52, 0x8000 | which, 20, 0x8000 | _IP, 8, 1),
@@ -59,6 +61,7 @@ class Ends(NamedTuple):
 class _Group(NamedTuple):
     """What entries are counted by; `stretch` is where the source port lies."""
 
+    zone: bytes
     address: bytes
     destination: bytes
     port: bytes
@@ -79,7 +82,7 @@ class Entries:
         self._rules = [rule for rule in rules if rule.source and rule.ports][:_MOST_RANGES]
         self._cuts = _cuts([*SOURCE_CLASSES, *(rule.ports for rule in self._rules if rule.ports)])
         self._stretch_of = _stretches(self._cuts)
-        self._groups: Counter[tuple[bytes, bytes, bytes, int, bool, int]] = Counter()
+        self._groups: Counter[tuple[bytes, bytes, bytes, bytes, int, bool, int]] = Counter()
         # Where the state of an entry of a length was last found, and the 12 bytes before it.
         self._places: dict[int, tuple[int, bytes]] = {}
 
@@ -108,12 +111,14 @@ class Entries:
             return False
         translated = address != source or own != port
         stretch = self._stretch_of[own[0] << 8 | own[1]]
-        self._groups[address, target, target_port, raw[at + place], translated, stretch] += 1
+        after = at + _PLAIN.size
+        zone = raw[after + 4 : after + 6] if raw[after : after + 4] == _ZONE_HEAD else _NO_ZONE
+        self._groups[zone, address, target, target_port, raw[at + place], translated, stretch] += 1
         return True
 
     def _entry(self, raw: bytes, at: int, end: int) -> None:
         origin = reply = None
-        state = 0
+        state, zone = 0, _NO_ZONE
         for kind, begin, stop in attributes(raw, at, end):
             if kind == _TUPLE_ORIG:
                 origin = tcp_ends(raw, begin, stop)
@@ -122,6 +127,8 @@ class Entries:
                     return
             elif kind == _TUPLE_REPLY:
                 reply = tcp_ends(raw, begin, stop)
+            elif kind == _ZONE and stop - begin == 2:
+                zone = raw[begin:stop]
             elif kind == _PROTOINFO and stop - begin >= 9:
                 # CTA_PROTOINFO_TCP is the one nest, CTA_PROTOINFO_TCP_STATE its first attribute.
                 state = raw[begin + 8]
@@ -136,24 +143,31 @@ class Entries:
             origin.source_port,
         )
         stretch = self._stretch_of[int.from_bytes(reply.destination_port, "big")]
-        group = (reply.destination, reply.source, reply.source_port, state, translated, stretch)
-        self._groups[group] += 1
+        address, destination, port = reply.destination, reply.source, reply.source_port
+        self._groups[zone, address, destination, port, state, translated, stretch] += 1
 
     @property
     def snats(self) -> dict[Snat, dict[str, int]]:
         """The TCP entries on the ports of each SNAT, by state."""
-        ends: defaultdict[tuple[bytes, bytes, bytes], list[tuple[_Group, int]]] = defaultdict(list)
+        ends: defaultdict[tuple[bytes, ...], list[tuple[_Group, int]]] = defaultdict(list)
         for key, count in self._groups.items():
-            ends[key[:3]].append((_Group(*key), count))
+            ends[key[:4]].append((_Group(*key), count))
         found: dict[Snat, dict[str, int]] = {}
-        for (address, destination, port), groups in ends.items():
+        for (zone, address, destination, port), groups in ends.items():
             for (low, high), by_rule in self._ranges(groups):
                 states: Counter[str] = Counter()
                 for group, count in groups:
                     if self._lies_in(group.stretch, (low, high)):
                         states[_name(group.state)] += count
-                number = int.from_bytes(port, "big")
-                snat = Snat(_text(address), _text(destination), number, low, high, by_rule)
+                snat = Snat(
+                    _text(address),
+                    _text(destination),
+                    int.from_bytes(port, "big"),
+                    low,
+                    high,
+                    by_rule,
+                    int.from_bytes(zone, "big"),
+                )
                 found[snat] = dict(states)
         return found
 
