@@ -76,10 +76,11 @@ class ConntrackCounters:
 class Conntrack:
     """What was seen.
 
-    `snats` counts TCP entries by SNAT and state, None without SNAT or without the right.  On a
-    SNAT's ports there may be entries that were not translated, such as connections of the gateway
-    itself: they hold ports too.  `states` are all TCP entries by state, `others` those of other
-    protocols.  `maximum` is nf_conntrack_max, which each namespace's own count is compared with.
+    `snats` counts TCP entries by SNAT and state, None without SNAT or without the right; of those
+    that use few of their ports the largest is enough.  On a SNAT's ports there may be entries that
+    were not translated, such as connections of the gateway itself: they hold ports too.  `states`
+    are all TCP entries by state, `others` those of other protocols.  `maximum` is nf_conntrack_max,
+    which each namespace's own count is compared with.
     `complete` is False where the time ended before the entries did: there are more.
     """
 

@@ -62,7 +62,7 @@ def test_entries_are_counted_by_snat_and_state(
     assert entries.done
     names = [{3: "ESTABLISHED", 7: "TIME_WAIT"}[state] for *_, state in found]
     counts = {name: names.count(name) for name in names}
-    assert entries.snats == ({Snat(public, target, 443): counts} if counts else {})
+    assert entries.snats() == ({Snat(public, target, 443): counts} if counts else {})
     assert entries.states == counts
 
 
@@ -70,7 +70,7 @@ def test_without_translation_there_is_no_snat() -> None:
     entries = Entries()
     entries.feed(through(4000, 4000, address="10.0.0.5"))
     entries.feed(entry(ends("10.0.0.5", 1, "10.9.9.9", 53, 17), b"", 0))
-    assert entries.snats == {}
+    assert entries.snats() == {}
     assert (entries.states, entries.others) == ({"ESTABLISHED": 1}, 1)
 
 
@@ -78,7 +78,7 @@ def test_a_connection_of_the_gateway_holds_a_port_of_its_snat_too() -> None:
     entries = Entries()
     for own, new in ((4000, 4000), (4000, 4001)):
         entries.feed(through(own, new, address="10.0.0.5"))
-    assert entries.snats == {Snat("10.0.0.5", "10.9.9.9", 443): {"ESTABLISHED": 2}}
+    assert entries.snats() == {Snat("10.0.0.5", "10.9.9.9", 443): {"ESTABLISHED": 2}}
 
 
 def through(own: int, given: int, address: str = "192.0.2.1", port: int = 443) -> bytes:
@@ -110,22 +110,22 @@ def test_the_ports_of_a_snat_are_those_of_its_rule(rule: NatRule, applies: bool)
     for new in (40000, 40009):
         entries.feed(through(5000, new))
     ports = (40000, 40009, True) if applies else (1024, 65535, False)
-    assert entries.snats == {Snat("192.0.2.1", "10.9.9.9", 443, *ports): {"ESTABLISHED": 2}}
+    assert entries.snats() == {Snat("192.0.2.1", "10.9.9.9", 443, *ports): {"ESTABLISHED": 2}}
 
 
 def test_of_two_rules_the_narrower_one_that_holds_all_ports_is_meant() -> None:
     entries = Entries([TEN._replace(ports=(30000, 50000)), TEN, TEN._replace(ports=(1, 9))])
     entries.feed(through(5000, 40003))
-    assert list(entries.snats) == [Snat("192.0.2.1", "10.9.9.9", 443, 40000, 40009, True)]
+    assert list(entries.snats()) == [Snat("192.0.2.1", "10.9.9.9", 443, 40000, 40009, True)]
     entries.feed(through(5001, 40010))
-    assert list(entries.snats) == [Snat("192.0.2.1", "10.9.9.9", 443, 30000, 50000, True)]
+    assert list(entries.snats()) == [Snat("192.0.2.1", "10.9.9.9", 443, 30000, 50000, True)]
 
 
 def test_without_a_rule_low_ports_have_classes_of_their_own() -> None:
     entries = Entries()
     for new in (500, 600, 1023, 1024, 65535):
         entries.feed(through(new - 1, new))
-    assert {(snat.low, snat.high): states for snat, states in entries.snats.items()} == {
+    assert {(snat.low, snat.high): states for snat, states in entries.snats().items()} == {
         (1, 511): {"ESTABLISHED": 1},
         (600, 1023): {"ESTABLISHED": 2},
         (1024, 65535): {"ESTABLISHED": 2},
@@ -142,11 +142,20 @@ def test_every_port_is_counted_in_the_range_that_holds_it(
     entries = Entries([TEN._replace(ports=(low, high)) for low, high in ranges])
     for new in ports:
         entries.feed(through(new ^ 1, new))
-    ((snat, states),) = entries.snats.items()
+    ((snat, states),) = entries.snats().items()
     assert states == {"ESTABLISHED": len(ports)}
     holding = [high - low for low, high in ranges[:120] if low <= min(ports) <= max(ports) <= high]
     assert snat.ports - 1 == (min(holding) if holding else 65535 - 1024)
     assert snat.by_rule == bool(holding)
+
+
+def test_small_snats_are_left_out_but_for_the_largest() -> None:
+    entries = Entries([TEN])
+    for new in range(40000, 40004):
+        entries.feed(through(5000, new) + through(5000, 9000 + new, port=80))
+    entries.feed(through(5000, 2000, port=81))
+    ports = {least: [snat.port for snat in entries.snats(least)] for least in (0.0, 0.2, 0.4, 0.5)}
+    assert ports == {0.0: [443, 80, 81], 0.2: [443, 80], 0.4: [443, 80], 0.5: [443]}
 
 
 def test_an_entry_of_another_zone_holds_no_port_of_this_one() -> None:
@@ -156,7 +165,7 @@ def test_an_entry_of_another_zone_holds_no_port_of_this_one() -> None:
     for zone in (5, 5, 6, 0):  # the first of a shape is read with care, the others fast
         entries.feed(entry(origin, reply, 3, zone) + entry(passing, reply, 3, zone + 10))
     snat = Snat("192.0.2.1", "10.9.9.9", 443)
-    assert entries.snats == {
+    assert entries.snats() == {
         snat._replace(zone=5): {"ESTABLISHED": 2},
         snat._replace(zone=6): {"ESTABLISHED": 1},
         snat: {"ESTABLISHED": 1},
@@ -177,7 +186,7 @@ def test_what_dnat_did_is_told_by_the_real_destination() -> None:
     entries = Entries()
     origin = ends("10.0.0.5", 4000, "192.0.2.80", 80)
     entries.feed(entry(origin, ends("10.9.9.9", 8080, "10.1.1.1", 5000), 3))
-    assert entries.snats == {Snat("10.1.1.1", "10.9.9.9", 8080): {"ESTABLISHED": 1}}
+    assert entries.snats() == {Snat("10.1.1.1", "10.9.9.9", 8080): {"ESTABLISHED": 1}}
 
 
 def test_a_refusal_is_an_error() -> None:
@@ -201,7 +210,7 @@ def test_whatever_comes_is_counted_or_an_error(raw: bytes, at: int, byte: int) -
         except SourceError:
             continue
         assert sum(entries.states.values()) + entries.others <= 2 + len(raw)
-        assert isinstance(entries.snats, dict)
+        assert isinstance(entries.snats(), dict)
 
 
 class Careful(Entries):
@@ -219,7 +228,7 @@ def test_the_fast_way_counts_as_the_careful_one(at: int, byte: int) -> None:
     for entries in (Entries(), Careful()):
         try:
             entries.feed(VALID + bytes(flipped))
-            results.append((entries.snats, entries.states, entries.others))
+            results.append((entries.snats(), entries.states, entries.others))
         except SourceError:
             results.append(None)
     assert results[0] == results[1]

@@ -32,6 +32,9 @@ if TYPE_CHECKING:
 SECONDS: Final = 0.5
 """How long the entries may take: 150,000 of them.  What is left out is estimated."""
 
+_SMALL: Final = 0.05
+"""A SNAT that uses less of its ports is far from any limit."""
+
 _RULES_SECONDS: Final = 0.1
 _FEW_ENTRIES: Final = 100
 """With fewer entries hardly any range of ports can run out, and nobody is told to become root."""
@@ -122,7 +125,7 @@ def read_conntrack(seconds: float = SECONDS) -> tuple[Conntrack | None, list[Gap
         return seen, [*gaps, *_refused(error, counters)]
     found = replace(
         seen,
-        snats=entries.snats if with_nat else None,
+        snats=entries.snats(_SMALL) if with_nat else None,
         states=entries.states,
         others=entries.others,
         complete=entries.done,

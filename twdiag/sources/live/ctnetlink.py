@@ -59,12 +59,13 @@ class Ends(NamedTuple):
 
 
 class _Group(NamedTuple):
-    """What entries are counted by; `stretch` is where the source port lies."""
+    """What entries are counted by.
 
-    zone: bytes
-    address: bytes
-    destination: bytes
-    port: bytes
+    `ends` are zone, source address, destination and port in one piece, which is hashed once;
+    `stretch` is where the source port lies.
+    """
+
+    ends: bytes
     state: int
     translated: bool
     stretch: int
@@ -82,7 +83,7 @@ class Entries:
         self._rules = [rule for rule in rules if rule.source and rule.ports][:_MOST_RANGES]
         self._cuts = _cuts([*SOURCE_CLASSES, *(rule.ports for rule in self._rules if rule.ports)])
         self._stretch_of = _stretches(self._cuts)
-        self._groups: Counter[tuple[bytes, bytes, bytes, bytes, int, bool, int]] = Counter()
+        self._groups: Counter[tuple[bytes, int, bool, int]] = Counter()
         # Where the state of an entry of a length was last found, and the 12 bytes before it.
         self._places: dict[int, tuple[int, bytes]] = {}
 
@@ -113,7 +114,8 @@ class Entries:
         stretch = self._stretch_of[own[0] << 8 | own[1]]
         after = at + _PLAIN.size
         zone = raw[after + 4 : after + 6] if raw[after : after + 4] == _ZONE_HEAD else _NO_ZONE
-        self._groups[zone, address, target, target_port, raw[at + place], translated, stretch] += 1
+        ends = zone + address + target + target_port
+        self._groups[ends, raw[at + place], translated, stretch] += 1
         return True
 
     def _entry(self, raw: bytes, at: int, end: int) -> None:
@@ -143,44 +145,58 @@ class Entries:
             origin.source_port,
         )
         stretch = self._stretch_of[int.from_bytes(reply.destination_port, "big")]
-        address, destination, port = reply.destination, reply.source, reply.source_port
-        self._groups[zone, address, destination, port, state, translated, stretch] += 1
+        ends = zone + reply.destination + reply.source + reply.source_port
+        self._groups[ends, state, translated, stretch] += 1
 
-    @property
-    def snats(self) -> dict[Snat, dict[str, int]]:
-        """The TCP entries on the ports of each SNAT, by state."""
-        ends: defaultdict[tuple[bytes, ...], list[tuple[_Group, int]]] = defaultdict(list)
+    def snats(self, least: float = 0.0) -> dict[Snat, dict[str, int]]:
+        """Return the TCP entries on the ports of each SNAT, by state.
+
+        Those that use less than a share of `least` of any range are left out, but for the largest:
+        a gateway has very many of one entry each.
+        """
+        by_ends: defaultdict[bytes, list[tuple[_Group, int]]] = defaultdict(list)
+        chosen = self._larger_than(least * self._fewest_ports())
         for key, count in self._groups.items():
-            ends[key[:4]].append((_Group(*key), count))
+            if key[0] in chosen:
+                by_ends[key[0]].append((_Group(*key), count))
         found: dict[Snat, dict[str, int]] = {}
-        for (zone, address, destination, port), groups in ends.items():
+        for ends, groups in by_ends.items():
             for (low, high), by_rule in self._ranges(groups):
                 states: Counter[str] = Counter()
                 for group, count in groups:
                     if self._lies_in(group.stretch, (low, high)):
                         states[_name(group.state)] += count
-                snat = Snat(
-                    _text(address),
-                    _text(destination),
-                    int.from_bytes(port, "big"),
-                    low,
-                    high,
-                    by_rule,
-                    int.from_bytes(zone, "big"),
-                )
+                zone, address, destination, port = _apart(ends)
+                snat = Snat(_text(address), _text(destination), port, low, high, by_rule, zone)
                 found[snat] = dict(states)
         return found
+
+    def _fewest_ports(self) -> int:
+        sizes = [high - low + 1 for low, high in SOURCE_CLASSES]
+        return min(
+            sizes + [rule.ports[1] - rule.ports[0] + 1 for rule in self._rules if rule.ports]
+        )
+
+    def _larger_than(self, least: float) -> set[bytes]:
+        """Return the ends with translated entries that have so many entries, and the largest."""
+        translated = {ends for ends, _, translated, _ in self._groups if translated}
+        totals: dict[bytes, int] = {}
+        for (ends, *_), count in self._groups.items():
+            if ends in translated:
+                totals[ends] = totals.get(ends, 0) + count
+        largest = max(totals, key=totals.__getitem__, default=None)
+        return {ends for ends, total in totals.items() if total >= least or ends == largest}
 
     def _ranges(self, groups: list[tuple[_Group, int]]) -> Iterator[tuple[Ports, bool]]:
         """Yield where the translated entries of one SNAT have their ports from."""
         translated = {group.stretch for group, _ in groups if group.translated}
-        one = groups[0][0]
+        _, address, _, port = _apart(groups[0][0].ends)
         fitting = [
             rule.ports
             for rule in self._rules
             if rule.ports
-            and rule.gives(one.address)
-            and rule.takes(int.from_bytes(one.port, "big"))
+            and rule.gives(address)
+            and rule.takes(port)
             and all(self._lies_in(stretch, rule.ports) for stretch in translated)
         ]
         if translated and fitting:
@@ -198,7 +214,7 @@ class Entries:
     def states(self) -> dict[str, int]:
         """All TCP entries by state."""
         found: Counter[str] = Counter()
-        for (*_, state, _, _), count in self._groups.items():
+        for (_, state, *_), count in self._groups.items():
             found[_name(state)] += count
         return dict(found)
 
@@ -266,6 +282,13 @@ def tcp_ends(raw: bytes, at: int, end: int) -> Ends | None:
     if not source or not destination_port:
         raise SourceError("a conntrack tuple is not complete")
     return Ends(source, destination, destination_port, source_port)
+
+
+def _apart(ends: bytes) -> tuple[int, bytes, bytes, int]:
+    """Return zone, source address, destination and port of ends in one piece."""
+    middle = len(ends) // 2
+    zone, port = int.from_bytes(ends[:2], "big"), int.from_bytes(ends[-2:], "big")
+    return zone, ends[2:middle], ends[middle:-2], port
 
 
 def _text(raw: bytes) -> str:
