@@ -21,8 +21,8 @@ from twdiag.sources.live.conntrack import (
     parse_counters,
     read_conntrack,
     read_counters,
-    read_led_elsewhere,
 )
+from twdiag.sources.live.tracked import ask_counters, read_led_elsewhere
 
 from .confinement import become_nobody, in_child
 
@@ -98,7 +98,7 @@ def play() -> tuple[Any, ...] | str:
     kept += [socket.create_connection((PEER_ADDRESS, 7131)) for _ in range(100)]
     many = in_child(lambda: (become_nobody(), read_counters(), read_conntrack()))
     cut = read_conntrack(1e-9)
-    assert tuple(conntrack._ask_counters()) == (0, 0, 0)
+    assert tuple(ask_counters(5.0)) == (0, 0, 0)
     for _ in range(7):  # 4 connections are open on ten ports: one of these finds none
         one = socket.socket()
         one.settimeout(0.2)
@@ -108,8 +108,8 @@ def play() -> tuple[Any, ...] | str:
     counted = read_counters()
     assert counted is not None
     assert (counted.drop or 0) >= 1
-    assert conntrack._ask_counters() == [counted.insert_failed, counted.drop, counted.early_drop]
-    return before, after, few, many, cut, read_led_elsewhere(7130)
+    assert ask_counters(5.0) == [counted.insert_failed, counted.drop, counted.early_drop]
+    return before, after, few, many, cut, read_led_elsewhere(7130, 5.0)
 
 
 def test_real_entries_are_counted_by_snat() -> None:

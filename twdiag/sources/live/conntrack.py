@@ -5,7 +5,6 @@ Counters: net/netfilter/nf_conntrack_standalone.c.
 
 from __future__ import annotations
 
-import time
 from collections import Counter
 from dataclasses import replace
 from typing import TYPE_CHECKING, Final
@@ -13,21 +12,10 @@ from typing import TYPE_CHECKING, Final
 from twdiag.errors import SourceError
 from twdiag.model.conntrack import WORTH_A_LOOK, Conntrack, ConntrackCounters
 from twdiag.model.snapshot import Gap
-from twdiag.sources.live.ctnetlink import (
-    GET,
-    GET_COUNTERS,
-    Entries,
-    add_counters,
-    count_to_port,
-)
-from twdiag.sources.live.nat_rules import FOR_SOURCES, read_nat_rules
-from twdiag.sources.live.nfnetlink import datagrams
 from twdiag.sources.live.proc import read_text
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
-
-    from twdiag.model.nat import NatRule, NatRules
+    from twdiag.model.nat import NatRules
 
 SECONDS: Final = 0.5
 """How long the entries may take: 150,000 of them.  What is left out is estimated."""
@@ -81,19 +69,12 @@ def read_counters() -> ConntrackCounters | None:
     entries = _sysctl("nf_conntrack_count")
     if entries is None:
         return None
+    from twdiag.sources.live.tracked import ask_counters
+
     try:
-        return ConntrackCounters(entries, *_ask_counters())
+        return ConntrackCounters(entries, *ask_counters(SECONDS))
     except SourceError:
         return ConntrackCounters(entries)
-
-
-def _ask_counters() -> list[int]:
-    """Return insert_failed, drop and early_drop by netlink."""
-    sums = [0, 0, 0]
-    for datagram in datagrams(GET_COUNTERS, b"", time.monotonic() + SECONDS):
-        if add_counters(datagram, sums):
-            return sums
-    raise SourceError("the counters of connection tracking have no end", "run again")
 
 
 def _sysctl(name: str) -> int | None:
@@ -115,6 +96,10 @@ def read_conntrack(seconds: float = SECONDS) -> tuple[Conntrack | None, list[Gap
     seen = Conntrack(counters, maximum)
     if not counters.entries:
         return seen, gaps
+    # On most hosts nothing is tracked, and none of this is needed.
+    from twdiag.sources.live.nat_rules import FOR_SOURCES, read_nat_rules
+    from twdiag.sources.live.tracked import read_entries
+
     try:
         rules = read_nat_rules(FOR_SOURCES, min(_RULES_SECONDS, seconds))
         with_nat = bool(rules.rules) or not rules.complete
@@ -135,28 +120,6 @@ def read_conntrack(seconds: float = SECONDS) -> tuple[Conntrack | None, list[Gap
         why = f"{read:,} of {counters.entries:,} conntrack entries were read, the rest is estimated"
         gaps.append(Gap("conntrack-rest", why, "count them: conntrack -C", True))
     return found, [*gaps, *_unread(rules, counters)]
-
-
-def read_entries(rules: Iterable[NatRule] = (), seconds: float = SECONDS) -> Entries:
-    """Return the entries of this namespace, counted, `done` if these are all.
-
-    Raises SourceRefused without the right.
-    """
-    entries = Entries(rules)
-    for datagram in datagrams(GET, b"", time.monotonic() + seconds):
-        entries.feed(datagram)
-        if entries.done:
-            break
-    return entries
-
-
-def read_led_elsewhere(port: int, seconds: float = SECONDS) -> Counter[tuple[str, int]]:
-    """Return how many tracked connections to a port DNAT leads elsewhere, by where that is."""
-    found: Counter[tuple[str, int]] = Counter()
-    for datagram in datagrams(GET, b"", time.monotonic() + seconds):
-        if count_to_port(datagram, port, found):
-            break
-    return found
 
 
 def _refused(error: SourceError, counters: ConntrackCounters) -> list[Gap]:

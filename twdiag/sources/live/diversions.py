@@ -6,8 +6,9 @@ import socket
 from typing import TYPE_CHECKING, Final
 
 from twdiag.model.nat import Diversion, Diversions
-from twdiag.sources.live.conntrack import read_counters, read_led_elsewhere
+from twdiag.sources.live.conntrack import read_counters
 from twdiag.sources.live.nat_rules import FOR_DESTINATIONS, read_nat_rules
+from twdiag.sources.live.tracked import read_led_elsewhere
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
