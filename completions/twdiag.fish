@@ -85,8 +85,8 @@ function __twdiag_words_limit
         'ports-critical=' 'ports used to one destination that cannot be reused' \
         'snat-ports-warning=' 'ports of one SNAT to one destination that are in use' \
         'snat-ports-critical=' 'ports of one SNAT to one destination that are in use' \
-        'conntrack-warning=' 'entries of connection tracking of nf_conntrack_max' \
-        'conntrack-critical=' 'entries of connection tracking of nf_conntrack_max' \
+        'conntrack-warning=' 'conntrack entries as a share of nf_conntrack_max' \
+        'conntrack-critical=' 'conntrack entries as a share of nf_conntrack_max' \
         'close-wait-notice=' 'old CLOSE_WAIT sockets of one process' \
         'fds-warning=' 'open descriptors of a process as a share of its limit' \
         'fds-critical=' 'open descriptors of a process as a share of its limit' \
@@ -137,7 +137,7 @@ function __twdiag_words_metric
         'fd_ratio=' 'open descriptors of the fullest process (of those with 48 or more)' \
         'accept_queue_ratio=' 'how full the fullest accept queue is' \
         'orphans_ratio=' 'orphaned sockets of tcp_max_orphans, host-wide' \
-        'conntrack_ratio=' 'entries of connection tracking of nf_conntrack_max' \
+        'conntrack_ratio=' 'conntrack entries of nf_conntrack_max' \
         'snat_ports_ratio=' 'ports of the fullest SNAT to one destination in use by connections that are not over' \
         'fin_wait1=' 'sockets in FIN_WAIT1' \
         'fin_wait2=' 'sockets in FIN_WAIT2' \

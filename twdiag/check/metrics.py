@@ -249,7 +249,7 @@ METRICS: Final[tuple[Metric, ...]] = (
     Metric(
         "conntrack_ratio",
         "%",
-        "entries of connection tracking of nf_conntrack_max",
+        "conntrack entries of nf_conntrack_max",
         _conntrack,
         100,
         (conntrack_filling.WARNING, conntrack_filling.CRITICAL),

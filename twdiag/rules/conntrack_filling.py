@@ -11,7 +11,7 @@ Why it matters:
 When the table is full the kernel first throws out an entry whose connection was not answered yet
 (early_drop); if there is none nearby it drops the packet that wants a place: connect() times out,
 sendto() of UDP fails with EPERM, and the kernel log says "nf_conntrack: table full, dropping
-packet". Every connection through this host is concerned, DNS first.
+packet". It hits every connection through this host, DNS first.
 
 What to do:
 Raise the limit now, then look at what fills the table. Most in TIME_WAIT: many short connections;
@@ -45,8 +45,8 @@ if TYPE_CHECKING:
     from twdiag.model.limits import Limits
 
 NAME = "conntrack-filling"
-WARNING = ratio("conntrack-warning", 0.75, "entries of connection tracking of nf_conntrack_max")
-CRITICAL = ratio("conntrack-critical", 0.9, "entries of connection tracking of nf_conntrack_max")
+WARNING = ratio("conntrack-warning", 0.75, "conntrack entries as a share of nf_conntrack_max")
+CRITICAL = ratio("conntrack-critical", 0.9, "conntrack entries as a share of nf_conntrack_max")
 _MAX = "net.netfilter.nf_conntrack_max"
 _TIME_WAIT = "net.netfilter.nf_conntrack_tcp_timeout_time_wait"
 _SHORT = 30

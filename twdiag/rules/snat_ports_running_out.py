@@ -17,8 +17,8 @@ search with 64,512 ports failed first between 78 % and 89 %.
 What to do:
 Give the rule more source addresses or more ports: each address has its own. Make the clients reuse
 connections. If most entries are ESTABLISHED and silent, their ends are gone: let them be forgotten
-sooner. If Cilium or Calico translates by eBPF, or a gateway of the cloud does, nothing shows here:
-ask there, see the page nat-and-conntrack.
+sooner. If Cilium or Calico translates by eBPF, or a cloud gateway does, nothing shows here: look
+there; the page nat-and-conntrack says how.
 
 What not to do:
 - Do not widen ip_local_port_range: NAT does not look at it.
@@ -144,7 +144,7 @@ def _advice(view: View, use: SnatUse) -> tuple[Advice, ...]:
     more = Advice(
         "Give the NAT rule more source addresses",
         f"in place of {snat.address} a range of them, such as: snat to FIRST-LAST",
-        "the addresses; whoever lists your addresses as allowed has to learn them",
+        "the addresses; every allow list that names yours needs the new ones",
         "insert_failed stands still: conntrack -S",
     )
     wider = Advice(
