@@ -6,7 +6,7 @@ import dataclasses
 
 import pytest
 
-from tests.made import found, only_finding, report_of, snapshot_of
+from tests.made import SYSCTLS, found, only_finding, report_of, snapshot_of
 from twdiag.model.conntrack import Conntrack, ConntrackCounters, Snat
 from twdiag.model.findings import Confidence, Severity
 from twdiag.model.snapshot import Gap, Host, Snapshot
@@ -105,6 +105,20 @@ def test_a_handful_of_ports_is_meant_until_connections_fail() -> None:
     one = TEN._replace(high=40000)
     assert found(gateway({"ESTABLISHED": 1}, one)) == {}
     assert found(later(gateway({"ESTABLISHED": 1}, one), 1)) == {RULE: Severity.CRITICAL}
+
+
+@pytest.mark.parametrize(
+    ("timeout", "advised"),
+    [("432000", "sooner than after 5.0 days"), ("7440", None), ("300", None), (None, "sooner")],
+)
+def test_a_timeout_is_advised_only_where_it_is_longer(
+    timeout: str | None, advised: str | None
+) -> None:
+    name = "net.netfilter.nf_conntrack_tcp_timeout_established"
+    sysctls = SYSCTLS if timeout is None else SYSCTLS | {name: timeout}
+    snapshot = dataclasses.replace(gateway({"ESTABLISHED": 10}, TEN), sysctls=sysctls)
+    told = [a.do for a in only_finding(snapshot, RULE).advice if a.do.startswith("Forget")]
+    assert told == ([] if advised is None else [f"Forget silent connections {advised}"])
 
 
 def test_the_command_lists_the_family_and_the_zone_of_the_entries() -> None:

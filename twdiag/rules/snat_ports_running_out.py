@@ -55,7 +55,7 @@ _HANDFUL = 8
 """Who gives a rule fewer ports means so few connections: only failures tell that it was wrong."""
 
 _SHORT = 7440
-"""Two hours and four minutes, the least that RFC 5382 allows (REQ-5): keepalive probes after two."""
+"""Seconds: the least that RFC 5382 (REQ-5) allows, since keepalive probes after two hours."""
 
 
 def select(view: View, limits: Limits) -> Iterator[Group[SnatUse]]:
