@@ -56,6 +56,8 @@ end
 function __twdiag_words_rule
     printf '%s\t%s\n' \
         'ports-running-out' 'Outgoing connections to one destination are using up its local ports.' \
+        'snat-ports-running-out' 'A NAT on this host is running out of source ports towards one destination.' \
+        'conntrack-filling' 'The table of connection tracking is nearly full, or packets were dropped for want of a place.' \
         'accept-queue-full' 'A listener\'s accept queue is full, so new connections are dropped.' \
         'fd-limit-near' 'A process nears its limit of open descriptors.' \
         'sockets-nobody-sees' 'A process keeps connections open that no socket table shows any more.' \
@@ -81,6 +83,10 @@ function __twdiag_words_limit
         'ports-notice=' 'ports used to one destination; connect() slows down from here on' \
         'ports-warning=' 'ports used to one destination that cannot be reused' \
         'ports-critical=' 'ports used to one destination that cannot be reused' \
+        'snat-ports-warning=' 'ports of one SNAT to one destination that are in use' \
+        'snat-ports-critical=' 'ports of one SNAT to one destination that are in use' \
+        'conntrack-warning=' 'conntrack entries as a share of nf_conntrack_max' \
+        'conntrack-critical=' 'conntrack entries as a share of nf_conntrack_max' \
         'close-wait-notice=' 'old CLOSE_WAIT sockets of one process' \
         'fds-warning=' 'open descriptors of a process as a share of its limit' \
         'fds-critical=' 'open descriptors of a process as a share of its limit' \
@@ -131,6 +137,8 @@ function __twdiag_words_metric
         'fd_ratio=' 'open descriptors of the fullest process (of those with 48 or more)' \
         'accept_queue_ratio=' 'how full the fullest accept queue is' \
         'orphans_ratio=' 'orphaned sockets of tcp_max_orphans, host-wide' \
+        'conntrack_ratio=' 'conntrack entries of nf_conntrack_max' \
+        'snat_ports_ratio=' 'ports of the fullest SNAT to one destination in use by connections that are not over' \
         'fin_wait1=' 'sockets in FIN_WAIT1' \
         'fin_wait2=' 'sockets in FIN_WAIT2' \
         'closing=' 'sockets in CLOSING' \
@@ -141,9 +149,11 @@ function __twdiag_words_metric
         'total=' 'sockets in any state' \
         'time_wait_overflows_total=' 'since boot: sockets closed without TIME_WAIT, its table being full (TcpExt.TCPTimeWaitOverflow)' \
         'listen_overflows_total=' 'since boot: connections dropped at a full accept queue (TcpExt.ListenOverflows)' \
+        'conntrack_drops_total=' 'since boot: packets dropped for want of a conntrack entry or a NAT port (nf_conntrack.drop)' \
         'new_close_wait=' 'sockets in CLOSE_WAIT that were not at the last run' \
         'new_time_wait_overflows=' 'since the last run: sockets closed without TIME_WAIT, its table being full' \
-        'new_listen_overflows=' 'since the last run: connections dropped at a full accept queue'
+        'new_listen_overflows=' 'since the last run: connections dropped at a full accept queue' \
+        'new_conntrack_drops=' 'since the last run: packets dropped for want of a conntrack entry or a NAT port'
 end
 
 function __twdiag_words_page
@@ -166,7 +176,7 @@ function __twdiag_words_page
         'dead-peer' 'Idle: never. With data under way: 15 minutes or more. Unless somebody set a timer.' \
         'keep-alive-race' 'The server ends an idle connection while the client sends on it: 502, ECONNRESET, EPIPE.' \
         'ephemeral-ports' '28,232 ports for each source, destination and destination port, not for the whole host.' \
-        'nat-and-conntrack' 'A router or firewall keeps its own states; ss does not show them.' \
+        'nat-and-conntrack' 'A router or firewall keeps its own states and ports; ss does not show them.' \
         'counters' 'States show now; counters show since boot. Take two samples.' \
         'states' 'The state machine in one drawing, and the ways that are not drawn.' \
         'active-and-passive-closer' 'Who closes first has the FIN_WAITs and TIME_WAIT, whether client or server.' \
@@ -237,6 +247,8 @@ function __twdiag_words_page
         'estab-counts-healthy-connections' '"estab" of ss -s counts the healthy connections.' \
         'restart-clears-time-wait' 'Restart the application to get rid of TIME_WAIT.' \
         'ports-running-out' 'Outgoing connections to one destination are using up its local ports.' \
+        'snat-ports-running-out' 'A NAT on this host is running out of source ports towards one destination.' \
+        'conntrack-filling' 'The table of connection tracking is nearly full, or packets were dropped for want of a place.' \
         'accept-queue-full' 'A listener\'s accept queue is full, so new connections are dropped.' \
         'fd-limit-near' 'A process nears its limit of open descriptors.' \
         'sockets-nobody-sees' 'A process keeps connections open that no socket table shows any more.' \
@@ -330,6 +342,8 @@ function __twdiag_words_scenario
         'half-close' 'a client half-closed 5 connections 12 seconds ago; the server does not close' \
         'fin-unanswered' '6 closed connections repeat their FIN to a peer that drops it' \
         'syn-unanswered' '6 connection attempts repeat their SYN to a peer that drops it' \
+        'snat-ports-running-out' 'a NAT rule has 10 source ports, and 10 connections hold them' \
+        'snat-ports-enough' 'a NAT rule has 40 source ports; 50 connections fit, since 40 are over' \
         'restart-blocked' 'a server ended; 5 TIME_WAITs on its port block the next bind()' \
         'ephemeral-listener' 'a service on port 40000, which outgoing connections may take while it is down' \
         'misleading-sysctl' 'net.ipv4.tcp_tw_reuse=1 is set, and TCP timestamps are off' \

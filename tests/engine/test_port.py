@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import dataclasses
 import errno
 import io
 import itertools
@@ -24,9 +25,10 @@ from twdiag.engine import port as engine
 from twdiag.engine.port import Holder, Kind, Option, Verdict, conflicts, examine, judge, overlap
 from twdiag.errors import SourceRefused
 from twdiag.lab.network import enter_private
+from twdiag.model.nat import Diversion, Diversions
 from twdiag.model.snapshot import Gap, Owner
 from twdiag.model.sockets import Socket
-from twdiag.render.port import headline, render_json, render_text
+from twdiag.render.port import headline, render_json, render_text, to_json
 from twdiag.sources.live.one_port import PortRow, read_port, shows_bound
 from twdiag.tcp import State
 
@@ -477,6 +479,57 @@ def test_the_range_of_connect_is_told(port: int, said: str, taken: bool) -> None
     assert said in text_of(report)
     assert report.taken_by_connect is taken
     assert ("CAP_NET_BIND_SERVICE" in text_of(report)) is (port == 80)
+
+
+DOCKER: Final = Diversion("172.17.0.2", 80, connections=7)
+
+
+@pytest.mark.parametrize(
+    ("nat", "head", "lines"),
+    [
+        (None, "Port 8080 is free", ["not looked at (needs root): nft list ruleset"]),
+        (
+            Diversions(),
+            "Port 8080 is free",
+            ["no rule and no tracked connection leads it elsewhere"],
+        ),
+        (
+            Diversions((DOCKER,)),
+            "Port 8080 is free, but NAT sends connections to it to 172.17.0.2:80",
+            ["arriving connections go to 172.17.0.2:80 (a rule, 7 now)"],
+        ),
+        (
+            Diversions((Diversion(None, 9000, local=True),), 2),
+            "Port 8080 is free",
+            [
+                "connections of this host go to port 9000 here (a rule)",
+                "2 rules not understood, perhaps for this port: nft list ruleset | grep -w 8080",
+            ],
+        ),
+        (
+            Diversions((Diversion("fd00::2", None, by_rule=False, connections=1),)),
+            "Port 8080 is free, but NAT sends connections to it to [fd00::2]:8080",
+            ["arriving connections go to [fd00::2]:8080 (no rule found, 1 now)"],
+        ),
+    ],
+)
+def test_where_nat_leads_the_connections_is_told(
+    nat: Diversions | None, head: str, lines: list[str]
+) -> None:
+    report = dataclasses.replace(examine(8080, [], SYSCTLS), nat=nat)
+    assert headline(report) == head
+    told = [line for line in text_of(report).splitlines() if line.startswith(" NAT ")]
+    assert len(told) == len(lines)
+    assert all(wanted in line for wanted, line in zip(lines, told, strict=True))
+    as_json = to_json(report)
+    assert as_json["nat"] == (None if nat is None else [one._asdict() for one in nat.found])
+    assert as_json["nat_rules_not_understood"] == (None if nat is None else nat.unsure)
+
+
+def test_a_listener_behind_nat_is_told_that_others_get_its_connections() -> None:
+    report = examine(8080, [listener("0.0.0.0")], SYSCTLS)
+    told = headline(dataclasses.replace(report, nat=Diversions((DOCKER,))))
+    assert told.endswith("on 0.0.0.0, but NAT sends connections to it to 172.17.0.2:80")
 
 
 STATES: Final = st.sampled_from([state for state in State if state is not State.SYN_RECV])

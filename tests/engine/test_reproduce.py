@@ -13,7 +13,11 @@ from twdiag.rules import RULES
 @pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule.name)
 def test_a_rule_is_run_or_leads_to_the_scenarios_that_show_it(rule: object) -> None:
     name: str = rule.name  # type: ignore[attr-defined]
-    assert scenarios_of(name)
+    if not scenarios_of(name):
+        with pytest.raises(UsageError, match="no scenario shows") as refused:
+            chosen_scenario(name)
+        assert refused.value.next_step.endswith(f"twdiag explain {name}")
+        return
     if find(name) is not None:
         assert chosen_scenario(name).name == name
         return

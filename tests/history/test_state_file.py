@@ -20,6 +20,7 @@ from hypothesis import strategies as st
 
 from twdiag.history import files, sample
 from twdiag.history import state_file as memory
+from twdiag.model.conntrack import Conntrack, ConntrackCounters, Snat
 from twdiag.model.snapshot import Owner
 from twdiag.model.sockets import Socket
 from twdiag.sources.live.seen import census_of_sockets
@@ -128,6 +129,19 @@ def test_growth_is_counted(runs: Runs) -> None:
     assert said.perfdata["new_close_wait"] == "4;3;;0"
     # The two that were there before have waited for a minute at least.
     assert said.perfdata["close_wait_age"] == "60s;;;0"
+
+
+def test_syns_that_a_nat_dropped_between_two_runs_are_counted(runs: Runs) -> None:
+    snat = Snat("192.0.2.1", "10.0.0.5", 443)
+    states = {"ESTABLISHED": 50_000}
+    for failed, code in ((7, 1), (7, 1), (12, 2)):
+        seen = Conntrack(ConntrackCounters(50_000, failed, failed, 0), 262_144, {snat: states})
+        runs.see(dataclasses.replace(runs.idle, counters=seen.counted, conntrack=seen))
+        said = runs.check("-v")
+        assert said.code == code
+        runs.clock.pass_(60)
+    assert said.perfdata["new_conntrack_drops"] == "5;;;0"
+    assert "5 SYNs got none between the two samples" in said.out
 
 
 def test_an_overflow_between_two_runs_is_critical(runs: Runs) -> None:

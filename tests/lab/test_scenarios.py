@@ -43,6 +43,8 @@ STATES = {
     "half-close": {"FIN_WAIT2": 5},
     "fin-unanswered": {"FIN_WAIT1": 6},
     "syn-unanswered": {"SYN_SENT": 6},
+    "snat-ports-running-out": {"ESTABLISHED": 10, "SYN_SENT": 1},
+    "snat-ports-enough": {"ESTABLISHED": 10, "TIME_WAIT": 40},
     "restart-blocked": {"TIME_WAIT": 5},
     "ephemeral-listener": {"LISTEN": 2},
     "misleading-sysctl": {"LISTEN": 1, "TIME_WAIT": 5},

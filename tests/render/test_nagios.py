@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.made import snapshot_of
 from twdiag import lab
 from twdiag.check.metrics import METRICS
 from twdiag.check.verdict import Answer, Problem, Status, unknown
@@ -80,7 +81,9 @@ def test_a_notice_counts_only_on_request(
 @pytest.mark.parametrize("name", SCENARIOS)
 def test_perfdata_of_every_scenario(name: str, on: Callable[..., Said]) -> None:
     said = on(name)
-    assert list(said.perfdata) == [m.name for m in METRICS if not m.compares]
+    always = [m.name for m in METRICS if not m.compares and not m.optional]
+    assert [name for name in said.perfdata if name in always] == always
+    assert set(said.perfdata) <= {m.name for m in METRICS if not m.compares}
     for series in said.perfdata.values():
         assert SERIES.fullmatch(series), series
     assert len(said.out) < 1024  # NRPE version 2 cuts there
@@ -114,6 +117,19 @@ def test_perfdata_counts_what_is_there(on: Callable[..., Said]) -> None:
     assert 10 < float(age.partition("s")[0]) < 60
     assert on("ports-reusable").perfdata["ports_taken_ratio"].startswith("0%")
     assert on("ports-reusable").perfdata["ports_used_ratio"].startswith("90%")
+
+
+def test_series_of_what_few_hosts_have_are_there_where_it_was_seen(
+    on: Callable[..., Said], check: Callable[..., Said], host: Callable[[Snapshot], None]
+) -> None:
+    perfdata = on("snat-ports-running-out").perfdata
+    assert perfdata["snat_ports_ratio"] == "100%;70;90;0;100"
+    assert re.fullmatch(r"0(\.\d+)?%;75;90;0;100", perfdata["conntrack_ratio"])
+    assert perfdata["conntrack_drops_total"].endswith("c;;;0")
+    assert on("snat-ports-enough").perfdata["snat_ports_ratio"].startswith("25%")
+    assert "snat_ports_ratio" not in on("idle").perfdata
+    host(snapshot_of())
+    assert not [m.name for m in METRICS if m.optional and m.name in check().perfdata]
 
 
 def test_ranges_asked_for_are_in_the_perfdata(on: Callable[..., Said]) -> None:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Final
 from twdiag.analysis.half_closed import Waiting, close_waits, identity
 from twdiag.analysis.port_use import port_uses
 from twdiag.analysis.rates import closing, rate_of
+from twdiag.analysis.snat_use import snat_uses
 from twdiag.census.intake import CLIENTS_FROM
 from twdiag.census.listeners import find_listener
 from twdiag.model.ports import PortBudget
@@ -21,7 +22,9 @@ if TYPE_CHECKING:
 
     from twdiag.analysis.port_use import Use
     from twdiag.analysis.rates import Closing, Rate
+    from twdiag.analysis.snat_use import SnatUse
     from twdiag.model.census import Census, Destination, History, Listener, Server
+    from twdiag.model.conntrack import Conntrack
     from twdiag.model.snapshot import Breakdown, Gap, Owner, Snapshot
     from twdiag.model.sockets import Socket
 _FEW: Final = 8
@@ -190,6 +193,18 @@ class View:
                 if len(found) == _FEW:
                     break
         return found
+
+    # Connection tracking.
+
+    @property
+    def conntrack(self) -> Conntrack | None:
+        """What connection tracking holds, None on a kernel without it."""
+        return self.snapshot.conntrack
+
+    @cached_property
+    def snat_use(self) -> list[SnatUse]:
+        """How far each SNAT has used up its source ports, the fullest first."""
+        return snat_uses(self.conntrack)
 
     # Waiting sockets and who holds them.
 

@@ -6,11 +6,14 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from twdiag.errors import UsageError
+from twdiag.model import conntrack
 from twdiag.model.limits import nearest
 from twdiag.rules import (
+    conntrack_filling,
     fd_limit_near,
     fin_unanswered,
     ports_running_out,
+    snat_ports_running_out,
     time_wait_table_filling,
 )
 from twdiag.tcp import State
@@ -33,7 +36,8 @@ class Metric(NamedTuple):
     """One number.
 
     `unit` is Nagios's: "%", "s", "c" (a counter) or "" (a plain number).  `limits` names the limits
-    of the rule that judges the number anyway.  `compares` tells that it needs an earlier sample.
+    of the rule that judges the number anyway.  `compares` tells that it needs an earlier sample,
+    `optional` that it is left out of the perfdata where it was not seen: few hosts have it.
     """
 
     name: str
@@ -43,6 +47,7 @@ class Metric(NamedTuple):
     most: float | None = None
     limits: tuple[Limit, Limit] | None = None
     compares: bool = False
+    optional: bool = False
 
 
 def _in_state(state: State) -> Metric:
@@ -137,7 +142,24 @@ def _accept_queue(view: View) -> float | None:
     return 100 * max((s.recv_q / (s.send_q + 1) for s in sockets), default=0.0)
 
 
-def _counter(name: str, counter: str, meaning: str) -> tuple[Metric, Metric]:
+def _conntrack(view: View) -> float | None:
+    seen = view.conntrack
+    return (
+        None if seen is None or not seen.counters else _percent(seen.counters.entries, seen.maximum)
+    )
+
+
+def _snat_ports(view: View) -> float | None:
+    """The fullest SNAT."""
+    seen = view.conntrack
+    if seen is None or seen.snats is None or not (seen.snats or seen.complete):
+        return None
+    return max((100 * use.live_ratio for use in view.snat_use), default=0.0)
+
+
+def _counter(
+    name: str, counter: str, meaning: str, *, optional: bool = False
+) -> tuple[Metric, Metric]:
     def read(view: View) -> float | None:
         return view.counter(counter)
 
@@ -145,8 +167,15 @@ def _counter(name: str, counter: str, meaning: str) -> tuple[Metric, Metric]:
         return view.grown(counter)
 
     return (
-        Metric(f"{name}_total", "c", f"since boot: {meaning} ({counter})", read),
-        Metric(f"new_{name}", "", f"since the last run: {meaning}", grown, compares=True),
+        Metric(f"{name}_total", "c", f"since boot: {meaning} ({counter})", read, optional=optional),
+        Metric(
+            f"new_{name}",
+            "",
+            f"since the last run: {meaning}",
+            grown,
+            compares=True,
+            optional=optional,
+        ),
     )
 
 
@@ -159,6 +188,13 @@ _DROPPED, _NEW_DROPPED = _counter(
     "listen_overflows",
     "TcpExt.ListenOverflows",
     "connections dropped at a full accept queue",
+)
+
+_TABLE_DROPS, _NEW_TABLE_DROPS = _counter(
+    "conntrack_drops",
+    conntrack.DROP,
+    "packets dropped for want of a conntrack entry or a NAT port",
+    optional=True,
 )
 
 METRICS: Final[tuple[Metric, ...]] = (
@@ -210,6 +246,24 @@ METRICS: Final[tuple[Metric, ...]] = (
         None,
         (fin_unanswered.ORPHANS_WARNING, fin_unanswered.ORPHANS_CRITICAL),
     ),
+    Metric(
+        "conntrack_ratio",
+        "%",
+        "conntrack entries of nf_conntrack_max",
+        _conntrack,
+        100,
+        (conntrack_filling.WARNING, conntrack_filling.CRITICAL),
+        optional=True,
+    ),
+    Metric(
+        "snat_ports_ratio",
+        "%",
+        "ports of the fullest SNAT to one destination in use by connections that are not over",
+        _snat_ports,
+        100,
+        (snat_ports_running_out.WARNING, snat_ports_running_out.CRITICAL),
+        optional=True,
+    ),
     *map(
         _in_state,
         (
@@ -225,6 +279,7 @@ METRICS: Final[tuple[Metric, ...]] = (
     Metric("total", "", "sockets in any state", _total),
     _LOST,
     _DROPPED,
+    _TABLE_DROPS,
     Metric(
         "new_close_wait",
         "",
@@ -234,6 +289,7 @@ METRICS: Final[tuple[Metric, ...]] = (
     ),
     _NEW_LOST,
     _NEW_DROPPED,
+    _NEW_TABLE_DROPS,
 )
 """Every metric, in the order of the perfdata; the names never change."""
 

@@ -24,6 +24,7 @@ from twdiag.wording import endpoint
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
+    from twdiag.model.nat import Diversions
     from twdiag.sources.live.one_port import PortRow
 
 IPV4_ANY: Final = "0.0.0.0"
@@ -104,7 +105,7 @@ class Attempt:
 
 @dataclass(frozen=True, slots=True)
 class PortReport:
-    """All about one port.  What was not seen is None, with a gap.
+    """All about one port.  What was not seen is None, with a gap; `nat` None is told without.
 
     `way_in` is what has to stand before a command that is to look into the namespace, "" for this
     process's own.
@@ -119,6 +120,7 @@ class PortReport:
     unprivileged_start: int | None
     gaps: tuple[Gap, ...] = ()
     way_in: str = ""
+    nat: Diversions | None = None
 
     @property
     def verdict(self) -> Verdict:
@@ -347,7 +349,19 @@ def _look_here(port: int, netns: str) -> PortReport:
     inodes = {row.socket.inode for row in rows if row.socket.inode}
     owners, unseen = read_owners(inodes, (), {row.socket.uid for row in rows}, _OWNER_SECONDS)
     sysctls, missing = _read_sysctls()
-    return examine(port, rows, sysctls, owners, (*gaps, *unseen, *missing), netns)
+    report = examine(port, rows, sysctls, owners, (*gaps, *unseen, *missing), netns)
+    return replace(report, nat=_read_diversions(port))
+
+
+def _read_diversions(port: int) -> Diversions | None:
+    """Return where NAT leads connections to a port, None where that was not seen."""
+    from twdiag.errors import SourceError
+    from twdiag.sources.live.diversions import read_diversions
+
+    try:
+        return read_diversions(port)
+    except SourceError:
+        return None
 
 
 def _read_sysctls() -> tuple[dict[str, str], list[Gap]]:

@@ -27,6 +27,10 @@ def chosen_scenario(name: str) -> Scenario:
                 f"{name} is a rule, shown by {_listed([s.name for s in shows])}",
                 f"run one of them: twdiag lab run {shows[0].name}",
             )
+        raise UsageError(
+            f"{name} is a rule that no scenario shows: its limit is the host's",
+            f"read about it: twdiag explain {name}",
+        )
     near = nearest(name, [s.name for s in SCENARIOS])
     raise UsageError(f"there is no scenario {name!r}{near}", "list them: twdiag lab list")
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from twdiag.census.addresses import bytes_of_text
 from twdiag.history.notify import Told
+from twdiag.model import conntrack
 from twdiag.model.census import Census
 from twdiag.model.snapshot import Gap, Host, Owner, Snapshot
 from twdiag.model.sockets import Socket
@@ -35,6 +36,9 @@ _COUNTERS: Final = (
     "TcpExt.TW",
     "Tcp.ActiveOpens",
     "Tcp.PassiveOpens",
+    conntrack.INSERT_FAILED,
+    conntrack.DROP,
+    conntrack.EARLY_DROP,
 )
 _REMEMBERED: Final = (State.CLOSE_WAIT, State.FIN_WAIT2)
 _STATUSES: Final = ("OK", "WARNING", "CRITICAL", "UNKNOWN")

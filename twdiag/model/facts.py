@@ -163,6 +163,32 @@ FIN_TIMEOUT: Final = Fact("tcp_fin_timeout", "the sysctl", label="tcp_fin_timeou
 SYSCTL: Final = _text("sysctl", "the name of the setting", first=False)
 VALUE: Final = _text("value", "its value")
 
+# Connection tracking.
+ENTRIES: Final = Fact("entries", "entries of connection tracking")
+ENTRIES_MAX: Final = Fact("entries_max", "nf_conntrack_max", label="of at most")
+LIVE_ENTRIES: Final = Fact("live_entries", "entries of connections that are not over", label="live")
+OVER_ENTRIES: Final = Fact(
+    "over_entries", "entries of connections that are over, in TIME_WAIT or CLOSE", label="over"
+)
+ENTRY_STATES: Final = _text("entry_states", "the states of the entries, the most frequent first")
+STATE_ENTRIES: Final = Fact("state_entries", "the entries in each of these states")
+OTHER_ENTRIES: Final = Fact("other_entries", "entries of UDP and other protocols")
+SNAT_PORTS: Final = Fact("snat_ports", "source ports that the rule, or else the kernel, can give")
+SNAT_LOW: Final = _in_full("snat_low", "the first of these ports")
+SNAT_HIGH: Final = _in_full("snat_high", "the last of these ports")
+SNAT_BY_RULE: Final = _in_full("snat_ports_by_rule", "whether a rule names them")
+ESTIMATED: Final = Fact(
+    "estimated", "whether the entries are estimated from a part of them", label="an estimate:"
+)
+INSERT_FAILED: Final = Fact(
+    "insert_failed", "connections that got no entry since boot, for want of a port or in a race"
+)
+NEW_INSERT_FAILED: Final = Fact("new_insert_failed", "the same since the first sample")
+TABLE_DROPS: Final = Fact("table_drops", "packets dropped for want of an entry since boot")
+NEW_TABLE_DROPS: Final = Fact("new_table_drops", "the same since the first sample")
+EVICTIONS: Final = Fact("evictions", "entries thrown out of the full table since boot")
+NEW_EVICTIONS: Final = Fact("new_evictions", "the same since the first sample")
+
 # Accept queues.
 ACCEPT_QUEUE: Final = Fact("accept_queue", "connections that wait for accept()")
 BACKLOG: Final = Fact("backlog", "connections that may wait, less one")

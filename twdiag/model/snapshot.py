@@ -10,6 +10,7 @@ from twdiag.model.census import Census
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from twdiag.model.conntrack import Conntrack
     from twdiag.tcp import State
 
 HOST_NETNS: Final = "host"
@@ -83,7 +84,9 @@ class Snapshot:
     `owners` maps socket inodes to the processes that hold them.  `crowded` are the processes of the
     namespace with half of their descriptors in use or more, `fullest` the largest such share of any
     process, None unseen; `breakdowns` tells what the descriptors of some of them are, by number.
-    `earlier` is the first of two samples of the same namespace.
+    `conntrack` is what connection tracking holds, None on a kernel without it; its counters are
+    among `counters` ("nf_conntrack.drop").  `earlier` is the first of two samples of the same
+    namespace.
     """
 
     taken_at: float
@@ -100,6 +103,7 @@ class Snapshot:
     breakdowns: Mapping[int, Breakdown] = field(default_factory=dict)
     gaps: tuple[Gap, ...] = ()
     pace: Pace | None = None
+    conntrack: Conntrack | None = None
     earlier: Snapshot | None = None
 
     @property

@@ -195,12 +195,18 @@ def _advice(finding: Finding) -> Iterator[str]:
 def perfdata(answer: Answer) -> str:
     """Return 'label'=value;warn;crit;min;max of every metric; U for what was not seen.
 
-    The series are always the same for the same options: what compares two runs is there only with
-    --state.
+    The series are always the same for the same options on the same host: what compares two runs is
+    there only with --state, and what few hosts have only where it was seen.
     """
     if answer.report is None:
         return ""
-    return " ".join(_series(m, answer) for m in METRICS if answer.compared or not m.compares)
+    return " ".join(_series(metric, answer) for metric in METRICS if _belongs(metric, answer))
+
+
+def _belongs(metric: Metric, answer: Answer) -> bool:
+    if metric.optional and answer.values.get(metric.name) is None:
+        return False
+    return answer.compared or not metric.compares
 
 
 def _series(metric: Metric, answer: Answer) -> str:

@@ -7,13 +7,14 @@ from typing import TYPE_CHECKING, Any, Final
 
 from twdiag import __version__
 from twdiag.engine.port import IPV6_ANY, Holder, Kind, Option, Verdict
-from twdiag.wording import count, duration, visible
+from twdiag.wording import count, duration, endpoint, visible
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from typing import TextIO
 
     from twdiag.engine.port import Attempt, PortReport
+    from twdiag.model.nat import Diversion
 
 SCHEMA: Final = "twdiag-port/1"
 _WORDS: Final = {
@@ -56,18 +57,26 @@ def headline(report: PortReport) -> str:
     port = f"Port {report.port}"
     listeners = [holder for holder in report.holders if holder.kind is Kind.LISTENER]
     if listeners:
-        return f"{port} is taken: {_names(listeners)} on {_places(listeners)}"
+        return f"{port} is taken: {_names(listeners)} on {_places(listeners)}{_diverted(report)}"
     bound = [holder for holder in report.holders if holder.kind is Kind.BOUND]
     if bound:
         return f"{port} is taken: {_names(bound, 'has bound it')} on {_places(bound)}"
     if report.verdict is Verdict.FREE:
         if report.gaps and any(gap.what == "bound" for gap in report.gaps):
-            return f"{port} is free, as far as this kernel shows"
-        return f"{port} is free"
+            return f"{port} is free, as far as this kernel shows{_diverted(report)}"
+        return f"{port} is free{_diverted(report)}"
     sockets = count(sum(holder.count for holder in report.holders), "socket")
     left = report.free_in
     until = f"for up to {duration(left)} more" if left else "until they are closed"
     return f"{port} is blocked by {sockets} without a listener, {until}"
+
+
+def _diverted(report: PortReport) -> str:
+    """Return what a listener on the port would wonder about, "" where nothing is diverted."""
+    arriving = [one for one in report.nat.found if not one.local] if report.nat else []
+    if not arriving:
+        return ""
+    return f", but NAT sends connections to it to {_elsewhere(arriving[0], report.port)}"
 
 
 def _names(holders: list[Holder], verb: str = "listens") -> str:
@@ -142,9 +151,39 @@ def _facts(report: PortReport) -> Iterator[str]:
     start = report.unprivileged_start
     if start is not None and report.port < start:
         yield f" Privileged        below {start}: bind() needs CAP_NET_BIND_SERVICE, else EACCES"
-    way_in = f"{visible(report.way_in)} " if report.way_in else ""
-    yield f" NAT               not looked at: {way_in}nft list ruleset | grep -w {report.port}"
-    yield f" To look           {way_in}ss -Htanp 'sport = :{report.port}'"
+    yield from _nat(report)
+    yield f" To look           {_way_in(report)}ss -Htanp 'sport = :{report.port}'"
+
+
+def _nat(report: PortReport) -> Iterator[str]:
+    """Yield where NAT leads connections to the port, whoever listens on it."""
+    command = f"{_way_in(report)}nft list ruleset | grep -w {report.port}"
+    nat = report.nat
+    if nat is None:
+        yield f" NAT               not looked at (needs root): {command}"
+        return
+    for one in nat.found[:_MOST_HOLDERS]:
+        whose = "connections of this host" if one.local else "arriving connections"
+        by = "a rule" if one.by_rule else "no rule found"
+        tracked = f", {one.connections:,} now" if one.connections else ""
+        yield f" NAT               {whose} go to {_elsewhere(one, report.port)} ({by}{tracked})"
+    if nat.unsure:
+        rules = count(nat.unsure, "rule")
+        yield f" NAT               {rules} not understood, perhaps for this port: {command}"
+    elif not nat.found:
+        yield " NAT               no rule and no tracked connection leads it elsewhere"
+
+
+def _way_in(report: PortReport) -> str:
+    """Return what stands before a command that is to look into the namespace."""
+    return f"{visible(report.way_in)} " if report.way_in else ""
+
+
+def _elsewhere(one: Diversion, port: int) -> str:
+    """Return where NAT leads a connection to."""
+    if one.address is None:
+        return f"port {one.port or port} here"
+    return endpoint(one.address, one.port or port)
 
 
 def _reserve(report: PortReport) -> str:
@@ -181,6 +220,8 @@ def to_json(report: PortReport) -> dict[str, Any]:
         "reserved": report.reserved,
         "taken_by_connect": report.taken_by_connect,
         "unprivileged_port_start": report.unprivileged_start,
+        "nat": None if report.nat is None else [one._asdict() for one in report.nat.found],
+        "nat_rules_not_understood": None if report.nat is None else report.nat.unsure,
         "gaps": [{"what": gap.what, "why": gap.why, "how": gap.how} for gap in report.gaps],
     }
 

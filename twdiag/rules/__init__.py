@@ -14,6 +14,7 @@ from twdiag.rules import (
     close_wait_never_accepted,
     close_wait_unread,
     connection_churn,
+    conntrack_filling,
     fd_limit_near,
     fin_unanswered,
     listener_in_ephemeral_range,
@@ -22,6 +23,7 @@ from twdiag.rules import (
     ports_running_out,
     restart_blocked,
     server_closes_first,
+    snat_ports_running_out,
     sockets_nobody_sees,
     syn_unanswered,
     time_wait_rising,
@@ -35,6 +37,8 @@ if TYPE_CHECKING:
 
 RULES: Final[tuple[Rule[Any], ...]] = (
     ports_running_out.RULE,
+    snat_ports_running_out.RULE,
+    conntrack_filling.RULE,
     accept_queue_full.RULE,
     fd_limit_near.RULE,
     sockets_nobody_sees.RULE,

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 from twdiag.errors import SourceError, UsageError
 from twdiag.model.snapshot import Gap, Host, Pace, Snapshot
+from twdiag.sources.live.conntrack import read_conntrack
 from twdiag.sources.live.crowded import read_crowded
 from twdiag.sources.live.proc import (
     OPTIONAL_SYSCTLS,
@@ -33,6 +34,10 @@ SHORTEST_PACE: Final = 0.1
 
 _ENOUGH_EVENTS: Final = 100
 """So many closes are counted to within a third (three standard deviations)."""
+
+_TABLE_PATIENCE: Final = 2
+"""A large conntrack table may take twice as long as the counters are watched; 0.5 s, 150,000
+entries, in a check."""
 
 SOURCES: Final = ("auto", "netlink", "pyroute2", "psutil", "proc")
 """The readers of sockets that --source names; auto is netlink, then proc."""
@@ -73,18 +78,21 @@ def collect(
     name, seen, refusal = _read_sockets(source, sysctls, sockstat, one_of_many)
     kernel = os.uname()
     crowded = read_crowded(one_of_many.processes if one_of_many else None)
+    pace = _pace(counters, counted_at, seen.census.all.time_wait, patience) if patience else None
+    conntrack, unseen = read_conntrack(_TABLE_PATIENCE * (patience or SHORT_PATIENCE))
     return Snapshot(
         taken_at=taken_at,
         host=Host(kernel.nodename, kernel.release),
         source=name,
         census=seen.census,
-        counters=counters,
+        counters={**counters, **(conntrack.counted if conntrack else {})},
         sockstat=sockstat,
         sysctls=sysctls,
         crowded=crowded.owners,
         fullest=crowded.fullest,
-        gaps=(*gaps, *more_gaps, *refusal, *seen.gaps, *crowded.gaps),
-        pace=_pace(counters, counted_at, seen.census.all.time_wait, patience) if patience else None,
+        gaps=(*gaps, *more_gaps, *refusal, *seen.gaps, *crowded.gaps, *unseen),
+        pace=pace,
+        conntrack=conntrack,
     )
 
 

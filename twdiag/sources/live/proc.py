@@ -217,6 +217,8 @@ SYSCTLS: Final = (
     "net.ipv4.tcp_tw_reuse",
     "net.ipv4.tcp_tw_reuse_delay",
     "net.core.somaxconn",
+    "net.netfilter.nf_conntrack_tcp_timeout_established",
+    "net.netfilter.nf_conntrack_tcp_timeout_time_wait",
 )
 _PORT_RANGE: Final = "net.ipv4.ip_local_port_range"
 OPTIONAL_SYSCTLS: Final = frozenset(
@@ -225,6 +227,8 @@ OPTIONAL_SYSCTLS: Final = frozenset(
         "net.ipv4.tcp_max_orphans",  # not shown in a child namespace on some kernels
         "net.ipv4.tcp_tw_recycle",  # gone since 4.12
         "net.ipv4.tcp_tw_reuse_delay",  # Linux 6.14
+        "net.netfilter.nf_conntrack_tcp_timeout_established",  # with connection tracking only
+        "net.netfilter.nf_conntrack_tcp_timeout_time_wait",
     }
 )
 

@@ -1,0 +1,83 @@
+"""NAT in the lab really runs out of ports, and really gives them back."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import os
+import socket
+from typing import Any
+
+import pytest
+
+from tests.made import found
+from tests.sources.live.confinement import in_child
+from twdiag import sources
+from twdiag.errors import SourceRefused
+from twdiag.lab import kernel, nat
+from twdiag.lab.network import MAIN_ADDRESS, PEER_ADDRESS, connect_peer, enter_private
+from twdiag.model.findings import Severity
+from twdiag.sources.live.conntrack import read_counters
+
+PORT = 7140
+
+
+def connect_through(number: int) -> tuple[list[socket.socket], int]:
+    """Open so many connections; return those that came about, and how many timed out."""
+    opened, failed = [], 0
+    for _ in range(number):
+        one = socket.socket()
+        # A SYN that finds a port is answered at once; a dropped one is repeated after a second.
+        one.settimeout(0.5)
+        with contextlib.suppress(TimeoutError):
+            one.connect((PEER_ADDRESS, PORT))
+            opened.append(one)
+            continue
+        failed += 1
+        one.close()
+    return opened, failed
+
+
+def play() -> Any:
+    """Fill 40 ports, fail twice, close all, and open ten again."""
+    try:
+        enter_private()
+        peer = connect_peer()
+        nat.give_source(PORT, MAIN_ADDRESS, 40000, 40039)
+    except (SourceRefused, OSError) as error:
+        return str(error)
+    home = os.open("/proc/self/ns/net", os.O_RDONLY)
+    kernel.setns(peer)
+    server = socket.create_server((PEER_ADDRESS, PORT))
+    kernel.setns(home)
+    opened, _ = connect_through(40)
+    accepted = [server.accept() for _ in opened]
+    full = sources.collect()
+    before = read_counters()
+    _, failed = connect_through(2)
+    failing = sources.collect()
+    after = read_counters()
+    for one, (other, _) in zip(opened, accepted, strict=True):
+        one.close()
+        assert other.recv(1) == b""
+        other.close()
+    again, failed_again = connect_through(10)
+    used_again = sources.collect()
+    ports = {end[1] for _, end in accepted}
+    return (full, failing, used_again), (before, after), (failed, len(again), failed_again), ports
+
+
+def test_forty_ports_take_forty_connections_and_closed_ones_give_way() -> None:
+    seen = in_child(play)
+    if isinstance(seen, str):
+        pytest.skip(f"no namespace with SNAT can be made: {seen}")
+    (full, failing, used_again), (before, after), numbers, ports = seen
+    assert ports == set(range(40000, 40040))
+    assert numbers == (2, 10, 0)
+    assert after.insert_failed - before.insert_failed == after.drop - before.drop == 2
+    assert found(full) == {"snat-ports-running-out": Severity.CRITICAL}
+    compared = dataclasses.replace(failing, earlier=full)
+    assert found(compared) == {"snat-ports-running-out": Severity.CRITICAL}
+    (states,) = used_again.conntrack.snats.values()
+    assert states["ESTABLISHED"] == 10
+    assert found(used_again) == {}

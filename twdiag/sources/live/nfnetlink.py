@@ -1,0 +1,91 @@
+"""Ask the netfilter part of the kernel for a dump, and find messages and attributes in the answer.
+
+Layout: include/uapi/linux/netlink.h, include/uapi/linux/netfilter/nfnetlink.h.  The kernel asks for
+CAP_NET_ADMIN, whatever is asked.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import socket
+import struct
+import time
+from typing import TYPE_CHECKING, Final
+
+from twdiag.errors import SourceError, SourceRefused
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+SEQ: Final = 1
+HEADER: Final = struct.Struct("=IHHII")
+BODY: Final = HEADER.size + 4  # struct nfgenmsg
+ATTR: Final = struct.Struct("=HH")
+TYPE: Final = 0x3FFF  # NLA_F_NESTED and NLA_F_NET_BYTEORDER are above
+ERROR, DONE = 2, 3  # NLMSG_ERROR, NLMSG_DONE
+
+_NETLINK_NETFILTER: Final = 12
+_DUMP: Final = 0x301  # NLM_F_REQUEST | NLM_F_DUMP
+_BUFFER: Final = 1 << 16
+_QUIET_SECONDS: Final = 5.0
+
+
+def datagrams(kind: int, payload: bytes, until: float, family: int = 0) -> Iterator[bytes]:
+    """Yield the datagrams of a dump; it ends early at `until`, by time.monotonic().
+
+    Whoever reads them stops at the end of the dump.  Raises SourceRefused without the right,
+    SourceError where the kernel falls silent.
+    """
+    size = BODY + len(payload)
+    request = HEADER.pack(size, kind, _DUMP, SEQ, 0) + bytes([family, 0, 0, 0]) + payload
+    try:
+        with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, _NETLINK_NETFILTER) as channel:
+            channel.settimeout(_QUIET_SECONDS)
+            channel.sendto(request, (0, 0))
+            while time.monotonic() < until:
+                datagram, (sender, _) = channel.recvfrom(_BUFFER)
+                if not sender:  # another process may send to this socket; the kernel is number 0
+                    yield datagram
+    except TimeoutError as error:
+        raise SourceError("the kernel stopped answering about netfilter", "run again") from error
+    except OSError as error:
+        if error.errno == errno.ENOBUFS:
+            raise SourceError("the kernel dropped a part of its answer", "run again") from error
+        raise SourceRefused(f"netfilter refuses: {error.strerror}", "run as root") from error
+
+
+def messages(datagram: bytes) -> Iterator[tuple[int, int, int]]:
+    """Yield (kind, begin, end) of the messages of a dump, behind their heads.
+
+    Raises SourceRefused where the kernel refuses, SourceError where the bytes make no sense.
+    """
+    at, size = 0, len(datagram)
+    while at < size:
+        if size - at < HEADER.size:
+            raise SourceError(f"a netfilter message is cut at byte {at}")
+        length, kind, _, seq, _ = HEADER.unpack_from(datagram, at)
+        if length < HEADER.size or at + length > size:
+            raise SourceError(f"a netfilter message at byte {at} claims {length} bytes")
+        if seq == SEQ:
+            if kind in (ERROR, DONE):
+                _refuse_unless_zero(datagram[at + HEADER.size : at + length])
+            yield kind, at + BODY, at + length
+        at += (length + 3) & ~3
+
+
+def attributes(raw: bytes, at: int, end: int) -> Iterator[tuple[int, int, int]]:
+    """Yield (kind, begin, end) of the attributes in a stretch, their heads left out."""
+    while at + 4 <= end:
+        length, kind = ATTR.unpack_from(raw, at)
+        if length < 4 or at + length > end:
+            raise SourceError(f"a netfilter attribute at byte {at} claims {length} bytes")
+        yield kind & TYPE, at + 4, at + length
+        at += (length + 3) & ~3
+
+
+def _refuse_unless_zero(body: bytes) -> None:
+    number = -struct.unpack_from("=i", body)[0] if len(body) >= 4 else 0
+    if number:
+        known = os.strerror(number) if 0 < number < 4096 else "unknown error"
+        raise SourceRefused(f"netfilter refuses: {known}", "run as root")
