@@ -13,7 +13,6 @@ from hypothesis import strategies as st
 from twdiag.analysis.close_summary import MARKS, Spread, Summary
 from twdiag.analysis.closes import (
     Clock,
-    Fold,
     Join,
     address_text,
     bytes_sent,
@@ -30,6 +29,7 @@ from twdiag.analysis.inferred_closes import (
     is_connection,
     needs_listener,
 )
+from twdiag.analysis.tracks import Fold
 from twdiag.model.closes import (
     Close,
     Closer,

@@ -294,7 +294,7 @@ def test_a_reset_connection_whose_descriptor_stays_open_is_told_all_the_same() -
             client.close()
 
     def alone() -> Seen:
-        from twdiag.engine import trace as module
+        from twdiag.engine import following as module
 
         module._OwnAddresses.holds = lambda self, address: True  # type: ignore[method-assign]
         return watch(work, "auto")
