@@ -7,6 +7,7 @@ which goes to its own network namespace only: the two are joined by it.
 from __future__ import annotations
 
 import socket
+import sys
 from functools import lru_cache
 from typing import TYPE_CHECKING, Final, NamedTuple, TypeVar
 
@@ -152,6 +153,7 @@ class Join:
             received,
             rtt,
             gone is None,
+            requests=None if death is None else requests_at_most(death.traffic),
         )
 
 
@@ -275,6 +277,16 @@ def _traffic(
     )
 
 
+def requests_at_most(traffic: Traffic | None) -> int | None:
+    """Return how many requests a connection carried at most, None where that is not known.
+
+    Each takes a segment of data at least, and so does its answer.  Linux counts them since 4.6.
+    """
+    if traffic is None:
+        return None
+    return min(traffic.data_segments_in, traffic.data_segments_sent) or None
+
+
 def bytes_sent(traffic: Traffic, opened: Opened | None) -> int:
     """Return how many bytes of data the peer acknowledged: neither our SYN nor our FIN."""
     once = traffic.acked
@@ -307,4 +319,15 @@ def address_text(packed: bytes) -> str:
     return socket.inet_ntop(socket.AF_INET if len(packed) == 4 else socket.AF_INET6, packed)
 
 
+def end_of(raw: bytes) -> tuple[str, int] | None:
+    """Return (address, port) of a struct sockaddr_in or sockaddr_in6, None where it is neither."""
+    if len(raw) < _SOCKADDR_IN6:
+        return None
+    family, port = int.from_bytes(raw[:2], sys.byteorder), int.from_bytes(raw[2:4], "big")
+    if family == socket.AF_INET:
+        return address_text(raw[4:8]), port
+    return (address_text(raw[8:24]), port) if family == socket.AF_INET6 else None
+
+
+_SOCKADDR_IN6: Final = 28
 _MAPPED: Final = bytes(10) + b"\xff\xff"

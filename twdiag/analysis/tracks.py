@@ -44,6 +44,8 @@ _IN, _OUT = Opened.IN, Opened.OUT
 _EXIT_NS: Final = 10_000_000_000
 """How long a dying thread may take to close its files before its number is another's."""
 _MOST_EXITS: Final = 4096
+_AFTER_CLOSE: Final = "TCP_TIMEWAIT_SOCKET"
+"""The reason of a RST to data for a mini-socket: nobody is left to read it."""
 
 
 @dataclass(slots=True)
@@ -84,6 +86,12 @@ class Fold:
         self._exits: dict[int, tuple[int, Why]] = {}
         self._kills: dict[int, int] = {}
         self._listeners_ending: dict[int, StateChange] = {}
+        self._refused: list[ResetSent] = []
+
+    def refused(self) -> list[ResetSent]:
+        """Return, once, the RSTs that answered data for connections that this end had closed."""
+        found, self._refused = self._refused, []
+        return found
 
     def feed(self, events: Iterable[TraceEvent]) -> list[Finished]:
         """Take in events, oldest first, and return the connections that are over with them."""
@@ -193,6 +201,8 @@ class Fold:
             track = finished[event.sk].track  # the RST can leave after the socket
         if track is not None:
             track.reset_sent = event.reason
+        elif event.reason == _AFTER_CLOSE:
+            self._refused.append(event)
 
     def _exit(self, event: ThreadEnds) -> None:
         if len(self._exits) >= _MOST_EXITS:

@@ -10,6 +10,7 @@ from twdiag.engine.choice import chosen_rules, not_run
 from twdiag.engine.examine import CheckRequest
 from twdiag.engine.look import Question, look
 from twdiag.errors import UsageError
+from twdiag.model.snapshot import HOST_NETNS
 from twdiag.settings import config
 from twdiag.sources.live.netns import other_namespaces
 
@@ -63,7 +64,11 @@ def _looked(request: DiagnoseRequest, question: Question) -> Report:
     if request.netns is not None:
         from twdiag.engine.netns import within
 
-        return replace(within(request.netns, partial(look, question)), netns=request.netns)
+        inside = replace(question, netns=request.netns)
+        report = within(request.netns, partial(look, inside))
+        # It is the report's own namespace, which needs no name at each finding.
+        own = tuple(replace(finding, netns=HOST_NETNS) for finding in report.findings)
+        return replace(report, findings=own)
     if request.all_netns:
         from twdiag.engine.host import look_at_all
 

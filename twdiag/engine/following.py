@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from twdiag.analysis.closes import Clock
     from twdiag.analysis.tracks import Track
-    from twdiag.model.closes import Close, Death
+    from twdiag.model.closes import Close, Death, ResetSent
     from twdiag.sources.live.destroy_events import Announcements, LeftBehind
     from twdiag.sources.live.tracefs import Tracer
 
@@ -44,6 +44,11 @@ class Sources:
     tracer: Tracer | None = None
     announcements: Announcements | None = None
     left_behind: LeftBehind | None = None
+
+    @property
+    def sees_lost(self) -> bool:
+        """Whether a RST to data for a closed connection would be seen."""
+        return self.tracer is not None and self.tracer.tells_refused
 
     @property
     def name(self) -> str:
@@ -122,6 +127,9 @@ class Both:
         self._unannounced += len(self._join.unannounced(FOREVER))
         return closes + self._still_open(self._fold.still_open(FOREVER))
 
+    def refused(self) -> list[ResetSent]:
+        return self._fold.refused()
+
     def losses(self) -> Losses:
         lost = None if self._announcements is None else self._announcements.lost
         elsewhere = max(0, self._unannounced - (lost or 0))
@@ -189,6 +197,9 @@ class Announced:
         self._batch = _Batch(moment(), self._held, before, _counters())
         self._held = []
         return closes + self._tell_batch()
+
+    def refused(self) -> list[ResetSent]:
+        return []
 
     def losses(self) -> Losses:
         return Losses(announcements=self._announcements.lost)

@@ -55,5 +55,6 @@ def look_at_all(question: Question, seconds: float = BUDGET_SECONDS) -> Report:
 
 def _report(question: Question, namespace: Namespace) -> Report:
     """Return the report on the namespace that this process has entered."""
-    report, view = examined(sources.collect(question.source), question)
+    snapshot = replace(sources.collect(question.source), netns=namespace.label)
+    report, view = examined(snapshot, question)
     return with_causes(filtered(report, question), view, _CAUSES_SECONDS)

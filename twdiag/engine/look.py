@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from twdiag import sources
 from twdiag.analysis.view import View
+from twdiag.errors import SourceError, SourceRefused
 from twdiag.model import facts
 from twdiag.model.findings import (
     DestinationSubject,
@@ -19,10 +20,12 @@ from twdiag.model.findings import (
     ProcessSubject,
     Severity,
 )
+from twdiag.model.snapshot import HOST_NETNS, Gap
 from twdiag.rules import DEFAULTS, RULES, runner
 
 if TYPE_CHECKING:
     from twdiag.model.findings import Finding, Report
+    from twdiag.model.idling import Watched
     from twdiag.model.limits import Limits
     from twdiag.model.snapshot import Snapshot
     from twdiag.rules.rule import Rule
@@ -40,16 +43,19 @@ class Question:
     processes: tuple[str, ...] = ()
     patience: float = 1.0
     causes: bool = True
+    netns: str = HOST_NETNS
 
 
 def look(question: Question) -> Report:
     """Return what this namespace looks like now; with an interval, compared with a first sample."""
     earlier = None
+    watched, gaps = None, list[Gap]()
     if question.interval:
         first = sources.collect(question.source)
         earlier = examined(first, question).view.snapshot
-        time.sleep(question.interval)
+        watched, gaps = _watch(question)
     now = sources.collect(question.source, question.patience)
+    now = dataclasses.replace(now, watched=watched, netns=question.netns, gaps=(*now.gaps, *gaps))
     report, view = examined(now, question, earlier)
     report = filtered(report, question)
     if not question.causes:
@@ -57,6 +63,23 @@ def look(question: Question) -> Report:
     from twdiag.engine.causes import with_causes
 
     return with_causes(report, view)
+
+
+def _watch(question: Question) -> tuple[Watched | None, list[Gap]]:
+    """Watch for the interval how connections idle and end; return that, and what was not seen."""
+    from twdiag.engine.follow import Hooks, Request, follow
+
+    until = time.monotonic() + question.interval
+    said: list[str] = []
+    request = Request(frozenset(question.ports), seconds=question.interval, source="multicast")
+    try:
+        if question.source not in ("auto", "netlink"):
+            raise SourceRefused("how connections end is announced by netlink", "--source netlink")
+        watched = follow(request, Hooks(say=said.append)).watched
+    except SourceError as error:
+        time.sleep(max(0.0, until - time.monotonic()))
+        return None, [Gap("closes", error.what, error.next_step)]
+    return watched, [Gap("idling", sentence, "", partial=True) for sentence in said]
 
 
 class Examined(NamedTuple):

@@ -45,6 +45,7 @@ _SEE: Final = {
     "time-wait-rising": ("TIME_WAIT", "how-long-is-time-wait"),
     "ports-running-out": ("ephemeral-ports", "TIME_WAIT"),
     "bound-ports-running-out": ("ephemeral-ports",),
+    "keep-alive-race": ("idle-timeouts", "request-meets-close", "keep-alive", "error-messages"),
     "connection-churn": ("who-should-close", "ephemeral-ports"),
     "close-wait-leak": ("CLOSE_WAIT", "recv-q", "close-wait-for-ever"),
     "close-wait-unread": ("CLOSE_WAIT", "recv-q"),

@@ -39,12 +39,15 @@ class StateChange(NamedTuple):
 class ResetSent(NamedTuple):
     """This host sends a RST for a socket: tcp:tcp_send_reset.
 
-    `reason` is enum sk_rst_reason without its prefix, "" before Linux 6.10.
+    `reason` is enum sk_rst_reason without its prefix, "" before Linux 6.10.  `local` and `remote`
+    are struct sockaddr_in or sockaddr_in6, b"" on kernels that do not tell them so.
     """
 
     at: int
     sk: int
     reason: str
+    local: bytes = b""
+    remote: bytes = b""
 
 
 class ResetReceived(NamedTuple):
@@ -101,8 +104,9 @@ class Traffic(NamedTuple):
 
     Ages in milliseconds, counted back from the death.  The bytes acknowledged hold our FIN and the
     SYN of an outgoing connection, the bytes received the peer's FIN.  `rtt` in microseconds.
-    `waiting` are the bytes of data that were not sent at all, `delivered` the segments that were
-    acknowledged (SYN and FIN too).  `min_rtt` is 0xFFFFFFFF where nothing ever was, `own_mss` 0 on
+    `waiting` are the bytes of data that were not sent at all, `data_segments_in` and
+    `data_segments_sent` the segments with data, `delivered` those that were acknowledged (SYN and
+    FIN too).  `min_rtt` is 0xFFFFFFFF where nothing ever was, `own_mss` 0 on
     a socket that never had to do with a peer.
     """
 
@@ -119,6 +123,7 @@ class Traffic(NamedTuple):
     segments_in: int
     waiting: int
     min_rtt: int
+    data_segments_in: int
     data_segments_sent: int
     delivered: int
     sent: int | None
@@ -215,9 +220,10 @@ class Close(NamedTuple):
     `ended_at` is Unix time.  `lived` is a lower bound where `older` is True.  `close_wait` is how
     long the peer's FIN waited for our close(), `idle` for how long no data had passed when the
     first of the two closed.  `sent` are the bytes of data that the peer acknowledged, `received`
-    those that arrived.  `dying` says that our end was closed because its process ended.  `open`
-    says that a descriptor still holds the socket, which no table shows any more.  `observed` is
-    False where `first`, `how` and `why` are reasoned from what the socket left behind.
+    those that arrived, `requests` the most that it can have carried: the segments of data of the
+    scarcer direction.  `dying` says that our end was closed because its process ended.  `open` says
+    that a descriptor still holds the socket, which no table shows any more.  `observed` is False
+    where `first`, `how` and `why` are reasoned from what the socket left behind.
     """
 
     ended_at: float
@@ -241,6 +247,7 @@ class Close(NamedTuple):
     rtt: float | None = None
     open: bool = False
     observed: bool = True
+    requests: int | None = None
 
 
 class Losses(NamedTuple):

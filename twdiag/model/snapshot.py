@@ -10,6 +10,7 @@ from twdiag.model.census import Census
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from twdiag.model.idling import Watched
     from twdiag.tcp import State
 
 HOST_NETNS: Final = "host"
@@ -83,6 +84,7 @@ class Snapshot:
     `owners` maps socket inodes to the processes that hold them.  `crowded` are the processes of the
     namespace with half of their descriptors in use or more, `fullest` the largest such share of any
     process, None unseen; `breakdowns` tells what the descriptors of some of them are, by number.
+    `watched` tells how connections idled and ended before, None where that was not watched.
     `earlier` is the first of two samples of the same namespace.
     """
 
@@ -100,6 +102,7 @@ class Snapshot:
     breakdowns: Mapping[int, Breakdown] = field(default_factory=dict)
     gaps: tuple[Gap, ...] = ()
     pace: Pace | None = None
+    watched: Watched | None = None
     earlier: Snapshot | None = None
 
     @property

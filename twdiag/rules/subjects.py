@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import shlex
 from typing import TYPE_CHECKING
 
 from twdiag.model import facts
 from twdiag.model.findings import Advice, DestinationSubject, ListenerSubject, ProcessSubject
+from twdiag.model.snapshot import HOST_NETNS
 from twdiag.tcp import State
 from twdiag.wording import endpoint, ss_address
 
@@ -53,6 +55,13 @@ def owner_advice(subject: DestinationSubject) -> Advice:
         "To find out who opens them: TIME_WAIT has no owner",
         f"watch new ones: ss -tnp dst {ss_address(subject.address)} dport = :{subject.port}",
     )
+
+
+def trace_command(view: View, port: int, seconds: int = 10) -> str:
+    """Return the command that shows each close of a port as it happens, and who closes."""
+    netns = view.snapshot.netns
+    where = "" if netns == HOST_NETNS else f" --netns {shlex.quote(netns)}"
+    return f"twdiag trace{where} --port {port} --for {seconds}s"
 
 
 def breakdown_evidence(breakdown: Breakdown | None) -> dict[str, Value]:

@@ -46,7 +46,7 @@ _ATTRIBUTE: Final = struct.Struct("=HH")
 _ATTR_INFO: Final = 2
 # struct tcp_info up to bytes_retrans, the fields in the order of closes.Traffic; kernels before
 # 4.19 end sooner.
-_INFO: Final = struct.Struct("=2xBBB39xI4xII8xI12xI32xQQ4xIII4xI32xI4xQQ")
+_INFO: Final = struct.Struct("=2xBBB39xI4xII8xI12xI32xQQ4xIIIII32xI4xQQ")
 _REQUEST: Final = struct.Struct("=IHHIIBBBBI4s16s16sI8s")
 _NO_COOKIE: Final = b"\xff" * 8
 _AT_ONCE: Final = 64

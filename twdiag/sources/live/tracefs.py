@@ -97,13 +97,20 @@ def _reset_sent(found: EventFormat) -> Maker:
     if "reason" not in found.fields:
         socket_only = found.decoder("skaddr")
         return lambda at, page, offset: ResetSent(at, socket_only(page, offset)[0], "")
-    decode = found.decoder("skaddr", "reason")
+    decode = found.decoder("skaddr", "reason", *_ends_of_reset(found))
 
     def make(at: int, page: bytes, offset: int) -> TraceEvent:
-        sk, reason = decode(page, offset)
-        return ResetSent(at, sk, words.get(reason, str(reason)))
+        sk, reason, *told = decode(page, offset)
+        return ResetSent(at, sk, words.get(reason, str(reason)), *told)
 
     return make
+
+
+def _ends_of_reset(found: EventFormat) -> tuple[str, ...]:
+    """Return the fields with both ends as struct sockaddr, which came with the reason (6.10)."""
+    fields = found.fields
+    told = "reason" in fields and "saddr" in fields and "sport" not in fields
+    return ("saddr", "daddr") if told else ()
 
 
 def _reset_received(found: EventFormat) -> Maker:
@@ -165,6 +172,8 @@ class Tracer:
         self._lost_in_pages: list[int] = []
         self._lost_at_end: int | None = None
         self._names = Names()
+        self.tells_refused = False
+        """Whether it tells of a RST to data for a closed connection, and for which one."""
 
     def __enter__(self) -> Tracer:
         sweep(self._root)
@@ -221,6 +230,8 @@ class Tracer:
             try:
                 found = parse_format(_read(f"{path}/format"))
                 self._makers[found.number] = wanted.maker(found)
+                if wanted.maker is _reset_sent:
+                    self.tells_refused = bool(_ends_of_reset(found))
             except SourceError as error:
                 raise SourceRefused(
                     f"the trace event {wanted.name} is another one on this kernel: {error.what}",
