@@ -48,6 +48,17 @@ class Question:
 
 def look(question: Question) -> Report:
     """Return what this namespace looks like now; with an interval, compared with a first sample."""
+    report, view = looked(question)
+    report = filtered(report, question)
+    if not question.causes:
+        return report
+    from twdiag.engine.causes import with_causes
+
+    return with_causes(report, view)
+
+
+def looked(question: Question) -> Examined:
+    """Return the whole report, and the view that it was made from."""
     earlier = None
     watched, gaps = None, list[Gap]()
     if question.interval:
@@ -56,13 +67,7 @@ def look(question: Question) -> Report:
         watched, gaps = _watch(question)
     now = sources.collect(question.source, question.patience)
     now = dataclasses.replace(now, watched=watched, netns=question.netns, gaps=(*now.gaps, *gaps))
-    report, view = examined(now, question, earlier)
-    report = filtered(report, question)
-    if not question.causes:
-        return report
-    from twdiag.engine.causes import with_causes
-
-    return with_causes(report, view)
+    return examined(now, question, earlier)
 
 
 def _watch(question: Question) -> tuple[Watched | None, list[Gap]]:
