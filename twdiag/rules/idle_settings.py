@@ -38,6 +38,10 @@ def _of_server(software: Software) -> Iterator[str]:
         changes = [s.change for s in software.server if s.setting and s.setting == idle.setting]
         change = f", for example {changes[0]}" if changes else ""
         yield f"{software.title}: {idle.setting} ({_as_shipped(idle)}){change}"
+    if not software.idle_timeouts:  # it has none until one is set (HAProxy)
+        closing = [s for s in software.server if s.topic == "closes-first" and "idle" in s.text]
+        for statement in closing[:1]:
+            yield f"{software.title}: {statement.setting}, for example {statement.change}"
 
 
 def client_settings(names: Iterable[str], timeout: float) -> str:
