@@ -7,6 +7,7 @@ import pytest
 from tests.made import HERE, established, found, only_finding, snapshot_of, time_wait
 from twdiag.model.findings import DestinationSubject, Severity
 from twdiag.model.snapshot import Owner
+from twdiag.wording import command_in
 
 RULE = "connection-churn"
 
@@ -41,3 +42,13 @@ def test_live_connections_name_a_likely_process_but_the_summary_does_not_blame_i
     assert finding.evidence["likely_processes"] == ["shop"]
     assert finding.evidence["established"] == 2
     assert "shop" not in finding.summary
+
+
+def test_the_command_that_names_the_process_looks_where_the_finding_is() -> None:
+    def commands(netns: str) -> list[str]:
+        finding = only_finding(snapshot_of(*time_wait(600), netns=netns))
+        return [command for a in finding.advice if (command := command_in(a.how))]
+
+    assert commands("host") == ["twdiag trace --port 5432 --for 10s"]
+    assert commands("web_1") == ["twdiag trace --netns web_1 --port 5432 --for 10s"]
+    assert commands("a; b") == ["twdiag trace --netns 'a; b' --port 5432 --for 10s"]

@@ -9,7 +9,7 @@ from twdiag.model import facts
 from twdiag.model.findings import Advice, DestinationSubject, ListenerSubject, ProcessSubject
 from twdiag.model.snapshot import HOST_NETNS
 from twdiag.tcp import State
-from twdiag.wording import endpoint, ss_address
+from twdiag.wording import endpoint
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -45,15 +45,15 @@ def destination_subject(destination: Destination) -> DestinationSubject:
     return DestinationSubject(destination.source, destination.address, destination.port)
 
 
-def owner_advice(subject: DestinationSubject) -> Advice:
-    """Return how to find who makes the TIME_WAITs to a destination.
+def owner_advice(view: View, port: int, what: str = "TIME_WAIT has no owner") -> Advice:
+    """Return how to find which process closes the connections of a port, here or at a peer.
 
     The kernel keeps no owner of them, and a process with live connections there need not be it: a
     pool of old connections does not churn.
     """
     return Advice(
-        "To find out who opens them: TIME_WAIT has no owner",
-        f"watch new ones: ss -tnp dst {ss_address(subject.address)} dport = :{subject.port}",
+        f"To find out which process closes them: {what}",
+        f"as root, watch them close: {trace_command(view, port)}",
     )
 
 
