@@ -6,25 +6,35 @@ import os
 import shlex
 import signal
 import time
-from typing import Final
+from typing import TYPE_CHECKING, Any, Final
 
 from tests.engine import endings
 from tests.engine.privately import in_private, needs_tracefs
-from twdiag import rules
-from twdiag.engine.look import Question, look
+from twdiag.engine.diagnose import DiagnoseRequest, diagnose
+from twdiag.engine.netns import resolve
 from twdiag.engine.trace import Hooks, Request, trace
 from twdiag.lab import kernel
+from twdiag.lab.network import enter_private
 from twdiag.model.closes import Close, Side
+from twdiag.model.findings import DestinationSubject
 from twdiag.wording import command_in
+
+if TYPE_CHECKING:
+    from twdiag.model.findings import Subject
 
 PORT: Final = 7210
 
 
-def churn(name: str) -> int:
-    """Start a process of this name whose clients connect and close for ever; return its PID."""
+def churn(name: str, *, apart: bool = False) -> int:
+    """Start a process of this name whose clients connect and close for ever; return its PID.
+
+    Apart, it does so in a network namespace of its own.
+    """
     pid = os.fork()
     if pid == 0:
         kernel.set_name(name)
+        if apart:
+            enter_private()
         with endings.listen(PORT) as listener:
             while True:
                 client, server = endings.connected(listener)
@@ -34,15 +44,19 @@ def churn(name: str) -> int:
     return pid
 
 
-def pointed_at() -> str:
-    """Return the trace that the finding about churn points to, once there is one."""
-    question = Question(rules=rules.choose(["connection-churn"]), causes=False)
+def _is_ours(subject: Subject) -> bool:
+    return isinstance(subject, DestinationSubject) and subject.port == PORT
+
+
+def pointed_at(**where: Any) -> tuple[str, str]:
+    """Return (trace to run, namespace) of the finding about churn, once there is one."""
+    request = DiagnoseRequest(select=("connection-churn",), **where)
     deadline = time.monotonic() + 60
-    while not (found := look(question).findings):
+    while not (found := [f for f in diagnose(request).report.findings if _is_ours(f.subject)]):
         assert time.monotonic() < deadline
     commands = [command_in(advice.how) for advice in found[0].advice]
     (command,) = [c for c in commands if c.startswith("twdiag trace")]
-    return command
+    return command, found[0].netns
 
 
 def test_the_trace_that_a_finding_points_to_names_the_process() -> None:
@@ -51,7 +65,7 @@ def test_the_trace_that_a_finding_points_to_names_the_process() -> None:
     def followed() -> tuple[str, list[Close]]:
         pid = churn("churner")
         try:
-            command = pointed_at()
+            command, _ = pointed_at()
             words, closes = shlex.split(command), list[Close]()
             port = int(words[words.index("--port") + 1])
             hooks = Hooks(closes.append, stop=lambda: len(closes) > 50)
@@ -67,3 +81,22 @@ def test_the_trace_that_a_finding_points_to_names_the_process() -> None:
     assert len(clients) > 10
     assert {close.remote_port for close in clients} == {PORT}
     assert {close.closer.name for close in clients if close.closer is not None} == {"churner"}
+
+
+def test_of_another_namespace_it_points_there() -> None:
+    def looked() -> list[tuple[str, str]]:
+        pid = churn("churner", apart=True)
+        try:
+            found = [pointed_at(netns=str(pid)), pointed_at(all_netns=True)]
+            word = shlex.split(found[1][0])[3]
+            assert pid in resolve(word).pids
+            return [*found, (word, str(pid))]
+        finally:
+            os.kill(pid, signal.SIGKILL)
+            os.waitpid(pid, 0)
+
+    (alone, own), (of_all, named), (word, pid) = in_private(looked)
+    assert alone == f"twdiag trace --netns {pid} --port {PORT} --for 10s"
+    assert own == "host"  # the report's own namespace
+    assert of_all == f"twdiag trace --netns {shlex.quote(word)} --port {PORT} --for 10s"
+    assert named == word
