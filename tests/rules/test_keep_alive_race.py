@@ -116,7 +116,7 @@ def owned(name: str) -> dict[int, tuple[Owner, ...]]:
         ("uvicorn", "--timeout-keep-alive (5.0 s as shipped)"),
         ("apache2", "KeepAliveTimeout (5.0 s as shipped)"),
         ("haproxy", "HAProxy: timeout http-keep-alive, for example timeout http-keep-alive 60s"),
-        ("unheard-of", "its keep-alive or idle timeout; 65 s or more behind a balancer with 60 s"),
+        ("unheard-of", "its keep-alive setting, to 65 s or more behind a balancer with 60 s"),
     ],
 )
 def test_the_servers_setting_is_named(name: str, setting: str) -> None:

@@ -27,7 +27,7 @@ def server_settings(processes: Iterable[Owner]) -> str:
     known = {s.name: s for owner in processes if (s := find(owner.name)) is not None}
     told = [text for software in known.values() for text in _of_server(software)]
     if not told:
-        return "its keep-alive or idle timeout; 65 s or more behind a balancer with 60 s"
+        return "its keep-alive setting, to 65 s or more behind a balancer with 60 s"
     return "; ".join(told)
 
 

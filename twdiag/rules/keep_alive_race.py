@@ -170,9 +170,9 @@ def _advice(view: View, subject: ListenerSubject, race: Race) -> tuple[Advice, .
     names = {end.client for end in race.timeout.ends if end.client}
     return (
         Advice(
-            f"Make the server's idle timeout ({pause(low)}) longer than its clients keep idle "
+            "Raise the server's idle timeout",
+            f"{server_settings(subject.processes)}; it must be longer than its clients keep idle "
             "connections",
-            server_settings(subject.processes),
             "each idle connection keeps a descriptor and some memory for longer",
             f"no request is lost any more: {trace_command(view, race.listener.port, 60)}",
         ),
