@@ -110,12 +110,15 @@ def owned(name: str) -> dict[int, tuple[Owner, ...]]:
 @pytest.mark.parametrize(
     ("name", "setting"),
     [
-        ("nginx", "keepalive_timeout (75 s as shipped), for example keepalive_timeout 120s;"),
-        ("node", "server.keepAliveTimeout (5.0 s as shipped: since 8.0.0)"),
-        ("gunicorn", "keepalive (2.0 s as shipped: worker classes other than sync)"),
-        ("uvicorn", "--timeout-keep-alive (5.0 s as shipped)"),
-        ("apache2", "KeepAliveTimeout (5.0 s as shipped)"),
-        ("haproxy", "HAProxy: timeout http-keep-alive, for example timeout http-keep-alive 60s"),
+        (
+            "nginx",
+            "nginx's keepalive_timeout, 75 s as shipped, for example keepalive_timeout 120s;",
+        ),
+        ("node", "server.keepAliveTimeout, 5.0 s as shipped (since 8.0.0)"),
+        ("gunicorn", "keepalive, 2.0 s as shipped (worker classes other than sync)"),
+        ("uvicorn", "--timeout-keep-alive, 5.0 s as shipped"),
+        ("apache2", "KeepAliveTimeout, 5.0 s as shipped"),
+        ("haproxy", "HAProxy's timeout http-keep-alive, for example timeout http-keep-alive 60s"),
         ("unheard-of", "its keep-alive setting, to 65 s or more behind a balancer with 60 s"),
     ],
 )
@@ -128,12 +131,12 @@ def test_the_servers_setting_is_named(name: str, setting: str) -> None:
 
 def test_the_clients_setting_is_named_where_the_client_is_known() -> None:
     found = finding(Idling(HERE, 8080, ends(5, client="nginx")))
-    assert found.advice[1].how.startswith("nginx keepalive_timeout (upstream) (60 s as shipped")
+    assert found.advice[1].how.startswith("nginx's keepalive_timeout (upstream), 60 s as shipped")
 
 
 def test_else_those_that_keep_connections_longer_are() -> None:
     how = finding(Idling(HERE, 8080, ends(5, 60.0))).advice[1].how
-    assert "AWS Application Load Balancer idle_timeout.timeout_seconds (60 s as shipped)" in how
+    assert "AWS Application Load Balancer's idle_timeout.timeout_seconds, 60 s as shipped" in how
     # 90 s at the server are longer than what a balancer keeps.
     assert "AWS" not in finding(Idling(HERE, 8080, ends(5, 90.0))).advice[1].how
 

@@ -73,7 +73,7 @@ def try_the_keep_alive_race(stage: Stage) -> str:
     assert isinstance(timeout, float)
     assert 1.95 < timeout < 2.3, timeout
     assert finding.evidence["lost_requests"] == lost > 0, (finding.summary, lost)
-    assert "nginx: keepalive_timeout" in finding.advice[0].how
+    assert "nginx's keepalive_timeout" in finding.advice[0].how
     return f"keepalive_timeout 2s measured as {timeout:.2f} s; {lost} requests of a pool lost"
 
 

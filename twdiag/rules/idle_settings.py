@@ -37,11 +37,11 @@ def _of_server(software: Software) -> Iterator[str]:
             continue  # it keeps no connection: not what was seen
         changes = [s.change for s in software.server if s.setting and s.setting == idle.setting]
         change = f", for example {changes[0]}" if changes else ""
-        yield f"{software.title}: {idle.setting} ({_as_shipped(idle)}){change}"
+        yield f"{software.title}'s {idle.setting}, {_as_shipped(idle)}{change}"
     if not software.idle_timeouts:  # it has none until one is set (HAProxy)
         closing = [s for s in software.server if s.topic == "closes-first" and "idle" in s.text]
         for statement in closing[:1]:
-            yield f"{software.title}: {statement.setting}, for example {statement.change}"
+            yield f"{software.title}'s {statement.setting}, for example {statement.change}"
 
 
 def client_settings(names: Iterable[str], timeout: float) -> str:
@@ -67,11 +67,11 @@ def client_settings(names: Iterable[str], timeout: float) -> str:
 
 
 def _of_client(software: Software, idle: Idle) -> str:
-    setting = f" {idle.setting}" if idle.setting else ""
-    return f"{software.title}{setting} ({_as_shipped(idle)})"
+    setting = f"'s {idle.setting}" if idle.setting else ""
+    return f"{software.title}{setting}, {_as_shipped(idle)}"
 
 
 def _as_shipped(idle: Idle) -> str:
     time = "no limit" if idle.seconds is None else pause(idle.seconds)
     extra = ", ".join(filter(None, (idle.versions, idle.condition)))
-    return f"{time} as shipped{': ' + extra if extra else ''}"
+    return f"{time} as shipped{f' ({extra})' if extra else ''}"
