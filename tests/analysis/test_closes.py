@@ -62,9 +62,7 @@ def change(
     at: int, old: State, new: State, flags: int = TASK, sk: int = 1, tid: int = 7, port: int = 80
 ) -> StateChange:
     """Return a change of state, `at` in milliseconds."""
-    return StateChange(
-        at * MS, flags, tid, sk, old, new, port, 4000, 2, HERE, THERE, bytes(16), bytes(16)
-    )
+    return StateChange(at * MS, flags, tid, sk, old, new, port, 4000, 2, HERE + THERE + bytes(32))
 
 
 def gone(at: int, flags: int = SOFTIRQ, sk: int = 1, tid: int = 7) -> SocketGone:

@@ -307,8 +307,8 @@ def idle_before(traffic: Traffic, since: float, blur: float = 10.0) -> float | N
 
 def _addresses(place: StateChange) -> tuple[str, str]:
     if place.family == socket.AF_INET:
-        return address_text(place.local4), address_text(place.remote4)
-    return address_text(place.local6), address_text(place.remote6)
+        return address_text(place.addresses[:4]), address_text(place.addresses[4:8])
+    return address_text(place.addresses[8:24]), address_text(place.addresses[24:])
 
 
 @lru_cache(maxsize=4096)

@@ -18,7 +18,8 @@ TRACE_FLAG_HARDIRQ and TRACE_FLAG_SOFTIRQ in include/linux/trace_events.h.
 class StateChange(NamedTuple):
     """A socket changes its state: tracepoint sock:inet_sock_set_state.
 
-    `sk` is the socket's address in the kernel, which a later socket may get again.
+    `sk` is the socket's address in the kernel, which a later socket may get again.  `addresses` are
+    4 bytes of the local IPv4 address, 4 of the remote one, and 16 bytes of each as IPv6.
     """
 
     at: int
@@ -30,10 +31,7 @@ class StateChange(NamedTuple):
     local_port: int
     remote_port: int
     family: int
-    local4: bytes
-    remote4: bytes
-    local6: bytes
-    remote6: bytes
+    addresses: bytes
 
 
 class ResetSent(NamedTuple):

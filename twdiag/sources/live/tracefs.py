@@ -13,8 +13,9 @@ import os
 import re
 import sys
 import time
+from functools import partial
 from operator import itemgetter
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, cast
 
 from twdiag.errors import SourceError, SourceRefused
 from twdiag.model.closes import (
@@ -42,9 +43,10 @@ if TYPE_CHECKING:
     from types import TracebackType
 
     from twdiag.model.closes import TraceEvent
+    from twdiag.sources.live import trace_buffer
     from twdiag.sources.live.trace_buffer import EventFormat
 
-    Maker = Callable[[int, bytes, int], TraceEvent]
+    Maker = trace_buffer.Maker[TraceEvent]
 
 ROOTS: Final = ("/sys/kernel/tracing", "/sys/kernel/debug/tracing")
 """Where tracefs is mounted; it is looked for nowhere else and never mounted."""
@@ -83,27 +85,23 @@ class _Wanted(NamedTuple):
     needed: bool = True
 
 
-def _state_change(found: EventFormat) -> Maker:
-    decode = found.decoder(
-        "common_flags", "common_pid", "skaddr", "oldstate", "newstate", "sport", "dport",
-        "family", "saddr", "daddr", "saddr_v6", "daddr_v6",
-    )  # fmt: skip
-    make = tuple.__new__  # as _make() does, without its check: some events come 50,000 a second
-    return lambda at, page, offset: make(StateChange, (at, *decode(page, offset)))
+def _as(kind: type[TraceEvent], *fields: str) -> Callable[[EventFormat], Maker]:
+    """Return what makes events of a kind whose values are the moment and these fields."""
+    # As _make() does, without its check: some events come 50,000 a second.
+    build = cast("Callable[[tuple[Any, ...]], TraceEvent]", partial(tuple.__new__, kind))
+    return lambda found: (build, found.decoder(*fields))
 
 
 def _reset_sent(found: EventFormat) -> Maker:
     words = found.symbols.get("reason", {})
     if "reason" not in found.fields:
-        socket_only = found.decoder("skaddr")
-        return lambda at, page, offset: ResetSent(at, socket_only(page, offset)[0], "")
-    decode = found.decoder("skaddr", "reason", *_ends_of_reset(found))
+        return lambda values: ResetSent(values[0], values[1], ""), found.decoder("skaddr")
 
-    def make(at: int, page: bytes, offset: int) -> TraceEvent:
-        sk, reason, *told = decode(page, offset)
-        return ResetSent(at, sk, words.get(reason, str(reason)), *told)
+    def build(values: tuple[Any, ...]) -> TraceEvent:
+        at, sk, reason, *ends = values
+        return ResetSent(at, sk, words.get(reason, str(reason)), *ends)
 
-    return make
+    return build, found.decoder("skaddr", "reason", *_ends_of_reset(found))
 
 
 def _ends_of_reset(found: EventFormat) -> tuple[str, ...]:
@@ -113,44 +111,29 @@ def _ends_of_reset(found: EventFormat) -> tuple[str, ...]:
     return ("saddr", "daddr") if told else ()
 
 
-def _reset_received(found: EventFormat) -> Maker:
-    decode = found.decoder("skaddr")
-    return lambda at, page, offset: ResetReceived(at, decode(page, offset)[0])
-
-
-def _socket_gone(found: EventFormat) -> Maker:
-    decode = found.decoder("common_flags", "common_pid", "skaddr", "sock_cookie")
-    return lambda at, page, offset: SocketGone(at, *decode(page, offset))
-
-
 def _thread_ends(found: EventFormat) -> Maker:
-    decode = found.decoder("comm", "common_pid")
-
-    def make(at: int, page: bytes, offset: int) -> TraceEvent:
-        name, tid = decode(page, offset)
+    def build(values: tuple[Any, ...]) -> TraceEvent:
+        at, name, tid = values
         return ThreadEnds(at, text_of(name), tid)
 
-    return make
+    return build, found.decoder("comm", "common_pid")
 
 
-def _thread_begins(found: EventFormat) -> Maker:
-    decode = found.decoder("common_pid", "pid", "clone_flags")
-    return lambda at, page, offset: ThreadBegins(at, *decode(page, offset))
-
-
-def _killed(found: EventFormat) -> Maker:
-    decode = found.decoder("pid")
-    return lambda at, page, offset: Killed(at, decode(page, offset)[0])
-
+_state_change: Final = _as(
+    StateChange, "common_flags", "common_pid", "skaddr", "oldstate", "newstate", "sport", "dport",
+    "family", "saddr+daddr+saddr_v6+daddr_v6",
+)  # fmt: skip
+_socket_gone: Final = _as(SocketGone, "common_flags", "common_pid", "skaddr", "sock_cookie")
+_thread_begins: Final = _as(ThreadBegins, "common_pid", "pid", "clone_flags")
 
 _WANTED: Final = (
     _Wanted("sock/inet_sock_set_state", _STATES, _state_change),
     _Wanted("tcp/tcp_destroy_sock", "", _socket_gone),
-    _Wanted("tcp/tcp_receive_reset", "", _reset_received),
+    _Wanted("tcp/tcp_receive_reset", "", _as(ResetReceived, "skaddr")),
     _Wanted("tcp/tcp_send_reset", "skaddr != 0", _reset_sent),
     _Wanted("sched/sched_process_exit", "", _thread_ends),
     _Wanted("task/task_newtask", "", _thread_begins, needed=False),
-    _Wanted("signal/signal_generate", "sig == 9", _killed, needed=False),
+    _Wanted("signal/signal_generate", "sig == 9", _as(Killed, "pid"), needed=False),
 )
 
 
