@@ -12,7 +12,7 @@ import select
 import socket
 import struct
 import time
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from twdiag.errors import SourceError, SourceRefused
 from twdiag.model.closes import Death, Traffic
@@ -41,12 +41,15 @@ _IPPROTO_TCP: Final = 6
 # struct inet_diag_msg: family, state, timer, retrans; ports, high byte first, 16 bytes for each
 # address, interface, cookie; expires, rqueue, wqueue, uid, inode.
 _MESSAGE: Final = struct.Struct("=B3xBBBB16s16sIQ4xII8x")
+_MESSAGE_FIELDS: Final = 11
 _PORTS: Final = struct.Struct(">HH")
 _ATTRIBUTE: Final = struct.Struct("=HH")
 _ATTR_INFO: Final = 2
 # struct tcp_info up to bytes_retrans, the fields in the order of closes.Traffic; kernels before
 # 4.19 end sooner.
 _INFO: Final = struct.Struct("=2xBBB39xI4xII8xI12xI32xQQ4xIIIII32xI4xQQ")
+_WHOLE_INFO: Final = _ATTRIBUTE.size + _INFO.size
+_AF_INET: Final = int(socket.AF_INET)
 _REQUEST: Final = struct.Struct("=IHHIIBBBBI4s16s16sI8s")
 _NO_COOKIE: Final = b"\xff" * 8
 _AT_ONCE: Final = 64
@@ -62,6 +65,7 @@ class Announcements:
     def __enter__(self) -> Announcements:
         self._socket = _open()
         self._buffer = bytearray(_DATAGRAM)
+        self._decoder = Decoder()
         self._poll = select.poll()
         self._poll.register(self._socket, select.POLLIN)
         return self
@@ -96,7 +100,7 @@ class Announcements:
                 ) from error
             if not len(deaths) % _SAME_MOMENT:
                 now = time.clock_gettime_ns(time.CLOCK_MONOTONIC)
-            deaths += decode(view[:received], now)
+            deaths += self._decoder.decode(view[:received], now)
         return deaths
 
     @property
@@ -108,6 +112,38 @@ class Announcements:
         except (OSError, struct.error):
             return None  # before Linux 4.12
         return drops
+
+
+class Decoder:
+    """Decodes datagrams, those at once that are laid out as the last one: nearly all are."""
+
+    def __init__(self) -> None:
+        self._length = 0
+        self._unpack = _HEADER.unpack_from
+
+    def decode(self, datagram: memoryview | bytes, at: int) -> list[Death]:
+        """Return what decode() does."""
+        if len(datagram) == self._length:
+            length, kind, _, _, _, *message = self._unpack(datagram)
+            info = message[_MESSAGE_FIELDS:]
+            alike = (length, kind, info[1]) == (self._length, _SOCK_DIAG_BY_FAMILY, _ATTR_INFO)
+            if alike and info[0] >= _WHOLE_INFO:
+                return [_death(at, message, _traffic(info[2:]))]
+        deaths = decode(datagram, at)
+        self._learn(datagram, deaths)
+        return deaths
+
+    def _learn(self, datagram: memoryview | bytes, deaths: Sequence[Death]) -> None:
+        """Note where struct tcp_info stands, where a datagram is one ordinary announcement."""
+        place = _HEADER.size + _MESSAGE.size
+        if len(deaths) != 1 or deaths[0].traffic is None or deaths[0].traffic.sent is None:
+            return
+        while (head := _ATTRIBUTE.unpack_from(datagram, place))[1] != _ATTR_INFO:
+            place += (head[0] + 3) & ~3
+        before = place - _HEADER.size - _MESSAGE.size
+        codes = (_HEADER.format, _MESSAGE.format, f"{before}x", _ATTRIBUTE.format, _INFO.format)
+        whole = struct.Struct("=" + "".join(code.lstrip("=") for code in codes))
+        self._length, self._unpack = len(datagram), whole.unpack_from
 
 
 def decode(datagram: memoryview | bytes, at: int) -> list[Death]:
@@ -133,17 +169,29 @@ def _decode_message(datagram: memoryview | bytes, start: int, end: int, at: int)
     place = start + _HEADER.size
     if place + _MESSAGE.size > end:
         raise SourceError("the kernel's announcement of a socket is cut off")
-    (family, high, low, far_high, far_low, local, remote, interface, cookie, unread, unacked) = (
-        _MESSAGE.unpack_from(datagram, place)
-    )
-    local_port, remote_port = high << 8 | low, far_high << 8 | far_low
-    if family == socket.AF_INET:
+    message = _MESSAGE.unpack_from(datagram, place)
+    return _death(at, message, _find_info(datagram, place + _MESSAGE.size, end))
+
+
+def _death(at: int, message: Sequence[Any], traffic: Traffic | None) -> Death:
+    family, high, low, far_high, far_low, local, remote, interface, cookie, *queues = message[
+        :_MESSAGE_FIELDS
+    ]
+    if family == _AF_INET:
         local, remote = local[:4], remote[:4]
-    place += _MESSAGE.size
-    return Death(
-        at, cookie, family, local, local_port, remote, remote_port, interface, unread, unacked,
-        _find_info(datagram, place, end),
+    unread, unacked = queues
+    # As _make() does, without its check.
+    return tuple.__new__(
+        Death,
+        (
+            at, cookie, family, local, high << 8 | low, remote, far_high << 8 | far_low, interface,
+            unread, unacked, traffic,
+        ),
     )  # fmt: skip
+
+
+def _traffic(values: Sequence[Any]) -> Traffic:
+    return tuple.__new__(Traffic, values)
 
 
 def _find_info(datagram: memoryview | bytes, place: int, end: int) -> Traffic | None:
@@ -160,7 +208,7 @@ def _find_info(datagram: memoryview | bytes, place: int, end: int) -> Traffic | 
 
 def _decode_info(datagram: memoryview | bytes, start: int, end: int) -> Traffic:
     if end - start >= _INFO.size:
-        return Traffic._make(_INFO.unpack_from(datagram, start))
+        return _traffic(_INFO.unpack_from(datagram, start))
     cut = bytes(datagram[start:end]).ljust(_INFO.size, b"\0")
     return Traffic._make(_INFO.unpack(cut))._replace(sent=None, resent=None)  # before Linux 4.19
 
