@@ -132,7 +132,8 @@ class Join:
         lived = max(0, first_at - began) / 1e9 if connected else None
         if idle is not None and lived is not None and track.born is not None:
             idle = min(idle, lived)  # it is counted in jiffies
-        return Close(
+        requests = None if death is None else requests_at_most(death.traffic)
+        values = (
             clock.unix(track.ended_at),
             place.family,
             local,
@@ -153,8 +154,10 @@ class Join:
             received,
             rtt,
             gone is None,
-            requests=None if death is None else requests_at_most(death.traffic),
+            True,
+            requests,
         )
+        return tuple.__new__(Close, values)  # as Close() does, without its call
 
 
 def _take(waiting: dict[int, _T], due: Callable[[_T], bool]) -> list[_T]:

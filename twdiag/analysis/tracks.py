@@ -35,6 +35,7 @@ _CLOSE: Final = int(State.CLOSE)
 _LAST_ACK: Final = int(State.LAST_ACK)
 _LISTEN: Final = int(State.LISTEN)
 _CLOSING: Final = int(State.CLOSING)
+_UNCONNECTED: Final = (_CLOSE, _LISTEN)
 
 # In Python 3.11 a member of an enum costs a call each time it is named.
 _HERE, _PEER, _BOTH = Side.HERE, Side.PEER, Side.BOTH
@@ -142,41 +143,40 @@ class Fold:
         return late
 
     def _change(self, event: StateChange) -> None:
-        old, new, in_task = event.old, event.new, not event.flags & IN_INTERRUPT
-        if old in (_LISTEN, _CLOSE):
+        at, flags, _, sk, old, new, local_port, remote_port, _, _ = event
+        in_task = not flags & IN_INTERRUPT
+        if old in _UNCONNECTED:
             if old == _LISTEN and new == _CLOSE and in_task:
                 if len(self._listeners_ending) >= _MOST_EXITS:
                     self._listeners_ending.clear()
                 self._listeners_ending[event.tid] = event
             return
-        track = self._tracks.get(event.sk)
         if new == _ESTABLISHED:
-            track = self._tracks[event.sk] = Track(event)
+            track = self._tracks[sk] = Track(event)
             track.opened = _OUT if old == _SYN_SENT else _IN
-            track.born = event.at
+            track.born = at
             return
-        if track is None or (
-            track.place.old
-            and (
-                track.place.local_port != event.local_port
-                or track.place.remote_port != event.remote_port
-            )
-        ):
-            track = self._tracks[event.sk] = Track(event)
-        elif not track.place.old:
-            track.place = event
+        found = self._tracks.get(sk)
+        if found is None:
+            track = self._tracks[sk] = Track(event)
+        else:
+            track, place = found, found.place
+            if not place.old:
+                track.place = event
+            elif place.local_port != local_port or place.remote_port != remote_port:
+                track = self._tracks[sk] = Track(event)
         if new == _CLOSE:
             self._ended(track, event, in_task)
         elif new == old:
             track.shutdown = True
         elif old == _ESTABLISHED:
-            track.first_at = event.at
+            track.first_at = at
             if new == _FIN_WAIT1:
                 track.first = _HERE
                 self._closed_here(track, event, in_task)
             else:
                 track.first = _PEER
-                track.fin_at = event.at
+                track.fin_at = at
         elif new == _LAST_ACK:
             self._closed_here(track, event, in_task)
         elif new == _CLOSING:

@@ -77,11 +77,12 @@ class Both:
         self._busy = True
 
     def pause(self, most: float) -> None:
-        time.sleep(max(0.0, min(most, _BUSY if self._busy else CALM)))
+        if not self._tracer.behind:
+            time.sleep(max(0.0, min(most, _BUSY if self._busy else CALM)))
 
     def step(self) -> list[Close]:
-        now = moment()
         closes = self._read()
+        now = self._tracer.settled
         self._busy = bool(closes)
         closes += self._infer(self._join.untold(now - _TRACED))
         self._unannounced += len(self._join.unannounced(now - _ANNOUNCED))
@@ -120,6 +121,8 @@ class Both:
     def finish(self) -> list[Close]:
         self._tracer.stop()
         closes = self._read(all_of_it=True)
+        while self._tracer.behind:
+            closes += self._read(all_of_it=True)
         if self._announcements is not None:
             time.sleep(CALM)  # for the last announcements
             closes += self._read(all_of_it=True)

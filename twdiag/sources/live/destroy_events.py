@@ -12,7 +12,7 @@ import select
 import socket
 import struct
 import time
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 from twdiag.errors import SourceError, SourceRefused
 from twdiag.model.closes import Death, Traffic
@@ -41,7 +41,6 @@ _IPPROTO_TCP: Final = 6
 # struct inet_diag_msg: family, state, timer, retrans; ports, high byte first, 16 bytes for each
 # address, interface, cookie; expires, rqueue, wqueue, uid, inode.
 _MESSAGE: Final = struct.Struct("=B3xBBBB16s16sIQ4xII8x")
-_MESSAGE_FIELDS: Final = 11
 _PORTS: Final = struct.Struct(">HH")
 _ATTRIBUTE: Final = struct.Struct("=HH")
 _ATTR_INFO: Final = 2
@@ -124,11 +123,19 @@ class Decoder:
     def decode(self, datagram: memoryview | bytes, at: int) -> list[Death]:
         """Return what decode() does."""
         if len(datagram) == self._length:
-            length, kind, _, _, _, *message = self._unpack(datagram)
-            info = message[_MESSAGE_FIELDS:]
-            alike = (length, kind, info[1]) == (self._length, _SOCK_DIAG_BY_FAMILY, _ATTR_INFO)
-            if alike and info[0] >= _WHOLE_INFO:
-                return [_death(at, message, _traffic(info[2:]))]
+            (
+                length, kind, _, _, _, family, high, low, far_high, far_low, local, remote,
+                interface, cookie, unread, unacked, size, attribute, *info,
+            ) = self._unpack(datagram)  # fmt: skip
+            alike = length == self._length and kind == _SOCK_DIAG_BY_FAMILY
+            if alike and attribute == _ATTR_INFO and size >= _WHOLE_INFO and family == _AF_INET:
+                # As Death() does, without its call.
+                values = (
+                    at, cookie, family, local[:4], high << 8 | low, remote[:4],
+                    far_high << 8 | far_low, interface, unread, unacked,
+                    tuple.__new__(Traffic, info),
+                )  # fmt: skip
+                return [tuple.__new__(Death, values)]
         deaths = decode(datagram, at)
         self._learn(datagram, deaths)
         return deaths
@@ -169,29 +176,17 @@ def _decode_message(datagram: memoryview | bytes, start: int, end: int, at: int)
     place = start + _HEADER.size
     if place + _MESSAGE.size > end:
         raise SourceError("the kernel's announcement of a socket is cut off")
-    message = _MESSAGE.unpack_from(datagram, place)
-    return _death(at, message, _find_info(datagram, place + _MESSAGE.size, end))
-
-
-def _death(at: int, message: Sequence[Any], traffic: Traffic | None) -> Death:
-    family, high, low, far_high, far_low, local, remote, interface, cookie, *queues = message[
-        :_MESSAGE_FIELDS
-    ]
-    if family == _AF_INET:
+    (family, high, low, far_high, far_low, local, remote, interface, cookie, unread, unacked) = (
+        _MESSAGE.unpack_from(datagram, place)
+    )
+    local_port, remote_port = high << 8 | low, far_high << 8 | far_low
+    if family == socket.AF_INET:
         local, remote = local[:4], remote[:4]
-    unread, unacked = queues
-    # As _make() does, without its check.
-    return tuple.__new__(
-        Death,
-        (
-            at, cookie, family, local, high << 8 | low, remote, far_high << 8 | far_low, interface,
-            unread, unacked, traffic,
-        ),
+    place += _MESSAGE.size
+    return Death(
+        at, cookie, family, local, local_port, remote, remote_port, interface, unread, unacked,
+        _find_info(datagram, place, end),
     )  # fmt: skip
-
-
-def _traffic(values: Sequence[Any]) -> Traffic:
-    return tuple.__new__(Traffic, values)
 
 
 def _find_info(datagram: memoryview | bytes, place: int, end: int) -> Traffic | None:
@@ -208,7 +203,7 @@ def _find_info(datagram: memoryview | bytes, place: int, end: int) -> Traffic | 
 
 def _decode_info(datagram: memoryview | bytes, start: int, end: int) -> Traffic:
     if end - start >= _INFO.size:
-        return _traffic(_INFO.unpack_from(datagram, start))
+        return Traffic._make(_INFO.unpack_from(datagram, start))
     cut = bytes(datagram[start:end]).ljust(_INFO.size, b"\0")
     return Traffic._make(_INFO.unpack(cut))._replace(sent=None, resent=None)  # before Linux 4.19
 

@@ -55,6 +55,8 @@ _INSTANCE: Final = re.compile(r"twdiag-(\d+)-(\d+)")
 _LARGEST_PAGE: Final = 1 << 17
 _BUFFER_KIB: Final = 65_536
 """The buffers of all CPUs together: 2 s of 10,000 connections a second, both ends here."""
+_MOST_PAGES: Final = 1024
+"""The pages of one CPU that are read at a time: some 40,000 events."""
 _LEAST_KIB, _MOST_KIB = 256, 16_384
 _MOST_PORTS: Final = 16
 # CPUs are read one after the other: an event older than one already read can still turn up.
@@ -152,6 +154,10 @@ class Tracer:
         self._rings: list[int] = []
         self._makers: dict[int, Maker] = {}
         self._held: list[TraceEvent] = []
+        self.behind = False
+        """Whether the last read() left more to be read at once."""
+        self.settled = 0
+        """The moment up to which it has returned all, ns."""
         self._lost_in_pages: list[int] = []
         self._lost_at_end: int | None = None
         self._names = Names()
@@ -234,33 +240,42 @@ class Tracer:
     def read(self, *, all_of_it: bool = False) -> list[TraceEvent]:
         """Return what has happened since the last call, oldest first, the newest 2 ms left out.
 
-        With `all_of_it` those too.  Threads are named as they are met, while they exist.
+        With `all_of_it` those too.  A part of it is returned where there is much, so that memory
+        stays small and a host that is faster than this process does not hold it for ever: then
+        `behind` is True.  Threads are named as they are met, while they exist.
         """
-        settled = time.clock_gettime_ns(time.CLOCK_MONOTONIC) - _SETTLED_NS
+        self.settled = time.clock_gettime_ns(time.CLOCK_MONOTONIC) - _SETTLED_NS
         events, self._held = self._held, []
+        self.behind = False
         for ring in self._rings:
-            self._drain(ring, events)
+            began = len(events)
+            if not self._drain(ring, events) and len(events) > began:
+                self.behind = True
+                # What another CPU did later waits until this one has told what came before.
+                self.settled = min(self.settled, events[-1].at)
         events.sort(key=_MOMENT)
-        if not all_of_it:
-            while events and events[-1].at > settled:
+        if not all_of_it or self.behind:
+            while events and events[-1].at > self.settled:
                 self._held.append(events.pop())
             self._held.reverse()
         self._names.learn(events)
         return events
 
-    def _drain(self, ring: int, events: list[TraceEvent]) -> None:
-        while True:
+    def _drain(self, ring: int, events: list[TraceEvent]) -> bool:
+        """Read a ring; return whether all of it."""
+        for _ in range(_MOST_PAGES):
             try:
                 page = os.read(ring, self._page_size)
             except BlockingIOError:
-                return
+                return True
             except OSError as error:
                 raise SourceError(f"the trace buffer cannot be read: {error.strerror}") from error
             if not page:
-                return
+                return True
             lost = read_page(page, self._layout, self._makers, events)
             if lost:
                 self._lost_in_pages.append(lost)
+        return False
 
     def stop(self) -> None:
         """Let no event be recorded any more; what was recorded can still be read."""
