@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
 import pytest
 from hypothesis import settings
 
-from twdiag import lab, rules, sources
-from twdiag.engine.look import Question, examined
+from twdiag import lab, rules
+from twdiag.engine.look import Question, looked
 from twdiag.errors import SourceRefused
 from twdiag.rules import runner
 
@@ -36,16 +37,17 @@ class Played(NamedTuple):
         return runner.analyze(self.snapshot, rules.DEFAULTS)
 
 
-def look(stage: Stage) -> Played:
+def look(scenario: lab.Scenario, stage: Stage) -> Played:
     """Collect as `twdiag diagnose` does, inside of the scenario's namespace."""
-    _, view = examined(sources.collect(), Question())
+    stage.go_on()
+    _, view = looked(Question(interval=scenario.interval))
     return Played(view.snapshot, dict(stage.notes), {a.name: a.pid for a in stage.actors})
 
 
 @pytest.fixture(scope="session")
 def played() -> dict[str, Played]:
     """Every scenario by its name."""
-    plays = [lab.start(scenario, look) for scenario in lab.SCENARIOS]
+    plays = [lab.start(scenario, partial(look, scenario)) for scenario in lab.SCENARIOS]
     try:
         return {play.scenario.name: play.result(timeout=90) for play in plays}
     except SourceRefused as error:

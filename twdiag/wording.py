@@ -51,6 +51,13 @@ def duration(seconds: float) -> str:
     return f"{seconds / 86_400:.1f} days"
 
 
+def pause(seconds: float) -> str:
+    """Return a short time as exactly as a timeout is set: "0.25 s", "2.0 s", "75 s", "10 min"."""
+    if seconds < 1:
+        return f"{seconds:.2g} s"
+    return f"{seconds:.1f} s" if seconds < 10 else duration(seconds)
+
+
 def between(low: float | None, high: float | None) -> str:
     """Return an age as far as its bounds are known: "12 s to 40 s", "at least 12 s"."""
     if low is None and high is None:

@@ -13,7 +13,6 @@ from hypothesis import strategies as st
 from twdiag.analysis.close_summary import MARKS, Spread, Summary
 from twdiag.analysis.closes import (
     Clock,
-    Fold,
     Join,
     address_text,
     bytes_sent,
@@ -30,6 +29,7 @@ from twdiag.analysis.inferred_closes import (
     is_connection,
     needs_listener,
 )
+from twdiag.analysis.tracks import Fold
 from twdiag.model.closes import (
     Close,
     Closer,
@@ -62,9 +62,7 @@ def change(
     at: int, old: State, new: State, flags: int = TASK, sk: int = 1, tid: int = 7, port: int = 80
 ) -> StateChange:
     """Return a change of state, `at` in milliseconds."""
-    return StateChange(
-        at * MS, flags, tid, sk, old, new, port, 4000, 2, HERE, THERE, bytes(16), bytes(16)
-    )
+    return StateChange(at * MS, flags, tid, sk, old, new, port, 4000, 2, HERE + THERE + bytes(32))
 
 
 def gone(at: int, flags: int = SOFTIRQ, sk: int = 1, tid: int = 7) -> SocketGone:

@@ -41,6 +41,7 @@ def finding(how: str = "", verify: str = "", run: str = "py-spy dump --pid 915")
         ("this grows: nstat -az TcpExtTW", "this grows: nsenter -t 915 -n nstat -az TcpExtTW"),
         ("ping 10.0.0.5", "nsenter -t 915 -n ping 10.0.0.5"),
         ("no new one: twdiag --interval 10", "no new one: twdiag --interval 10 --netns 915"),
+        ("twdiag trace --port 80 --for 10s", "twdiag trace --port 80 --for 10s --netns 915"),
         ("twdiag explain close-wait-leak", "twdiag explain close-wait-leak"),
         ("twdiag --all-netns --process 7", "twdiag --all-netns --process 7"),
         ("ls /proc/915/fd | wc -l", "ls /proc/915/fd | wc -l"),

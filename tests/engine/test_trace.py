@@ -15,7 +15,7 @@ from tests.engine import endings
 from tests.engine.endings import ENDINGS, Ending, Told
 from tests.engine.privately import become_nobody, in_private, mount_tracefs, needs_tracefs
 from tests.sources.live.confinement import can_filter, forbid_netlink, in_child
-from twdiag.engine.trace import Request, trace
+from twdiag.engine.trace import Hooks, Request, trace
 from twdiag.errors import SourceError, SourceRefused, TwdiagError
 from twdiag.model.closes import How, Opened, Side, Why
 from twdiag.sources.live import tracefs
@@ -81,9 +81,8 @@ def watch(
         return bool(ended) and time.monotonic() > ended[0] + 0.5
 
     before = read_counters()[0]
-    outcome = trace(
-        Request(ports, source=source), closes.append, said.append, stop, lambda: os.close(ready)
-    )
+    hooks = Hooks(closes.append, said.append, stop, lambda: os.close(ready))
+    outcome = trace(Request(ports, source=source), hooks)
     after = read_counters()[0]
     assert status == [0]
     risen = {name: after[name] - before.get(name, 0) for name in after}
@@ -294,7 +293,7 @@ def test_a_reset_connection_whose_descriptor_stays_open_is_told_all_the_same() -
             client.close()
 
     def alone() -> Seen:
-        from twdiag.engine import trace as module
+        from twdiag.engine import following as module
 
         module._OwnAddresses.holds = lambda self, address: True  # type: ignore[method-assign]
         return watch(work, "auto")
@@ -312,7 +311,7 @@ def test_it_ends_when_the_time_is_over() -> None:
     def work() -> tuple[float, float]:
         become_nobody()
         began = time.monotonic()
-        outcome = trace(Request(seconds=0.3), lambda _: None, lambda _: None, lambda: False)
+        outcome = trace(Request(seconds=0.3), Hooks())
         return outcome.seconds, time.monotonic() - began
 
     seconds, whole = in_private(work)
@@ -356,7 +355,7 @@ def make_close(*, local_port: int, remote_port: int) -> Close:
 def refusal(request: Request) -> tuple[str, str] | None:
     """Return what a trace that cannot be had says, None where it can be had."""
     try:
-        trace(request, lambda _: None, lambda _: None, lambda: True)
+        trace(request, Hooks(stop=lambda: True))
     except TwdiagError as error:
         return error.what, error.next_step
     return None
@@ -422,7 +421,7 @@ def test_nothing_is_left_behind_whatever_ends_it() -> None:
             raise Boom
 
         with contextlib.suppress(Boom):
-            trace(Request(), lambda _: None, lambda _: None, stop)
+            trace(Request(), Hooks(stop=stop))
         mine = f"twdiag-{os.getpid()}-"
         return [n for n in os.listdir("/sys/kernel/tracing/instances") if n.startswith(mine)]
 
@@ -439,7 +438,7 @@ def test_a_killed_trace_stops_by_itself_and_is_swept_by_the_next() -> None:
         for delay in (0.0, 0.003, 0.03, 0.2):
             child = os.fork()
             if child == 0:
-                trace(Request(), lambda _: None, lambda _: None, lambda: False)
+                trace(Request(), Hooks())
                 os._exit(0)
             deadline = time.monotonic() + 10
             mine = f"twdiag-{child}-"

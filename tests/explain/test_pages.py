@@ -213,7 +213,7 @@ def test_commands_are_shell_and_use_what_a_host_has(page: str, command: str) -> 
         known |= {"conntrack"}  # its entries are in no file that every kernel has
     assert words[0] in known, page
     if words[0] == "twdiag":
-        assert words[1] in {"diagnose", "explain"}
+        assert words[1] in {"diagnose", "explain", "trace"}
         if words[1] == "explain":
             LIBRARY.find(words[2])
 

@@ -39,6 +39,8 @@ STATES = {
     "sockets-nobody-sees": {"LISTEN": 1},
     "close-wait-unread": {"LISTEN": 1, "CLOSE_WAIT": 5},
     "close-wait-never-accepted": {"LISTEN": 1, "CLOSE_WAIT": 6},
+    "keep-alive-race": {"LISTEN": 1, "ESTABLISHED": 8},
+    "keep-alive-in-order": {"LISTEN": 1, "ESTABLISHED": 8},
     "close-wait-idle-pool": {"CLOSE_WAIT": 5},
     "half-close": {"FIN_WAIT2": 5},
     "fin-unanswered": {"FIN_WAIT1": 6},

@@ -7,6 +7,7 @@ import pytest
 from tests.made import HERE, established, found, only_finding, snapshot_of, time_wait
 from twdiag.model.findings import DestinationSubject, Severity
 from twdiag.model.snapshot import Owner
+from twdiag.wording import command_in
 
 RULE = "connection-churn"
 
@@ -41,3 +42,9 @@ def test_live_connections_name_a_likely_process_but_the_summary_does_not_blame_i
     assert finding.evidence["likely_processes"] == ["shop"]
     assert finding.evidence["established"] == 2
     assert "shop" not in finding.summary
+
+
+def test_the_next_command_names_the_process_that_closes() -> None:
+    advice = only_finding(snapshot_of(*time_wait(600))).advice
+    commands = [command for a in advice if (command := command_in(a.how))]
+    assert commands == ["twdiag trace --port 5432 --for 10s"]

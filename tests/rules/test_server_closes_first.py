@@ -125,3 +125,11 @@ def test_the_history_matches_a_known_closing_schedule_within_a_second(
     seen = sorted(59 - i for i, number in enumerate(history) for _ in range(int(number)))
     for age, second in zip(ages, seen, strict=True):
         assert second - 1 <= age <= second + 2
+
+
+def test_where_the_server_was_not_seen_a_trace_names_it() -> None:
+    rows = [listening(443, inode=7), *closed_first(30)]
+    how = "as root, watch them close: twdiag trace --port 443 --for 10s"
+    assert how in [advice.how for advice in only_finding(snapshot_of(*rows)).advice]
+    named = snapshot_of(*rows, owners={7: (Owner(5, "nginx", "www"),)})
+    assert not [advice for advice in only_finding(named).advice if "twdiag trace" in advice.how]

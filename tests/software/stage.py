@@ -13,14 +13,15 @@ import threading
 import time
 import traceback
 from contextlib import closing, suppress
+from itertools import cycle
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from twdiag.errors import TwdiagError
 from twdiag.lab import network
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable, Iterator
 
 HERE = "127.0.0.1"
 _SBIN = "/usr/sbin:/sbin:/usr/lib/postgresql/15/bin:/usr/lib/postgresql/17/bin"
@@ -193,6 +194,73 @@ def closed_after(client: socket.socket, most: float) -> float:
     except TimeoutError:
         raise AssertionError(f"still open after {most:g} s") from None
     return time.monotonic() - began
+
+
+class Pool:
+    """Pooled connections that are used after pauses in turn, by threads of this process.
+
+    They are not looked at before they are used.  `limit` is the idle time after which the pool
+    closes one itself; `lost` counts the requests that had no answer.
+    """
+
+    def __init__(self, port: int, pauses: Iterable[float], limit: float | None, size: int) -> None:
+        self.lost = 0
+        self._port, self._limit = port, limit
+        self._stopping = threading.Event()
+        self._threads = [
+            threading.Thread(target=self._use, args=(cycle(pauses), n / 7), daemon=True)
+            for n in range(size)
+        ]
+        for thread in self._threads:
+            thread.start()
+
+    def end(self) -> None:
+        """Stop using them."""
+        self._stopping.set()
+        for thread in self._threads:
+            thread.join()
+
+    def _use(self, pauses: Iterator[float], delay: float) -> None:
+        self._stopping.wait(delay)
+        client: socket.socket | None = None
+        for pause in pauses:
+            if client is None:
+                client = socket.create_connection((HERE, self._port), timeout=10)
+            if "200" not in self._answer(client):
+                self.lost += 1
+                client.close()
+                client = None
+                continue
+            if self._limit is not None and self._limit < pause:
+                if self._stopping.wait(self._limit):
+                    return
+                client.close()
+                client = None
+                pause -= self._limit
+            if self._stopping.wait(pause):
+                return
+
+    def _answer(self, client: socket.socket) -> str:
+        try:
+            return request(client)
+        except ConnectionError:
+            return ""
+
+
+def watched_pool(
+    port: int, pauses: Iterable[float], seconds: float, limit: float | None = None
+) -> tuple[Any, int]:
+    """Return (what keep-alive-race finds, requests lost) while a pool is used, as any user may."""
+    from twdiag.engine.look import Question, looked
+    from twdiag.rules import keep_alive_race
+
+    pool = Pool(port, pauses, limit, size=4)
+    ending = threading.Timer(seconds - 1, pool.end)
+    ending.start()
+    report, _ = looked(Question(rules=(keep_alive_race.RULE,), interval=seconds))
+    ending.join()
+    assert len(report.findings) < 2
+    return (report.findings[0] if report.findings else None), pool.lost
 
 
 class Backend:

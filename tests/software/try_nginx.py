@@ -16,6 +16,7 @@ from tests.software.stage import (
     program,
     request,
     sysctl,
+    watched_pool,
 )
 
 CONFIG = """
@@ -62,6 +63,25 @@ def try_an_idle_connection(stage: Stage) -> str:
     assert 1.5 < idle < 4, idle
     assert eventually(lambda: count("TIME_WAIT", 8080) == 1)
     return f"keepalive_timeout 2s: nginx closes first, after {idle:.1f} s"
+
+
+def try_the_keep_alive_race(stage: Stage) -> str:
+    nginx(stage, 'keepalive_timeout 2s; server { listen 8080; return 200 "ok"; }')
+    finding, lost = watched_pool(8080, pauses=(1.2, 2.3), seconds=11)
+    timeout = finding.evidence["idle_timeout_seconds"]
+    # An announcement comes when the FIN is acknowledged, which may take 40 ms.
+    assert isinstance(timeout, float)
+    assert 1.95 < timeout < 2.3, timeout
+    assert finding.evidence["lost_requests"] == lost > 0, (finding.summary, lost)
+    assert "nginx's keepalive_timeout" in finding.advice[0].how
+    return f"keepalive_timeout 2s measured as {timeout:.2f} s; {lost} requests of a pool lost"
+
+
+def try_a_pool_in_order(stage: Stage) -> str:
+    nginx(stage, 'keepalive_timeout 2s; server { listen 8080; return 200 "ok"; }')
+    finding, lost = watched_pool(8080, pauses=(0.8, 2.3), seconds=8, limit=1.0)
+    assert (finding, lost) == (None, 0)
+    return "a pool whose limit is 1 s behind keepalive_timeout 2s loses nothing, and is quiet"
 
 
 def try_what_the_proxy_asks_for(stage: Stage) -> str:

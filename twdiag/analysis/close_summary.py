@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from twdiag.model.closes import Close
+    from twdiag.model.findings import Finding
+    from twdiag.model.idling import Watched
 
     _End = tuple[str, int]
     _Counts = dict[int, int]  # how many of each kind
@@ -178,7 +180,8 @@ def _count(groups: dict[_K | None, _Counts], key: _K, kind: int) -> None:
 class Outcome:
     """What was told, for how long, from where, and what was lost.
 
-    `source` is "tracefs+multicast", "tracefs" or "multicast"; `began` is Unix time.
+    `source` is "tracefs+multicast", "tracefs" or "multicast"; `began` is Unix time.  `watched` is
+    how connections idled meanwhile, `findings` what the rules say to that.
     """
 
     source: str
@@ -186,3 +189,5 @@ class Outcome:
     seconds: float = 0.0
     summary: Summary = field(default_factory=Summary)
     losses: Losses = field(default_factory=Losses)
+    watched: Watched | None = None
+    findings: tuple[Finding, ...] = ()

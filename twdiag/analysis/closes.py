@@ -1,14 +1,13 @@
-"""Tell from the kernel's trace events how each TCP connection ended, and join what else is known.
+"""Tell from what was gathered of a socket how its connection ended, and join what else is known.
 
-An event names a socket by its address in the kernel, so that all events between its birth and its
-end are one connection's.  The last one carries the socket's cookie, and so does the announcement of
-the socket's death, which goes to its own network namespace only: the two are joined by it.
+The last trace event of a socket carries its cookie, and so does the announcement of its death,
+which goes to its own network namespace only: the two are joined by it.
 """
 
 from __future__ import annotations
 
 import socket
-from dataclasses import dataclass
+import sys
 from functools import lru_cache
 from typing import TYPE_CHECKING, Final, NamedTuple, TypeVar
 
@@ -16,14 +15,8 @@ from twdiag.model.closes import (
     IN_INTERRUPT,
     Close,
     How,
-    Killed,
     Opened,
-    ResetReceived,
-    ResetSent,
     Side,
-    SocketGone,
-    StateChange,
-    ThreadEnds,
     Why,
 )
 from twdiag.tcp import State
@@ -31,7 +24,8 @@ from twdiag.tcp import State
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
-    from twdiag.model.closes import Closer, Death, TraceEvent, Traffic
+    from twdiag.analysis.tracks import Finished, Track
+    from twdiag.model.closes import Closer, Death, SocketGone, StateChange, Traffic
 
 _T = TypeVar("_T")
 
@@ -40,22 +34,17 @@ _ESTABLISHED: Final = int(State.ESTABLISHED)
 _SYN_SENT: Final = int(State.SYN_SENT)
 _FIN_WAIT1: Final = int(State.FIN_WAIT1)
 _FIN_WAIT2: Final = int(State.FIN_WAIT2)
-_CLOSE: Final = int(State.CLOSE)
 _CLOSE_WAIT: Final = int(State.CLOSE_WAIT)
 _LAST_ACK: Final = int(State.LAST_ACK)
-_LISTEN: Final = int(State.LISTEN)
 _CLOSING: Final = int(State.CLOSING)
 
 # In Python 3.11 a member of an enum costs a call each time it is named.
 _HERE, _PEER, _BOTH = Side.HERE, Side.PEER, Side.BOTH
 _FIN, _RST, _FIN_RST, _TIMEOUT = How.FIN, How.RST, How.FIN_RST, How.TIMEOUT
-_IN, _OUT = Opened.IN, Opened.OUT
+_OUT = Opened.OUT
 _BY_CLOSE, _SHUTDOWN = Why.CLOSE, Why.SHUTDOWN
 
-_EXIT_NS: Final = 10_000_000_000
-"""How long a dying thread may take to close its files before its number is another's."""
 _SAME_CALL_NS: Final = 100_000
-_MOST_EXITS: Final = 4096
 
 # enum sk_rst_reason, include/net/rstreason.h.
 _REASONS: Final = {
@@ -75,181 +64,6 @@ class Clock(NamedTuple):
     def unix(self, at: int) -> float:
         """Return a moment as Unix time, in seconds."""
         return (at + self.offset) / 1e9
-
-
-@dataclass(slots=True)
-class Track:
-    """What events have told of one socket so far; moments in ns, None where there was none."""
-
-    place: StateChange
-    opened: Opened | None = None
-    born: int | None = None
-    first: Side | None = None
-    first_at: int | None = None
-    fin_at: int | None = None
-    closed_at: int | None = None
-    closer: int | None = None
-    dying: Why | None = None
-    shutdown: bool = False
-    unaccepted: bool = False
-    reset_received: bool = False
-    reset_sent: str | None = None
-    before: int = 0
-    ended_at: int = 0
-    ended_in_task: bool = False
-    told: bool = False
-
-
-class Finished(NamedTuple):
-    """A socket of which all is told: the event of its end, and its track."""
-
-    gone: SocketGone
-    track: Track
-
-
-class Fold:
-    """Gathers the events of each socket, in the order of time, until the socket is gone."""
-
-    def __init__(self) -> None:
-        self._tracks: dict[int, Track] = {}
-        self._exits: dict[int, tuple[int, Why]] = {}
-        self._kills: dict[int, int] = {}
-        self._listeners_ending: dict[int, StateChange] = {}
-
-    def feed(self, events: Iterable[TraceEvent]) -> list[Finished]:
-        """Take in events, oldest first, and return the connections that are over with them."""
-        finished: dict[int, Finished] = {}
-        done: list[Finished] = []
-        tracks = self._tracks
-        for event in events:
-            kind = type(event)
-            if kind is StateChange:
-                self._change(event)  # type: ignore[arg-type]
-            elif kind is SocketGone:
-                gone: SocketGone = event  # type: ignore[assignment]
-                track = tracks.pop(gone.sk, None)
-                if track is not None and track.before:
-                    done.append(Finished(gone, track))
-                    finished[gone.sk] = done[-1]
-                elif track is None and self._listeners_ending:
-                    self._forget_listener(gone)
-            elif kind is ResetReceived:
-                track = tracks.get(event.sk)  # type: ignore[union-attr]
-                if track is not None:
-                    track.reset_received = True
-                else:  # the connection is older than the trace
-                    tracks[event.sk] = _unknown(event.at)  # type: ignore[union-attr]
-            elif kind is ResetSent:
-                self._reset(event, finished)  # type: ignore[arg-type]
-            elif kind is ThreadEnds:
-                self._exit(event)  # type: ignore[arg-type]
-            elif kind is Killed:
-                self._kill(event)  # type: ignore[arg-type]
-        return done
-
-    def still_open(self, before: int) -> list[Track]:
-        """Return, once, the connections that ended before a moment and whose sockets still exist.
-
-        A descriptor holds them; they are in no table of the kernel any more.
-        """
-        late = [
-            track
-            for track in self._tracks.values()
-            if track.before and track.ended_at < before and not track.told
-        ]
-        for track in late:
-            track.told = True  # it stays, so that the end of its socket is not told once more
-        return late
-
-    def _change(self, event: StateChange) -> None:
-        old, new, in_task = event.old, event.new, not event.flags & IN_INTERRUPT
-        if old in (_LISTEN, _CLOSE):
-            if old == _LISTEN and new == _CLOSE and in_task:
-                if len(self._listeners_ending) >= _MOST_EXITS:
-                    self._listeners_ending.clear()
-                self._listeners_ending[event.tid] = event
-            return
-        track = self._tracks.get(event.sk)
-        if new == _ESTABLISHED:
-            opened = _OUT if old == _SYN_SENT else _IN
-            self._tracks[event.sk] = Track(event, opened, event.at)
-            return
-        if track is None or (
-            track.place.old
-            and (
-                track.place.local_port != event.local_port
-                or track.place.remote_port != event.remote_port
-            )
-        ):
-            track = self._tracks[event.sk] = Track(event)
-        elif not track.place.old:
-            track.place = event
-        if new == _CLOSE:
-            self._ended(track, event, in_task)
-        elif new == old:
-            track.shutdown = True
-        elif old == _ESTABLISHED:
-            track.first_at = event.at
-            if new == _FIN_WAIT1:
-                track.first = _HERE
-                self._closed_here(track, event, in_task)
-            else:
-                track.first = _PEER
-                track.fin_at = event.at
-        elif new == _LAST_ACK:
-            self._closed_here(track, event, in_task)
-        elif new == _CLOSING:
-            track.first = _BOTH
-
-    def _closed_here(self, track: Track, event: StateChange, in_task: bool) -> None:
-        track.closed_at = event.at
-        if in_task:
-            track.closer = event.tid
-            track.dying = self._dying(event.tid, event.at)
-
-    def _ended(self, track: Track, event: StateChange, in_task: bool) -> None:
-        track.before, track.ended_at, track.ended_in_task = event.old, event.at, in_task
-        if track.first_at is None:
-            track.first_at = event.at
-        if event.old == _SYN_SENT:
-            track.opened = _OUT
-        if in_task and not track.reset_received and track.closed_at is None:
-            self._closed_here(track, event, in_task)
-            stopping = self._listeners_ending.get(event.tid)
-            track.unaccepted = stopping is not None and stopping.local_port == event.local_port
-
-    def _reset(self, event: ResetSent, finished: dict[int, Finished]) -> None:
-        track = self._tracks.get(event.sk)
-        if track is None and event.sk in finished:
-            track = finished[event.sk].track  # the RST can leave after the socket
-        if track is not None:
-            track.reset_sent = event.reason
-
-    def _exit(self, event: ThreadEnds) -> None:
-        if len(self._exits) >= _MOST_EXITS:
-            recent = event.at - _EXIT_NS
-            self._exits = {t: e for t, e in self._exits.items() if e[0] > recent}
-        why = Why.KILLED if self._kills.pop(event.tid, None) is not None else Why.EXIT
-        self._exits[event.tid] = event.at, why
-
-    def _kill(self, event: Killed) -> None:
-        if len(self._kills) >= _MOST_EXITS:
-            self._kills.clear()
-        self._kills[event.tid] = event.at
-
-    def _dying(self, tid: int, at: int) -> Why | None:
-        exit_at, why = self._exits.get(tid, (None, None))
-        return why if exit_at is not None and 0 <= at - exit_at < _EXIT_NS else None
-
-    def _forget_listener(self, gone: SocketGone) -> None:
-        for tid, event in list(self._listeners_ending.items()):
-            if event.sk == gone.sk:
-                del self._listeners_ending[tid]
-
-
-def _unknown(at: int) -> Track:
-    nothing = StateChange(at, 0, 0, 0, 0, 0, 0, 0, 0, b"", b"", b"", b"")
-    return Track(nothing, reset_received=True)
 
 
 class Join:
@@ -318,7 +132,8 @@ class Join:
         lived = max(0, first_at - began) / 1e9 if connected else None
         if idle is not None and lived is not None and track.born is not None:
             idle = min(idle, lived)  # it is counted in jiffies
-        return Close(
+        requests = None if death is None else requests_at_most(death.traffic)
+        values = (
             clock.unix(track.ended_at),
             place.family,
             local,
@@ -339,7 +154,10 @@ class Join:
             received,
             rtt,
             gone is None,
+            True,
+            requests,
         )
+        return tuple.__new__(Close, values)  # as Close() does, without its call
 
 
 def _take(waiting: dict[int, _T], due: Callable[[_T], bool]) -> list[_T]:
@@ -462,6 +280,16 @@ def _traffic(
     )
 
 
+def requests_at_most(traffic: Traffic | None) -> int | None:
+    """Return how many requests a connection carried at most, None where that is not known.
+
+    Each takes a segment of data at least, and so does its answer.  Linux counts them since 4.6.
+    """
+    if traffic is None:
+        return None
+    return min(traffic.data_segments_in, traffic.data_segments_sent) or None
+
+
 def bytes_sent(traffic: Traffic, opened: Opened | None) -> int:
     """Return how many bytes of data the peer acknowledged: neither our SYN nor our FIN."""
     once = traffic.acked
@@ -482,8 +310,8 @@ def idle_before(traffic: Traffic, since: float, blur: float = 10.0) -> float | N
 
 def _addresses(place: StateChange) -> tuple[str, str]:
     if place.family == socket.AF_INET:
-        return address_text(place.local4), address_text(place.remote4)
-    return address_text(place.local6), address_text(place.remote6)
+        return address_text(place.addresses[:4]), address_text(place.addresses[4:8])
+    return address_text(place.addresses[8:24]), address_text(place.addresses[24:])
 
 
 @lru_cache(maxsize=4096)
@@ -494,4 +322,15 @@ def address_text(packed: bytes) -> str:
     return socket.inet_ntop(socket.AF_INET if len(packed) == 4 else socket.AF_INET6, packed)
 
 
+def end_of(raw: bytes) -> tuple[str, int] | None:
+    """Return (address, port) of a struct sockaddr_in or sockaddr_in6, None where it is neither."""
+    if len(raw) < _SOCKADDR_IN6:
+        return None
+    family, port = int.from_bytes(raw[:2], sys.byteorder), int.from_bytes(raw[2:4], "big")
+    if family == socket.AF_INET:
+        return address_text(raw[4:8]), port
+    return (address_text(raw[8:24]), port) if family == socket.AF_INET6 else None
+
+
+_SOCKADDR_IN6: Final = 28
 _MAPPED: Final = bytes(10) + b"\xff\xff"

@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 _OF_A_NAMESPACE: Final = frozenset({"ss", "sysctl", "nstat", "ping", "tcpdump", "conntrack", "nft"})
 """Commands that show or change the network namespace that they run in."""
 
+_LOOKS: Final = frozenset({"diagnose", "port", "sockets", "trace", "watch"})
+"""Commands of twdiag that look into a network namespace: all take --netns."""
+
 _SETTING: Final = re.compile(r'sysctl -w ([a-z0-9_.]+)=("[^"]*"|[^\s,;]+)')
 _ENGINES: Final = {"docker": "docker", "podman": "podman", "containerd": "nerdctl"}
 _SAFE: Final = frozenset(
@@ -66,7 +69,7 @@ def moved(text: str, namespace: Namespace) -> str:
 def _twdiag_in(command: str, namespace: Namespace) -> str:
     """Return a call of twdiag that looks into the namespace, where it is to look at all."""
     words = command.split(" ")
-    if len(words) > 1 and not words[1].startswith("-"):
+    if len(words) > 1 and not words[1].startswith("-") and words[1] not in _LOOKS:
         return command  # explain, say
     if "--all-netns" in words:
         return command

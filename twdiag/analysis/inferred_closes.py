@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from twdiag.analysis.closes import address_text, bytes_sent
+from twdiag.analysis.closes import address_text, bytes_sent, requests_at_most
 from twdiag.model.closes import Close, How, Opened, Side, Why
 from twdiag.tcp import State
 
@@ -170,6 +170,7 @@ class Inference:
             received=received,
             rtt=rtt,
             observed=False,
+            requests=requests_at_most(traffic),
         )
 
 

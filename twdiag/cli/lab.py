@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from functools import partial
 from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
@@ -60,7 +61,7 @@ def run_scenario(
     chosen = chosen_scenario(scenario)
     if sys.stderr.isatty():
         _announce(chosen)
-    report = play(chosen, observe)
+    report = play(chosen, partial(observe, chosen))
     if json:
         from twdiag.render.json import render_json
 
@@ -77,6 +78,7 @@ def run_scenario(
 
 def _announce(scenario: Scenario) -> None:
     wait = f", {scenario.settle:.0f} s for its sockets to age" if scenario.settle >= 1 else ""
+    wait += f", watched for {scenario.interval:.0f} s" if scenario.interval else ""
     print(f"Making real sockets in a private network namespace{wait} ...", file=sys.stderr)
 
 

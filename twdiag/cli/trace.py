@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import enum
 import math
+import mmap
 import re
 import signal
 import sys
@@ -12,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
-from twdiag.cli.options import PortOption, ProcessOption  # noqa: TC001
+from twdiag.cli.options import NetnsOption, PortOption, ProcessOption  # noqa: TC001
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -25,6 +26,7 @@ EPILOG: Final = """\b
 Examples:
   twdiag trace                       until Ctrl-C
   twdiag trace --port 5432 --for 30s
+  twdiag trace --netns web_1         a container, a namespace, a PID
   twdiag trace --process nginx --json | jq -c 'select(.why == "exit")'
 """
 
@@ -43,6 +45,7 @@ class TraceSource(str, enum.Enum):
 def trace(
     port: PortOption = None,
     process: ProcessOption = None,
+    netns: NetnsOption = None,
     duration: Annotated[
         str | None,
         typer.Option("--for", metavar="TIME", help="End after this time, such as 30s, 5m or 1h."),
@@ -63,7 +66,7 @@ def trace(
     instance, and removes it.
     """
     from twdiag.cli import terminal
-    from twdiag.engine.trace import Request
+    from twdiag.engine.trace import Hooks, Request
     from twdiag.engine.trace import trace as follow
     from twdiag.render.trace import JsonLines, TextLines
 
@@ -73,13 +76,15 @@ def trace(
         frozenset(process or ()),
         None if duration is None else parse_time(duration),
         source.value,
+        netns,
     )
     lines: JsonLines | TextLines = (
         JsonLines(sys.stdout) if json else TextLines(sys.stdout, _width(sys.stdout.isatty()))
     )
     writer = _Writer(lines)
     with _signals() as stopped:
-        outcome = follow(request, writer.close, _say, stopped.asked, writer.ready, writer.flush)
+        hooks = Hooks(writer.close, _say, stopped.asked, writer.ready, writer.flush)
+        outcome = follow(request, hooks)
         lines.summary(outcome)
         lines.flush()
 
@@ -122,18 +127,23 @@ class _Writer:
 
 
 class _Stop:
-    """Whether a signal has asked to end; a second one interrupts whatever is being done."""
+    """Whether a signal has asked to end; a second one interrupts whatever is being done.
+
+    A child that follows in another user namespace shares the answer.
+    """
 
     def __init__(self) -> None:
-        self._asked = False
+        self._asked = mmap.mmap(-1, 1)
+        self._signals = 0
 
     def asked(self) -> bool:
-        return self._asked
+        return self._asked[0] != 0
 
     def ask(self, number: int, frame: FrameType | None) -> None:
-        if self._asked:
+        self._signals += 1
+        if self._signals > 1:
             raise KeyboardInterrupt
-        self._asked = True
+        self._asked[0] = 1
 
 
 @contextlib.contextmanager

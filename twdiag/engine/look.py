@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from twdiag import sources
 from twdiag.analysis.view import View
+from twdiag.errors import SourceError, SourceRefused
 from twdiag.model import facts
 from twdiag.model.findings import (
     DestinationSubject,
@@ -19,10 +20,12 @@ from twdiag.model.findings import (
     ProcessSubject,
     Severity,
 )
+from twdiag.model.snapshot import Gap
 from twdiag.rules import DEFAULTS, RULES, runner
 
 if TYPE_CHECKING:
     from twdiag.model.findings import Finding, Report
+    from twdiag.model.idling import Watched
     from twdiag.model.limits import Limits
     from twdiag.model.snapshot import Snapshot
     from twdiag.rules.rule import Rule
@@ -49,19 +52,43 @@ def look(question: Question) -> Report:
 
 def look_closely(question: Question) -> Examined:
     """Return the same with the view that it was made from."""
-    earlier = None
-    if question.interval:
-        first = sources.collect(question.source)
-        earlier = examined(first, question).view.snapshot
-        time.sleep(question.interval)
-    now = sources.collect(question.source, question.patience)
-    report, view = examined(now, question, earlier)
+    report, view = looked(question)
     report = filtered(report, question)
     if not question.causes:
         return Examined(report, view)
     from twdiag.engine.causes import with_causes
 
     return Examined(with_causes(report, view), view)
+
+
+def looked(question: Question) -> Examined:
+    """Return the whole report, and the view that it was made from."""
+    earlier = None
+    watched, gaps = None, list[Gap]()
+    if question.interval:
+        first = sources.collect(question.source)
+        earlier = examined(first, question).view.snapshot
+        watched, gaps = _watch(question)
+    now = sources.collect(question.source, question.patience)
+    now = dataclasses.replace(now, watched=watched, gaps=(*now.gaps, *gaps))
+    return examined(now, question, earlier)
+
+
+def _watch(question: Question) -> tuple[Watched | None, list[Gap]]:
+    """Watch for the interval how connections idle and end; return that, and what was not seen."""
+    from twdiag.engine.follow import Hooks, Request, follow
+
+    until = time.monotonic() + question.interval
+    said: list[str] = []
+    request = Request(frozenset(question.ports), seconds=question.interval, source="multicast")
+    try:
+        if question.source not in ("auto", "netlink"):
+            raise SourceRefused("how connections end is announced by netlink", "--source netlink")
+        watched = follow(request, Hooks(say=said.append)).watched
+    except SourceError as error:
+        time.sleep(max(0.0, until - time.monotonic()))
+        return None, [Gap("closes", error.what, error.next_step)]
+    return watched, [Gap("idling", sentence, "", partial=True) for sentence in said]
 
 
 class Examined(NamedTuple):

@@ -45,7 +45,7 @@ def _listed(names: list[str]) -> str:
     return " and ".join(filter(None, (", ".join(names[:-1]), names[-1])))
 
 
-def observe(stage: Stage) -> Report:
-    """Diagnose the namespace that this process is in."""
-    del stage
-    return look(Question())
+def observe(scenario: Scenario, stage: Stage) -> Report:
+    """Diagnose the namespace that this process is in, while the scenario's programs go on."""
+    stage.go_on()
+    return look(Question(interval=scenario.interval))

@@ -1,400 +1,66 @@
-"""Tell each TCP connection's end as it happens, from the best source that this process may use.
-
-The trace events know who closed and why, on the whole host; the announcements of dead sockets know
-which ones are this network namespace's, and their traffic.  Together they tell all of it; without
-the right to trace, the announcements and what a connection leaves behind tell most.
-"""
+"""What `twdiag trace` does: follow the ends of connections in a namespace, then judge them."""
 
 from __future__ import annotations
 
-import contextlib
-import time
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final, NamedTuple
+from dataclasses import replace
+from functools import partial
+from typing import TYPE_CHECKING
 
-from twdiag.analysis.close_summary import Outcome
-from twdiag.analysis.closes import Clock, Fold, Join
-from twdiag.analysis.inferred_closes import Inference, Remains, is_connection, needs_listener
-from twdiag.errors import SourceError, SourceRefused
-from twdiag.model.closes import Losses
-from twdiag.tcp import State
+from twdiag.engine.follow import SOURCES, Hooks, Request, follow
+from twdiag.errors import SourceError
+from twdiag.model.snapshot import HOST_NETNS
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping
+    from twdiag.analysis.close_summary import Outcome
+    from twdiag.model.findings import Finding
 
-    from twdiag.analysis.closes import Track
-    from twdiag.model.closes import Close, Death
-    from twdiag.sources.live.destroy_events import Announcements, LeftBehind
-    from twdiag.sources.live.tracefs import Tracer
-
-SOURCES: Final = ("auto", "tracefs", "multicast")
-
-_BUSY, _CALM = 0.05, 0.1
-_GATHER: Final = 0.003  # at 20,000 closes a second, a quarter of a plain user's room
-_BATCH: Final = 256
-# A simultaneous close shows in both ends' rows; the second end dies a round trip later.
-_BOTH_ENDS: Final = 30_000_000
-# The announcement goes through a queue of the kernel, and waits for the last packet to be freed.
-_ANNOUNCED: Final = 1_000_000_000
-_TRACED: Final = 300_000_000
-_STILL_OPEN: Final = 2_000_000_000
-_LISTENER_SECONDS: Final = 1.0
-_NOT_ASKED: Final = (0.0, False)
-_MOST_LISTENERS: Final = 10_000
-_COLLECT_AFTER: Final = 500_000
-_FOREVER: Final = 1 << 63
+__all__ = ["SOURCES", "Hooks", "Request", "trace"]
 
 
-@dataclass(frozen=True)
-class Request:
-    """What to tell: any of these ports at either end, any of these processes (name or PID)."""
+def trace(request: Request, hooks: Hooks) -> Outcome:
+    """Follow until a hook says to stop or the time is over; return what was told and found.
 
-    ports: frozenset[int] = frozenset()
-    processes: frozenset[str] = frozenset()
-    seconds: float | None = None
-    source: str = "auto"
-
-    def asks_for_ports(self, local: int, remote: int) -> bool:
-        """Return whether a connection between these ports is asked for."""
-        return not self.ports or local in self.ports or remote in self.ports
-
-    def asks_for(self, close: Close) -> bool:
-        """Return whether a connection is asked for."""
-        if not self.asks_for_ports(close.local_port, close.remote_port):
-            return False
-        if not self.processes:
-            return True
-        who = close.closer
-        if who is None:
-            return False
-        return not self.processes.isdisjoint((who.name, who.thread, str(who.pid), str(who.tid)))
-
-
-def trace(
-    request: Request,
-    tell: Callable[[Close], None],
-    say: Callable[[str], None],
-    stop: Callable[[], bool],
-    ready: Callable[[], None] = lambda: None,
-    told_all: Callable[[], None] = lambda: None,
-) -> Outcome:
-    """Tell the ends of connections until `stop` says so or the time is over.
-
-    `say` gets a sentence where the best source cannot be had; `ready` is called when nothing that
-    ends from then on is missed, `told_all` after each burst.  Raises SourceError where there is no
-    source at all.
+    Raises UsageError where --netns means no namespace, SourceRefused where it may not be entered,
+    SourceError where there is no source at all.
     """
-    with contextlib.ExitStack() as stack:
-        sources = _open(request, say, stack)
-        clock = Clock(time.time_ns() - _now(), _now())
-        outcome = Outcome(sources.name, clock.unix(clock.began))
+    work = partial(_followed, request, hooks)
+    if request.netns is None:
+        return work()
+    from twdiag.analysis.elsewhere import placed
+    from twdiag.engine.netns import resolve
+    from twdiag.sources.live.entering import inside
 
-        def told(closes: Iterable[Close]) -> None:
-            for close in closes:
-                if request.asks_for(close):
-                    outcome.summary.add(close)
-                    tell(close)
-            told_all()
-
-        stack.enter_context(_few_collections())
-        follow = _Both(sources, clock, request) if sources.tracer else _Announced(sources, clock)
-        ready()
-        end = _FOREVER if request.seconds is None else clock.began + int(request.seconds * 1e9)
-        try:
-            while not stop() and _now() < end:
-                follow.pause(min((end - _now()) / 1e9, _CALM))
-                told(follow.step())
-            told(follow.finish())
-        finally:
-            outcome.seconds = (_now() - clock.began) / 1e9
-            outcome.losses = follow.losses()
-        return outcome
-
-
-@contextlib.contextmanager
-def _few_collections() -> Iterator[None]:
-    """Let the garbage collector look seldom: each burst of events is a heap of small tuples."""
-    import gc
-
-    before = gc.get_threshold()
-    gc.set_threshold(_COLLECT_AFTER, *before[1:])
-    try:
-        yield
-    finally:
-        gc.set_threshold(*before)
-
-
-@dataclass
-class _Sources:
-    """The sources that could be opened."""
-
-    tracer: Tracer | None = None
-    announcements: Announcements | None = None
-    left_behind: LeftBehind | None = None
-
-    @property
-    def name(self) -> str:
-        if self.tracer is None:
-            return "multicast"
-        return "tracefs" if self.announcements is None else "tracefs+multicast"
-
-
-def _open(request: Request, say: Callable[[str], None], stack: contextlib.ExitStack) -> _Sources:
-    """Open the announcements first, so that no traced end is missed among them."""
-    from twdiag.sources.live.destroy_events import Announcements, LeftBehind
-    from twdiag.sources.live.tracefs import Tracer
-
-    found = _Sources()
-    no_announcements = no_tracing = None
-    try:
-        found.announcements = stack.enter_context(Announcements())
-        found.left_behind = stack.enter_context(LeftBehind())
-    except SourceRefused as error:
-        no_announcements = error
-    if request.source != "multicast":
-        try:
-            found.tracer = stack.enter_context(Tracer(request.ports))
-        except SourceRefused as error:
-            no_tracing = error
-    if no_tracing is not None and request.source == "tracefs":
-        raise no_tracing
-    if request.source == "multicast" and no_announcements is not None:
-        raise no_announcements
-    if no_announcements is not None and no_tracing is not None:
-        raise SourceError(
-            f"no source tells of ending connections: {no_tracing.what}; {no_announcements.what}",
-            f"{no_tracing.next_step}; {no_announcements.next_step}".strip("; "),
+    namespace = resolve(request.netns)
+    outcome = inside(namespace, work)
+    if not namespace.own:
+        outcome.findings = tuple(
+            replace(placed(finding, namespace), netns=HOST_NETNS) for finding in outcome.findings
         )
-    if request.processes and found.tracer is None:
-        why = no_tracing.what if no_tracing else "--source multicast does not know processes"
-        how = no_tracing.next_step if no_tracing else "leave out --source"
-        raise SourceError(f"which process closes is not to be seen: {why}", how)
-    if no_tracing is not None:
-        step = f" (to see them: {no_tracing.next_step})" if no_tracing.next_step else ""
-        say(f"{no_tracing.what}, so no process is named{step}; who closed first is inferred")
-    if no_announcements is not None:
-        say(
-            f"{no_announcements.what}, so bytes and idle times are missing, and the connections of "
-            "all network namespaces of this host are told"
-        )
-    return found
+    return outcome
 
 
-class _Both:
-    """Follows the trace events, joined with the announcements where there are any."""
-
-    def __init__(self, sources: _Sources, clock: Clock, request: Request) -> None:
-        assert sources.tracer is not None
-        self._request = request
-        self._tracer = sources.tracer
-        self._announcements = sources.announcements
-        self._left_behind = sources.left_behind
-        self._fold = Fold()
-        self._join = Join(
-            clock, self._tracer.names.of, deaths_matter=sources.announcements is not None
-        )
-        self._inference = Inference(clock, {})
-        self._unannounced = 0
-        self._unplaced = 0
-        self._own = _OwnAddresses()
-        self._busy = True
-
-    def pause(self, most: float) -> None:
-        time.sleep(max(0.0, min(most, _BUSY if self._busy else _CALM)))
-
-    def step(self) -> list[Close]:
-        now = _now()
-        closes = self._read()
-        self._busy = bool(closes)
-        closes += self._infer(self._join.untold(now - _TRACED))
-        self._unannounced += len(self._join.unannounced(now - _ANNOUNCED))
-        closes += self._still_open(self._fold.still_open(now - _STILL_OPEN))
-        return closes
-
-    def _read(self, *, all_of_it: bool = False) -> list[Close]:
-        finished = self._fold.feed(self._tracer.read(all_of_it=all_of_it))
-        closes = list(self._join.ended(finished))
-        if self._announcements is not None:
-            closes += self._join.died(self._announcements.read())
-        return closes
-
-    def _infer(self, deaths: list[Death]) -> list[Close]:
-        """Tell what only the announcement knows of: its trace events were lost, or came before."""
-        asked = self._request.asks_for_ports
-        connections = [
-            death
-            for death in deaths
-            if is_connection(death) and asked(death.local_port, death.remote_port)
-        ]
-        if not connections or self._left_behind is None:
-            return []
-        remains = _remains(self._left_behind, connections, {})
-        return self._inference.tell(remains)
-
-    def _still_open(self, tracks: list[Track]) -> list[Close]:
-        closes = []
-        for track in tracks:
-            close = self._join.tell(track, None, None)
-            if self._announcements is None or self._own.holds(close.local):
-                closes.append(close)
-            else:
-                self._unplaced += 1
-        return closes
-
-    def finish(self) -> list[Close]:
-        self._tracer.stop()
-        closes = self._read(all_of_it=True)
-        if self._announcements is not None:
-            time.sleep(_CALM)  # for the last announcements
-            closes += self._read(all_of_it=True)
-        closes += self._infer(self._join.untold(_FOREVER))
-        self._unannounced += len(self._join.unannounced(_FOREVER))
-        return closes + self._still_open(self._fold.still_open(_FOREVER))
-
-    def losses(self) -> Losses:
-        lost = None if self._announcements is None else self._announcements.lost
-        elsewhere = max(0, self._unannounced - (lost or 0))
-        return Losses(self._tracer.lost, lost, elsewhere, self._unplaced)
-
-
-class _Announced:
-    """Follows the announcements alone, and asks at once what each connection left behind."""
-
-    def __init__(self, sources: _Sources, clock: Clock) -> None:
-        assert sources.announcements is not None
-        assert sources.left_behind is not None
-        self._announcements = sources.announcements
-        self._left_behind = sources.left_behind
-        self._inference = Inference(clock, _counters())
-        self._held: list[Remains] = []
-        self._batch: _Batch | None = None
-        self._listeners: dict[tuple[bytes, int], tuple[float, bool]] = {}
-
-    def pause(self, most: float) -> None:
-        if self._held or self._batch:
-            most = min(most, _BOTH_ENDS / 1e9)
-        self._announcements.wait(max(0.0, most))
-        time.sleep(_GATHER)
-
-    def step(self) -> list[Close]:
-        now = _now()
-        if self._batch is not None and now - self._batch.at < _BOTH_ENDS:
-            self._take_in()
-            return []
-        closes = self._tell_batch()
-        before = _counters()
-        self._take_in()
-        if self._held:
-            self._batch = _Batch(now, self._held, before, _counters())
-            self._held = []
-        return closes
-
-    def _tell_batch(self) -> list[Close]:
-        """Tell a batch once the other ends of its connections have had the time to die."""
-        batch, self._batch = self._batch, None
-        if batch is None:
-            return []
-        waiting = [remains for remains in self._held if remains.left is State.TIME_WAIT]
-        return self._inference.tell(batch.remains, batch.before, batch.after, waiting)
-
-    def _take_in(self) -> None:
-        """Look at what has died in small portions: the kernel's room for the rest is small."""
-        while True:
-            deaths = self._announcements.read(_BATCH)
-            connections = [death for death in deaths if is_connection(death)]
-            self._held += _remains(self._left_behind, connections, self._listeners)
-            if len(deaths) < _BATCH or len(self._held) >= 16 * _BATCH:
-                return
-
-    def finish(self) -> list[Close]:
-        closes = self._tell_batch()
-        time.sleep(_BUSY)  # for the last announcements
-        before = _counters()
-        while True:
-            known = len(self._held)
-            self._take_in()
-            if len(self._held) == known:
-                break
-        self._batch = _Batch(_now(), self._held, before, _counters())
-        self._held = []
-        return closes + self._tell_batch()
-
-    def losses(self) -> Losses:
-        return Losses(announcements=self._announcements.lost)
-
-
-class _Batch(NamedTuple):
-    """Dead sockets that arrived together, and the counters right before and after."""
-
-    at: int
-    remains: list[Remains]
-    before: Mapping[str, int]
-    after: Mapping[str, int]
-
-
-def _remains(
-    left_behind: LeftBehind,
-    deaths: list[Death],
-    listeners: dict[tuple[bytes, int], tuple[float, bool]],
-) -> list[Remains]:
-    """Return what dead connections left, and whether a listener has their local ends.
-
-    `listeners` keeps the answers for a second.
-    """
-    if not deaths:
-        return []
-    states = left_behind.states(deaths)
-    now = time.monotonic()
-    if len(listeners) > _MOST_LISTENERS:
-        listeners.clear()
-    unclear = [death for death in deaths if needs_listener(death)]
-    unknown = {
-        (death.local, death.local_port): death
-        for death in unclear
-        if listeners.get((death.local, death.local_port), _NOT_ASKED)[0] < now
-    }
-    for place, listens in zip(unknown, left_behind.listen(list(unknown.values())), strict=True):
-        listeners[place] = now + _LISTENER_SECONDS, listens
-    return [
-        Remains(death, state, listeners.get((death.local, death.local_port), _NOT_ASKED)[1])
-        for death, state in zip(deaths, states, strict=True)
-    ]
-
-
-class _OwnAddresses:
-    """The addresses of this network namespace, which those of other ones may equal."""
-
-    def __init__(self) -> None:
-        self._until = 0.0
-        self._addresses: frozenset[str] = frozenset()
-        self._alone = False
-
-    def holds(self, address: str) -> bool:
-        """Return whether an address is surely this namespace's."""
-        from twdiag.sources.live.addresses import read_addresses
-        from twdiag.sources.live.netns import other_namespaces
-
-        if time.monotonic() >= self._until:
-            self._until = time.monotonic() + 10.0
-            self._addresses = read_addresses()
-            self._alone = not other_namespaces()
-        if self._alone:
-            return True
-        loopback = address.startswith("127.") or address == "::1"
-        return address in self._addresses and not loopback
-
-
-def _counters() -> Mapping[str, int]:
-    from twdiag.sources.live.proc import parse_counters, read_text
-
-    text = read_text("/proc/net/netstat")
-    if text is None:
-        return {}
+def _followed(request: Request, hooks: Hooks) -> Outcome:
+    outcome = follow(request, hooks)
     try:
-        return parse_counters(text)
-    except SourceError:
-        return {}
+        outcome.findings = _judged(request, outcome)
+    except SourceError as error:
+        hooks.say(f"it was not looked at whether requests meet closes: {error.what}")
+    return outcome
 
 
-def _now() -> int:
-    return time.clock_gettime_ns(time.CLOCK_MONOTONIC)
+def _judged(request: Request, outcome: Outcome) -> tuple[Finding, ...]:
+    """Return what the rules say of how connections idled and ended."""
+    watched = outcome.watched
+    if watched is None or not any(idling.ends for idling in watched.idling):
+        return ()
+    from twdiag import sources
+    from twdiag.engine.look import Question, examined, filtered
+    from twdiag.rules import keep_alive_race
+
+    snapshot = replace(sources.collect(patience=0.0), watched=watched)
+    question = Question(
+        rules=(keep_alive_race.RULE,),
+        ports=tuple(request.ports),
+        processes=tuple(request.processes),
+    )
+    return filtered(examined(snapshot, question).report, question).findings

@@ -47,6 +47,7 @@ _SEE: Final = {
     "bound-ports-running-out": ("ephemeral-ports",),
     "snat-ports-running-out": ("nat-and-conntrack", "ephemeral-ports"),
     "conntrack-filling": ("nat-and-conntrack",),
+    "keep-alive-race": ("idle-timeouts", "request-meets-close", "keep-alive", "error-messages"),
     "connection-churn": ("who-should-close", "ephemeral-ports"),
     "close-wait-leak": ("CLOSE_WAIT", "recv-q", "close-wait-for-ever"),
     "close-wait-unread": ("CLOSE_WAIT", "recv-q"),

@@ -29,6 +29,8 @@ from twdiag.lab.scenarios import (
     idle_workers,
     inherited,
     ipv6,
+    keep_alive_in_order,
+    keep_alive_race,
     linger_zero,
     misleading_sysctl,
     not_inherited,
@@ -68,6 +70,8 @@ __all__ = [
 SCENARIOS: Final[tuple[Scenario, ...]] = (
     idle.SCENARIO,
     busy_keep_alive.SCENARIO,
+    keep_alive_race.SCENARIO,
+    keep_alive_in_order.SCENARIO,
     simultaneous_close.SCENARIO,
     linger_zero.SCENARIO,
     server_closes_first.SCENARIO,

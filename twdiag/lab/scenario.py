@@ -26,6 +26,8 @@ class Scenario:
 
     `summary` is one line, `teaches` a paragraph for the learner.  `settle` is how many seconds pass
     between the end of `build` and the look at the sockets, for findings that rest on an age.
+    `interval` is for how long to watch while the programs go on (Stage.go_on()), for findings that
+    rest on what happens.
     """
 
     name: str
@@ -34,3 +36,4 @@ class Scenario:
     build: Callable[[Stage], None]
     expects: tuple[Expected, ...] = ()
     settle: float = 0.0
+    interval: float = 0.0

@@ -109,13 +109,14 @@ class Stage:
     """The private namespace in which a scenario's processes live.
 
     `actors` are the processes in the order of their entry; `notes` is where build() leaves what an
-    observer should know.
+    observer should know, `later` what the programs do only while somebody watches.
     """
 
     def __init__(self) -> None:
         network.enter_private()
         self.actors: list[Actor] = []
         self.notes: dict[str, object] = {}
+        self.later: list[Callable[[], object]] = []
         self._peer: int | None = None
 
     def sysctl(self, name: str, value: str) -> None:
@@ -128,6 +129,11 @@ class Stage:
             os.write(file, value.encode())
         finally:
             os.close(file)
+
+    def go_on(self) -> None:
+        """Let the programs do what build() has left for later."""
+        for deed in self.later:
+            deed()
 
     def peer(self) -> str:
         """Return the address of a second namespace, which is made on first use.

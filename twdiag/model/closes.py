@@ -18,7 +18,8 @@ TRACE_FLAG_HARDIRQ and TRACE_FLAG_SOFTIRQ in include/linux/trace_events.h.
 class StateChange(NamedTuple):
     """A socket changes its state: tracepoint sock:inet_sock_set_state.
 
-    `sk` is the socket's address in the kernel, which a later socket may get again.
+    `sk` is the socket's address in the kernel, which a later socket may get again.  `addresses` are
+    4 bytes of the local IPv4 address, 4 of the remote one, and 16 bytes of each as IPv6.
     """
 
     at: int
@@ -30,21 +31,21 @@ class StateChange(NamedTuple):
     local_port: int
     remote_port: int
     family: int
-    local4: bytes
-    remote4: bytes
-    local6: bytes
-    remote6: bytes
+    addresses: bytes
 
 
 class ResetSent(NamedTuple):
     """This host sends a RST for a socket: tcp:tcp_send_reset.
 
-    `reason` is enum sk_rst_reason without its prefix, "" before Linux 6.10.
+    `reason` is enum sk_rst_reason without its prefix, "" before Linux 6.10.  `local` and `remote`
+    are struct sockaddr_in or sockaddr_in6, b"" on kernels that do not tell them so.
     """
 
     at: int
     sk: int
     reason: str
+    local: bytes = b""
+    remote: bytes = b""
 
 
 class ResetReceived(NamedTuple):
@@ -101,8 +102,9 @@ class Traffic(NamedTuple):
 
     Ages in milliseconds, counted back from the death.  The bytes acknowledged hold our FIN and the
     SYN of an outgoing connection, the bytes received the peer's FIN.  `rtt` in microseconds.
-    `waiting` are the bytes of data that were not sent at all, `delivered` the segments that were
-    acknowledged (SYN and FIN too).  `min_rtt` is 0xFFFFFFFF where nothing ever was, `own_mss` 0 on
+    `waiting` are the bytes of data that were not sent at all, `data_segments_in` and
+    `data_segments_sent` the segments with data, `delivered` those that were acknowledged (SYN and
+    FIN too).  `min_rtt` is 0xFFFFFFFF where nothing ever was, `own_mss` 0 on
     a socket that never had to do with a peer.
     """
 
@@ -119,6 +121,7 @@ class Traffic(NamedTuple):
     segments_in: int
     waiting: int
     min_rtt: int
+    data_segments_in: int
     data_segments_sent: int
     delivered: int
     sent: int | None
@@ -215,9 +218,10 @@ class Close(NamedTuple):
     `ended_at` is Unix time.  `lived` is a lower bound where `older` is True.  `close_wait` is how
     long the peer's FIN waited for our close(), `idle` for how long no data had passed when the
     first of the two closed.  `sent` are the bytes of data that the peer acknowledged, `received`
-    those that arrived.  `dying` says that our end was closed because its process ended.  `open`
-    says that a descriptor still holds the socket, which no table shows any more.  `observed` is
-    False where `first`, `how` and `why` are reasoned from what the socket left behind.
+    those that arrived, `requests` the most that it can have carried: the segments of data of the
+    scarcer direction.  `dying` says that our end was closed because its process ended.  `open` says
+    that a descriptor still holds the socket, which no table shows any more.  `observed` is False
+    where `first`, `how` and `why` are reasoned from what the socket left behind.
     """
 
     ended_at: float
@@ -241,6 +245,7 @@ class Close(NamedTuple):
     rtt: float | None = None
     open: bool = False
     observed: bool = True
+    requests: int | None = None
 
 
 class Losses(NamedTuple):

@@ -234,6 +234,37 @@ TOP_CLIENTS: Final = _text(
 )
 TOP_CLIENT_SOCKETS: Final = Fact("top_client_sockets", "how many each of them has")
 
+# Idle connections.
+IDLE_TIMEOUT: Final = _seconds(
+    "idle_timeout_seconds",
+    "idle time after which the server closes, as measured",
+    label="closes after",
+)
+IDLE_TIMEOUT_MAX: Final = _seconds(
+    "idle_timeout_seconds_max", "the longest such idle time", label="at the latest after"
+)
+IDLE_CLOSES: Final = Fact("idle_closes", "idle connections that the server closed first")
+LOST_REQUESTS: Final = Fact("lost_requests", "of them those that met a request: it was lost")
+USED_AGAIN: Final = Fact("used_again", "of them those that had been used again after such a pause")
+USED_AFTER: Final = _seconds(
+    "used_again_after_seconds",
+    "the longest pause after which a client was seen to send again, at least",
+    label="after a pause of at least",
+)
+REQUESTS: Final = Fact(
+    "requests_per_connection", "requests that a connection carried, at most, the median"
+)
+IDLE_OPEN: Final = _seconds(
+    "idle_open_seconds",
+    "the longest idle time of a connection that was open",
+    label="open and idle for",
+)
+PEER_CLOSES: Final = Fact("idle_closes_by_clients", "idle connections that clients closed first")
+PEER_IDLE: Final = _seconds(
+    "idle_seconds_by_clients", "their idle time, the median", label="idle for"
+)
+WATCHED: Final = _seconds("watched_seconds", "for how long it was watched", label="watched for")
+
 # What a report says of a namespace without a finding.
 BY_SERVERS: Final = Fact("time_wait_server_closed", "TIME_WAITs that servers here closed first")
 BY_CLIENTS: Final = Fact("time_wait_client_closed", "TIME_WAITs that clients here closed first")

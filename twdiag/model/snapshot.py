@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from twdiag.model.conntrack import Conntrack
+    from twdiag.model.idling import Watched
     from twdiag.tcp import State
 
 HOST_NETNS: Final = "host"
@@ -85,8 +86,8 @@ class Snapshot:
     namespace with half of their descriptors in use or more, `fullest` the largest such share of any
     process, None unseen; `breakdowns` tells what the descriptors of some of them are, by number.
     `conntrack` is what connection tracking holds, None on a kernel without it; its counters are
-    among `counters` ("nf_conntrack.drop").  `earlier` is the first of two samples of the same
-    namespace.
+    among `counters` ("nf_conntrack.drop").  `watched` tells how connections idled and ended before,
+    None where that was not watched.  `earlier` is the first of two samples of the same namespace.
     """
 
     taken_at: float
@@ -104,6 +105,7 @@ class Snapshot:
     gaps: tuple[Gap, ...] = ()
     pace: Pace | None = None
     conntrack: Conntrack | None = None
+    watched: Watched | None = None
     earlier: Snapshot | None = None
 
     @property

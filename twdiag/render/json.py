@@ -45,7 +45,7 @@ def to_json(report: Report) -> dict[str, Any]:
         "states": {state.name: number for state, number in report.states.items()},
         "closes_per_second_history": None if report.closes is None else list(report.closes),
         "facts": dict(report.facts),
-        "findings": [_finding(finding) for finding in report.findings],
+        "findings": [finding_json(finding) for finding in report.findings],
         "skipped": [
             {"rule": skip.rule, "reason": skip.reason, "how": skip.how} for skip in report.skipped
         ],
@@ -59,7 +59,8 @@ def timestamp(seconds: float) -> str:
     return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
-def _finding(finding: Finding) -> dict[str, Any]:
+def finding_json(finding: Finding) -> dict[str, Any]:
+    """Return a finding as plain values."""
     place = finding.place
     return {
         "rule": finding.rule,

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final
 from twdiag.model import facts
 from twdiag.model.findings import Severity
 from twdiag.model.snapshot import HOST_NETNS
-from twdiag.wording import between, count, duration, rate, share
+from twdiag.wording import between, count, duration, pause, rate, share
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -165,5 +165,5 @@ def _value(fact: facts.Fact, value: Value) -> str:
     if fact.unit is facts.Unit.PER_SECOND:
         return rate(value)
     if fact.unit is facts.Unit.SECONDS:
-        return duration(value)
+        return pause(value) if isinstance(value, float) else duration(value)
     return f"{value:,}"

@@ -59,6 +59,13 @@ def screen(report: Report, look: Look) -> Iterator[Line]:
     yield from bottom
 
 
+def finding_lines(findings: Sequence[Finding], look: Look) -> Iterator[Line]:
+    """Yield the lines of some findings, each with what to type next."""
+    for number, one in enumerate(folded(findings), start=1):
+        block = _block(number, one, look)
+        yield from (*block.head, *block.extra)
+
+
 def _verdict(report: Report, look: Look) -> Iterator[Line]:
     word, style = report.status.label.upper(), STYLES[report.status]
     if not report.findings:

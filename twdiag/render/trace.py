@@ -8,6 +8,9 @@ from typing import TYPE_CHECKING, Any, Final
 
 from twdiag.analysis.close_summary import MARKS, band_of
 from twdiag.model.closes import Opened, Why
+from twdiag.render.json import finding_json
+from twdiag.render.pieces import Look
+from twdiag.render.screen import finding_lines
 from twdiag.wording import count, endpoint, visible
 
 if TYPE_CHECKING:
@@ -46,6 +49,7 @@ class TextLines:
 
     def __init__(self, out: TextIO, width: int | None) -> None:
         self._out = out
+        self._width = width
         self._narrow = width is not None and width < _WIDE
         self._second = 0
         self._clock = ""
@@ -69,9 +73,14 @@ class TextLines:
         self._write(self._narrow_line(close) if self._narrow else self._wide_line(close))
 
     def summary(self, outcome: Outcome) -> None:
-        """Write the summary."""
+        """Write the summary, and behind it what was found."""
         for line in summary_lines(outcome):
             self._write(line)
+        if outcome.findings:
+            self._write("")
+            for line, _ in finding_lines(outcome.findings, Look(self._width)):
+                self._write(line)
+            self._write(f"   why: twdiag explain {outcome.findings[0].rule}")
 
     def _write(self, line: str) -> None:
         self._out.write(f"{line}\n")
@@ -165,6 +174,7 @@ def close_json(close: Close) -> dict[str, Any]:
         "bytes_sent": close.sent,
         "bytes_received": close.received,
         "rtt_s": _seconds(close.rtt),
+        "requests_at_most": close.requests,
         "descriptor_open": close.open,
         "confidence": "observed" if close.observed else "inferred",
     }
@@ -183,6 +193,7 @@ def summary_json(outcome: Outcome) -> dict[str, Any]:
         "listeners": [_end_json(key) | _tally_json(t) for key, t in summary.listeners],
         "destinations": [_end_json(key) | _tally_json(t) for key, t in summary.destinations],
         "processes": [{"name": _inert(k)} | _tally_json(t) for k, t in summary.processes],
+        "findings": [finding_json(finding) for finding in outcome.findings],
         "lost": {"trace_events": losses.trace_events, "announcements": losses.announcements},
         "elsewhere": losses.elsewhere,
         "unplaced": losses.unplaced,

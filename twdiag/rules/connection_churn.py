@@ -82,7 +82,7 @@ def tell(view: View, limits: Limits, group: Group[Destination]) -> Iterator[Find
             ),
             *software_advice(owners, "client", "pool"),
             *software_advice(owners, "client", "keep-alive"),
-            owner_advice(subject),
+            owner_advice(subject.port),
         ),
         Place.of(State.TIME_WAIT),
     )

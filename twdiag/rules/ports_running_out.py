@@ -232,7 +232,7 @@ def _advice(view: View, use: Use, owners: tuple[Owner, ...]) -> tuple[Advice, ..
             "ports, or more source addresses with IP_BIND_ADDRESS_NO_PORT",
         )
     )
-    return (*advice, owner_advice(subject))
+    return (*advice, owner_advice(subject.port))
 
 
 def _first_advice(use: Use, subject: DestinationSubject) -> Advice:

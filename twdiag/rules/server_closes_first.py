@@ -16,7 +16,8 @@ server sets SO_REUSEADDR, and it tells that connections live only for one reques
 server's idle timeout, which costs every client a new handshake.
 
 A pooled client can send its next request while the server is closing an idle connection: a 502 at
-a proxy, ECONNRESET in a program. The server's idle timeout must be longer than the client's.
+a proxy, ECONNRESET in a program. The server's idle timeout must be longer than the client's: see
+keep-alive-race, which takes twdiag diagnose --interval 30 to tell.
 
 What to do:
 Decide whether you mind. If connections are short because keep-alive is off or its timeout is
@@ -44,6 +45,7 @@ from twdiag.rules.subjects import (
     listener_inodes,
     listener_name,
     listener_subject,
+    owner_advice,
     software_advice,
 )
 from twdiag.tcp import State
@@ -88,7 +90,7 @@ def tell(view: View, limits: Limits, group: Group[Server]) -> Iterator[Finding]:
         _summary(subject, server, view.rate_of(server.tally.time_wait), filled if full else None),
         subject,
         _evidence(server, view.rate_of(server.tally.time_wait), filled, size),
-        _advice(subject.processes, server),
+        _advice(view, subject.processes, server),
         Place.of(State.TIME_WAIT if waiting else State.FIN_WAIT2),
     )
 
@@ -137,7 +139,8 @@ def _evidence(
     }
 
 
-def _advice(processes: tuple[Owner, ...], server: Server) -> tuple[Advice, ...]:
+def _advice(view: View, processes: tuple[Owner, ...], server: Server) -> tuple[Advice, ...]:
+    unseen = () if processes else (owner_advice(server.listener.port, "it was not seen"),)
     state = "time-wait" if server.tally.time_wait.total else "fin-wait-2"
     return (
         Advice(
@@ -153,6 +156,7 @@ def _advice(processes: tuple[Owner, ...], server: Server) -> tuple[Advice, ...]:
             "each idle connection keeps one descriptor and some memory",
             "the share of TIME_WAIT on this port falls within 60 s",
         ),
+        *unseen,
         Advice("Do nothing if short connections are intended", "", "about 256 bytes each for 60 s"),
     )
 

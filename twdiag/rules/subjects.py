@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from twdiag.model import facts
 from twdiag.model.findings import Advice, DestinationSubject, ListenerSubject, ProcessSubject
 from twdiag.tcp import State
-from twdiag.wording import endpoint, ss_address
+from twdiag.wording import endpoint
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -43,16 +43,21 @@ def destination_subject(destination: Destination) -> DestinationSubject:
     return DestinationSubject(destination.source, destination.address, destination.port)
 
 
-def owner_advice(subject: DestinationSubject) -> Advice:
-    """Return how to find who makes the TIME_WAITs to a destination.
+def owner_advice(port: int, what: str = "TIME_WAIT has no owner") -> Advice:
+    """Return how to find which process closes the connections of a port, here or at a peer.
 
     The kernel keeps no owner of them, and a process with live connections there need not be it: a
     pool of old connections does not churn.
     """
     return Advice(
-        "To find out who opens them: TIME_WAIT has no owner",
-        f"watch new ones: ss -tnp dst {ss_address(subject.address)} dport = :{subject.port}",
+        f"To find out which process closes them: {what}",
+        f"as root, watch them close: {trace_command(port)}",
     )
+
+
+def trace_command(port: int, seconds: int = 10) -> str:
+    """Return the command that shows each close of a port as it happens, and who closes."""
+    return f"twdiag trace --port {port} --for {seconds}s"
 
 
 def breakdown_evidence(breakdown: Breakdown | None) -> dict[str, Value]:

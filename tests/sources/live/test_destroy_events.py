@@ -45,6 +45,7 @@ def info(size: int = INFO_BYTES, **values: int) -> bytes:
         "segments_in": (140, "I"),
         "waiting": (144, "I"),
         "min_rtt": (148, "I"),
+        "data_segments_in": (152, "I"),
         "data_segments_sent": (156, "I"),
         "delivered": (192, "I"),
         "sent": (200, "Q"),

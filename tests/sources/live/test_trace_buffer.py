@@ -79,7 +79,8 @@ def page_of(at: int, events: bytes, flags: int = 0, tail: bytes = b"") -> bytes:
 def read(page: bytes, numbers: Sequence[int] = range(1, 10)) -> tuple[list[tuple[int, bytes]], int]:
     """Return (moment, payload's first 4 bytes) of each event, and what was lost."""
     found: list[tuple[int, bytes]] = []
-    makers = {number: (lambda at, p, o: (at, bytes(p[o + 2 : o + 6]))) for number in numbers}
+    maker = (lambda values: values), (lambda p, o: (bytes(p[o + 2 : o + 6]),))
+    makers = dict.fromkeys(numbers, maker)
     lost = read_page(page, LAYOUT, makers, found)
     return found, lost
 

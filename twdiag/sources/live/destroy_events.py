@@ -46,7 +46,9 @@ _ATTRIBUTE: Final = struct.Struct("=HH")
 _ATTR_INFO: Final = 2
 # struct tcp_info up to bytes_retrans, the fields in the order of closes.Traffic; kernels before
 # 4.19 end sooner.
-_INFO: Final = struct.Struct("=2xBBB39xI4xII8xI12xI32xQQ4xIII4xI32xI4xQQ")
+_INFO: Final = struct.Struct("=2xBBB39xI4xII8xI12xI32xQQ4xIIIII32xI4xQQ")
+_WHOLE_INFO: Final = _ATTRIBUTE.size + _INFO.size
+_AF_INET: Final = int(socket.AF_INET)
 _REQUEST: Final = struct.Struct("=IHHIIBBBBI4s16s16sI8s")
 _NO_COOKIE: Final = b"\xff" * 8
 _AT_ONCE: Final = 64
@@ -62,6 +64,7 @@ class Announcements:
     def __enter__(self) -> Announcements:
         self._socket = _open()
         self._buffer = bytearray(_DATAGRAM)
+        self._decoder = Decoder()
         self._poll = select.poll()
         self._poll.register(self._socket, select.POLLIN)
         return self
@@ -96,7 +99,7 @@ class Announcements:
                 ) from error
             if not len(deaths) % _SAME_MOMENT:
                 now = time.clock_gettime_ns(time.CLOCK_MONOTONIC)
-            deaths += decode(view[:received], now)
+            deaths += self._decoder.decode(view[:received], now)
         return deaths
 
     @property
@@ -108,6 +111,46 @@ class Announcements:
         except (OSError, struct.error):
             return None  # before Linux 4.12
         return drops
+
+
+class Decoder:
+    """Decodes datagrams, those at once that are laid out as the last one: nearly all are."""
+
+    def __init__(self) -> None:
+        self._length = 0
+        self._unpack = _HEADER.unpack_from
+
+    def decode(self, datagram: memoryview | bytes, at: int) -> list[Death]:
+        """Return what decode() does."""
+        if len(datagram) == self._length:
+            (
+                length, kind, _, _, _, family, high, low, far_high, far_low, local, remote,
+                interface, cookie, unread, unacked, size, attribute, *info,
+            ) = self._unpack(datagram)  # fmt: skip
+            alike = length == self._length and kind == _SOCK_DIAG_BY_FAMILY
+            if alike and attribute == _ATTR_INFO and size >= _WHOLE_INFO and family == _AF_INET:
+                # As Death() does, without its call.
+                values = (
+                    at, cookie, family, local[:4], high << 8 | low, remote[:4],
+                    far_high << 8 | far_low, interface, unread, unacked,
+                    tuple.__new__(Traffic, info),
+                )  # fmt: skip
+                return [tuple.__new__(Death, values)]
+        deaths = decode(datagram, at)
+        self._learn(datagram, deaths)
+        return deaths
+
+    def _learn(self, datagram: memoryview | bytes, deaths: Sequence[Death]) -> None:
+        """Note where struct tcp_info stands, where a datagram is one ordinary announcement."""
+        place = _HEADER.size + _MESSAGE.size
+        if len(deaths) != 1 or deaths[0].traffic is None or deaths[0].traffic.sent is None:
+            return
+        while (head := _ATTRIBUTE.unpack_from(datagram, place))[1] != _ATTR_INFO:
+            place += (head[0] + 3) & ~3
+        before = place - _HEADER.size - _MESSAGE.size
+        codes = (_HEADER.format, _MESSAGE.format, f"{before}x", _ATTRIBUTE.format, _INFO.format)
+        whole = struct.Struct("=" + "".join(code.lstrip("=") for code in codes))
+        self._length, self._unpack = len(datagram), whole.unpack_from
 
 
 def decode(datagram: memoryview | bytes, at: int) -> list[Death]:

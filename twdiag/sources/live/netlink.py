@@ -30,7 +30,7 @@ from twdiag.sources.live.seen import Seen
 from twdiag.tcp import State
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping
     from types import TracebackType
     from typing import TypeVar
 
@@ -81,6 +81,22 @@ def read_netlink(
         if not _few_full(sockstat) and intake.has_half_closed():
             _read_ages(channel, intake, gaps)
         return Seen(census_of(intake), gaps)
+
+
+def read_rows(
+    states: int, decode: Callable[[Block], Iterable[T]], *, info: bool = False
+) -> list[T]:
+    """Return what decode() makes of the rows in some states, with struct tcp_info if asked for.
+
+    Raises as read_netlink() does.
+    """
+
+    def take() -> list[T]:
+        blocks = channel.read(states, info=info)
+        return [one for block in blocks for one in decode(block)]
+
+    with _Channel() as channel:
+        return _again(channel, take)
 
 
 class _Channel:

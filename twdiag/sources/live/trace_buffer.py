@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 import struct
+from itertools import pairwise
 from operator import itemgetter
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeVar
 
@@ -19,6 +20,9 @@ if TYPE_CHECKING:
     Decoder = Callable[[bytes, int], tuple[Any, ...]]
 
 _E = TypeVar("_E")
+
+Maker = tuple["Callable[[tuple[Any, ...]], _E]", "Decoder"]
+"""What makes an event of the moment and its fields' values, and what decodes these."""
 
 _FIELD: Final = re.compile(
     r"^\s*field:\s*(?P<type>[^;]*?)(?P<name>\w+)(?:\[(?P<length>\d*)\])?;\s*"
@@ -45,6 +49,7 @@ _MISSED_STORED: Final = 1 << 30
 
 _U16: Final = struct.Struct("=H").unpack_from
 _U32: Final = struct.Struct("=I").unpack_from
+_HEAD: Final = struct.Struct("=IH").unpack_from
 _U64: Final = struct.Struct("=Q").unpack_from
 
 
@@ -67,15 +72,15 @@ class EventFormat(NamedTuple):
     def decoder(self, *names: str) -> Decoder:
         """Return a function of (buffer, offset of the event) to the values of these fields.
 
-        Integers, and bytes for arrays.  Raises SourceError where this kernel has no such field.
+        Integers, and bytes for arrays.  Names with "+" between them are fields that stand one
+        behind the other, and are read as one.  Raises SourceError where this kernel has no such
+        field.
         """
-        for name in names:
-            if name not in self.fields:
-                raise SourceError(f"this kernel's trace event has no field {name}")
-        ordered = sorted(names, key=lambda name: self.fields[name].offset)
+        fields = {name: self._field(name) for name in names}
+        ordered = sorted(names, key=lambda name: fields[name].offset)
         code, end = "=", 0
         for name in ordered:
-            field = self.fields[name]
+            field = fields[name]
             if field.offset < end:
                 raise SourceError(f"the fields of a trace event overlap at {name}")
             code += f"{field.offset - end}x{_code(field)}"
@@ -85,6 +90,19 @@ class EventFormat(NamedTuple):
             return unpack
         pick = itemgetter(*(ordered.index(name) for name in names))
         return lambda buffer, offset: pick(unpack(buffer, offset))
+
+    def _field(self, name: str) -> Field:
+        parts = []
+        for part in name.split("+"):
+            if part not in self.fields:
+                raise SourceError(f"this kernel's trace event has no field {part}")
+            parts.append(self.fields[part])
+        for before, after in pairwise(parts):
+            if before.offset + before.size != after.offset:
+                raise SourceError(f"the fields {name} of a trace event are apart")
+        if len(parts) == 1:
+            return parts[0]
+        return Field(parts[0].offset, sum(part.size for part in parts), False, True)
 
 
 class PageLayout(NamedTuple):
@@ -120,13 +138,13 @@ def parse_header_page(text: str) -> PageLayout:
 def read_page(
     page: bytes,
     layout: PageLayout,
-    makers: Mapping[int, Callable[[int, bytes, int], _E]],
+    makers: Mapping[int, Maker[_E]],
     events: list[_E],
 ) -> int:
     """Append the events of one page; return how many were lost before it, -1 for "some".
 
-    `makers` has a function for the number of each event that is wanted: of (nanoseconds, page,
-    offset of the event) to what is appended.  Raises SourceError where the page is not what the
+    `makers` has for the number of each event that is wanted what makes an event of (nanoseconds,
+    values), and the decoder of these values.  Raises SourceError where the page is not what the
     kernel writes.
     """
     try:
@@ -138,7 +156,7 @@ def read_page(
 def _read_page(
     page: bytes,
     layout: PageLayout,
-    makers: Mapping[int, Callable[[int, bytes, int], _E]],
+    makers: Mapping[int, Maker[_E]],
     events: list[_E],
 ) -> int:
     (at,) = _U64(page, 0)
@@ -152,8 +170,9 @@ def _read_page(
     if word & _MISSED:  # then an unsigned long after the events says how many
         lost = long(page, end)[0] if word & _MISSED_STORED else -1
     append, maker_of = events.append, makers.get
+    page += b"\0\0"  # so that a head can be read with the number behind it
     while place < end:
-        (head,) = _U32(page, place)
+        head, number = _HEAD(page, place)
         kind, delta = head & _TYPE_MASK, head >> _TYPE_BITS
         place += 4
         if kind < _PADDING:
@@ -164,12 +183,14 @@ def _read_page(
                 start += 4
                 if length < 8:
                     raise SourceError("an event of the trace buffer has an impossible length")
+                (number,) = _U16(page, start)
             place += length
             if place > end:
                 raise SourceError("an event of the trace buffer runs over its page")
-            make = maker_of(_U16(page, start)[0])
-            if make is not None:
-                append(make(at, page, start))
+            maker = maker_of(number)
+            if maker is not None:
+                build, decode = maker
+                append(build((at, *decode(page, start))))
         elif kind == _PADDING:
             if not delta:
                 break  # the rest of the page is empty

@@ -13,8 +13,9 @@ import os
 import re
 import sys
 import time
+from functools import partial
 from operator import itemgetter
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, cast
 
 from twdiag.errors import SourceError, SourceRefused
 from twdiag.model.closes import (
@@ -42,9 +43,10 @@ if TYPE_CHECKING:
     from types import TracebackType
 
     from twdiag.model.closes import TraceEvent
+    from twdiag.sources.live import trace_buffer
     from twdiag.sources.live.trace_buffer import EventFormat
 
-    Maker = Callable[[int, bytes, int], TraceEvent]
+    Maker = trace_buffer.Maker[TraceEvent]
 
 ROOTS: Final = ("/sys/kernel/tracing", "/sys/kernel/debug/tracing")
 """Where tracefs is mounted; it is looked for nowhere else and never mounted."""
@@ -53,6 +55,8 @@ _INSTANCE: Final = re.compile(r"twdiag-(\d+)-(\d+)")
 _LARGEST_PAGE: Final = 1 << 17
 _BUFFER_KIB: Final = 65_536
 """The buffers of all CPUs together: 2 s of 10,000 connections a second, both ends here."""
+_MOST_PAGES: Final = 1024
+"""The pages of one CPU that are read at a time: some 40,000 events."""
 _LEAST_KIB, _MOST_KIB = 256, 16_384
 _MOST_PORTS: Final = 16
 # CPUs are read one after the other: an event older than one already read can still turn up.
@@ -83,67 +87,55 @@ class _Wanted(NamedTuple):
     needed: bool = True
 
 
-def _state_change(found: EventFormat) -> Maker:
-    decode = found.decoder(
-        "common_flags", "common_pid", "skaddr", "oldstate", "newstate", "sport", "dport",
-        "family", "saddr", "daddr", "saddr_v6", "daddr_v6",
-    )  # fmt: skip
-    make = tuple.__new__  # as _make() does, without its check: some events come 50,000 a second
-    return lambda at, page, offset: make(StateChange, (at, *decode(page, offset)))
+def _as(kind: type[TraceEvent], *fields: str) -> Callable[[EventFormat], Maker]:
+    """Return what makes events of a kind whose values are the moment and these fields."""
+    # As _make() does, without its check: some events come 50,000 a second.
+    build = cast("Callable[[tuple[Any, ...]], TraceEvent]", partial(tuple.__new__, kind))
+    return lambda found: (build, found.decoder(*fields))
 
 
 def _reset_sent(found: EventFormat) -> Maker:
     words = found.symbols.get("reason", {})
     if "reason" not in found.fields:
-        socket_only = found.decoder("skaddr")
-        return lambda at, page, offset: ResetSent(at, socket_only(page, offset)[0], "")
-    decode = found.decoder("skaddr", "reason")
+        return lambda values: ResetSent(values[0], values[1], ""), found.decoder("skaddr")
 
-    def make(at: int, page: bytes, offset: int) -> TraceEvent:
-        sk, reason = decode(page, offset)
-        return ResetSent(at, sk, words.get(reason, str(reason)))
+    def build(values: tuple[Any, ...]) -> TraceEvent:
+        at, sk, reason, *ends = values
+        return ResetSent(at, sk, words.get(reason, str(reason)), *ends)
 
-    return make
+    return build, found.decoder("skaddr", "reason", *_ends_of_reset(found))
 
 
-def _reset_received(found: EventFormat) -> Maker:
-    decode = found.decoder("skaddr")
-    return lambda at, page, offset: ResetReceived(at, decode(page, offset)[0])
-
-
-def _socket_gone(found: EventFormat) -> Maker:
-    decode = found.decoder("common_flags", "common_pid", "skaddr", "sock_cookie")
-    return lambda at, page, offset: SocketGone(at, *decode(page, offset))
+def _ends_of_reset(found: EventFormat) -> tuple[str, ...]:
+    """Return the fields with both ends as struct sockaddr, which came with the reason (6.10)."""
+    fields = found.fields
+    told = "reason" in fields and "saddr" in fields and "sport" not in fields
+    return ("saddr", "daddr") if told else ()
 
 
 def _thread_ends(found: EventFormat) -> Maker:
-    decode = found.decoder("comm", "common_pid")
-
-    def make(at: int, page: bytes, offset: int) -> TraceEvent:
-        name, tid = decode(page, offset)
+    def build(values: tuple[Any, ...]) -> TraceEvent:
+        at, name, tid = values
         return ThreadEnds(at, text_of(name), tid)
 
-    return make
+    return build, found.decoder("comm", "common_pid")
 
 
-def _thread_begins(found: EventFormat) -> Maker:
-    decode = found.decoder("common_pid", "pid", "clone_flags")
-    return lambda at, page, offset: ThreadBegins(at, *decode(page, offset))
-
-
-def _killed(found: EventFormat) -> Maker:
-    decode = found.decoder("pid")
-    return lambda at, page, offset: Killed(at, decode(page, offset)[0])
-
+_state_change: Final = _as(
+    StateChange, "common_flags", "common_pid", "skaddr", "oldstate", "newstate", "sport", "dport",
+    "family", "saddr+daddr+saddr_v6+daddr_v6",
+)  # fmt: skip
+_socket_gone: Final = _as(SocketGone, "common_flags", "common_pid", "skaddr", "sock_cookie")
+_thread_begins: Final = _as(ThreadBegins, "common_pid", "pid", "clone_flags")
 
 _WANTED: Final = (
     _Wanted("sock/inet_sock_set_state", _STATES, _state_change),
     _Wanted("tcp/tcp_destroy_sock", "", _socket_gone),
-    _Wanted("tcp/tcp_receive_reset", "", _reset_received),
+    _Wanted("tcp/tcp_receive_reset", "", _as(ResetReceived, "skaddr")),
     _Wanted("tcp/tcp_send_reset", "skaddr != 0", _reset_sent),
     _Wanted("sched/sched_process_exit", "", _thread_ends),
     _Wanted("task/task_newtask", "", _thread_begins, needed=False),
-    _Wanted("signal/signal_generate", "sig == 9", _killed, needed=False),
+    _Wanted("signal/signal_generate", "sig == 9", _as(Killed, "pid"), needed=False),
 )
 
 
@@ -162,9 +154,15 @@ class Tracer:
         self._rings: list[int] = []
         self._makers: dict[int, Maker] = {}
         self._held: list[TraceEvent] = []
+        self.behind = False
+        """Whether the last read() left more to be read at once."""
+        self.settled = 0
+        """The moment up to which it has returned all, ns."""
         self._lost_in_pages: list[int] = []
         self._lost_at_end: int | None = None
         self._names = Names()
+        self.tells_refused = False
+        """Whether it tells of a RST to data for a closed connection, and for which one."""
 
     def __enter__(self) -> Tracer:
         sweep(self._root)
@@ -221,6 +219,8 @@ class Tracer:
             try:
                 found = parse_format(_read(f"{path}/format"))
                 self._makers[found.number] = wanted.maker(found)
+                if wanted.maker is _reset_sent:
+                    self.tells_refused = bool(_ends_of_reset(found))
             except SourceError as error:
                 raise SourceRefused(
                     f"the trace event {wanted.name} is another one on this kernel: {error.what}",
@@ -240,33 +240,42 @@ class Tracer:
     def read(self, *, all_of_it: bool = False) -> list[TraceEvent]:
         """Return what has happened since the last call, oldest first, the newest 2 ms left out.
 
-        With `all_of_it` those too.  Threads are named as they are met, while they exist.
+        With `all_of_it` those too.  A part of it is returned where there is much, so that memory
+        stays small and a host that is faster than this process does not hold it for ever: then
+        `behind` is True.  Threads are named as they are met, while they exist.
         """
-        settled = time.clock_gettime_ns(time.CLOCK_MONOTONIC) - _SETTLED_NS
+        self.settled = time.clock_gettime_ns(time.CLOCK_MONOTONIC) - _SETTLED_NS
         events, self._held = self._held, []
+        self.behind = False
         for ring in self._rings:
-            self._drain(ring, events)
+            began = len(events)
+            if not self._drain(ring, events) and len(events) > began:
+                self.behind = True
+                # What another CPU did later waits until this one has told what came before.
+                self.settled = min(self.settled, events[-1].at)
         events.sort(key=_MOMENT)
-        if not all_of_it:
-            while events and events[-1].at > settled:
+        if not all_of_it or self.behind:
+            while events and events[-1].at > self.settled:
                 self._held.append(events.pop())
             self._held.reverse()
         self._names.learn(events)
         return events
 
-    def _drain(self, ring: int, events: list[TraceEvent]) -> None:
-        while True:
+    def _drain(self, ring: int, events: list[TraceEvent]) -> bool:
+        """Read a ring; return whether all of it."""
+        for _ in range(_MOST_PAGES):
             try:
                 page = os.read(ring, self._page_size)
             except BlockingIOError:
-                return
+                return True
             except OSError as error:
                 raise SourceError(f"the trace buffer cannot be read: {error.strerror}") from error
             if not page:
-                return
+                return True
             lost = read_page(page, self._layout, self._makers, events)
             if lost:
                 self._lost_in_pages.append(lost)
+        return False
 
     def stop(self) -> None:
         """Let no event be recorded any more; what was recorded can still be read."""

@@ -1,0 +1,246 @@
+"""What looks and ends tell together: idle closes, pauses before another request, lost requests."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from twdiag.analysis import idle_watch
+from twdiag.analysis.idle_watch import IdleWatch
+from twdiag.model.closes import Close, Closer, How, Opened, Side, Why
+from twdiag.model.idling import IdleEnd, Idling, Standing
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+HERE, CLIENT = ("10.0.0.1", 8080), ("10.0.0.9", 40000)
+
+
+def standing(idle: float, received: int, **changes: Any) -> Standing:
+    """Return one look at the connection of the client."""
+    return Standing(*HERE, *CLIENT, 7, idle, True, received)._replace(**changes)
+
+
+def closed(idle: float | None = 2.0, **changes: Any) -> Close:
+    """Return the end of this connection, which the server here closed first."""
+    usual = Close(
+        100.0, 2, *HERE, *CLIENT, Side.HERE, How.FIN, Why.CLOSE, opened=Opened.IN, idle=idle,
+        received=50,
+    )  # fmt: skip
+    return usual._replace(**changes)
+
+
+def other_end(**changes: Any) -> Close:
+    """Return the client's end of it, to which a RST came."""
+    usual = Close(
+        100.5, 2, *CLIENT, *HERE, Side.PEER, How.FIN_RST, Why.RESET, opened=Opened.OUT, idle=None
+    )
+    return usual._replace(**changes)
+
+
+def only(watch: IdleWatch) -> Idling:
+    """Return what is known of the only listener."""
+    (idling,) = watch.watched(10.0).idling
+    return idling
+
+
+def end_of(watch: IdleWatch) -> IdleEnd:
+    """Return the only end."""
+    (end,) = only(watch).ends
+    return end
+
+
+def test_a_connection_that_the_server_closed_while_idle_is_kept() -> None:
+    watch = IdleWatch()
+    watch.add(closed(requests=4))
+    assert only(watch) == Idling(*HERE, (IdleEnd(100.0, 2.0, "10.0.0.9", requests=4),))
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"idle": None},
+        {"idle": 0.04},  # Connection: close, and an acknowledgement that is late
+        {"dying": True, "why": Why.EXIT},
+        {"first": None},
+        {"how": How.RST, "why": Why.UNREAD},
+        {"how": How.TIMEOUT, "why": Why.KEEPALIVE},
+        {"opened": Opened.OUT},
+        {"opened": None},
+    ],
+    ids=str,
+)
+def test_any_other_end_is_no_idle_close(changes: dict[str, Any]) -> None:
+    watch = IdleWatch()
+    watch.add(closed(**changes))
+    assert watch.watched(1.0).idling == ()
+
+
+def test_one_that_the_client_closed_is_the_clients() -> None:
+    watch = IdleWatch()
+    watch.add(closed(1.5, first=Side.PEER))
+    assert only(watch) == Idling(*HERE, (), (1.5,))
+
+
+def test_a_connection_older_than_the_trace_is_known_by_its_listeners_port() -> None:
+    watch = IdleWatch()
+    watch.look([], {8080})
+    watch.add(closed(opened=None))
+    assert len(only(watch).ends) == 1
+
+
+def test_data_after_a_pause_tells_that_the_client_sent_again() -> None:
+    watch = IdleWatch()
+    for idle, received in ((0.1, 20), (1.1, 20), (0.3, 30), (1.3, 30), (0.2, 50)):
+        watch.look([standing(idle, received)], {8080})
+    watch.add(closed())
+    assert end_of(watch).reused_after == 1.3
+    assert only(watch).open_for == 1.3
+
+
+def test_a_last_request_after_the_last_look_counts_too() -> None:
+    watch = IdleWatch()
+    watch.look([standing(1.2, 20)], {8080})
+    watch.add(closed(received=40))
+    assert end_of(watch).reused_after == 1.2
+
+
+def test_the_peers_fin_is_no_request() -> None:
+    watch = IdleWatch()
+    watch.look([standing(1.2, 50)], {8080})
+    watch.add(closed(received=51))
+    assert end_of(watch).reused_after is None
+
+
+def test_a_slow_answer_is_no_pause() -> None:
+    watch = IdleWatch()
+    watch.look([standing(1.2, 20, answered=False)], {8080})
+    watch.look([standing(0.1, 50)], {8080})
+    watch.add(closed())
+    assert end_of(watch).reused_after is None
+    assert only(watch).open_for is None
+
+
+def test_a_later_connection_of_the_same_ends_is_another() -> None:
+    watch = IdleWatch()
+    watch.look([standing(1.2, 20)], {8080})
+    watch.look([standing(0.1, 50, cookie=8)], {8080})
+    watch.add(closed())
+    assert end_of(watch).reused_after is None
+
+
+def test_one_that_was_gone_at_the_last_look_is_remembered() -> None:
+    watch = IdleWatch()
+    watch.look([standing(1.2, 20)], {8080})
+    watch.look([], {8080})
+    watch.add(closed())
+    assert end_of(watch).reused_after == 1.2
+
+
+def refuse(watch: IdleWatch) -> None:
+    """Tell of a RST that answered data for the closed connection."""
+    watch.lost_request((*HERE, *CLIENT), 100.5)
+
+
+LOSSES: list[tuple[str, Callable[[IdleWatch], None]]] = [
+    ("a RST was sent", refuse),
+    ("the client got one", lambda watch: watch.add(other_end())),
+    ("and nobody saw the FIN", lambda watch: watch.add(other_end(first=None, how=How.RST))),
+]
+
+
+@pytest.mark.parametrize("lose", [lose for _, lose in LOSSES], ids=[name for name, _ in LOSSES])
+@pytest.mark.parametrize("told_first", [True, False])
+def test_a_request_that_met_the_close_is_lost(
+    lose: Callable[[IdleWatch], None], told_first: bool
+) -> None:
+    watch = IdleWatch()
+    for step in (
+        (lambda w: w.add(closed()), lose) if told_first else (lose, lambda w: w.add(closed()))
+    ):
+        step(watch)
+    assert end_of(watch).lost
+
+
+def test_data_that_crossed_the_fin_is_lost() -> None:
+    watch = IdleWatch()
+    watch.add(closed(how=How.FIN_RST, why=Why.LATE_DATA))
+    assert end_of(watch).lost
+
+
+def test_a_rst_a_minute_later_answers_a_keepalive_probe() -> None:
+    watch = IdleWatch()
+    watch.add(closed())
+    watch.add(other_end(ended_at=160.5))
+    assert not end_of(watch).lost
+
+
+def test_a_client_that_read_the_end_and_closed_lost_nothing() -> None:
+    watch = IdleWatch()
+    watch.add(closed())
+    watch.add(other_end(how=How.FIN, why=Why.CLOSE, closer=Closer(5, 5, "curl", "curl")))
+    assert not end_of(watch).lost
+    assert end_of(watch).client == "curl"
+
+
+def test_what_is_kept_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("MOST_LISTENERS", "_MOST_RECENT"):
+        monkeypatch.setattr(idle_watch, name, 5)
+    watch = IdleWatch()
+    for port in range(50):
+        watch.add(closed(local_port=port))
+        watch.lost_request(("10.0.0.2", port, *CLIENT), 0.0)
+    assert len(watch.watched(1.0).idling) == 5
+    for n in range(3 * idle_watch.MOST_ENDS):
+        watch.add(closed(local_port=0, ended_at=float(n)))
+    busiest = max(watch.watched(1.0).idling, key=lambda idling: len(idling.ends))
+    assert len(busiest.ends) == idle_watch.MOST_ENDS
+    assert busiest.ends[-1].ended_at == 3 * idle_watch.MOST_ENDS - 1
+
+
+CLOSES = st.builds(
+    closed,
+    st.none() | st.floats(0, 1e4),
+    first=st.none() | st.sampled_from(Side),
+    how=st.none() | st.sampled_from(How),
+    why=st.none() | st.sampled_from(Why),
+    opened=st.none() | st.sampled_from(Opened),
+    remote_port=st.integers(1, 3),
+    received=st.none() | st.integers(0, 100),
+)
+LOOKS = st.lists(
+    st.builds(
+        standing,
+        st.floats(0, 1e4),
+        st.integers(0, 100),
+        remote_port=st.integers(1, 3),
+        answered=st.booleans(),
+        cookie=st.integers(1, 2),
+    ),
+    max_size=3,
+)
+
+
+@given(st.lists(CLOSES | LOOKS, max_size=30))
+def test_whatever_comes_each_idle_close_is_told_once(events: list[Close | list[Standing]]) -> None:
+    watch = IdleWatch()
+    longest = 0.0
+    for event in events:
+        if isinstance(event, Close):
+            watch.add(event)
+        else:
+            watch.look(event, {8080})
+            longest = max([longest, *(one.idle for one in event)])
+    ended = [
+        e
+        for e in events
+        if isinstance(e, Close) and e.first is Side.HERE and e.how in (How.FIN, How.FIN_RST)
+    ]
+    told = [end for idling in watch.watched(1.0).idling for end in idling.ends]
+    assert len(told) <= len(ended)
+    for end in told:
+        assert end.idle >= 0.2
+        assert end.reused_after is None or end.reused_after <= longest

@@ -1,0 +1,193 @@
+"""Gather how the connections of listeners idle and end, from looks at them and from their ends.
+
+A look shows for how long each connection has been idle; if it received data by the next look, its
+client sent again after at least so long a pause.  Bounded: the newest ends of so many listeners.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Final
+
+from twdiag.model.closes import How, Opened, Side, Why
+from twdiag.model.idling import LEAST_IDLE, IdleEnd, Idling, Watched
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterable
+
+    from twdiag.model.closes import Close
+    from twdiag.model.idling import Standing
+
+    _Ends = tuple[str, int, str, int]
+
+MOST_LISTENERS: Final = 1_000
+MOST_ENDS: Final = 1_000
+_MOST_RECENT: Final = 10_000
+_FORGOTTEN: Final = 55.0
+"""Seconds after which a RST no longer means a lost request.
+
+The closed socket is gone after 60 s, and from then on a keepalive probe draws a RST too.
+"""
+
+
+@dataclass(slots=True)
+class _Use:
+    """What looks have shown of one open connection; `pause` is since this end sent last."""
+
+    cookie: int
+    received: int
+    pause: float | None
+    longest: float | None = None
+
+
+@dataclass(slots=True)
+class _End:
+    """A connection that this end closed first while idle, as it is told so far."""
+
+    ended_at: float
+    idle: float
+    remote: str
+    reused_after: float | None
+    requests: int | None
+    lost: bool
+    client: str | None = None
+
+
+@dataclass(slots=True)
+class _Listener:
+    """What was seen of the connections of one local end."""
+
+    ends: deque[_End] = field(default_factory=lambda: deque(maxlen=MOST_ENDS))
+    by_peers: deque[float] = field(default_factory=lambda: deque(maxlen=MOST_ENDS))
+    open_for: float | None = None
+
+
+class IdleWatch:
+    """Watches how connections idle; `sees_lost` says whether lost_request() will be told of all."""
+
+    def __init__(self, *, sees_lost: bool = False) -> None:
+        self._sees_lost = sees_lost
+        self._ports: frozenset[int] = frozenset()
+        self._uses: dict[_Ends, _Use] = {}
+        self._earlier: dict[_Ends, _Use] = {}
+        self._listeners: dict[tuple[str, int], _Listener] = {}
+        self._recent: dict[_Ends, _End] = {}
+        self._met: dict[_Ends, float] = {}
+
+    def look(self, standing: Iterable[Standing], ports: Collection[int]) -> None:
+        """Take in the established connections of listeners, and the ports that these listen on."""
+        self._ports = frozenset(ports)
+        uses: dict[_Ends, _Use] = {}
+        for one in standing:
+            ends = one.local, one.local_port, one.remote, one.remote_port
+            uses[ends] = _used(self._uses.get(ends), one)
+            if one.answered and one.idle >= LEAST_IDLE:
+                listener = self._of(one.local, one.local_port)
+                if listener is not None:
+                    listener.open_for = max(one.idle, listener.open_for or 0.0)
+        self._earlier, self._uses = self._uses, uses
+
+    def add(self, close: Close) -> None:
+        """Take in a connection's end."""
+        if close.opened is not Opened.IN:
+            self._other_end(close)
+        if close.idle is None or close.idle < LEAST_IDLE or not self._is_server(close):
+            return
+        if close.first is Side.HERE and close.how in _ENDED and not close.dying:
+            self._closed_here(close, close.idle)
+        elif close.first is Side.PEER and close.how is How.FIN:
+            listener = self._of(close.local, close.local_port)
+            if listener is not None:
+                listener.by_peers.append(close.idle)
+
+    def _other_end(self, close: Close) -> None:
+        """Take in what the client's end tells, where that is here too."""
+        ends = close.remote, close.remote_port, close.local, close.local_port
+        if close.why is Why.RESET:
+            self.lost_request(ends, close.ended_at)
+        end = self._recent.get(ends)
+        if end is not None and close.closer is not None:
+            end.client = close.closer.name
+
+    def lost_request(self, ends: _Ends, at: float) -> None:
+        """Take in that a RST answered data for a connection, whose local end is the first one."""
+        end = self._recent.get(ends)
+        if end is not None:
+            end.lost |= at - end.ended_at < _FORGOTTEN
+            return
+        if len(self._met) >= _MOST_RECENT:
+            self._met.clear()
+        self._met[ends] = at  # the close itself may be told later
+
+    def watched(self, seconds: float) -> Watched:
+        """Return what was gathered in so many seconds."""
+        idling = tuple(
+            Idling(
+                address,
+                port,
+                tuple(
+                    IdleEnd(
+                        e.ended_at, e.idle, e.remote, e.reused_after, e.requests, e.lost, e.client
+                    )
+                    for e in sorted(listener.ends, key=lambda end: end.ended_at)
+                ),
+                tuple(listener.by_peers),
+                listener.open_for,
+            )
+            for (address, port), listener in self._listeners.items()
+        )
+        return Watched(seconds, idling, self._sees_lost)
+
+    def _is_server(self, close: Close) -> bool:
+        if close.opened is None:
+            return close.local_port in self._ports
+        return close.opened is Opened.IN
+
+    def _closed_here(self, close: Close, idle: float) -> None:
+        listener = self._of(close.local, close.local_port)
+        if listener is None:
+            return
+        ends = close.local, close.local_port, close.remote, close.remote_port
+        met = self._met.pop(ends, None)
+        late = close.why is Why.LATE_DATA
+        lost = late or (met is not None and abs(met - close.ended_at) < _FORGOTTEN)
+        use = self._uses.get(ends) or self._earlier.get(ends)
+        reused_after = None if use is None else _reused_after(use, close.received)
+        end = _End(close.ended_at, idle, close.remote, reused_after, close.requests, lost)
+        listener.ends.append(end)
+        if len(self._recent) >= _MOST_RECENT:
+            self._recent.clear()
+        self._recent[ends] = end
+
+    def _of(self, address: str, port: int) -> _Listener | None:
+        """Return what is known of a local end, None where there are too many of them."""
+        found = self._listeners.get((address, port))
+        if found is None and len(self._listeners) < MOST_LISTENERS:
+            found = self._listeners[address, port] = _Listener()
+        return found
+
+
+_ENDED: Final = (How.FIN, How.FIN_RST)
+
+
+def _reused_after(use: _Use, received: int | None) -> float | None:
+    """Return the longest pause before more data, given all that had been received at the end."""
+    # The peer's FIN can count as a byte.
+    again = received is not None and received > use.received + 1
+    return _longer(use.longest, use.pause) if again else use.longest
+
+
+def _longer(one: float | None, other: float | None) -> float | None:
+    return one if other is None else max(other, one or 0.0)
+
+
+def _used(before: _Use | None, now: Standing) -> _Use:
+    """Return what is known of a connection with one more look at it."""
+    pause = now.idle if now.answered else None
+    if before is None or before.cookie != now.cookie:
+        return _Use(now.cookie, now.received, pause)
+    if now.received > before.received:
+        before.longest = _longer(before.longest, before.pause)
+    before.received, before.pause = now.received, pause
+    return before

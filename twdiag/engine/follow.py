@@ -1,0 +1,176 @@
+"""Tell each TCP connection's end as it happens, from the best source that this process may use.
+
+The trace events know who closed and why, on the whole host; the announcements of dead sockets know
+which ones are this network namespace's, and their traffic.  Together they tell all of it; without
+the right to trace, the announcements and what a connection leaves behind tell most.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+from twdiag.analysis.close_summary import Outcome
+from twdiag.analysis.closes import Clock
+from twdiag.engine.following import CALM, FOREVER, Announced, Both, Sources, moment
+from twdiag.engine.idle import IdleFollower
+from twdiag.errors import SourceError, SourceRefused
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
+
+    from twdiag.model.closes import Close
+
+SOURCES: Final = ("auto", "tracefs", "multicast")
+
+_COLLECT_AFTER: Final = 500_000
+
+
+@dataclass(frozen=True)
+class Request:
+    """What to tell: any of these ports at either end, any of these processes (name or PID).
+
+    `netns` is the namespace to look in, as --netns has it.
+    """
+
+    ports: frozenset[int] = frozenset()
+    processes: frozenset[str] = frozenset()
+    seconds: float | None = None
+    source: str = "auto"
+    netns: str | None = None
+
+    def asks_for_ports(self, local: int, remote: int) -> bool:
+        """Return whether a connection between these ports is asked for."""
+        return not self.ports or local in self.ports or remote in self.ports
+
+    def asks_for(self, close: Close) -> bool:
+        """Return whether a connection is asked for."""
+        if not self.asks_for_ports(close.local_port, close.remote_port):
+            return False
+        if not self.processes:
+            return True
+        who = close.closer
+        if who is None:
+            return False
+        return not self.processes.isdisjoint((who.name, who.thread, str(who.pid), str(who.tid)))
+
+
+@dataclass(frozen=True)
+class Hooks:
+    """What is called meanwhile.
+
+    `tell` gets each end that was asked for, `say` a sentence where the best source cannot be had;
+    `stop` says whether to end; `ready` is called when nothing that ends from then on is missed,
+    `told_all` after each burst.
+    """
+
+    tell: Callable[[Close], None] = lambda close: None
+    say: Callable[[str], None] = lambda sentence: None
+    stop: Callable[[], bool] = lambda: False
+    ready: Callable[[], None] = lambda: None
+    told_all: Callable[[], None] = lambda: None
+
+
+def follow(request: Request, hooks: Hooks) -> Outcome:
+    """Tell the ends of connections until a hook says to stop or the time is over.
+
+    Raises SourceError where there is no source at all.
+    """
+    with contextlib.ExitStack() as stack:
+        sources = _open(request, hooks.say, stack)
+        clock = Clock(time.time_ns() - moment(), moment())
+        outcome = Outcome(sources.name, clock.unix(clock.began))
+        idle = IdleFollower(request.ports, hooks.say, sees_lost=sources.sees_lost)
+
+        def told(closes: Iterable[Close]) -> None:
+            for close in closes:
+                idle.watch.add(close)
+                if request.asks_for(close):
+                    outcome.summary.add(close)
+                    hooks.tell(close)
+            hooks.told_all()
+
+        stack.enter_context(_few_collections())
+        following = (
+            Both(sources, clock, request.asks_for_ports)
+            if sources.tracer
+            else Announced(sources, clock)
+        )
+        idle.look()
+        hooks.ready()
+        end = FOREVER if request.seconds is None else clock.began + int(request.seconds * 1e9)
+        try:
+            while not hooks.stop() and moment() < end:
+                following.pause(min((end - moment()) / 1e9, CALM))
+                told(following.step())
+                idle.refused(following.refused(), clock)
+                idle.look()
+            told(following.finish())
+            idle.refused(following.refused(), clock)
+        finally:
+            outcome.seconds = (moment() - clock.began) / 1e9
+            outcome.losses = following.losses()
+            outcome.watched = idle.watch.watched(outcome.seconds)
+        return outcome
+
+
+@contextlib.contextmanager
+def _few_collections() -> Iterator[None]:
+    """Let the garbage collector look seldom: each burst of events is a heap of small tuples."""
+    import gc
+
+    before = gc.get_threshold()
+    gc.set_threshold(_COLLECT_AFTER, *before[1:])
+    try:
+        yield
+    finally:
+        gc.set_threshold(*before)
+
+
+def _open(request: Request, say: Callable[[str], None], stack: contextlib.ExitStack) -> Sources:
+    """Open the announcements first, so that no traced end is missed among them."""
+    from twdiag.sources.live.destroy_events import Announcements, LeftBehind
+    from twdiag.sources.live.tracefs import Tracer
+
+    found = Sources()
+    no_announcements = no_tracing = None
+    try:
+        found.announcements = stack.enter_context(Announcements())
+        found.left_behind = stack.enter_context(LeftBehind())
+    except SourceRefused as error:
+        no_announcements = error
+    if request.source != "multicast":
+        try:
+            found.tracer = stack.enter_context(Tracer(request.ports))
+        except SourceRefused as error:
+            no_tracing = error
+    if no_tracing is not None and request.source == "tracefs":
+        raise no_tracing
+    if request.source == "multicast" and no_announcements is not None:
+        raise no_announcements
+    if no_announcements is not None and no_tracing is not None:
+        raise SourceError(
+            f"no source tells of ending connections: {no_tracing.what}; {no_announcements.what}",
+            f"{no_tracing.next_step}; {no_announcements.next_step}".strip("; "),
+        )
+    if request.netns is not None and no_announcements is not None:
+        raise SourceError(
+            f"which connections are those of {request.netns} is not to be seen: "
+            f"{no_announcements.what}",
+            no_announcements.next_step,
+        )
+    if request.processes and found.tracer is None:
+        why = no_tracing.what if no_tracing else "--source multicast does not know processes"
+        how = no_tracing.next_step if no_tracing else "leave out --source"
+        raise SourceError(f"which process closes is not to be seen: {why}", how)
+    if no_tracing is not None:
+        step = f" (to see them: {no_tracing.next_step})" if no_tracing.next_step else ""
+        say(f"{no_tracing.what}, so no process is named{step}; who closed first is inferred")
+    if no_announcements is not None:
+        say(
+            f"{no_announcements.what}, so bytes and idle times are missing, and the connections of "
+            "all network namespaces of this host are told"
+        )
+    return found

@@ -1,0 +1,74 @@
+"""Watch how connections idle meanwhile: a look at the open ones from time to time."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Final
+
+from twdiag.analysis.closes import end_of
+from twdiag.analysis.idle_watch import IdleWatch
+from twdiag.errors import SourceError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection, Iterable
+
+    from twdiag.analysis.closes import Clock
+    from twdiag.model.closes import ResetSent
+
+_MOST_SOCKETS: Final = 20_000
+"""With more of them a look would take as long as the trace buffer has room for."""
+
+_OFTEN: Final = 0.25
+_SHARE: Final = 50
+"""A look may take a fiftieth of the time until the next."""
+
+
+class IdleFollower:
+    """Looks at the open connections of listeners in turn; `watch` gathers what it sees."""
+
+    def __init__(
+        self, ports: Collection[int], say: Callable[[str], None], *, sees_lost: bool
+    ) -> None:
+        self.watch = IdleWatch(sees_lost=sees_lost)
+        self._ports = ports
+        self._say = say
+        self._next = 0.0
+
+    def look(self) -> None:
+        """Look, if it is time to."""
+        began = time.monotonic()
+        if began < self._next:
+            return
+        from twdiag.sources.live.idling import read_standing
+
+        try:
+            if _sockets() > _MOST_SOCKETS:
+                self._give_up(f"more than {_MOST_SOCKETS:,} sockets are in use")
+                return
+            found = read_standing(self._ports)
+        except SourceError as error:
+            self._give_up(error.what)
+            return
+        self.watch.look(found.standing, found.ports)
+        took = time.monotonic() - began
+        self._next = began + max(_OFTEN, _SHARE * took)
+
+    def refused(self, resets: Iterable[ResetSent], clock: Clock) -> None:
+        """Take in RSTs that answered data for connections that this end had closed."""
+        for reset in resets:
+            local, remote = end_of(reset.local), end_of(reset.remote)
+            if local is not None and remote is not None:
+                self.watch.lost_request((*local, *remote), clock.unix(reset.at))
+
+    def _give_up(self, why: str) -> None:
+        self._next = float("inf")
+        self._say(f"{why}, so it is not looked at how long they idle before they are used again")
+
+
+def _sockets() -> int:
+    """Return how many sockets of this namespace are more than mini-sockets, 0 where unseen."""
+    from twdiag.sources.live.proc import parse_sockstat, read_text
+
+    names = ("/proc/net/sockstat", "/proc/net/sockstat6")
+    numbers = parse_sockstat("\n".join(read_text(name) or "" for name in names))
+    return numbers.get("TCP.inuse", 0) + numbers.get("TCP6.inuse", 0)
