@@ -84,19 +84,18 @@ def test_the_trace_that_a_finding_points_to_names_the_process() -> None:
 
 
 def test_of_another_namespace_it_points_there() -> None:
-    def looked() -> list[tuple[str, str]]:
+    def looked() -> tuple[tuple[str, str], tuple[str, str], str]:
         pid = churn("churner", apart=True)
         try:
-            found = [pointed_at(netns=str(pid)), pointed_at(all_netns=True)]
-            word = shlex.split(found[1][0])[3]
-            assert pid in resolve(word).pids
-            return [*found, (word, str(pid))]
+            alone, of_all = pointed_at(netns=str(pid)), pointed_at(all_netns=True)
+            namespace = resolve(shlex.split(of_all[0])[-1])
+            assert pid in namespace.pids
+            assert of_all[1] == namespace.label
+            return alone, of_all, str(pid)
         finally:
             os.kill(pid, signal.SIGKILL)
             os.waitpid(pid, 0)
 
-    (alone, own), (of_all, named), (word, pid) = in_private(looked)
-    assert alone == f"twdiag trace --netns {pid} --port {PORT} --for 10s"
+    (alone, own), (of_all, _), pid = in_private(looked)
+    assert alone == of_all == f"twdiag trace --port {PORT} --for 10s --netns {pid}"
     assert own == "host"  # the report's own namespace
-    assert of_all == f"twdiag trace --netns {shlex.quote(word)} --port {PORT} --for 10s"
-    assert named == word
