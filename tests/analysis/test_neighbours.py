@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from tests.made import limits_of, listening, time_wait, view_of
-from twdiag.analysis.neighbours import Neighbour, Neighbourhood
+from twdiag.analysis.neighbours import MOST_SOCKETS, Neighbour, Neighbourhood
 from twdiag.model.findings import Finding, OtherEnd
 from twdiag.model.snapshot import Owner
 from twdiag.model.sockets import Socket, TcpInfo
@@ -203,3 +203,15 @@ def test_advice_names_the_process_and_keeps_how_to_see_that_it_worked() -> None:
     assert told.advice[0].verify == finding.advice[0].verify
     assert told.advice[1:] == finding.advice[1:]
     assert replace(told, advice=finding.advice, other_ends=()) == finding
+
+
+def test_too_many_half_closed_sockets_are_counted_and_not_joined() -> None:
+    ours, theirs = half_closed(6)
+    many = [ours[0]._replace(local_port=1 + n, cookie=10_000 + n) for n in range(MOST_SOCKETS)]
+    places = [
+        neighbour("shop", SHOP, *ours, *many, owners=owned(ours, CURL)),
+        neighbour("web", WEB, listening(8080), *theirs, owners=owned(theirs, JAVA)),
+    ]
+    assert Neighbourhood(places).half_closed == MOST_SOCKETS + 12
+    (end,) = ends_of(places, 0, "peer-never-closes", owned(theirs, JAVA))
+    assert (end.sockets, end.must_act) == (0, False)

@@ -190,7 +190,7 @@ def test_an_internal_error_is_a_sentence_too(
 
 
 def test_a_terminal_gets_colours_and_its_width_and_a_pipe_neither() -> None:
-    shown, code = on_terminal("diagnose", columns=60)
+    shown, code = on_terminal("diagnose", "--this-netns", columns=60)
     assert code == 0
     assert ESCAPES.search(shown)
     assert max(len(ESCAPES.sub("", line)) for line in shown.splitlines()) <= 60
@@ -209,19 +209,19 @@ def test_a_terminal_gets_colours_and_its_width_and_a_pipe_neither() -> None:
 def test_the_usual_ways_to_turn_colours_off_work(
     words: tuple[str, ...], environ: dict[str, str], colours: bool
 ) -> None:
-    shown, _ = on_terminal("diagnose", *words, **environ)
+    shown, _ = on_terminal("diagnose", "--this-netns", *words, **environ)
     assert bool(ESCAPES.search(shown)) is colours
 
 
 def test_a_person_who_waits_is_told_why_and_a_pipe_is_not() -> None:
-    shown, code = on_terminal("diagnose", "--interval", "1.5", "--brief")
+    shown, code = on_terminal("diagnose", "--this-netns", "--interval", "1.5", "--brief")
     assert code == 0
     assert "waiting 1.5 s for the second sample ..." in shown
     assert twdiag("diagnose", "--interval", "1.2", "--brief").stderr == ""
 
 
 def test_a_terminal_that_does_not_know_its_width_gets_a_report() -> None:
-    shown, code = on_terminal("diagnose", columns=0)
+    shown, code = on_terminal("diagnose", "--this-netns", columns=0)
     assert code == 0
     assert "States" in shown
 

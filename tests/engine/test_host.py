@@ -383,6 +383,9 @@ def test_looking_into_one_namespace_gives_commands_for_it() -> None:
     report, pid = alone(work)
     (found,) = report.findings
     assert report.netns == str(pid)
+    assert report.gaps == ()
+    assert found.namespace is not None
+    assert found.namespace.pid == pid
     assert f"nsenter -t {pid} -n ss " in found.advice[0].verify
 
 

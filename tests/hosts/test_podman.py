@@ -10,12 +10,17 @@ import io
 import json
 import os
 import shutil
+import socket
 import subprocess
 import tarfile
+import tempfile
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import pytest
 
+from twdiag.engine import host
+from twdiag.engine.look import Question
 from twdiag.model.namespaces import Container
 from twdiag.sources.live.containers import container_of
 from twdiag.sources.live.entering import entered
@@ -23,7 +28,6 @@ from twdiag.sources.live.namespaces import find_namespaces, read_usage
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
 NEEDED: Final = ("podman", "runc", "busybox", "conmon")
 PLAIN: Final = ("--ulimit", "nofile=1024:1024", "--ulimit", "nproc=1024:1024")
@@ -64,12 +68,14 @@ def image() -> bytes:
 
 
 @pytest.fixture(scope="module")
-def podman(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Podman]:
+def podman() -> Iterator[Podman]:
     """Two containers: a web server with a network of its own, and a sidecar that shares it."""
     missing = [name for name in NEEDED if shutil.which(name) is None]
     if missing or os.geteuid() != 0:
         pytest.skip(f"needs root and {', '.join(NEEDED)}; missing: {', '.join(missing) or 'root'}")
-    podman = Podman(tmp_path_factory.mktemp("podman"))
+    # Podman takes no path above 50 characters, which those of pytest can have.
+    folder = tempfile.mkdtemp(prefix="twdiag-podman-")
+    podman = Podman(Path(folder))
     podman("import", "-", "localhost/twdiag-test", data=image())
     run = ("run", "-d", "--rm", *PLAIN)
     busybox = ("localhost/twdiag-test", "/bin/busybox")
@@ -89,6 +95,7 @@ def podman(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Podman]:
         yield podman
     finally:
         podman("stop", "-t", "0", "-a")
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def test_each_process_belongs_to_the_container_that_podman_says(podman: Podman) -> None:
@@ -109,3 +116,31 @@ def test_the_owner_of_a_shared_network_names_it(podman: Podman) -> None:
     assert namespace.usage.inuse == 1
     with entered(namespace):
         assert read_usage() == namespace.usage
+
+
+def leave_time_waits(port: int, count: int) -> None:
+    """Listen, close so many connections at the server first, and be gone."""
+    with socket.create_server(("127.0.0.1", port)) as server:
+        for _ in range(count):
+            with socket.create_connection(("127.0.0.1", port)) as client:
+                server.accept()[0].close()
+                client.recv(1)
+
+
+def test_a_finding_is_that_of_the_container_and_its_command_leads_there(podman: Podman) -> None:
+    listed = podman.listed()
+    web = listed["twdiag-web"]
+    (namespace,) = (n for n in find_namespaces().namespaces if web["Pid"] in n.pids)
+    with entered(namespace):
+        leave_time_waits(7111, 25)
+    report = host.look_at_all(Question(causes=False), 60)
+    (found,) = (f for f in report.findings if f.netns == "twdiag-web")
+    assert found.rule == "restart-blocked"
+    assert found.namespace is not None
+    assert found.namespace.container == Container("podman", web["Id"], "twdiag-web")
+    command = found.advice[0].verify.partition(": ")[2]
+    rows = subprocess.run(command, shell=True, capture_output=True, text=True, check=True)
+    assert len(rows.stdout.splitlines()) == 25
+    alone = host.look_in("twdiag-web", Question(causes=False))
+    assert [f.rule for f in alone.findings] == ["restart-blocked"]
+    assert f"nsenter -t {found.namespace.pid} -n ss" in alone.findings[0].advice[0].verify

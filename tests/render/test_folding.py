@@ -11,6 +11,7 @@ import pytest
 from tests.made import closed_first, listening, report_of, snapshot_of
 from twdiag.model.findings import Finding, LookedAt, Report, Severity
 from twdiag.model.namespaces import Container, Namespace
+from twdiag.model.snapshot import Gap
 from twdiag.render.folding import folded
 from twdiag.render.pieces import Detail, Look, where
 from twdiag.render.text import render_text
@@ -96,3 +97,15 @@ def test_a_sidecar_is_told_with_the_network_that_it_shares() -> None:
     assert where(finding("web", container=side)) == "side, network of web"
     assert where(finding("host", container=side)) == "side"
     assert where(finding("host")) == ""
+
+
+def test_a_host_in_order_says_how_much_of_it_was_looked_at() -> None:
+    base = report()
+    places = (LookedAt("host", 1, 0), LookedAt("web", 9, 0, Namespace("web", 1, 1, (1,))))
+    for detail in (Detail.NORMAL, Detail.FULL):
+        text = written(replace(base, namespaces=places), detail=detail)
+        assert "nothing wrong in 2 namespaces. Here: 1 socket, 0 in CLOSE_WAIT" in text
+        assert "nothing wrong. 1 socket, " in written(base, detail=detail)
+    gap = Gap("namespaces", "1 namespace was not looked at (db): no time was left", "more time")
+    text = written(replace(base, namespaces=places, gaps=(gap,)))
+    assert "nothing wrong in 2 namespaces in what could be seen." in text

@@ -33,6 +33,7 @@ _SAFE: Final = frozenset(
 )
 """Of the sysctls that rules advise, those that a kubelet allows without being told to.
 
+ip_local_reserved_ports since Kubernetes 1.27, tcp_fin_timeout since 1.29:
 https://kubernetes.io/docs/tasks/administer-cluster/sysctl-cluster/
 """
 

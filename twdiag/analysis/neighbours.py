@@ -38,6 +38,8 @@ MOST_SOCKETS: Final = 20_000
 """So many half-closed sockets are joined in 0.1 s; of more, none is."""
 
 _MOST_TOLD: Final = 3
+_NEVER_CLOSES: Final = "peer-never-closes"
+"""The rule whose first advice is to look at the other end, without knowing it."""
 
 
 class Neighbour(NamedTuple):
@@ -67,15 +69,24 @@ class Neighbourhood:
                 self._homes[address].append(number)
 
     @cached_property
-    def _ends(self) -> list[End]:
-        """The half-closed sockets of all neighbours, none where there are too many."""
-        ends = [
-            End(number + 1, socket)
+    def half_closed(self) -> int:
+        """How many sockets of all neighbours could have another end here."""
+        return sum(len(sockets) for _, sockets in self._half_closed)
+
+    @cached_property
+    def _half_closed(self) -> list[tuple[int, list[Socket]]]:
+        return [
+            (number, neighbour.view.sockets(State.CLOSE_WAIT, State.FIN_WAIT2))
             for number, neighbour in enumerate(self._neighbours)
             if neighbour.view is not None
-            for socket in neighbour.view.sockets(State.CLOSE_WAIT, State.FIN_WAIT2)
         ]
-        return ends if len(ends) <= MOST_SOCKETS else []
+
+    @cached_property
+    def _ends(self) -> list[End]:
+        """The half-closed sockets of all neighbours, none where there are too many."""
+        if self.half_closed > MOST_SOCKETS:
+            return []
+        return [End(number + 1, s) for number, sockets in self._half_closed for s in sockets]
 
     @cached_property
     def _other(self) -> dict[tuple[int, Socket], End]:
@@ -107,7 +118,7 @@ class Neighbourhood:
         if not ends:
             return finding
         advice = finding.advice
-        if _state(finding) is State.FIN_WAIT2 and ends[0].must_act and ends[0].process:
+        if finding.rule == _NEVER_CLOSES and ends[0].must_act and ends[0].process:
             advice = (_let_it_close(ends[0], advice), *advice[1:])
         return replace(finding, other_ends=tuple(ends[:_MOST_TOLD]), advice=advice)
 

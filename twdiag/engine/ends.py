@@ -6,8 +6,8 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
 from twdiag import sources
-from twdiag.analysis.neighbours import Neighbour, Neighbourhood
-from twdiag.model.snapshot import HOST_NETNS
+from twdiag.analysis.neighbours import MOST_SOCKETS, Neighbour, Neighbourhood
+from twdiag.model.snapshot import HOST_NETNS, Gap
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -36,7 +36,7 @@ def with_other_ends(looked: Sequence[Looked], others: Sequence[Namespace] = ()) 
     snapshots = [one.view.snapshot for one in looked]
     more, _ = sources.find_owners_in(snapshots, wanted - owners.keys(), _OWNER_SECONDS)
     owners |= more
-    return [
+    told = [
         one._replace(
             report=replace(
                 one.report,
@@ -47,6 +47,12 @@ def with_other_ends(looked: Sequence[Looked], others: Sequence[Namespace] = ()) 
         )
         for place, one in enumerate(looked)
     ]
+    if neighbourhood.half_closed > MOST_SOCKETS:
+        why = f"the other ends of {neighbourhood.half_closed:,} half-closed sockets were not sought"
+        gap = Gap("other-ends", why, "look at fewer: --netns NAME", partial=True)
+        own = told[0].report
+        told[0] = told[0]._replace(report=replace(own, gaps=(*own.gaps, gap)))
+    return told
 
 
 def _neighbours(looked: Sequence[Looked], others: Sequence[Namespace]) -> list[Neighbour]:

@@ -59,7 +59,8 @@ def look_here(question: Question) -> Report:
     """Return the report on this namespace alone; how many others there are is a gap."""
     from twdiag.sources.live.netns import other_namespaces
 
-    return _merged(with_other_ends([_own(look_closely(question))]), other_namespaces())
+    report = _alone(question)
+    return replace(report, gaps=(*report.gaps, *other_namespaces()))
 
 
 def look_in(word: str, question: Question) -> Report:
@@ -71,13 +72,17 @@ def look_in(word: str, question: Question) -> Report:
     from twdiag.sources.live.entering import inside
 
     namespace = resolve(word)
-    report = inside(namespace, lambda: look_here(question))
+    report = inside(namespace, lambda: _alone(question))
     findings = report.findings
     if not namespace.own:
         findings = tuple(placed(finding, namespace) for finding in findings)
     # What the user calls it stands above the findings, and needs not be said of each.
     here = (replace(finding, netns=HOST_NETNS) for finding in findings)
     return replace(report, netns=word, findings=tuple(here))
+
+
+def _alone(question: Question) -> Report:
+    return _merged(with_other_ends([_own(look_closely(question))]), ())
 
 
 def _own(seen: Examined) -> Looked:

@@ -67,7 +67,9 @@ def finding_json(finding: Finding) -> dict[str, Any]:
         "severity": finding.severity.label,
         "confidence": finding.confidence.value,
         "netns": finding.netns,
-        "namespace": _namespace(finding.netns, finding.namespace),
+        "namespace": _namespace(
+            finding.namespace.label if finding.namespace else finding.netns, finding.namespace
+        ),
         "container": _container(finding.container),
         "summary": finding.summary,
         "subject": _subject(finding.subject),

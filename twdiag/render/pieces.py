@@ -99,8 +99,11 @@ def nothing_wrong(report: Report) -> str:
     """Return what was looked at and found in order."""
     numbers = report.facts
     unsure = " in what could be seen" if report.skipped or report.gaps else ""
+    head = f"nothing wrong{unsure}. "
+    if report.namespaces:
+        head = f"nothing wrong in {len(report.namespaces)} namespaces{unsure}. Here: "
     text = (
-        f"nothing wrong{unsure}. {count(_int(numbers[facts.SOCKETS]), 'socket')}, "
+        f"{head}{count(_int(numbers[facts.SOCKETS]), 'socket')}, "
         f"{numbers[facts.CLOSE_WAIT]:,} in CLOSE_WAIT, {numbers[facts.TIME_WAIT]:,} in TIME_WAIT "
         f"(room for {number_or_unknown(numbers.get(facts.TIME_WAIT_LIMIT))})"
     )
