@@ -39,6 +39,8 @@ STATES = {
     "sockets-nobody-sees": {"LISTEN": 1},
     "close-wait-unread": {"LISTEN": 1, "CLOSE_WAIT": 5},
     "close-wait-never-accepted": {"LISTEN": 1, "CLOSE_WAIT": 6},
+    "accept-queue-full": {"LISTEN": 1, "ESTABLISHED": 6},
+    "accept-queue-busy": {"LISTEN": 1, "ESTABLISHED": 40},
     "close-wait-idle-pool": {"CLOSE_WAIT": 5},
     "half-close": {"FIN_WAIT2": 5},
     "fin-unanswered": {"FIN_WAIT1": 6},

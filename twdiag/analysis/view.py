@@ -202,6 +202,19 @@ class View:
             elapsed = self.taken_at - earlier.taken_at
         return close_waits(self.sockets(State.CLOSE_WAIT), self.is_server, before, elapsed)
 
+    @cached_property
+    def unaccepted(self) -> Mapping[Listener, list[float]]:
+        """For how long (s) the live connections in each accept queue have waited, where seen.
+
+        A server sends nothing before accept(), so last_data_sent still counts from the handshake.
+        """
+        ages: dict[Listener, list[float]] = {}
+        for socket in self.sockets(State.ESTABLISHED):
+            listener = self.listener_of(socket)
+            if listener is not None and not socket.inode and socket.info is not None:
+                ages.setdefault(listener, []).append(socket.info.last_data_sent / 1000)
+        return ages
+
     @property
     def crowded(self) -> tuple[Owner, ...]:
         """The processes with half of their descriptors in use or more, the fullest first."""

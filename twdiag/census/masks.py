@@ -18,6 +18,12 @@ def both(one: bytes, other: bytes) -> bytes:
     return number.to_bytes(len(one), "little")
 
 
+def either(one: bytes, other: bytes) -> bytes:
+    """Return the mask of rows that are in one of two masks, or in both."""
+    number = int.from_bytes(one, "little") | int.from_bytes(other, "little")
+    return number.to_bytes(len(one), "little")
+
+
 def inverted(mask: bytes) -> bytes:
     """Return the mask of the other rows."""
     return mask.translate(_INVERTED)

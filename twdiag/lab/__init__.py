@@ -7,6 +7,8 @@ from typing import Final
 from twdiag.lab.play import LabTimeout, Play, play, start
 from twdiag.lab.scenario import Expected, Scenario
 from twdiag.lab.scenarios import (
+    accept_queue_busy,
+    accept_queue_full,
     bound_ports_running_out,
     bucket_overflow,
     busy_keep_alive,
@@ -89,6 +91,8 @@ SCENARIOS: Final[tuple[Scenario, ...]] = (
     sockets_nobody_sees.SCENARIO,
     close_wait_unread.SCENARIO,
     close_wait_never_accepted.SCENARIO,
+    accept_queue_full.SCENARIO,
+    accept_queue_busy.SCENARIO,
     close_wait_idle_pool.SCENARIO,
     half_close.SCENARIO,
     fin_unanswered.SCENARIO,

@@ -147,7 +147,8 @@ class Census:
 
     Kept one by one are LISTEN, bound, SYN_SENT, FIN_WAIT1, CLOSE_WAIT, LAST_ACK, CLOSING, and
     FIN_WAIT2 with an owner; TIME_WAIT, FIN_WAIT2 after close(), ESTABLISHED and SYN_RECV are
-    counted.  The groups count the kept ones too.
+    counted.  Where ages are seen, an ESTABLISHED socket that waits for accept() is kept too.  The
+    groups count the kept ones too.
 
     `all` is everything that is connected, `by_client` the connections from ports that connect()
     hands out, `fixed` those from other ports to a service.  `destinations` has the largest ones,

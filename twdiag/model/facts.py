@@ -166,6 +166,11 @@ VALUE: Final = _text("value", "its value")
 # Accept queues.
 ACCEPT_QUEUE: Final = Fact("accept_queue", "connections that wait for accept()")
 BACKLOG: Final = Fact("backlog", "connections that may wait, less one")
+WAITED: Final = _seconds(
+    "oldest_waiting_seconds",
+    "for how long the oldest live connection has waited for accept()",
+    label="oldest waits",
+)
 SOMAXCONN: Final = Fact("somaxconn", "net.core.somaxconn")
 LISTEN_OVERFLOWS: Final = Fact("listen_overflows", "connections dropped at a full queue since boot")
 NEW_LISTEN_OVERFLOWS: Final = Fact("new_listen_overflows", "the same since the first sample")

@@ -49,6 +49,7 @@ _TRIES: Final = 3
 _HALF_CLOSED: Final = (State.CLOSE_WAIT, State.FIN_WAIT2)
 _FEW_SOCKETS: Final = 20_000
 _FEW_BOUND: Final = 64
+_MOST_LOOKED_UP: Final = 500
 _UNSEEN: Final[Mapping[str, Any]] = MappingProxyType({})
 
 
@@ -67,8 +68,10 @@ def read_netlink(
         intake = _read_connected(channel, listening, sysctls, _few_full(sockstat), gaps)
         if _mptcp_sockets():
             _read_mptcp(channel, intake, gaps)
-        if not _few_full(sockstat) and intake.has_half_closed():
-            _read_ages(channel, intake, gaps)
+        if not _few_full(sockstat):
+            if intake.has_half_closed():
+                _read_ages(channel, intake, gaps)
+            _read_ages_of_unaccepted(channel, intake)
         return Seen(census_of(intake), gaps)
 
 
@@ -151,6 +154,14 @@ class _Channel:
                 seq=self._next(),
             )
         )
+
+    def look_up(self, wanted: Socket) -> Socket | None:
+        """Return one socket as it is now, with its ages; None where it is gone or refused."""
+        try:
+            self._socket.sendto(inet_diag.encode_lookup(wanted, self._next()), (0, 0))
+            return inet_diag.decode_lookup(bytes(self._receive()), self._seq)
+        except (OSError, SourceError):
+            return None
 
     def _next(self) -> int:
         self._seq += 1
@@ -322,3 +333,14 @@ def _read_ages(channel: _Channel, intake: Intake, gaps: list[Gap]) -> None:
     except SourceError as error:
         why = f"how long sockets wait is not visible: {error.what}"
         gaps.append(Gap("tcp-info", why, error.next_step))
+
+
+def _read_ages_of_unaccepted(channel: _Channel, intake: Intake) -> None:
+    """Add the ages of live connections that wait for accept(), of so many at most.
+
+    One by one: they are few, and a walk with the ages of all live connections is a costly one.
+    """
+    for waiting in intake.unaccepted()[:_MOST_LOOKED_UP]:
+        found = channel.look_up(waiting)
+        if found is not None and found.cookie == waiting.cookie:
+            intake.keep(waiting._replace(info=found.info))
