@@ -56,13 +56,14 @@ end
 function __twdiag_words_rule
     printf '%s\t%s\n' \
         'ports-running-out' 'Outgoing connections to one destination are using up its local ports.' \
-        'accept-queue-full' 'A listener\'s accept queue is full, so new connections are dropped.' \
+        'accept-queue-full' 'A listener\'s accept queue is full, or live connections wait in it for long.' \
         'fd-limit-near' 'A process nears its limit of open descriptors.' \
         'sockets-nobody-sees' 'A process keeps connections open that no socket table shows any more.' \
         'close-wait-never-accepted' 'Connections wait in a listener\'s accept queue although their clients have given up.' \
         'bound-ports-running-out' 'An application that binds before it connects is using up the local ports of one address.' \
         'close-wait-leak' 'A process holds connections that the peer closed long ago and never closes them itself.' \
         'close-wait-unread' 'A process holds connections that the peer closed and does not read what they still carry.' \
+        'idle-established-leak' 'Idle connections of a process pile up towards its limit of open descriptors.' \
         'time-wait-table-filling' 'The kernel\'s TIME_WAIT table is nearly full, or has overflowed.' \
         'fin-unanswered' 'Sockets that this host closed get no acknowledgement of their FIN.' \
         'peer-never-closes' 'Connections that this host closed wait for a FIN that their peers do not send.' \
@@ -81,6 +82,8 @@ function __twdiag_words_limit
         'ports-notice=' 'ports used to one destination; connect() slows down from here on' \
         'ports-warning=' 'ports used to one destination that cannot be reused' \
         'ports-critical=' 'ports used to one destination that cannot be reused' \
+        'accept-wait-warning=' 'how long a live connection waits for accept() in a full queue' \
+        'accept-wait-critical=' 'the same; a warning where the queue is not full' \
         'close-wait-notice=' 'old CLOSE_WAIT sockets of one process' \
         'fds-warning=' 'open descriptors of a process as a share of its limit' \
         'fds-critical=' 'open descriptors of a process as a share of its limit' \
@@ -95,6 +98,10 @@ function __twdiag_words_limit
         'close-wait-warning-age=' 'age from which close-wait-warning counts' \
         'close-wait-fds-warning=' 'CLOSE_WAIT sockets as a share of the descriptor limit' \
         'close-wait-fds-critical=' 'CLOSE_WAIT sockets as a share of the descriptor limit' \
+        'idle-share=' 'idle connections without keepalive as a share of the limit' \
+        'idle-age=' 'for how long the oldest are idle, where one look tells' \
+        'idle-grown-age=' 'the same where two samples show that they become more' \
+        'idle-leak-seconds=' 'time until the limit is reached that is a warning' \
         'time-wait-table-warning=' 'TIME_WAIT as a share of tcp_max_tw_buckets' \
         'time-wait-table-critical=' 'TIME_WAIT as a share of tcp_max_tw_buckets' \
         'fin-unanswered=' 'sockets to one peer whose FIN is not acknowledged' \
@@ -237,13 +244,14 @@ function __twdiag_words_page
         'estab-counts-healthy-connections' '"estab" of ss -s counts the healthy connections.' \
         'restart-clears-time-wait' 'Restart the application to get rid of TIME_WAIT.' \
         'ports-running-out' 'Outgoing connections to one destination are using up its local ports.' \
-        'accept-queue-full' 'A listener\'s accept queue is full, so new connections are dropped.' \
+        'accept-queue-full' 'A listener\'s accept queue is full, or live connections wait in it for long.' \
         'fd-limit-near' 'A process nears its limit of open descriptors.' \
         'sockets-nobody-sees' 'A process keeps connections open that no socket table shows any more.' \
         'close-wait-never-accepted' 'Connections wait in a listener\'s accept queue although their clients have given up.' \
         'bound-ports-running-out' 'An application that binds before it connects is using up the local ports of one address.' \
         'close-wait-leak' 'A process holds connections that the peer closed long ago and never closes them itself.' \
         'close-wait-unread' 'A process holds connections that the peer closed and does not read what they still carry.' \
+        'idle-established-leak' 'Idle connections of a process pile up towards its limit of open descriptors.' \
         'time-wait-table-filling' 'The kernel\'s TIME_WAIT table is nearly full, or has overflowed.' \
         'fin-unanswered' 'Sockets that this host closed get no acknowledgement of their FIN.' \
         'peer-never-closes' 'Connections that this host closed wait for a FIN that their peers do not send.' \
@@ -324,8 +332,15 @@ function __twdiag_words_scenario
         'fd-limit' '52 leaked sockets of a program that may open 64 files' \
         'fd-limit-established' '110 live connections of a server that may open 128 files' \
         'sockets-nobody-sees' '110 reset connections that fill a server\'s descriptors and no socket table' \
+        'idle-established-leak' '10 connections a second come to a server, and nobody uses or closes them' \
+        'idle-timeout' '40 connections a second come to a server that closes idle ones after 3 s' \
+        'idle-database' '500 connections to a database are idle, and it may open 900 files' \
+        'busy-pool' 'a pool uses its 100 connections in turn, each one every 2 s' \
+        'websocket-server' '2,000 long connections of a server that may open 3,000 files, each with a ping' \
         'close-wait-unread' 'a stuck program leaves 100 bytes unread on 5 closed connections' \
         'close-wait-never-accepted' '6 clients gave up in the accept queue of a server that is frozen' \
+        'accept-queue-full' '6 clients wait for 6 s in the full accept queue of a server that is frozen' \
+        'accept-queue-busy' '40 clients have just come to a server whose accept queue holds 65' \
         'close-wait-idle-pool' 'a server closed 5 idle connections that a client keeps in its pool' \
         'half-close' 'a client half-closed 5 connections 12 seconds ago; the server does not close' \
         'fin-unanswered' '6 closed connections repeat their FIN to a peer that drops it' \

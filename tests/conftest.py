@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
 import pytest
@@ -9,11 +10,14 @@ from hypothesis import settings
 
 from twdiag import lab, rules, sources
 from twdiag.engine.look import Question, examined
+from twdiag.engine.reproduce import limits_of
 from twdiag.errors import SourceRefused
 from twdiag.rules import runner
 
 if TYPE_CHECKING:
-    from twdiag.lab import Stage
+    from collections.abc import Mapping
+
+    from twdiag.lab import Scenario, Stage
     from twdiag.model.findings import Report
     from twdiag.model.snapshot import Snapshot
 
@@ -29,23 +33,25 @@ class Played(NamedTuple):
     snapshot: Snapshot
     notes: dict[str, object]
     pids: dict[str, int]
+    limits: Mapping[str, float]
 
     @property
     def report(self) -> Report:
-        """The report with the default limits."""
-        return runner.analyze(self.snapshot, rules.DEFAULTS)
+        """The report with the limits of the scenario."""
+        return runner.analyze(self.snapshot, rules.DEFAULTS.replaced(self.limits, "lab"))
 
 
-def look(stage: Stage) -> Played:
-    """Collect as `twdiag diagnose` does, inside of the scenario's namespace."""
-    _, view = examined(sources.collect(), Question())
-    return Played(view.snapshot, dict(stage.notes), {a.name: a.pid for a in stage.actors})
+def look(scenario: Scenario, stage: Stage) -> Played:
+    """Collect as `twdiag lab run` does, inside of the scenario's namespace."""
+    _, view = examined(sources.collect(), Question(limits=limits_of(scenario)))
+    pids = {a.name: a.pid for a in stage.actors}
+    return Played(view.snapshot, dict(stage.notes), pids, scenario.limits)
 
 
 @pytest.fixture(scope="session")
 def played() -> dict[str, Played]:
     """Every scenario by its name."""
-    plays = [lab.start(scenario, look) for scenario in lab.SCENARIOS]
+    plays = [lab.start(scenario, partial(look, scenario)) for scenario in lab.SCENARIOS]
     try:
         return {play.scenario.name: play.result(timeout=90) for play in plays}
     except SourceRefused as error:

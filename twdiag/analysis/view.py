@@ -224,6 +224,14 @@ class View:
         """Return what the descriptors of a process are, None where that was not seen."""
         return self.snapshot.breakdowns.get(pid)
 
+    def process_before(self, pid: int) -> Owner | None:
+        """Return a process as it was in the earlier sample, None where it was not seen there."""
+        if self.earlier is None:
+            return None
+        holders = (owner for group in self.earlier.owners.values() for owner in group)
+        known = (*self.earlier.crowded, *holders)
+        return next((owner for owner in known if owner.pid == pid), None)
+
     def owners_of(self, inodes: Iterable[int]) -> tuple[Owner, ...]:
         """Return the processes that hold these sockets, each once, as far as they were seen."""
         found: dict[int, Owner] = {}

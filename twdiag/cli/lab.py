@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from functools import partial
 from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
@@ -60,7 +61,7 @@ def run_scenario(
     chosen = chosen_scenario(scenario)
     if sys.stderr.isatty():
         _announce(chosen)
-    report = play(chosen, observe)
+    report = play(chosen, partial(observe, chosen))
     if json:
         from twdiag.render.json import render_json
 
@@ -84,5 +85,8 @@ def _story(scenario: Scenario, width: int | None) -> list[tuple[str, str]]:
     import textwrap
 
     text = " ".join(scenario.teaches.split())
+    if scenario.limits:
+        limits = ", ".join(f"{name}={value:g}" for name, value in scenario.limits.items())
+        text += f"  For the lab the limits are lower: {limits}."
     lines = textwrap.wrap(text, width, break_on_hyphens=False) if width else [text]
     return [(f"Scenario {scenario.name}", "bold"), *((line, "") for line in lines), ("", "")]

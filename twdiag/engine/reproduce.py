@@ -8,11 +8,12 @@ from twdiag.engine.look import Question, look
 from twdiag.errors import UsageError
 from twdiag.lab import SCENARIOS, find
 from twdiag.model.limits import nearest
-from twdiag.rules import RULES
+from twdiag.rules import DEFAULTS, RULES
 
 if TYPE_CHECKING:
     from twdiag.lab import Scenario, Stage
     from twdiag.model.findings import Report
+    from twdiag.model.limits import Limits
 
 
 def chosen_scenario(name: str) -> Scenario:
@@ -41,7 +42,12 @@ def _listed(names: list[str]) -> str:
     return " and ".join(filter(None, (", ".join(names[:-1]), names[-1])))
 
 
-def observe(stage: Stage) -> Report:
-    """Diagnose the namespace that this process is in."""
+def observe(scenario: Scenario, stage: Stage) -> Report:
+    """Diagnose the namespace that this process is in, with the limits of the scenario."""
     del stage
-    return look(Question())
+    return look(Question(limits=limits_of(scenario)))
+
+
+def limits_of(scenario: Scenario) -> Limits:
+    """Return the limits that a scenario is diagnosed with."""
+    return DEFAULTS.replaced(scenario.limits, "lab")

@@ -26,6 +26,7 @@ class Scenario:
 
     `summary` is one line, `teaches` a paragraph for the learner.  `settle` is how many seconds pass
     between the end of `build` and the look at the sockets, for findings that rest on an age.
+    `limits` are those of its diagnosis that differ from the default: nobody waits for an hour.
     """
 
     name: str
@@ -34,3 +35,4 @@ class Scenario:
     build: Callable[[Stage], None]
     expects: tuple[Expected, ...] = ()
     settle: float = 0.0
+    limits: Mapping[str, float] = field(default_factory=dict)

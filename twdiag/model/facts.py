@@ -87,6 +87,10 @@ FIN_WAIT2: Final = Fact("fin_wait2", "sockets in FIN_WAIT2", label="FIN_WAIT2")
 CLOSE_WAIT: Final = Fact("close_wait", "sockets in CLOSE_WAIT", label="CLOSE_WAIT")
 SYN_SENT: Final = Fact("syn_sent", "unanswered connection attempts", label="SYN_SENT")
 ESTABLISHED: Final = Fact("established", "sockets in ESTABLISHED", label="ESTABLISHED")
+IDLE: Final = Fact("idle", "connections on which nothing moves and that no keepalive guards")
+IDLE_MAX: Final = _seconds(
+    "idle_seconds_max", "for how long nothing has moved on the oldest of them", label="idle up to"
+)
 OTHER_STATES: Final = Fact("other_states", "sockets in any other state")
 STATES: Final = _text("states", "the states of the sockets, the most frequent first")
 STATE_SOCKETS: Final = Fact("state_sockets", "the sockets in each of these states")
@@ -106,6 +110,9 @@ AGE_MAX: Final = _seconds("age_seconds_max", "greatest age of the oldest", label
 
 ARRIVALS: Final = _rate(
     "arrivals_per_second", "how many began to wait each second, told by their ages", label="new"
+)
+GROWTH: Final = _rate(
+    "growth_per_second", "by how many sockets a process grows, told by their ages or two samples"
 )
 
 # Rates.

@@ -10,6 +10,7 @@ from twdiag.model.census import Census
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from twdiag.model.sockets import Socket
     from twdiag.tcp import State
 
 HOST_NETNS: Final = "host"
@@ -51,12 +52,18 @@ class Breakdown(NamedTuple):
 
     `states` counts its TCP sockets by state, `nowhere` those that no table shows: reset by the
     peer or ended by keepalive, and never closed.  `kinds` counts all else: "file", "pipe" ...
+    Where many of its sockets are in ESTABLISHED, `aged` of these were asked for their ages;
+    `unguarded` are those of them that no keepalive guards.  `running` is for how long (s) the
+    process has run, None unseen.
     """
 
     looked: int
     states: Mapping[State, int]
     nowhere: int
     kinds: Mapping[str, int]
+    aged: int = 0
+    unguarded: tuple[Socket, ...] = ()
+    running: float | None = None
 
 
 class Host(NamedTuple):

@@ -156,7 +156,7 @@ def _seconds_left(view: View, owner: Owner) -> float | None:
     earlier = view.earlier
     if earlier is None or owner.fds is None or owner.fd_limit is None:
         return None
-    before = {o.pid: o for group in earlier.owners.values() for o in group}.get(owner.pid)
+    before = view.process_before(owner.pid)
     elapsed = view.taken_at - earlier.taken_at
     if before is None or before.fds is None or owner.fds <= before.fds or elapsed <= 0:
         return None

@@ -102,7 +102,8 @@ def break_down(
     from twdiag.sources.live import breakdown
 
     known = {socket.inode: socket.state for socket in snapshot.census.sockets if socket.inode}
-    return breakdown.break_down(pids, known, seconds)
+    ages = "tcp-info" not in snapshot.missing
+    return breakdown.break_down(pids, known, seconds, ages=ages)
 
 
 def _read_sockets(

@@ -21,7 +21,7 @@ from twdiag.model.sockets import BOUND, TIMER_TIME_WAIT, Socket, TcpInfo
 from twdiag.tcp import State
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Collection, Iterator
 
     from twdiag.census.intake import Intake
 
@@ -109,6 +109,12 @@ class Block:
     def socket(self, number: int) -> Socket:
         """Return one row, readable."""
         return socket_of(self.words[number * self.step : (number + 1) * self.step].tobytes())
+
+    def with_inodes(self, wanted: Collection[int]) -> Iterator[Socket]:
+        """Yield the rows with one of these inodes; raises SourceError as kinds() does."""
+        self.kinds()
+        rows = compress(range(self.size), map(wanted.__contains__, self.column(_INODE)))
+        return map(self.socket, rows)
 
     def sockets(self) -> Iterator[Socket]:
         """Yield all rows, readable; raises SourceError as kinds() does."""
