@@ -99,8 +99,8 @@ function __twdiag_words_limit
         'close-wait-fds-warning=' 'CLOSE_WAIT sockets as a share of the descriptor limit' \
         'close-wait-fds-critical=' 'CLOSE_WAIT sockets as a share of the descriptor limit' \
         'idle-share=' 'idle connections without keepalive as a share of the limit' \
-        'idle-age=' 'for how long the oldest are idle, where one look tells' \
-        'idle-grown-age=' 'the same where two samples show that they become more' \
+        'idle-age=' 'how long the oldest have been idle, where one look is enough' \
+        'idle-grown-age=' 'the same, where two samples show that their number grows' \
         'idle-leak-seconds=' 'time until the limit is reached that is a warning' \
         'time-wait-table-warning=' 'TIME_WAIT as a share of tcp_max_tw_buckets' \
         'time-wait-table-critical=' 'TIME_WAIT as a share of tcp_max_tw_buckets' \
@@ -176,7 +176,7 @@ function __twdiag_words_page
         'nat-and-conntrack' 'A router or firewall keeps its own states; ss does not show them.' \
         'counters' 'States show now; counters show since boot. Take two samples.' \
         'states' 'The state machine in one drawing, and the ways that are not drawn.' \
-        'active-and-passive-closer' 'Who closes first has the FIN_WAITs and TIME_WAIT, whether client or server.' \
+        'active-and-passive-closer' 'Whoever closes first has the FIN_WAITs and TIME_WAIT, whether client or server.' \
         'close-wait-and-time-wait' 'One is an application that has not closed, the other a close that is complete.' \
         'why-four-segments' 'Two streams, each ended by its sender and confirmed by its receiver.' \
         'why-the-last-ack' 'The passive closer must learn that its FIN, and so all its data, arrived.' \
@@ -333,7 +333,7 @@ function __twdiag_words_scenario
         'fd-limit-established' '110 live connections of a server that may open 128 files' \
         'sockets-nobody-sees' '110 reset connections that fill a server\'s descriptors and no socket table' \
         'idle-established-leak' '10 connections a second come to a server, and nobody uses or closes them' \
-        'idle-timeout' '40 connections a second come to a server that closes idle ones after 3 s' \
+        'idle-timeout' '20 connections a second come to a server that closes idle ones after 3 s' \
         'idle-database' '500 connections to a database are idle, and it may open 900 files' \
         'busy-pool' 'a pool uses its 100 connections in turn, each one every 2 s' \
         'websocket-server' '2,000 long connections of a server that may open 3,000 files, each with a ping' \
@@ -417,7 +417,7 @@ complete --command twdiag --condition '__twdiag_is "check" 99' --short-option c 
 complete --command twdiag --condition '__twdiag_is "check" 99' --long-option state --require-parameter --force-files --description 'Remember this run in FILE and compare with the last.'
 complete --command twdiag --condition '__twdiag_is "check" 99' --short-option q --long-option quiet --description 'Say nothing on OK.'
 complete --command twdiag --condition '__twdiag_is "check" 99' --long-option notify-on --exclusive --arguments 'always problem change' --description 'Say something always, on a problem or on a change (needs --state).'
-complete --command twdiag --condition '__twdiag_is "check" 99' --long-option again-after --exclusive --description 'With --notify-on change, tell a problem that lasts again after 4h, 30m or 1d.'
+complete --command twdiag --condition '__twdiag_is "check" 99' --long-option again-after --exclusive --description 'With --notify-on change, repeat a lasting problem after 4h, 30m or 1d.'
 complete --command twdiag --condition '__twdiag_is "check" 99' --long-option format --exclusive --arguments 'text json prometheus checkmk' --description 'Write in this format.'
 complete --command twdiag --condition '__twdiag_is "check" 99' --long-option output --require-parameter --force-files --description 'Write to FILE, which is replaced as a whole.'
 complete --command twdiag --condition '__twdiag_is "check" 99' --long-option port --exclusive --description 'Show only what concerns this port (repeatable).'

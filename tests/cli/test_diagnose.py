@@ -405,9 +405,9 @@ def test_filters_by_port_and_process() -> None:
         assert len(filtered(report, question).findings) == kept
     assert report.status is Severity.NOTICE
     left = filtered(report, Question(ports=(9,)))
-    assert "nothing about that; 1 about other things (the worst: notice)" in written(left)
+    assert "no finding matches the filter; 1 other left out, the worst notice" in written(left)
     text = written(left, detail=Detail.FULL)
-    assert "no finding about that; 1 about other things (the worst: notice)" in text
+    assert "no finding matches the filter; 1 other left out, the worst notice" in text
 
 
 def test_more_findings_than_fit_are_counted() -> None:

@@ -127,7 +127,7 @@ def check(
         typer.Option(
             "--again-after",
             metavar="TIME",
-            help="With --notify-on change, tell a problem that lasts again after 4h, 30m or 1d.",
+            help="With --notify-on change, repeat a lasting problem after 4h, 30m or 1d.",
         ),
     ] = None,
     format: Annotated[

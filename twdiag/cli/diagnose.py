@@ -41,7 +41,7 @@ Examples:
 
 \b
 Exit status: 0 if it could look (whatever it found), 3 if it could not.
-`twdiag check` has exit codes that tell the state.
+For exit codes that tell the state, use `twdiag check`.
 """
 
 

@@ -50,7 +50,7 @@ def run_scenario(
 ) -> None:
     """Run a scenario and diagnose it.
 
-    Its sockets are real, in a namespace of their own: nothing of this host is changed.
+    Its sockets are real, but in a private namespace: nothing on this host changes.
     """
     from twdiag.cli import terminal
     from twdiag.engine.reproduce import chosen_scenario, observe

@@ -107,9 +107,9 @@ class _Writer:
             yield from self._labelled("" if number else "Waits", visible(line))
         for number, step in enumerate(finding.steps):
             yield f"  {'' if number else 'Now':{_LABEL}}{visible(step.run)}", "bold"
-            needs = f" ({step.tool} has to be installed)" if step.tool else ""
-            effect = f" {step.effect}" if step.effect else ""
-            yield from self._labelled("", f"   {visible(step.look + effect)}{needs}", hang=3)
+            for name, text in (("", step.look), ("effect: ", step.effect), ("needs: ", step.tool)):
+                if text:
+                    yield from self._labelled("", f"   {name}{visible(text)}", hang=3)
         yield from self._labelled("Why", finding.why)
         yield from self._advice(finding.advice)
         for number, word in enumerate(finding.do_not):
@@ -140,7 +140,7 @@ class _Writer:
         if place is None:
             return
         role = "" if place.role is Role.NONE else f", {place.role.value}"
-        yield from self._labelled("Where", f"{place.state.rfc}{role}; next: {place.next}")
+        yield from self._labelled("Where", f"{place.state.name}{role}; next: {place.next}")
 
     def _drawing(self, finding: Finding) -> Iterator[Line]:
         """Yield the handshake with the place marked, once for each state and where it fits."""
@@ -230,5 +230,6 @@ def _by_size(report: Report) -> list[tuple[State, int]]:
 
 
 def _nothing_shown(report: Report) -> str:
-    hidden, worst = report.facts[facts.HIDDEN], report.facts[facts.HIDDEN_WORST]
-    return f"no finding about that; {hidden:,} about other things (the worst: {worst})"
+    others = count(int(str(report.facts[facts.HIDDEN])), "other")
+    worst = report.facts[facts.HIDDEN_WORST]
+    return f"no finding matches the filter; {others} left out, the worst {worst}"

@@ -64,7 +64,8 @@ def _verdict(report: Report, look: Look) -> Iterator[Line]:
         text = nothing_wrong(report)
         if hidden:
             worst = report.facts.get(facts.HIDDEN_WORST)
-            text = f"nothing about that; {hidden:,} about other things (the worst: {worst})"
+            others = count(int(str(hidden)), "other")
+            text = f"no finding matches the filter; {others} left out, the worst {worst}"
     else:
         first = report.findings[0]
         text = first.summary

@@ -2,11 +2,12 @@
 
 What it means:
 Much of what the process has open are ESTABLISHED connections on which nothing moves and that no
-keepalive guards, and they become more. One look tells where connections have come at a steady pace
-for an hour or longer, through at least half of the process's life, and none has been closed: the
-times since they last moved are spread evenly. Elsewhere two samples tell. The causes: a client that
-makes a new pool for each request or does not close what it fetched, a server without an idle
-timeout whose clients vanish without a word (a crash, a NAT or firewall that forgot them).
+keepalive guards, and their number grows. One look shows it where connections have come in at a
+steady pace for an hour or longer, for at least half of the process's life, and none has been
+closed: the times since data last moved on them are spread evenly. Otherwise it takes two samples.
+Usual causes: a client that makes a new pool for each request or does not close what it fetched; a
+server without an idle timeout whose clients vanish without a word (a crash, a NAT or firewall that
+forgot them).
 
 Why it matters:
 Nothing ends such a connection: without keepalive the kernel never asks whether the peer is still
@@ -14,9 +15,9 @@ there. Each one takes a descriptor, and at the limit accept() and connect() fail
 many open files").
 
 What to do:
-Find out whose they are: the ends tell the service. Close what is no longer used, give the server
-an idle timeout or the pool a maximum life, and turn on SO_KEEPALIVE so that dead peers are
-noticed. Restarting the process buys time.
+Find out whose they are: the addresses and ports name the service. Close what is no longer used,
+give the server an idle timeout or the pool a maximum life, and turn on SO_KEEPALIVE so that dead
+peers are noticed. Restarting the process buys time.
 
 What not to do:
 - Do not only raise the descriptor limit: that only postpones the failure.
@@ -49,8 +50,10 @@ if TYPE_CHECKING:
 
 NAME = "idle-established-leak"
 SHARE = ratio("idle-share", 0.25, "idle connections without keepalive as a share of the limit")
-AGE = seconds("idle-age", 3600, "for how long the oldest are idle, where one look tells")
-GROWN_AGE = seconds("idle-grown-age", 300, "the same where two samples show that they become more")
+AGE = seconds("idle-age", 3600, "how long the oldest have been idle, where one look is enough")
+GROWN_AGE = seconds(
+    "idle-grown-age", 300, "the same, where two samples show that their number grows"
+)
 SOON = seconds("idle-leak-seconds", 14_400, "time until the limit is reached that is a warning")
 
 _OF_LIFE: Final = 0.5

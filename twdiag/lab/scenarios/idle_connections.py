@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 LIMITS: Final = {"idle-age": 8.0}
 """The age of an idle leak for those who do not want to wait for an hour."""
 
-_AT_ONCE: Final = 10
+_AT_ONCE: Final = 50
 
 SECONDS: Final = 11.5
 """For how long connections come until the look."""

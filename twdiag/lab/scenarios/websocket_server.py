@@ -18,10 +18,10 @@ if TYPE_CHECKING:
 
 
 def build(stage: Stage) -> None:
-    """Let 200 connections a second come, and each of them say a word about every four seconds."""
+    """Let 200 connections a second come, and each of them say a word every two seconds."""
     _, client = server_and_client(stage, "websockets", 3000)
     client.do(connect_steadily, 2000, 200)
-    client.do(use_in_turn, 4)
+    client.do(use_in_turn, 2)
 
 
 SCENARIO = Scenario(
