@@ -89,8 +89,8 @@ _twdiag() {
         esac
     elif [[ $current == -* ]]; then
         case $command in
-            '') wanted='--port --process --netns --all-netns --interval --json --format --brief --full --select --ignore --limit --config --source --color -V --version -h --help' ;;
-            'diagnose') wanted='--port --process --netns --all-netns --interval --json --format --brief --full --select --ignore --limit --config --source --color -h --help' ;;
+            '') wanted='--port --process --netns --all-netns --interval --json --format --brief --full --select --ignore --limit --config --source --ascii --color -V --version -h --help' ;;
+            'diagnose') wanted='--port --process --netns --all-netns --interval --json --format --brief --full --select --ignore --limit --config --source --ascii --color -h --help' ;;
             'check') wanted='-w --warning -c --critical --state -q --quiet --notify-on --again-after --format --output --port --process --select --ignore --limit --config --warn-on --exit-zero -t --timeout --source -v --verbose --list-metrics --show-limits --print-config -V --version -h --help' ;;
             'trace') wanted='--port --process --for --source --json -h --help' ;;
             'port') wanted='--netns --json -h --help' ;;
@@ -99,12 +99,12 @@ _twdiag() {
             'help') wanted='-h --help' ;;
             'lab') wanted='-h --help' ;;
             'lab-list') wanted='-h --help' ;;
-            'lab-run') wanted='--json --brief --full --color -h --help' ;;
+            'lab-run') wanted='--json --brief --full --ascii --color -h --help' ;;
         esac
     else
         case $command in
             '') wanted='diagnose check trace port doctor explain help lab' ;;
-            'diagnose') wanted='--port --process --netns --all-netns --interval --json --format --brief --full --select --ignore --limit --config --source --color --help' ;;
+            'diagnose') wanted='--port --process --netns --all-netns --interval --json --format --brief --full --select --ignore --limit --config --source --ascii --color --help' ;;
             'check') wanted='--warning --critical --state --quiet --notify-on --again-after --format --output --port --process --select --ignore --limit --config --warn-on --exit-zero --timeout --source --verbose --list-metrics --show-limits --print-config --version --help' ;;
             'trace') wanted='--port --process --for --source --json --help' ;;
             'port') ((count)) || wanted='' ;;

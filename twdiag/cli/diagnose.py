@@ -10,6 +10,7 @@ import typer
 
 from twdiag.cli.options import (
     AllNetnsOption,
+    AsciiOption,
     BriefOption,
     Color,
     ColorOption,
@@ -71,6 +72,7 @@ def diagnose(
     limit: LimitOption = None,
     config: ConfigOption = None,
     source: SourceOption = Source.AUTO,
+    ascii: AsciiOption = False,
     color: ColorOption = Color.AUTO,
 ) -> None:
     """Report what the closing side of TCP does to this host."""
@@ -91,7 +93,7 @@ def diagnose(
     chosen = "json" if json else format.value
     if chosen in ("nagios", "prometheus"):
         _answer(request, chosen, 0 if brief else 2 if full else 1)
-    run(request, chosen, (brief, full), color.value)
+    run(request, chosen, (brief, full), color.value, ascii=ascii)
 
 
 def run(
@@ -99,6 +101,8 @@ def run(
     format: str = "text",
     detail: tuple[bool, bool] = (False, False),
     color: str = "auto",
+    *,
+    ascii: bool = False,
 ) -> None:
     """Look and write the report to stdout; `detail` is (--brief, --full)."""
     from twdiag.cli import streams, terminal
@@ -119,7 +123,7 @@ def run(
         return
     from twdiag.render.text import render_text
 
-    render_text(report, sys.stdout, terminal.look_of(sys.stdout, color, how_much))
+    render_text(report, sys.stdout, terminal.look_of(sys.stdout, color, how_much, ascii=ascii))
 
 
 def _answer(request: DiagnoseRequest, format: str, verbosity: int) -> NoReturn:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
-from twdiag.cli.options import BriefOption, Color, ColorOption, FullOption, JsonOption
+from twdiag.cli.options import AsciiOption, BriefOption, Color, ColorOption, FullOption, JsonOption
 
 if TYPE_CHECKING:
     from twdiag.lab import Scenario
@@ -46,6 +46,7 @@ def run_scenario(
     json: JsonOption = False,
     brief: BriefOption = False,
     full: FullOption = False,
+    ascii: AsciiOption = False,
     color: ColorOption = Color.AUTO,
 ) -> None:
     """Run a scenario and diagnose it.
@@ -70,7 +71,7 @@ def run_scenario(
     from twdiag.render.pieces import write_lines
     from twdiag.render.text import render_text
 
-    look = terminal.look_of(sys.stdout, color.value, detail)
+    look = terminal.look_of(sys.stdout, color.value, detail, ascii=ascii)
     if not brief:
         write_lines(_story(chosen, look.width), sys.stdout, look)
     render_text(report, sys.stdout, look)

@@ -88,6 +88,7 @@ AllNetnsOption = Annotated[
     bool,
     typer.Option("--all-netns", help="Look in every network namespace of the host."),
 ]
+AsciiOption = Annotated[bool, typer.Option("--ascii", help="Draw with ASCII characters only.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Write JSON, schema twdiag/1.")]
 BriefOption = Annotated[bool, typer.Option("--brief", help="Write one line per finding.")]
 FullOption = Annotated[bool, typer.Option("--full", help="Write everything about every finding.")]

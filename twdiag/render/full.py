@@ -14,6 +14,7 @@ from twdiag.render.pieces import (
     STYLES,
     Detail,
     closers,
+    drawing_width,
     evidence_words,
     nothing_wrong,
     number_or_unknown,
@@ -30,7 +31,6 @@ if TYPE_CHECKING:
     from twdiag.tcp import State
 
 _LABEL: Final = 10
-_DRAWING_WIDTH: Final = 78
 
 
 def full(report: Report, look: Look) -> Iterator[Line]:
@@ -144,14 +144,14 @@ class _Writer:
 
     def _drawing(self, finding: Finding) -> Iterator[Line]:
         """Yield the handshake with the place marked, once for each state and where it fits."""
-        narrow = self.look.width is not None and self.look.width < _DRAWING_WIDTH
-        if finding.place is None or finding.place.state in self.drawn or narrow:
+        width = drawing_width(self.look)
+        if finding.place is None or finding.place.state in self.drawn or width is None:
             return
         state = finding.place.state
         self.drawn.add(state)
         yield "", ""
         move, plain = finding.place.next, not self.look.unicode
-        chart = close_chart(state, move=move, ascii=plain, width=_DRAWING_WIDTH)
+        chart = close_chart(state, move=move, ascii=plain, width=width)
         yield from ((f"  {line}", "") for line in chart)
 
     def _advice(self, advice: Sequence[Advice]) -> Iterator[Line]:
@@ -202,11 +202,11 @@ class _Writer:
     def _wrap(
         self, text: str, before: str = "", after: str = "", style: str = ""
     ) -> Iterator[Line]:
+        if not self.look.unicode:
+            text = text.encode("ascii", "backslashreplace").decode()
         if self.look.width is None:
             yield before + text, style
             return
-        if not self.look.unicode:
-            text = text.encode("ascii", "backslashreplace").decode()
         indent = before + text[: len(text) - len(text.lstrip())]
         lines = textwrap.wrap(
             text.lstrip(),
