@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 _FEW_CLOSES: Final = 20
 _WATCHED: Final = 10
 _SHORTEST: Final = 0.1
+_NEARLY_FULL: Final = 0.95
 _ENOUGH_EVENTS: Final = 100
 """So many closes are counted to within a third (three standard deviations)."""
 
@@ -58,18 +59,27 @@ def collect(source: str = "auto", patience: float = SHORT_PATIENCE) -> Snapshot:
         crowded=crowded.owners,
         fullest=crowded.fullest,
         gaps=(*gaps, *more_gaps, *refusal, *seen.gaps, *crowded.gaps),
-        pace=_pace(counters, counted_at, seen.census.all.time_wait, patience),
+        pace=_pace(counters, counted_at, seen.census.all.time_wait, sysctls, patience),
     )
 
 
 def _pace(
-    before: Mapping[str, int], counted_at: float, closes: History, patience: float
+    before: Mapping[str, int],
+    counted_at: float,
+    closes: History,
+    sysctls: Mapping[str, str],
+    patience: float,
 ) -> Pace | None:
-    """Return how the counters have grown since, None where hardly any connection closes."""
+    """Return how the counters have grown since, None where hardly any connection closes.
+
+    In a full table no TIME_WAIT begins any more, however many connections close.
+    """
     latest = sum(closes.seconds[-_WATCHED:]) / _WATCHED
-    if closes.total < _FEW_CLOSES or not latest or not before:
+    most = sysctls.get("net.ipv4.tcp_max_tw_buckets", "")
+    full = most.isdecimal() and closes.total >= _NEARLY_FULL * int(most)
+    if not before or not closes.total or (not full and (closes.total < _FEW_CLOSES or not latest)):
         return None
-    window = min(patience, max(_SHORTEST, _ENOUGH_EVENTS / latest))
+    window = min(patience, max(_SHORTEST, _ENOUGH_EVENTS / latest)) if latest else patience
     time.sleep(max(0.0, counted_at + window - time.monotonic()))
     after, _, _ = read_counters()
     grown = {name: after[name] - value for name, value in before.items() if name in after}
