@@ -362,9 +362,9 @@ function __twdiag_words_command
     printf '%s\t%s\n' \
         'diagnose' 'Report what the closing side of TCP does to this host.' \
         'check' 'Check this host: one status line, perfdata and an exit code.' \
-        'trace' 'Tell each connection\'s end: who closed first, how and why.' \
-        'port' 'Tell why a port cannot be bound, by whom, until when.' \
-        'doctor' 'Tell what this host lets twdiag see, and check its readers.' \
+        'trace' 'Show each connection\'s end: who closed first, how and why.' \
+        'port' 'Say why a port cannot be bound, by whom and until when.' \
+        'doctor' 'Show what this host lets twdiag see, and check its readers.' \
         'explain' 'Explain a state, a finding or a myth by the TCP handshake.' \
         'help' 'Show the help of twdiag or of a command.' \
         'lab' 'Make each problem with real sockets in a private namespace.'
@@ -373,9 +373,9 @@ end
 complete --command twdiag --no-files
 complete --command twdiag --condition '__twdiag_is "" 0' --arguments diagnose --description 'Report what the closing side of TCP does to this host.'
 complete --command twdiag --condition '__twdiag_is "" 0' --arguments check --description 'Check this host: one status line, perfdata and an exit code.'
-complete --command twdiag --condition '__twdiag_is "" 0' --arguments trace --description 'Tell each connection\'s end: who closed first, how and why.'
-complete --command twdiag --condition '__twdiag_is "" 0' --arguments port --description 'Tell why a port cannot be bound, by whom, until when.'
-complete --command twdiag --condition '__twdiag_is "" 0' --arguments doctor --description 'Tell what this host lets twdiag see, and check its readers.'
+complete --command twdiag --condition '__twdiag_is "" 0' --arguments trace --description 'Show each connection\'s end: who closed first, how and why.'
+complete --command twdiag --condition '__twdiag_is "" 0' --arguments port --description 'Say why a port cannot be bound, by whom and until when.'
+complete --command twdiag --condition '__twdiag_is "" 0' --arguments doctor --description 'Show what this host lets twdiag see, and check its readers.'
 complete --command twdiag --condition '__twdiag_is "" 0' --arguments explain --description 'Explain a state, a finding or a myth by the TCP handshake.'
 complete --command twdiag --condition '__twdiag_is "" 0' --arguments help --description 'Show the help of twdiag or of a command.'
 complete --command twdiag --condition '__twdiag_is "" 0' --arguments lab --description 'Make each problem with real sockets in a private namespace.'
@@ -428,7 +428,7 @@ complete --command twdiag --condition '__twdiag_is "check" 99' --long-option sel
 complete --command twdiag --condition '__twdiag_is "check" 99' --long-option ignore --exclusive --arguments '(__twdiag_words_rule)' --description 'Leave this rule out (repeatable).'
 complete --command twdiag --condition '__twdiag_is "check" 99' --long-option limit --exclusive --arguments '(__twdiag_words_limit)' --description 'Set one limit (repeatable).'
 complete --command twdiag --condition '__twdiag_is "check" 99' --long-option config --require-parameter --force-files --description 'Read settings from this TOML file too.'
-complete --command twdiag --condition '__twdiag_is "check" 99' --long-option warn-on --exclusive --arguments 'notice warning' --description 'Let findings from this severity on make a WARNING.'
+complete --command twdiag --condition '__twdiag_is "check" 99' --long-option warn-on --exclusive --arguments 'notice warning' --description 'Make findings of this severity or worse a WARNING.'
 complete --command twdiag --condition '__twdiag_is "check" 99' --long-option exit-zero --description 'Exit 0 on WARNING and CRITICAL too, not on UNKNOWN.'
 complete --command twdiag --condition '__twdiag_is "check" 99' --short-option t --long-option timeout --exclusive --description 'Give up with UNKNOWN after S seconds.'
 complete --command twdiag --condition '__twdiag_is "check" 99' --long-option source --exclusive --arguments 'auto netlink pyroute2 psutil proc' --description 'Read sockets from this source; auto is netlink, else proc.'

@@ -30,7 +30,7 @@ Examples:
   twdiag check                                one line for Nagios or Icinga
   twdiag check --state /var/lib/twdiag/state  judge growth between runs too
   twdiag check -w time_wait=20000 -c close_wait_age=3600
-  twdiag check --quiet                        for cron: a mail where it is due
+  twdiag check --quiet                        for cron: mail only when needed
   twdiag check --format prometheus --output twdiag.prom
   twdiag check --print-config icinga2         a snippet for this installation
 
@@ -146,7 +146,7 @@ def check(
     limit: LimitOption = None,
     config: ConfigOption = None,
     warn_on: Annotated[
-        WarnOn, typer.Option("--warn-on", help="Let findings from this severity on make a WARNING.")
+        WarnOn, typer.Option("--warn-on", help="Make findings of this severity or worse a WARNING.")
     ] = WarnOn.WARNING,
     exit_zero: Annotated[
         bool,
