@@ -31,5 +31,5 @@ def test_what_has_just_begun_or_ended_is_not_asked_for_its_rate() -> None:
     ]
 
 
-def test_a_rate_that_is_told_for_ever_has_no_end() -> None:
+def test_a_rate_that_is_told_on_and_on_has_no_end() -> None:
     assert silent_after(Load("a load", lambda _: 10, 3, 3), [Sample(5.0, 9, 0)]) is None

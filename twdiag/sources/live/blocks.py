@@ -116,6 +116,12 @@ class Block:
         rows = compress(range(self.size), map(wanted.__contains__, self.column(_INODE)))
         return map(self.socket, rows)
 
+    def states_of(self, wanted: Collection[int]) -> Iterator[tuple[int, int]]:
+        """Yield inode and state of the rows with one of these inodes; raises as kinds() does."""
+        _, states, _ = self.kinds()
+        inodes = self.column(_INODE)
+        return compress(zip(inodes, states, strict=True), map(wanted.__contains__, inodes))
+
     def sockets(self) -> Iterator[Socket]:
         """Yield all rows, readable; raises SourceError as kinds() does."""
         self.kinds()

@@ -12,9 +12,8 @@ from twdiag.model.snapshot import Breakdown, Gap
 from twdiag.model.sockets import TIMER_NONE
 from twdiag.model.waits import FdKind
 from twdiag.sources.live.descriptors import TCP_PROTOCOLS, descriptors, parse_stat, protocol
-from twdiag.sources.live.endpoints import read_endpoints
 from twdiag.sources.live.headroom import read_bytes
-from twdiag.sources.live.netlink import read_established
+from twdiag.sources.live.netlink import read_established, read_states
 from twdiag.tcp import State
 
 if TYPE_CHECKING:
@@ -57,15 +56,22 @@ def break_down(
             denied += 1
         except OSError:
             continue
-    states = _states(seen.values(), known, max(0.5, until - time.monotonic()))
+    gaps = [_denied(denied)] if denied else []
+    try:
+        states = _states(seen.values(), known)
+    except SourceError as error:
+        # Without the tables nobody can say that a socket is in none of them.
+        why = f"what the descriptors of crowded processes are is not visible: {error.what}"
+        return {}, [*gaps, Gap("breakdown", why, error.next_step, partial=True)]
     aged = _aged(seen, states) if ages else {}
-    found = {pid: _told(pid, seen[pid], states, aged.get(pid)) for pid in seen}
-    if not denied:
-        return found, []
-    processes = "1 process" if denied == 1 else f"{denied} processes"
-    why = f"no permission to read the descriptors of {processes} near the limit"
+    return {pid: _told(pid, seen[pid], states, aged.get(pid)) for pid in seen}, gaps
+
+
+def _denied(processes: int) -> Gap:
+    many = "1 process" if processes == 1 else f"{processes} processes"
+    why = f"no permission to read the descriptors of {many} near the limit"
     how = "run as root, or with the capabilities CAP_SYS_PTRACE and CAP_DAC_READ_SEARCH"
-    return found, [Gap("breakdown", why, how, partial=True)]
+    return Gap("breakdown", why, how, partial=True)
 
 
 def _descriptors(pid: int) -> _Seen:
@@ -75,14 +81,11 @@ def _descriptors(pid: int) -> _Seen:
     return _Seen(len(seen), sockets, kinds)
 
 
-def _states(
-    processes: Iterable[_Seen], known: Mapping[int, State], seconds: float
-) -> dict[int, State]:
-    """Return the states of the processes' sockets; one walk of the kernel's table finds them."""
+def _states(processes: Iterable[_Seen], known: Mapping[int, State]) -> dict[int, State]:
+    """Return the states of the processes' sockets; raises SourceError."""
     inodes = {inode for seen in processes for inode in seen.sockets}
     states = {inode: known[inode] for inode in inodes if inode in known}
-    found = read_endpoints(inodes - states.keys(), seconds)
-    return states | {inode: row.state for inode, row in found.items()}
+    return states | read_states(inodes - states.keys())
 
 
 class _Aged(NamedTuple):
