@@ -113,7 +113,10 @@ def test_the_oldest_wait_is_told() -> None:
     waiting = [*unaccepted(2, 3), *unaccepted(1, 66)]
     finding = only_finding(snapshot_of(FULL, *waiting), RULE)
     assert finding.evidence["oldest_waiting_seconds"] == 66
-    assert finding.summary.endswith("is full: 129 waiting, backlog 128; the oldest has waited 66 s")
+    assert finding.summary == (
+        "the server on 0.0.0.0:8080 has a full accept queue: 129 waiting, backlog 128; the oldest "
+        "has waited 66 s"
+    )
     roomy = only_finding(snapshot_of(FULL._replace(recv_q=3), *waiting), RULE)
     assert roomy.summary == (
         "3 connections to the server on 0.0.0.0:8080 wait for accept(), the oldest for 66 s"

@@ -130,9 +130,7 @@ def _summary(
         if queue.waiting == 1:
             return f"{many} has waited {duration(waited or 0.0)} for accept()"
         return f"{many} wait for accept(), the oldest for {duration(waited or 0.0)}"
-    text = (
-        f"the accept queue of {name} is full: {queue.waiting:,} waiting, backlog {queue.backlog:,}"
-    )
+    text = f"{name} has a full accept queue: {queue.waiting:,} waiting, backlog {queue.backlog:,}"
     if waited is not None and waited >= 1:
         text += f"; the oldest has waited {duration(waited)}"
     return text + (f"; {dropped:,} SYNs dropped between the two samples" if dropped else "")

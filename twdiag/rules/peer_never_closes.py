@@ -126,7 +126,7 @@ def tell(view: View, limits: Limits, group: Group[_Waiting]) -> Iterator[Finding
     where = f"the peer {endpoint(address, port)}"
     if waiting.listener is not None:
         subject = listener_subject(view, waiting.listener)
-        where = f"clients of the local port {port}"
+        where = f"clients of port {port}"
     held = len(waiting.held)
     owners = view.owners_of(socket.inode for socket in waiting.held)
     by = f", held by {owners[0].name}" if owners else ""
