@@ -58,13 +58,14 @@ function __twdiag_words_rule
         'ports-running-out' 'Outgoing connections to one destination are using up its local ports.' \
         'snat-ports-running-out' 'A NAT on this host is running out of source ports towards one destination.' \
         'conntrack-filling' 'The table of connection tracking is nearly full, or packets were dropped for want of a place.' \
-        'accept-queue-full' 'A listener\'s accept queue is full, so new connections are dropped.' \
+        'accept-queue-full' 'A listener\'s accept queue is full, or live connections wait in it for long.' \
         'fd-limit-near' 'A process nears its limit of open descriptors.' \
         'sockets-nobody-sees' 'A process keeps connections open that no socket table shows any more.' \
         'close-wait-never-accepted' 'Connections wait in a listener\'s accept queue although their clients have given up.' \
         'bound-ports-running-out' 'An application that binds before it connects is using up the local ports of one address.' \
         'close-wait-leak' 'A process holds connections that the peer closed long ago and never closes them itself.' \
         'close-wait-unread' 'A process holds connections that the peer closed and does not read what they still carry.' \
+        'idle-established-leak' 'Idle connections of a process pile up towards its limit of open descriptors.' \
         'time-wait-table-filling' 'The kernel\'s TIME_WAIT table is nearly full, or has overflowed.' \
         'fin-unanswered' 'Sockets that this host closed get no acknowledgement of their FIN.' \
         'keep-alive-race' 'A server on this host closes idle connections while their clients still use them.' \
@@ -88,6 +89,8 @@ function __twdiag_words_limit
         'snat-ports-critical=' 'ports of one SNAT to one destination that are in use' \
         'conntrack-warning=' 'conntrack entries as a share of nf_conntrack_max' \
         'conntrack-critical=' 'conntrack entries as a share of nf_conntrack_max' \
+        'accept-wait-warning=' 'how long a live connection waits for accept() in a full queue' \
+        'accept-wait-critical=' 'the same; a warning where the queue is not full' \
         'close-wait-notice=' 'old CLOSE_WAIT sockets of one process' \
         'fds-warning=' 'open descriptors of a process as a share of its limit' \
         'fds-critical=' 'open descriptors of a process as a share of its limit' \
@@ -102,6 +105,10 @@ function __twdiag_words_limit
         'close-wait-warning-age=' 'age from which close-wait-warning counts' \
         'close-wait-fds-warning=' 'CLOSE_WAIT sockets as a share of the descriptor limit' \
         'close-wait-fds-critical=' 'CLOSE_WAIT sockets as a share of the descriptor limit' \
+        'idle-share=' 'idle connections without keepalive as a share of the limit' \
+        'idle-age=' 'how long the oldest have been idle, where one look is enough' \
+        'idle-grown-age=' 'the same, where two samples show that their number grows' \
+        'idle-leak-seconds=' 'time until the limit is reached that is a warning' \
         'time-wait-table-warning=' 'TIME_WAIT as a share of tcp_max_tw_buckets' \
         'time-wait-table-critical=' 'TIME_WAIT as a share of tcp_max_tw_buckets' \
         'fin-unanswered=' 'sockets to one peer whose FIN is not acknowledged' \
@@ -182,7 +189,7 @@ function __twdiag_words_page
         'nat-and-conntrack' 'A router or firewall keeps its own states and ports; ss does not show them.' \
         'counters' 'States show now; counters show since boot. Take two samples.' \
         'states' 'The state machine in one drawing, and the ways that are not drawn.' \
-        'active-and-passive-closer' 'Who closes first has the FIN_WAITs and TIME_WAIT, whether client or server.' \
+        'active-and-passive-closer' 'Whoever closes first has the FIN_WAITs and TIME_WAIT, whether client or server.' \
         'close-wait-and-time-wait' 'One is an application that has not closed, the other a close that is complete.' \
         'why-four-segments' 'Two streams, each ended by its sender and confirmed by its receiver.' \
         'why-the-last-ack' 'The passive closer must learn that its FIN, and so all its data, arrived.' \
@@ -215,7 +222,7 @@ function __twdiag_words_page
         'fin-lost' 'A FIN that nothing acknowledges is sent again: the sender waits in FIN_WAIT1.' \
         'peer-vanished' 'No ACK and no RST: the FIN is resent until the retries are used up.' \
         'half-open' 'One end still has the connection. It learns the truth when it sends, not before.' \
-        'close-wait-for-ever' 'One application does not close: its socket stays for ever, the peer\'s for 60 s.' \
+        'close-wait-for-ever' 'One application does not close: its socket stays forever, the peer\'s for 60 s.' \
         'syn-meets-last-ack' 'A challenge ACK, a RST from the client, and the second SYN succeeds.' \
         'syn-meets-time-wait' 'A listener gives up a TIME_WAIT for a SYN that is provably new.' \
         'old-syn-meets-time-wait' 'An ACK, a RST from the client, and TIME_WAIT is gone; unless tcp_rfc1337 forbids it.' \
@@ -244,7 +251,7 @@ function __twdiag_words_page
         'a-host-has-65535-connections' 'A host can have at most 65,535 (or 28,232) connections.' \
         'four-segments-always' 'A close always takes four segments.' \
         'fin-carries-ack-because-of-half-close' 'The first FIN carries an ACK because of half-close.' \
-        'fin-is-resent-for-ever' 'Without TIME_WAIT the passive closer would resend its FIN for ever.' \
+        'fin-is-resent-for-ever' 'Without TIME_WAIT the passive closer would resend its FIN forever.' \
         'last-ack-answers-rst' 'A SYN to a connection in LAST_ACK is answered with RST, and the new connection fails.' \
         'unreachable-means-rst' 'When the remote host cannot be reached, the connection ends with a RST.' \
         'estab-counts-healthy-connections' '"estab" of ss -s counts the healthy connections.' \
@@ -252,13 +259,14 @@ function __twdiag_words_page
         'ports-running-out' 'Outgoing connections to one destination are using up its local ports.' \
         'snat-ports-running-out' 'A NAT on this host is running out of source ports towards one destination.' \
         'conntrack-filling' 'The table of connection tracking is nearly full, or packets were dropped for want of a place.' \
-        'accept-queue-full' 'A listener\'s accept queue is full, so new connections are dropped.' \
+        'accept-queue-full' 'A listener\'s accept queue is full, or live connections wait in it for long.' \
         'fd-limit-near' 'A process nears its limit of open descriptors.' \
         'sockets-nobody-sees' 'A process keeps connections open that no socket table shows any more.' \
         'close-wait-never-accepted' 'Connections wait in a listener\'s accept queue although their clients have given up.' \
         'bound-ports-running-out' 'An application that binds before it connects is using up the local ports of one address.' \
         'close-wait-leak' 'A process holds connections that the peer closed long ago and never closes them itself.' \
         'close-wait-unread' 'A process holds connections that the peer closed and does not read what they still carry.' \
+        'idle-established-leak' 'Idle connections of a process pile up towards its limit of open descriptors.' \
         'time-wait-table-filling' 'The kernel\'s TIME_WAIT table is nearly full, or has overflowed.' \
         'fin-unanswered' 'Sockets that this host closed get no acknowledgement of their FIN.' \
         'keep-alive-race' 'A server on this host closes idle connections while their clients still use them.' \
@@ -342,8 +350,15 @@ function __twdiag_words_scenario
         'fd-limit' '52 leaked sockets of a program that may open 64 files' \
         'fd-limit-established' '110 live connections of a server that may open 128 files' \
         'sockets-nobody-sees' '110 reset connections that fill a server\'s descriptors and no socket table' \
+        'idle-established-leak' '10 connections a second come to a server, and nobody uses or closes them' \
+        'idle-timeout' '20 connections a second come to a server that closes idle ones after 3 s' \
+        'idle-database' '500 connections to a database are idle, and it may open 900 files' \
+        'busy-pool' 'a pool uses its 100 connections in turn, each one every 2 s' \
+        'websocket-server' '2,000 long connections of a server that may open 3,000 files, each with a ping' \
         'close-wait-unread' 'a stuck program leaves 100 bytes unread on 5 closed connections' \
         'close-wait-never-accepted' '6 clients gave up in the accept queue of a server that is frozen' \
+        'accept-queue-full' '6 clients wait for 6 s in the full accept queue of a server that is frozen' \
+        'accept-queue-busy' '40 clients have just come to a server whose accept queue holds 65' \
         'close-wait-idle-pool' 'a server closed 5 idle connections that a client keeps in its pool' \
         'half-close' 'a client half-closed 5 connections 12 seconds ago; the server does not close' \
         'fin-unanswered' '6 closed connections repeat their FIN to a peer that drops it' \
@@ -367,9 +382,9 @@ function __twdiag_words_command
     printf '%s\t%s\n' \
         'diagnose' 'Report what the closing side of TCP does to this host.' \
         'check' 'Check this host: one status line, perfdata and an exit code.' \
-        'trace' 'Tell each connection\'s end: who closed first, how and why.' \
-        'port' 'Tell why a port cannot be bound, by whom, until when.' \
-        'doctor' 'Tell what this host lets twdiag see, and check its readers.' \
+        'trace' 'Show each connection\'s end: who closed first, how and why.' \
+        'port' 'Say why a port cannot be bound, by whom and until when.' \
+        'doctor' 'Show what this host lets twdiag see, and check its readers.' \
         'explain' 'Explain a state, a finding or a myth by the TCP handshake.' \
         'help' 'Show the help of twdiag or of a command.' \
         'lab' 'Make each problem with real sockets in a private namespace.'
@@ -378,9 +393,9 @@ end
 complete --command twdiag --no-files
 complete --command twdiag --condition '__twdiag_is "" 0' --arguments diagnose --description 'Report what the closing side of TCP does to this host.'
 complete --command twdiag --condition '__twdiag_is "" 0' --arguments check --description 'Check this host: one status line, perfdata and an exit code.'
-complete --command twdiag --condition '__twdiag_is "" 0' --arguments trace --description 'Tell each connection\'s end: who closed first, how and why.'
-complete --command twdiag --condition '__twdiag_is "" 0' --arguments port --description 'Tell why a port cannot be bound, by whom, until when.'
-complete --command twdiag --condition '__twdiag_is "" 0' --arguments doctor --description 'Tell what this host lets twdiag see, and check its readers.'
+complete --command twdiag --condition '__twdiag_is "" 0' --arguments trace --description 'Show each connection\'s end: who closed first, how and why.'
+complete --command twdiag --condition '__twdiag_is "" 0' --arguments port --description 'Say why a port cannot be bound, by whom and until when.'
+complete --command twdiag --condition '__twdiag_is "" 0' --arguments doctor --description 'Show what this host lets twdiag see, and check its readers.'
 complete --command twdiag --condition '__twdiag_is "" 0' --arguments explain --description 'Explain a state, a finding or a myth by the TCP handshake.'
 complete --command twdiag --condition '__twdiag_is "" 0' --arguments help --description 'Show the help of twdiag or of a command.'
 complete --command twdiag --condition '__twdiag_is "" 0' --arguments lab --description 'Make each problem with real sockets in a private namespace.'
@@ -399,6 +414,7 @@ complete --command twdiag --condition '__twdiag_is "" 99' --long-option ignore -
 complete --command twdiag --condition '__twdiag_is "" 99' --long-option limit --exclusive --arguments '(__twdiag_words_limit)' --description 'Set one limit (repeatable).'
 complete --command twdiag --condition '__twdiag_is "" 99' --long-option config --require-parameter --force-files --description 'Read settings from this TOML file too.'
 complete --command twdiag --condition '__twdiag_is "" 99' --long-option source --exclusive --arguments 'auto netlink pyroute2 psutil proc' --description 'Read sockets from this source; auto is netlink, else proc.'
+complete --command twdiag --condition '__twdiag_is "" 99' --long-option ascii --description 'Draw with ASCII characters only.'
 complete --command twdiag --condition '__twdiag_is "" 99' --long-option color --exclusive --arguments 'auto always never' --description 'Use colours; auto is on a terminal.'
 complete --command twdiag --condition '__twdiag_is "" 99' --short-option V --long-option version --description 'Show the version and exit.'
 complete --command twdiag --condition '__twdiag_is "" 99' --short-option h --long-option help --description 'Show this message and exit.'
@@ -417,6 +433,7 @@ complete --command twdiag --condition '__twdiag_is "diagnose" 99' --long-option 
 complete --command twdiag --condition '__twdiag_is "diagnose" 99' --long-option limit --exclusive --arguments '(__twdiag_words_limit)' --description 'Set one limit (repeatable).'
 complete --command twdiag --condition '__twdiag_is "diagnose" 99' --long-option config --require-parameter --force-files --description 'Read settings from this TOML file too.'
 complete --command twdiag --condition '__twdiag_is "diagnose" 99' --long-option source --exclusive --arguments 'auto netlink pyroute2 psutil proc' --description 'Read sockets from this source; auto is netlink, else proc.'
+complete --command twdiag --condition '__twdiag_is "diagnose" 99' --long-option ascii --description 'Draw with ASCII characters only.'
 complete --command twdiag --condition '__twdiag_is "diagnose" 99' --long-option color --exclusive --arguments 'auto always never' --description 'Use colours; auto is on a terminal.'
 complete --command twdiag --condition '__twdiag_is "diagnose" 99' --short-option h --long-option help --description 'Show this message and exit.'
 complete --command twdiag --condition '__twdiag_is "check" 99' --short-option w --long-option warning --exclusive --arguments '(__twdiag_words_metric)' --description 'WARNING where METRIC is outside RANGE (repeatable).'
@@ -424,7 +441,7 @@ complete --command twdiag --condition '__twdiag_is "check" 99' --short-option c 
 complete --command twdiag --condition '__twdiag_is "check" 99' --long-option state --require-parameter --force-files --description 'Remember this run in FILE and compare with the last.'
 complete --command twdiag --condition '__twdiag_is "check" 99' --short-option q --long-option quiet --description 'Say nothing on OK.'
 complete --command twdiag --condition '__twdiag_is "check" 99' --long-option notify-on --exclusive --arguments 'always problem change' --description 'Say something always, on a problem or on a change (needs --state).'
-complete --command twdiag --condition '__twdiag_is "check" 99' --long-option again-after --exclusive --description 'With --notify-on change, tell a problem that lasts again after 4h, 30m or 1d.'
+complete --command twdiag --condition '__twdiag_is "check" 99' --long-option again-after --exclusive --description 'With --notify-on change, repeat a lasting problem after 4h, 30m or 1d.'
 complete --command twdiag --condition '__twdiag_is "check" 99' --long-option format --exclusive --arguments 'text json prometheus checkmk' --description 'Write in this format.'
 complete --command twdiag --condition '__twdiag_is "check" 99' --long-option output --require-parameter --force-files --description 'Write to FILE, which is replaced as a whole.'
 complete --command twdiag --condition '__twdiag_is "check" 99' --long-option port --exclusive --description 'Show only what concerns this port (repeatable).'
@@ -434,7 +451,7 @@ complete --command twdiag --condition '__twdiag_is "check" 99' --long-option sel
 complete --command twdiag --condition '__twdiag_is "check" 99' --long-option ignore --exclusive --arguments '(__twdiag_words_rule)' --description 'Leave this rule out (repeatable).'
 complete --command twdiag --condition '__twdiag_is "check" 99' --long-option limit --exclusive --arguments '(__twdiag_words_limit)' --description 'Set one limit (repeatable).'
 complete --command twdiag --condition '__twdiag_is "check" 99' --long-option config --require-parameter --force-files --description 'Read settings from this TOML file too.'
-complete --command twdiag --condition '__twdiag_is "check" 99' --long-option warn-on --exclusive --arguments 'notice warning' --description 'Let findings from this severity on make a WARNING.'
+complete --command twdiag --condition '__twdiag_is "check" 99' --long-option warn-on --exclusive --arguments 'notice warning' --description 'Make findings of this severity or worse a WARNING.'
 complete --command twdiag --condition '__twdiag_is "check" 99' --long-option exit-zero --description 'Exit 0 on WARNING and CRITICAL too, not on UNKNOWN.'
 complete --command twdiag --condition '__twdiag_is "check" 99' --short-option t --long-option timeout --exclusive --description 'Give up with UNKNOWN after S seconds.'
 complete --command twdiag --condition '__twdiag_is "check" 99' --long-option source --exclusive --arguments 'auto netlink pyroute2 psutil proc' --description 'Read sockets from this source; auto is netlink, else proc.'
@@ -476,5 +493,6 @@ complete --command twdiag --condition '__twdiag_is "lab-run" 0' --arguments '(__
 complete --command twdiag --condition '__twdiag_is "lab-run" 99' --long-option json --description 'Write JSON, schema twdiag/1.'
 complete --command twdiag --condition '__twdiag_is "lab-run" 99' --long-option brief --description 'Write one line per finding.'
 complete --command twdiag --condition '__twdiag_is "lab-run" 99' --long-option full --description 'Write everything about every finding.'
+complete --command twdiag --condition '__twdiag_is "lab-run" 99' --long-option ascii --description 'Draw with ASCII characters only.'
 complete --command twdiag --condition '__twdiag_is "lab-run" 99' --long-option color --exclusive --arguments 'auto always never' --description 'Use colours; auto is on a terminal.'
 complete --command twdiag --condition '__twdiag_is "lab-run" 99' --short-option h --long-option help --description 'Show this message and exit.'

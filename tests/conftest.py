@@ -10,10 +10,13 @@ from hypothesis import settings
 
 from twdiag import lab, rules
 from twdiag.engine.look import Question, looked
+from twdiag.engine.reproduce import limits_of
 from twdiag.errors import SourceRefused
 from twdiag.rules import runner
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from twdiag.lab import Stage
     from twdiag.model.findings import Report
     from twdiag.model.snapshot import Snapshot
@@ -30,18 +33,20 @@ class Played(NamedTuple):
     snapshot: Snapshot
     notes: dict[str, object]
     pids: dict[str, int]
+    limits: Mapping[str, float]
 
     @property
     def report(self) -> Report:
-        """The report with the default limits."""
-        return runner.analyze(self.snapshot, rules.DEFAULTS)
+        """The report with the limits of the scenario."""
+        return runner.analyze(self.snapshot, rules.DEFAULTS.replaced(self.limits, "lab"))
 
 
 def look(scenario: lab.Scenario, stage: Stage) -> Played:
-    """Collect as `twdiag diagnose` does, inside of the scenario's namespace."""
+    """Collect as `twdiag lab run` does, inside of the scenario's namespace."""
     stage.go_on()
-    _, view = looked(Question(interval=scenario.interval))
-    return Played(view.snapshot, dict(stage.notes), {a.name: a.pid for a in stage.actors})
+    _, view = looked(Question(limits=limits_of(scenario), interval=scenario.interval))
+    pids = {a.name: a.pid for a in stage.actors}
+    return Played(view.snapshot, dict(stage.notes), pids, scenario.limits)
 
 
 @pytest.fixture(scope="session")

@@ -93,7 +93,8 @@ def on(
 
     def checked(name: str, *words: str) -> Said:
         host(played[name].snapshot)
-        return check(*words)
+        limits = [f"--limit={limit}={value:g}" for limit, value in played[name].limits.items()]
+        return check(*limits, *words)
 
     return checked
 

@@ -99,3 +99,17 @@ def test_rates_of_a_history(seconds: list[int]) -> None:
 )
 def test_a_burst_is_no_rate_and_what_has_ended_is_none(latest: tuple[int, ...], rate: int) -> None:
     assert History((0,) * 50 + latest, sum(latest)).recent == rate
+
+
+@pytest.mark.parametrize(
+    ("start", "slope"), [(20, 5), (60, 5), (60, 20), (100, 8), (100, -8), (400, -15), (400, 20)]
+)
+def test_a_rate_that_moves_is_at_most_two_seconds_late(start: int, slope: int) -> None:
+    latest = tuple(start + slope * second for second in range(10))
+    recent = History((0,) * 50 + latest, sum(latest)).recent
+    assert abs(recent - latest[-1]) <= 2 * abs(slope)
+
+
+def test_a_steady_rate_is_the_mean_of_ten_seconds() -> None:
+    latest = (50, 45, 56, 48, 51, 60, 44, 47, 53, 52)
+    assert History((0,) * 50 + latest, sum(latest)).recent == sum(latest) / 10

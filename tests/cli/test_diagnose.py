@@ -354,7 +354,7 @@ def test_a_screen_has_a_drawing_only_where_one_finding_leaves_room(
     alone = played["close-wait-leak"]
     assert len(alone.report.findings) == 1
     assert text_of(alone, width=80, height=60).count("you are here") == 1
-    for look in ({}, {"width": 80}, {"width": 80, "height": 16}, {"width": 60, "height": 60}):
+    for look in ({}, {"width": 80}, {"width": 80, "height": 16}, {"width": 59, "height": 60}):
         assert "you are here" not in text_of(alone, **look)
     assert len(played["fd-limit"].report.findings) == 2
     assert "you are here" not in text_of(played["fd-limit"], width=80, height=60)
@@ -405,9 +405,9 @@ def test_filters_by_port_and_process() -> None:
         assert len(filtered(report, question).findings) == kept
     assert report.status is Severity.NOTICE
     left = filtered(report, Question(ports=(9,)))
-    assert "nothing about that; 1 about other things (the worst: notice)" in written(left)
+    assert "no finding matches the filter; 1 other left out, the worst notice" in written(left)
     text = written(left, detail=Detail.FULL)
-    assert "no finding about that; 1 about other things (the worst: notice)" in text
+    assert "no finding matches the filter; 1 other left out, the worst notice" in text
 
 
 def test_more_findings_than_fit_are_counted() -> None:

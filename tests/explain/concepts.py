@@ -350,7 +350,7 @@ CONCEPTS = (
         (1,),
         "the ack number tells how far the other end was received",
         "why-the-first-fin-carries-ack",
-        r"tells the other end how far it was received",
+        r"tells the other end how much of its data has arrived",
     ),
     Concept(
         (5,),

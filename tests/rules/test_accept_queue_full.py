@@ -5,8 +5,10 @@ from __future__ import annotations
 import pytest
 
 from tests.made import (
+    HERE,
     LISTEN_8080,
     aged,
+    client,
     close_wait,
     found,
     only_finding,
@@ -15,6 +17,8 @@ from tests.made import (
 )
 from twdiag.model.findings import HostSubject, ListenerSubject, Severity
 from twdiag.model.snapshot import Gap
+from twdiag.model.sockets import Socket, TcpInfo
+from twdiag.tcp import State
 
 RULE = "accept-queue-full"
 FULL = LISTEN_8080._replace(recv_q=129, send_q=128)
@@ -76,6 +80,61 @@ def test_a_client_that_gave_up_in_the_queue_makes_it_critical() -> None:
     gone = close_wait(1, inode=0)
     assert found(snapshot_of(FULL, *aged(gone, 20)))[RULE] is Severity.CRITICAL
     assert found(snapshot_of(FULL, *aged(gone, 5)))[RULE] is Severity.NOTICE
+
+
+def unaccepted(n: int, seconds: float, *, age: bool = True) -> list[Socket]:
+    """Return live connections in the queue of port 8080 that have waited so long, and requests."""
+    info = TcpInfo(int(seconds * 1000), 200, 200) if age else None
+    return [
+        Socket(State.ESTABLISHED, HERE, 8080, client(i), 40000 + i, recv_q=18, cookie=i, info=info)
+        for i in range(1, n + 1)
+    ]
+
+
+@pytest.mark.parametrize(
+    ("seconds", "full", "otherwise"),
+    [
+        (4.9, Severity.NOTICE, None),
+        (5, Severity.WARNING, None),
+        (29.9, Severity.WARNING, None),
+        (30, Severity.CRITICAL, Severity.WARNING),
+        (66, Severity.CRITICAL, Severity.WARNING),
+    ],
+)
+def test_live_connections_that_wait_for_long_make_it_worse(
+    seconds: float, full: Severity, otherwise: Severity | None
+) -> None:
+    waiting = unaccepted(3, seconds)
+    assert found(snapshot_of(FULL, *waiting)).get(RULE) is full
+    assert found(snapshot_of(FULL._replace(recv_q=3), *waiting)).get(RULE) is otherwise
+
+
+def test_the_oldest_wait_is_told() -> None:
+    waiting = [*unaccepted(2, 3), *unaccepted(1, 66)]
+    finding = only_finding(snapshot_of(FULL, *waiting), RULE)
+    assert finding.evidence["oldest_waiting_seconds"] == 66
+    assert finding.summary == (
+        "the server on 0.0.0.0:8080 has a full accept queue: 129 waiting, backlog 128; the oldest "
+        "has waited 66 s"
+    )
+    roomy = only_finding(snapshot_of(FULL._replace(recv_q=3), *waiting), RULE)
+    assert roomy.summary == (
+        "3 connections to the server on 0.0.0.0:8080 wait for accept(), the oldest for 66 s"
+    )
+
+
+def test_a_queue_whose_ages_were_not_seen_is_judged_as_before() -> None:
+    snapshot = snapshot_of(FULL, *unaccepted(3, 66, age=False))
+    assert found(snapshot) == {RULE: Severity.NOTICE}
+    assert only_finding(snapshot).evidence["oldest_waiting_seconds"] is None
+
+
+def test_another_listeners_old_connections_do_not_count() -> None:
+    other = FULL._replace(local_port=443, inode=8, cookie=998, recv_q=0)
+    snapshot = snapshot_of(FULL, *unaccepted(3, 66), other)
+    assert {f.subject.port for f in report_of(snapshot, RULE).findings} == {8080}  # type: ignore[union-attr]
+    accepted = [s._replace(inode=50 + n) for n, s in enumerate(unaccepted(3, 66))]
+    assert found(snapshot_of(FULL, *accepted)) == {RULE: Severity.NOTICE}
 
 
 def test_one_full_copy_of_a_reuseport_listener_is_told() -> None:

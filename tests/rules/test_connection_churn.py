@@ -20,7 +20,7 @@ def test_a_client_without_a_pool_is_a_notice() -> None:
     assert finding.evidence["time_wait"] == 600
     assert finding.evidence["closes_per_second"] == 10.0
     assert finding.summary == (
-        "600 connections to 10.0.0.5:5432 closed by this host within the minute (10/s)"
+        "600 connections to 10.0.0.5:5432 closed by this host in the last minute (10/s)"
     )
 
 

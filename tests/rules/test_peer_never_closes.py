@@ -61,7 +61,7 @@ def test_orphans_of_a_server_are_told_of_its_listener() -> None:
     finding = only_finding(snapshot_of(listening(443), *orphans(30, left=30)), RULE)
     assert finding.subject == ListenerSubject("0.0.0.0", 443)
     assert (finding.evidence["orphans"], finding.evidence["tcp_fin_timeout"]) == (30, 60)
-    assert "clients of the local port 443 never closed 30 connections" in finding.summary
+    assert "clients of port 443 never closed 30 connections" in finding.summary
 
 
 def test_above_a_minute_the_kernel_splits_the_wait() -> None:

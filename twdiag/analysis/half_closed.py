@@ -11,6 +11,7 @@ import enum
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Final, NamedTuple
 
+from twdiag.analysis.ages import arrivals
 from twdiag.model.snapshot import Owner
 
 if TYPE_CHECKING:
@@ -25,10 +26,8 @@ That is 24 bytes (TLS 1.3) or, in TLS 1.2, 23 (ChaCha20), 31 (AES-GCM, AES-CCM) 
 (CBC with SHA1, SHA256 and SHA384), measured with OpenSSL 3.0.
 """
 
-_ENOUGH_AGES: Final = 50
 _LONG_ENOUGH: Final = 90.0
 """Seconds: longer than pools keep a connection that the server closed while it was idle."""
-_EVEN: Final = 0.08
 
 Identity = tuple["str | int", ...]
 """What makes a socket the same socket in two samples: its ends, and cookie or inode."""
@@ -106,12 +105,9 @@ class Holder(NamedTuple):
         Sockets that begin at a steady rate and are never closed have ages spread evenly from now
         to the first of them.
         """
-        ages = sorted(w.age_min for w in self.sockets if w.age_min is not None)
-        if len(ages) < _ENOUGH_AGES or len(ages) < len(self.sockets):
-            return None
-        oldest, quarter = ages[-1], len(ages) // 4
-        even = all(abs(ages[n * quarter] - n / 4 * oldest) <= _EVEN * oldest for n in range(4))
-        return len(ages) / oldest if even and oldest >= _LONG_ENOUGH else None
+        ages = [w.age_min for w in self.sockets if w.age_min is not None]
+        found = arrivals(ages) if len(ages) == len(self.sockets) else None
+        return found.per_second if found and found.oldest >= _LONG_ENOUGH else None
 
     def new(self) -> int | None:
         """How many began to wait since the earlier sample, None without one."""

@@ -217,6 +217,19 @@ class View:
             elapsed = self.taken_at - earlier.taken_at
         return close_waits(self.sockets(State.CLOSE_WAIT), self.is_server, before, elapsed)
 
+    @cached_property
+    def unaccepted(self) -> Mapping[Listener, list[float]]:
+        """For how long (s) the live connections in each accept queue have waited, where seen.
+
+        A server sends nothing before accept(), so last_data_sent still counts from the handshake.
+        """
+        ages: dict[Listener, list[float]] = {}
+        for socket in self.sockets(State.ESTABLISHED):
+            listener = self.listener_of(socket)
+            if listener is not None and not socket.inode and socket.info is not None:
+                ages.setdefault(listener, []).append(socket.info.last_data_sent / 1000)
+        return ages
+
     @property
     def crowded(self) -> tuple[Owner, ...]:
         """The processes with half of their descriptors in use or more, the fullest first."""
@@ -225,6 +238,14 @@ class View:
     def breakdown(self, pid: int) -> Breakdown | None:
         """Return what the descriptors of a process are, None where that was not seen."""
         return self.snapshot.breakdowns.get(pid)
+
+    def process_before(self, pid: int) -> Owner | None:
+        """Return a process as it was in the earlier sample, None where it was not seen there."""
+        if self.earlier is None:
+            return None
+        holders = (owner for group in self.earlier.owners.values() for owner in group)
+        known = (*self.earlier.crowded, *holders)
+        return next((owner for owner in known if owner.pid == pid), None)
 
     def owners_of(self, inodes: Iterable[int]) -> tuple[Owner, ...]:
         """Return the processes that hold these sockets, each once, as far as they were seen."""

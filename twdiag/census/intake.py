@@ -129,6 +129,10 @@ class Intake:
         """Return whether a socket with this cookie is kept."""
         return cookie in self._kept
 
+    def unaccepted(self) -> list[Socket]:
+        """Return the kept connections that are live and wait for accept()."""
+        return [s for s in self._kept.values() if s.state is State.ESTABLISHED]
+
     def has_half_closed(self) -> bool:
         """Return whether a socket is kept whose age matters."""
         return any(s.state in (State.CLOSE_WAIT, State.FIN_WAIT2) for s in self._kept.values())
@@ -136,7 +140,7 @@ class Intake:
     def take(self, socket: Socket) -> None:
         """Take in one readable, connected socket of any state."""
         self.examples.setdefault(socket.state, socket)
-        if socket.state in KEPT and not socket.is_mini:
+        if (socket.state in KEPT and not socket.is_mini) or _waits_for_accept(socket):
             self.keep(socket)
         else:
             self.add(Rows.of(socket))
@@ -248,6 +252,11 @@ class Intake:
             above = _joined(rows.remote_ports, numbers)
             keys = keys_of(moments, bytes(len(kinds)), rows.local_ports, above)
             self.unclaimed.extend(compress(keys, left))
+
+
+def _waits_for_accept(socket: Socket) -> bool:
+    """Return whether it is live and no process holds it; a reader may show no inodes at all."""
+    return socket.state is State.ESTABLISHED and not socket.inode and socket.info is not None
 
 
 def _high_bytes(ports: array[int]) -> bytes:

@@ -31,7 +31,7 @@ Examples:
   twdiag check                                one line for Nagios or Icinga
   twdiag check --state /var/lib/twdiag/state  judge growth between runs too
   twdiag check -w time_wait=20000 -c close_wait_age=3600
-  twdiag check --quiet                        for cron: a mail where it is due
+  twdiag check --quiet                        for cron: mail only when needed
   twdiag check --format prometheus --output twdiag.prom
   twdiag check --print-config icinga2         a snippet for this installation
 
@@ -129,7 +129,7 @@ def check(
         typer.Option(
             "--again-after",
             metavar="TIME",
-            help="With --notify-on change, tell a problem that lasts again after 4h, 30m or 1d.",
+            help="With --notify-on change, repeat a lasting problem after 4h, 30m or 1d.",
         ),
     ] = None,
     format: Annotated[
@@ -149,7 +149,7 @@ def check(
     limit: LimitOption = None,
     config: ConfigOption = None,
     warn_on: Annotated[
-        WarnOn, typer.Option("--warn-on", help="Let findings from this severity on make a WARNING.")
+        WarnOn, typer.Option("--warn-on", help="Make findings of this severity or worse a WARNING.")
     ] = WarnOn.WARNING,
     exit_zero: Annotated[
         bool,

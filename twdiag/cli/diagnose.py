@@ -10,6 +10,7 @@ import typer
 
 from twdiag.cli.options import (
     AllNetnsOption,
+    AsciiOption,
     BriefOption,
     Color,
     ColorOption,
@@ -42,7 +43,7 @@ Examples:
 
 \b
 Exit status: 0 if it could look (whatever it found), 3 if it could not.
-`twdiag check` has exit codes that tell the state.
+For exit codes that tell the state, use `twdiag check`.
 """
 
 
@@ -73,6 +74,7 @@ def diagnose(
     limit: LimitOption = None,
     config: ConfigOption = None,
     source: SourceOption = Source.AUTO,
+    ascii: AsciiOption = False,
     color: ColorOption = Color.AUTO,
 ) -> None:
     """Report what the closing side of TCP does to this host."""
@@ -94,7 +96,7 @@ def diagnose(
     chosen = "json" if json else format.value
     if chosen in ("nagios", "prometheus"):
         _answer(request, chosen, 0 if brief else 2 if full else 1)
-    run(request, chosen, (brief, full), color.value)
+    run(request, chosen, (brief, full), color.value, ascii=ascii)
 
 
 def run(
@@ -102,6 +104,8 @@ def run(
     format: str = "text",
     detail: tuple[bool, bool] = (False, False),
     color: str = "auto",
+    *,
+    ascii: bool = False,
 ) -> None:
     """Look and write the report to stdout; `detail` is (--brief, --full)."""
     from twdiag.cli import streams, terminal
@@ -122,7 +126,7 @@ def run(
         return
     from twdiag.render.text import render_text
 
-    render_text(report, sys.stdout, terminal.look_of(sys.stdout, color, how_much))
+    render_text(report, sys.stdout, terminal.look_of(sys.stdout, color, how_much, ascii=ascii))
 
 
 def _answer(request: DiagnoseRequest, format: str, verbosity: int) -> NoReturn:

@@ -25,7 +25,7 @@ def doctor(
         typer.Option("--json", help="Write JSON, schema twdiag-doctor/1, without private data."),
     ] = False,
 ) -> None:
-    """Tell what this host lets twdiag see, and check its readers.
+    """Show what this host lets twdiag see, and check its readers.
 
     It tries each feature of the kernel and each right, and lets its four readers of sockets
     (netlink, /proc, psutil, pyroute2) count the same sockets.

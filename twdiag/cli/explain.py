@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
-from twdiag.cli.options import Color, ColorOption
+from twdiag.cli.options import AsciiOption, Color, ColorOption
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -67,9 +67,7 @@ def explain(
     pager: Annotated[
         bool, typer.Option("--pager/--no-pager", help="Show long texts in a pager, on a terminal.")
     ] = True,
-    ascii: Annotated[
-        bool, typer.Option("--ascii", help="Draw with ASCII characters only.")
-    ] = False,
+    ascii: AsciiOption = False,
     color: ColorOption = Color.AUTO,
 ) -> None:
     """Explain a state, a finding or a myth by the TCP handshake."""
@@ -80,8 +78,7 @@ def explain(
     library = Library(_rules(), _programs())
     page = library.find(" ".join(words)) if words else None
     on_terminal = sys.stdout.isatty()
-    # A dumb terminal can neither be trusted with line drawing nor show a pager.
-    dumb = on_terminal and os.environ.get("TERM", "dumb") == "dumb"
+    dumb = terminal.is_dumb(sys.stdout)
     look = _Look(
         ascii or dumb or not terminal.draws(sys.stdout),
         terminal.wants_color(on_terminal, color.value, os.environ),

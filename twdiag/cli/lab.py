@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
-from twdiag.cli.options import BriefOption, Color, ColorOption, FullOption, JsonOption
+from twdiag.cli.options import AsciiOption, BriefOption, Color, ColorOption, FullOption, JsonOption
 
 if TYPE_CHECKING:
     from twdiag.lab import Scenario
@@ -46,11 +46,12 @@ def run_scenario(
     json: JsonOption = False,
     brief: BriefOption = False,
     full: FullOption = False,
+    ascii: AsciiOption = False,
     color: ColorOption = Color.AUTO,
 ) -> None:
     """Run a scenario and diagnose it.
 
-    Its sockets are real, in a namespace of their own: nothing of this host is changed.
+    Its sockets are real, but in a private namespace: nothing on this host changes.
     """
     from twdiag.cli import terminal
     from twdiag.engine.reproduce import chosen_scenario, observe
@@ -70,7 +71,7 @@ def run_scenario(
     from twdiag.render.pieces import write_lines
     from twdiag.render.text import render_text
 
-    look = terminal.look_of(sys.stdout, color.value, detail)
+    look = terminal.look_of(sys.stdout, color.value, detail, ascii=ascii)
     if not brief:
         write_lines(_story(chosen, look.width), sys.stdout, look)
     render_text(report, sys.stdout, look)
@@ -86,5 +87,8 @@ def _story(scenario: Scenario, width: int | None) -> list[tuple[str, str]]:
     import textwrap
 
     text = " ".join(scenario.teaches.split())
+    if scenario.limits:
+        limits = ", ".join(f"{name}={value:g}" for name, value in scenario.limits.items())
+        text += f"  For the lab the limits are lower: {limits}."
     lines = textwrap.wrap(text, width, break_on_hyphens=False) if width else [text]
     return [(f"Scenario {scenario.name}", "bold"), *((line, "") for line in lines), ("", "")]

@@ -32,7 +32,7 @@ def list_metrics(planned: Plan, out: TextIO) -> None:
     _table(("METRIC", "UNIT", "WARNING", "CRITICAL", "MEANING"), rows, out)
     out.write(
         "\nWARNING and CRITICAL are what the limits of the rules amount to (--show-limits);\n"
-        "-w and -c add ranges of their own.  % may be written: -w ports_used_ratio=80%\n"
+        "-w and -c add your own ranges.  % may be written: -w ports_used_ratio=80%\n"
     )
 
 

@@ -92,6 +92,7 @@ ThisNetnsOption = Annotated[
     bool,
     typer.Option("--this-netns", help="Look in this network namespace alone."),
 ]
+AsciiOption = Annotated[bool, typer.Option("--ascii", help="Draw with ASCII characters only.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Write JSON, schema twdiag/1.")]
 BriefOption = Annotated[bool, typer.Option("--brief", help="Write one line per finding.")]
 FullOption = Annotated[bool, typer.Option("--full", help="Write everything about every finding.")]

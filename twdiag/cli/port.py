@@ -25,7 +25,7 @@ def port(
     netns: NetnsOption = None,
     json: Annotated[bool, typer.Option("--json", help="Write JSON, schema twdiag-port/1.")] = False,
 ) -> None:
-    """Tell why a port cannot be bound, by whom, until when.
+    """Say why a port cannot be bound, by whom and until when.
 
     It lists who listens, who is bound and which left-over connections are in the way, and says for
     each address what bind() would answer, plain, with SO_REUSEADDR and with SO_REUSEPORT.

@@ -30,9 +30,17 @@ def detail_of(brief: bool, full: bool) -> Detail:
 
 
 def look_of(
-    out: TextIO, color: str, detail: Detail, environ: Mapping[str, str] = os.environ
+    out: TextIO,
+    color: str,
+    detail: Detail,
+    *,
+    ascii: bool = False,
+    environ: Mapping[str, str] = os.environ,
 ) -> Look:
-    """Return how to write to a stream: wrapped on a terminal, never wrapped or cut in a pipe."""
+    """Return how to write to a stream: wrapped on a terminal, never wrapped or cut in a pipe.
+
+    `ascii` is what --ascii asks for; without it the locale and the terminal decide.
+    """
     from twdiag.render.pieces import Look
 
     on_terminal = out.isatty()
@@ -40,7 +48,13 @@ def look_of(
     size = shutil.get_terminal_size()
     width = min(size.columns or 80, _WIDEST) if on_terminal else None
     height = size.lines or 24 if on_terminal else None
-    return Look(width, wants_color(on_terminal, color, environ), can_encode(out), detail, height)
+    unicode = not ascii and not is_dumb(out, environ) and draws(out, environ)
+    return Look(width, wants_color(on_terminal, color, environ), unicode, detail, height)
+
+
+def is_dumb(out: TextIO, environ: Mapping[str, str] = os.environ) -> bool:
+    """Return whether a stream goes to a terminal that can neither draw lines nor show a pager."""
+    return out.isatty() and environ.get("TERM", "dumb") == "dumb"
 
 
 def wants_color(on_terminal: bool, color: str, environ: Mapping[str, str]) -> bool:

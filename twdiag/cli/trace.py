@@ -60,7 +60,7 @@ def trace(
         bool, typer.Option("--json", help="Write JSON, one object for each line.")
     ] = False,
 ) -> None:
-    """Tell each connection's end: who closed first, how and why.
+    """Show each connection's end: who closed first, how and why.
 
     It writes a line as each ends, and a summary at Ctrl-C. As root it makes a private tracing
     instance, and removes it.

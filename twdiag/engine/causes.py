@@ -13,6 +13,7 @@ from twdiag.rules import (
     close_wait_never_accepted,
     close_wait_unread,
     fd_limit_near,
+    idle_established_leak,
     peer_never_closes,
     sockets_nobody_sees,
 )
@@ -33,6 +34,7 @@ CONCERNED: Final = frozenset(
         close_wait_never_accepted.NAME,
         close_wait_unread.NAME,
         fd_limit_near.NAME,
+        idle_established_leak.NAME,
         peer_never_closes.NAME,
         sockets_nobody_sees.NAME,
     }
@@ -69,6 +71,9 @@ def with_causes(report: Report, view: View, seconds: float = SECONDS) -> Report:
 
 def _question(finding: Finding, view: View, sockets: Mapping[int, Socket]) -> Question:
     concerned = {inode: sockets[inode] for inode in finding.inodes if inode in sockets}
+    if finding.rule == idle_established_leak.NAME:
+        found = (view.breakdown(pid) for pid in finding.pids)
+        concerned |= {s.inode: s for seen in found if seen for s in seen.unguarded}
     listeners = {listener for s in concerned.values() if (listener := view.listener_of(s))}
     inodes = [s.inode for listener in listeners for s in listener.sockets]
     return Question(finding.pids, concerned, frozenset(inodes))

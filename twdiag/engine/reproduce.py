@@ -8,11 +8,12 @@ from twdiag.engine.look import Question, look
 from twdiag.errors import UsageError
 from twdiag.lab import SCENARIOS, find
 from twdiag.model.limits import nearest
-from twdiag.rules import RULES
+from twdiag.rules import DEFAULTS, RULES
 
 if TYPE_CHECKING:
     from twdiag.lab import Scenario, Stage
     from twdiag.model.findings import Report
+    from twdiag.model.limits import Limits
 
 
 def chosen_scenario(name: str) -> Scenario:
@@ -48,4 +49,9 @@ def _listed(names: list[str]) -> str:
 def observe(scenario: Scenario, stage: Stage) -> Report:
     """Diagnose the namespace that this process is in, while the scenario's programs go on."""
     stage.go_on()
-    return look(Question(interval=scenario.interval))
+    return look(Question(limits=limits_of(scenario), interval=scenario.interval))
+
+
+def limits_of(scenario: Scenario) -> Limits:
+    """Return the limits that a scenario is diagnosed with."""
+    return DEFAULTS.replaced(scenario.limits, "lab")

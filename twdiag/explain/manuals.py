@@ -55,6 +55,7 @@ _SEE: Final = {
     "close-wait-idle-pool": ("CLOSE_WAIT", "recv-q"),
     "accept-queue-full": ("LISTEN",),
     "fd-limit-near": ("CLOSE_WAIT",),
+    "idle-established-leak": ("ESTABLISHED", "dead-peer", "half-open"),
     "peer-never-closes": ("FIN_WAIT2", "fin-wait2-and-tcp-fin-timeout", "half-close"),
     "fin-unanswered": ("FIN_WAIT1", "LAST_ACK", "orphans", "peer-vanished"),
     "restart-blocked": ("bind-fails-after-restart", "reuseaddr-always-helps"),

@@ -162,6 +162,7 @@ class StateFile:
         """
         now = self._now or moment()
         owners = {o.pid: o for group in snapshot.owners.values() for o in group}
+        owners |= {owner.pid: owner for owner in snapshot.crowded}
         self._write(sample.to_data(snapshot, now, _processes(owners.values()), status, told))
 
     def remember_status(self, status: str, told: Told) -> None:

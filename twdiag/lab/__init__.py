@@ -7,9 +7,12 @@ from typing import Final
 from twdiag.lab.play import LabTimeout, Play, play, start
 from twdiag.lab.scenario import Expected, Scenario
 from twdiag.lab.scenarios import (
+    accept_queue_busy,
+    accept_queue_full,
     bound_ports_running_out,
     bucket_overflow,
     busy_keep_alive,
+    busy_pool,
     client_closes_first,
     close_wait_idle_pool,
     close_wait_leak,
@@ -26,6 +29,9 @@ from twdiag.lab.scenarios import (
     half_close,
     hostile_name,
     idle,
+    idle_database,
+    idle_established_leak,
+    idle_timeout,
     idle_workers,
     inherited,
     ipv6,
@@ -50,6 +56,7 @@ from twdiag.lab.scenarios import (
     stuck_on_upstream,
     syn_unanswered,
     time_wait_rising,
+    websocket_server,
     workers_in_lock,
 )
 from twdiag.lab.stage import LabError, Stage
@@ -93,8 +100,15 @@ SCENARIOS: Final[tuple[Scenario, ...]] = (
     fd_limit.SCENARIO,
     fd_limit_established.SCENARIO,
     sockets_nobody_sees.SCENARIO,
+    idle_established_leak.SCENARIO,
+    idle_timeout.SCENARIO,
+    idle_database.SCENARIO,
+    busy_pool.SCENARIO,
+    websocket_server.SCENARIO,
     close_wait_unread.SCENARIO,
     close_wait_never_accepted.SCENARIO,
+    accept_queue_full.SCENARIO,
+    accept_queue_busy.SCENARIO,
     close_wait_idle_pool.SCENARIO,
     half_close.SCENARIO,
     fin_unanswered.SCENARIO,

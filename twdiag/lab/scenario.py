@@ -27,7 +27,8 @@ class Scenario:
     `summary` is one line, `teaches` a paragraph for the learner.  `settle` is how many seconds pass
     between the end of `build` and the look at the sockets, for findings that rest on an age.
     `interval` is for how long to watch while the programs go on (Stage.go_on()), for findings that
-    rest on what happens.
+    rest on what happens.  `limits` are those of its diagnosis that differ from the default: nobody
+    waits for an hour.
     """
 
     name: str
@@ -37,3 +38,4 @@ class Scenario:
     expects: tuple[Expected, ...] = ()
     settle: float = 0.0
     interval: float = 0.0
+    limits: Mapping[str, float] = field(default_factory=dict)

@@ -41,13 +41,17 @@ class History(NamedTuple):
         """Closes per second now: of the last ten seconds if these are steady, else of three.
 
         Steady are seconds that differ no more than chance makes them differ (Poisson, three
-        standard deviations).  Of three seconds the median counts, so no single burst.
+        standard deviations), and whose last three are in the mean no more or less than all ten.  Of
+        three seconds the median counts, so no single burst.
         """
         window, latest = self.seconds[-RECENT_SECONDS:], self.seconds[-NOW_SECONDS:]
         mean = sum(window) / RECENT_SECONDS
         if not any(latest):
             return 0.0
-        steady = all(abs(second - mean) <= 3 * mean**0.5 + 1 for second in window)
+        drift = abs(sum(latest) / NOW_SECONDS - mean)
+        # Of a part and the whole, both Poisson: mean * (1/3 - 1/10) is the variance.
+        level = drift <= 3 * (mean * (1 / NOW_SECONDS - 1 / RECENT_SECONDS)) ** 0.5 + 1
+        steady = level and all(abs(second - mean) <= 3 * mean**0.5 + 1 for second in window)
         return mean if steady else float(sorted(latest)[NOW_SECONDS // 2])
 
     @property
@@ -147,7 +151,8 @@ class Census:
 
     Kept one by one are LISTEN, bound, SYN_SENT, FIN_WAIT1, CLOSE_WAIT, LAST_ACK, CLOSING, and
     FIN_WAIT2 with an owner; TIME_WAIT, FIN_WAIT2 after close(), ESTABLISHED and SYN_RECV are
-    counted.  The groups count the kept ones too.
+    counted.  Where ages are seen, an ESTABLISHED socket that waits for accept() is kept too.  The
+    groups count the kept ones too.
 
     `all` is everything that is connected, `by_client` the connections from ports that connect()
     hands out, `fixed` those from other ports to a service.  `destinations` has the largest ones,

@@ -87,9 +87,17 @@ FIN_WAIT2: Final = Fact("fin_wait2", "sockets in FIN_WAIT2", label="FIN_WAIT2")
 CLOSE_WAIT: Final = Fact("close_wait", "sockets in CLOSE_WAIT", label="CLOSE_WAIT")
 SYN_SENT: Final = Fact("syn_sent", "unanswered connection attempts", label="SYN_SENT")
 ESTABLISHED: Final = Fact("established", "sockets in ESTABLISHED", label="ESTABLISHED")
+IDLE: Final = Fact(
+    "idle",
+    "connections on which nothing moves and that no keepalive guards",
+    label="idle connections",
+)
+IDLE_MAX: Final = _seconds(
+    "idle_seconds_max", "for how long nothing has moved on the oldest of them", label="idle up to"
+)
 OTHER_STATES: Final = Fact("other_states", "sockets in any other state")
 STATES: Final = _text("states", "the states of the sockets, the most frequent first")
-STATE_SOCKETS: Final = Fact("state_sockets", "the sockets in each of these states")
+STATE_SOCKETS: Final = Fact("state_sockets", "the sockets in each of these states", label="in each")
 HELD: Final = Fact("held", "sockets that a process still holds")
 ORPHANS: Final = Fact("orphans", "sockets that no process holds any more")
 UNANSWERED: Final = Fact("unanswered", "sockets whose FIN is not acknowledged")
@@ -99,7 +107,9 @@ PROBABLY_MORE: Final = Fact("lower_bound", "whether there may be more", label="a
 RECV_Q: Final = Fact("recv_q", "the largest receive queue, bytes", label="Recv-Q")
 SEND_Q: Final = Fact("send_q", "unacknowledged bytes of all", label="Send-Q")
 UNREAD_BYTES: Final = Fact("unread_bytes", "data that arrived before the FIN and was not read")
-SERVER_SIDE: Final = Fact("server_side", "whether these are a server's connections")
+SERVER_SIDE: Final = Fact(
+    "server_side", "whether these are a server's connections", label="a server's connections:"
+)
 NEW: Final = Fact("new_since_first_sample", "sockets that began to wait since the first sample")
 AGE_MIN: Final = _seconds("age_seconds_min", "least age of the youngest", label="youngest at least")
 AGE_MAX: Final = _seconds("age_seconds_max", "greatest age of the oldest", label="oldest at most")
@@ -107,10 +117,15 @@ AGE_MAX: Final = _seconds("age_seconds_max", "greatest age of the oldest", label
 ARRIVALS: Final = _rate(
     "arrivals_per_second", "how many began to wait each second, told by their ages", label="new"
 )
+GROWTH: Final = _rate(
+    "growth_per_second",
+    "by how many sockets a process grows, told by their ages or two samples",
+    label="growth",
+)
 
 # Rates.
 CLOSES: Final = _rate(
-    "closes_per_second", "closes into TIME_WAIT, mean of the minute", label="closes"
+    "closes_per_second", "closes into TIME_WAIT, mean of the minute", label="closes on average"
 )
 CLOSES_NOW: Final = _rate(
     "recent_closes_per_second", "the same now: median of ten seconds", label="closes now"
@@ -125,9 +140,13 @@ CLOSES_AT_LEAST: Final = Fact(
 )
 HISTORY: Final = Fact("closes_per_second_history", "closes of each second", unit=Unit.HISTORY)
 PROJECTED: Final = Fact("projected", "where the number settles at this rate", label="settles at")
-PROJECTED_RATIO: Final = _ratio("projected_ratio", "the same as a share of the limit")
+PROJECTED_RATIO: Final = _ratio(
+    "projected_ratio", "the same as a share of the limit", label="that would be"
+)
 SUSTAINED: Final = _rate(
-    "sustained_limit_per_second", "the closing rate that the ports allow for good"
+    "sustained_limit_per_second",
+    "the closing rate that the ports allow for good",
+    label="sustainable rate",
 )
 
 # Ports and tables.
@@ -138,10 +157,17 @@ USED_RATIO: Final = _ratio(
 )
 REUSABLE: Final = Fact("reusable", "TIME_WAITs that tcp_tw_reuse lets connect() reuse")
 TAKEN_RATIO: Final = _ratio(
-    "taken_ratio", "ports that connect() cannot get, as a share", first=False
+    "taken_ratio",
+    "ports that connect() cannot get, as a share",
+    label="unavailable to connect()",
+    first=False,
 )
-SECONDS_LEFT: Final = _seconds("seconds_to_exhaustion", "time until none is left", label="full in")
-SECONDS_UNTIL_FREE: Final = _seconds("seconds_until_free", "time until the last socket is gone")
+SECONDS_LEFT: Final = _seconds(
+    "seconds_to_exhaustion", "time until none is left", label="time left"
+)
+SECONDS_UNTIL_FREE: Final = _seconds(
+    "seconds_until_free", "time until the last socket is gone", label="free in"
+)
 RANGE_LOW: Final = _in_full("range_low", "first port of ip_local_port_range")
 RANGE_HIGH: Final = _in_full("range_high", "last port of ip_local_port_range")
 RANGE_WIDENED: Final = Fact("range_widened", "whether the range was widened over the ports")
@@ -192,6 +218,11 @@ NEW_EVICTIONS: Final = Fact("new_evictions", "the same since the first sample")
 # Accept queues.
 ACCEPT_QUEUE: Final = Fact("accept_queue", "connections that wait for accept()")
 BACKLOG: Final = Fact("backlog", "connections that may wait, less one")
+WAITED: Final = _seconds(
+    "oldest_waiting_seconds",
+    "for how long the oldest live connection has waited for accept()",
+    label="oldest waits",
+)
 SOMAXCONN: Final = Fact("somaxconn", "net.core.somaxconn")
 LISTEN_OVERFLOWS: Final = Fact("listen_overflows", "connections dropped at a full queue since boot")
 NEW_LISTEN_OVERFLOWS: Final = Fact("new_listen_overflows", "the same since the first sample")
@@ -207,16 +238,23 @@ PROCESS_COUNT: Final = _in_full("process_count", "processes of the program")
 PIDS: Final = _in_full("pids", "their numbers")
 FDS: Final = Fact("fds", "descriptors that the process has open", label="open descriptors")
 FD_LIMIT: Final = Fact("fd_limit", "its soft RLIMIT_NOFILE", label="descriptor limit")
-FD_RATIO: Final = _ratio("fd_ratio", "open descriptors as a share of the limit", first=False)
+FD_RATIO: Final = _ratio(
+    "fd_ratio", "open descriptors as a share of the limit", label="in use", first=False
+)
 WAITING_FD_RATIO: Final = _ratio(
-    "close_wait_fd_ratio", "CLOSE_WAITs as a share of the limit", first=False
+    "close_wait_fd_ratio",
+    "CLOSE_WAITs as a share of the limit",
+    label="CLOSE_WAITs of that limit",
+    first=False,
 )
 NOWHERE: Final = Fact(
     "sockets_in_no_table", "TCP sockets of the process that no table shows: reset, never closed"
 )
 FILES: Final = Fact("files", "descriptors that are files")
 PIPES: Final = Fact("pipes", "descriptors that are pipes")
-OTHER_FDS: Final = Fact("other_fds", "descriptors that are anything else")
+OTHER_FDS: Final = Fact(
+    "other_fds", "descriptors that are anything else", label="other descriptors"
+)
 LOOKED: Final = _in_full("looked_at", "descriptors that were looked at")
 UID: Final = _in_full("uid", "the user of the sockets")
 
@@ -225,14 +263,21 @@ PEERS: Final = _text(
     "peers", "the services that the sockets belong to; for unanswered FINs the number of addresses"
 )
 
-PEER_SOCKETS: Final = Fact("peer_sockets", "the sockets of each of these services")
+PEER_SOCKETS: Final = Fact(
+    "peer_sockets", "the sockets of each of these services", label="sockets of each"
+)
 SERVICE_PORTS: Final = _in_full("service_ports", "the ports of these services")
 DESTINATIONS: Final = Fact("destinations", "distinct destinations")
 ADDRESSES: Final = _text("addresses", "local addresses concerned")
 TOP_CLIENTS: Final = _text(
-    "top_clients", "remote addresses with the most closed connections", first=False
+    "top_clients",
+    "remote addresses with the most closed connections",
+    label="busiest clients",
+    first=False,
 )
-TOP_CLIENT_SOCKETS: Final = Fact("top_client_sockets", "how many each of them has")
+TOP_CLIENT_SOCKETS: Final = Fact(
+    "top_client_sockets", "how many each of them has", label="sockets of each"
+)
 
 # Idle connections.
 IDLE_TIMEOUT: Final = _seconds(

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
 
     from twdiag.model.conntrack import Conntrack
     from twdiag.model.idling import Watched
+    from twdiag.model.sockets import Socket
     from twdiag.tcp import State
 
 HOST_NETNS: Final = "host"
@@ -53,12 +54,18 @@ class Breakdown(NamedTuple):
 
     `states` counts its TCP sockets by state, `nowhere` those that no table shows: reset by the
     peer or ended by keepalive, and never closed.  `kinds` counts all else: "file", "pipe" ...
+    Where many of its sockets are in ESTABLISHED, `aged` of these were asked for their ages;
+    `unguarded` are those of them that no keepalive guards.  `running` is for how long (s) the
+    process has run, None unseen.
     """
 
     looked: int
     states: Mapping[State, int]
     nowhere: int
     kinds: Mapping[str, int]
+    aged: int = 0
+    unguarded: tuple[Socket, ...] = ()
+    running: float | None = None
 
 
 class Host(NamedTuple):

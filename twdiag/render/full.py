@@ -14,6 +14,7 @@ from twdiag.render.pieces import (
     STYLES,
     Detail,
     closers,
+    drawing_width,
     evidence_words,
     nothing_wrong,
     number_or_unknown,
@@ -31,7 +32,6 @@ if TYPE_CHECKING:
     from twdiag.tcp import State
 
 _LABEL: Final = 10
-_DRAWING_WIDTH: Final = 78
 _MOST_NAMESPACES: Final = 20
 
 
@@ -113,9 +113,9 @@ class _Writer:
             yield from self._labelled("" if number else "Peer", visible(end.text))
         for number, step in enumerate(finding.steps):
             yield f"  {'' if number else 'Now':{_LABEL}}{visible(step.run)}", "bold"
-            needs = f" ({step.tool} has to be installed)" if step.tool else ""
-            effect = f" {step.effect}" if step.effect else ""
-            yield from self._labelled("", f"   {visible(step.look + effect)}{needs}", hang=3)
+            for name, text in (("", step.look), ("effect: ", step.effect), ("needs: ", step.tool)):
+                if text:
+                    yield from self._labelled("", f"   {name}{visible(text)}", hang=3)
         yield from self._labelled("Why", finding.why)
         yield from self._advice(finding.advice)
         for number, word in enumerate(finding.do_not):
@@ -146,18 +146,18 @@ class _Writer:
         if place is None:
             return
         role = "" if place.role is Role.NONE else f", {place.role.value}"
-        yield from self._labelled("Where", f"{place.state.rfc}{role}; next: {place.next}")
+        yield from self._labelled("Where", f"{place.state.name}{role}; next: {place.next}")
 
     def _drawing(self, finding: Finding) -> Iterator[Line]:
         """Yield the handshake with the place marked, once for each state and where it fits."""
-        narrow = self.look.width is not None and self.look.width < _DRAWING_WIDTH
-        if finding.place is None or finding.place.state in self.drawn or narrow:
+        width = drawing_width(self.look)
+        if finding.place is None or finding.place.state in self.drawn or width is None:
             return
         state = finding.place.state
         self.drawn.add(state)
         yield "", ""
         move, plain = finding.place.next, not self.look.unicode
-        chart = close_chart(state, move=move, ascii=plain, width=_DRAWING_WIDTH)
+        chart = close_chart(state, move=move, ascii=plain, width=width)
         yield from ((f"  {line}", "") for line in chart)
 
     def _advice(self, advice: Sequence[Advice]) -> Iterator[Line]:
@@ -214,11 +214,11 @@ class _Writer:
     def _wrap(
         self, text: str, before: str = "", after: str = "", style: str = ""
     ) -> Iterator[Line]:
+        if not self.look.unicode:
+            text = text.encode("ascii", "backslashreplace").decode()
         if self.look.width is None:
             yield before + text, style
             return
-        if not self.look.unicode:
-            text = text.encode("ascii", "backslashreplace").decode()
         indent = before + text[: len(text) - len(text.lstrip())]
         lines = textwrap.wrap(
             text.lstrip(),
@@ -248,5 +248,6 @@ def _by_size(report: Report) -> list[tuple[State, int]]:
 
 
 def _nothing_shown(report: Report) -> str:
-    hidden, worst = report.facts[facts.HIDDEN], report.facts[facts.HIDDEN_WORST]
-    return f"no finding about that; {hidden:,} about other things (the worst: {worst})"
+    others = count(int(str(report.facts[facts.HIDDEN])), "other")
+    worst = report.facts[facts.HIDDEN_WORST]
+    return f"no finding matches the filter; {others} left out, the worst {worst}"

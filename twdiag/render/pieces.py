@@ -27,6 +27,10 @@ _BARS: Final = "·▁▂▃▄▅▆▇█"
 _BARS_ASCII: Final = ".:-=+*#%@"
 
 
+_DRAWING: Final = (58, 78)
+"""The least columns and the most that a drawing of the handshake takes; it is indented by two."""
+
+
 class Detail(enum.Enum):
     """How much of each finding is written."""
 
@@ -47,6 +51,13 @@ class Look:
     unicode: bool = True
     detail: Detail = Detail.NORMAL
     height: int | None = None
+
+
+def drawing_width(look: Look) -> int | None:
+    """Return how many columns the handshake may take, None where it does not fit."""
+    least, most = _DRAWING
+    room = most if look.width is None else min(most, look.width - 2)
+    return room if room >= least else None
 
 
 Line = tuple[str, str]

@@ -16,7 +16,7 @@ from twdiag.model import facts
 from twdiag.model.findings import Severity
 from twdiag.model.snapshot import HOST_NETNS
 from twdiag.render.folding import folded
-from twdiag.render.pieces import STYLES, closers, nothing_wrong, sparkline, where
+from twdiag.render.pieces import STYLES, closers, drawing_width, nothing_wrong, sparkline, where
 from twdiag.wording import command_in, count, rate, visible
 
 if TYPE_CHECKING:
@@ -27,7 +27,6 @@ if TYPE_CHECKING:
     from twdiag.render.pieces import Line, Look
 
 _INDENT: Final = 12
-_DRAWING_WIDTH: Final = 78
 _PROMPT: Final = 1
 """The line that the shell's prompt takes."""
 _GAPS: Final = 2
@@ -73,7 +72,8 @@ def _verdict(report: Report, look: Look) -> Iterator[Line]:
         text = nothing_wrong(report)
         if hidden:
             worst = report.facts.get(facts.HIDDEN_WORST)
-            text = f"nothing about that; {hidden:,} about other things (the worst: {worst})"
+            others = count(int(str(hidden)), "other")
+            text = f"no finding matches the filter; {others} left out, the worst {worst}"
     else:
         first = report.findings[0]
         text = first.located
@@ -201,9 +201,10 @@ def _shortened(text: str, look: Look) -> str:
 def _drawing(report: Report, look: Look) -> list[Line]:
     """Return the handshake with the place of the only finding, nothing where it does not fit."""
     place = report.findings[0].place if len(report.findings) == 1 else None
-    if place is None or look.height is None or (look.width or 0) < _DRAWING_WIDTH:
+    width = drawing_width(look)
+    if place is None or look.height is None or width is None:
         return []
-    chart = close_chart(place.state, move=place.next, ascii=not look.unicode, width=_DRAWING_WIDTH)
+    chart = close_chart(place.state, move=place.next, ascii=not look.unicode, width=width)
     return [(f"  {line}", "") for line in chart]
 
 
@@ -257,11 +258,11 @@ def _with(text: str, more: str, look: Look) -> str:
 
 
 def _wrapped(text: str, before: str, after: str, look: Look, style: str = "") -> Iterator[Line]:
+    if not look.unicode:
+        text = text.encode("ascii", "backslashreplace").decode()
     if look.width is None:
         yield before + text, style
         return
-    if not look.unicode:
-        text = text.encode("ascii", "backslashreplace").decode()
     lines = textwrap.wrap(
         text,
         max(30, look.width),

@@ -1,16 +1,18 @@
-"""A listener's accept queue is full, so new connections are dropped.
+"""A listener's accept queue is full, or live connections wait in it for long.
 
 What it means:
-The kernel completes handshakes on its own and queues the connections for accept(). The queue
-takes backlog + 1 of them (the backlog is the smaller of listen()'s argument and
-net.core.somaxconn). This listener's queue (Recv-Q) has reached that. That it was so for one
-instant proves little; it is critical if SYNs are being dropped, if it was full in two samples, or
-if connections wait in it that their clients have given up.
+The kernel completes handshakes by itself and queues the connections for accept(). The queue takes
+backlog + 1 of them (the backlog is the smaller of listen()'s argument and net.core.somaxconn).
+This listener's queue (Recv-Q) has reached that, or its oldest live connection has waited for long:
+the process calls accept() too rarely, or not at all. One full instant proves little. It is critical
+if SYNs are being dropped, if the queue was full in two samples, if live connections have waited
+longer than accept-wait-critical in a full queue, or if clients have given up while they waited.
 
 Why it matters:
-While it is full, new SYNs and last ACKs of the open are dropped, counted in ListenOverflows and
-ListenDrops. Clients do not see a refusal: they retransmit, at first each second (before Linux 6.5
-after 1, 3 and 7 s), and time out in the end.
+To its client, a connection in the queue is open and silent: the request is sent, and no answer
+comes. While the queue is full, new SYNs and last ACKs of the open are dropped, counted in
+ListenOverflows and ListenDrops. Clients do not see a refusal: they retransmit, at first each second
+(before Linux 6.5 after 1, 3 and 7 s), and time out in the end.
 
 What to do:
 Find out why the process accepts too slowly: it hangs, it is out of descriptors or workers, or the
@@ -31,21 +33,27 @@ from typing import TYPE_CHECKING, NamedTuple
 from twdiag.analysis.half_closed import Kind
 from twdiag.model import facts
 from twdiag.model.findings import Advice, Confidence, Finding, HostSubject, Place, Severity
+from twdiag.model.limits import seconds
 from twdiag.rules import manual
 from twdiag.rules.close_wait import AGE
 from twdiag.rules.rule import Group, Rule
 from twdiag.rules.subjects import listener_inodes, listener_name, listener_subject, software_advice
 from twdiag.tcp import State
-from twdiag.wording import count, endpoint
+from twdiag.wording import count, duration, endpoint
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from twdiag.analysis.view import View
     from twdiag.model.census import Listener
+    from twdiag.model.findings import ListenerSubject, Value
     from twdiag.model.limits import Limits
 
 NAME = "accept-queue-full"
+WARNING = seconds(
+    "accept-wait-warning", 5, "how long a live connection waits for accept() in a full queue"
+)
+CRITICAL = seconds("accept-wait-critical", 30, "the same; a warning where the queue is not full")
 _OVERFLOWS = "TcpExt.ListenOverflows"
 _PLACE = Place.of(State.LISTEN)._replace(next="the application calls accept()")
 
@@ -68,65 +76,105 @@ def queue_of(view: View, listener: Listener) -> Queue:
     return Queue(socket.recv_q, None if "backlog" in view.missing else socket.send_q)
 
 
+def oldest_wait(view: View, listener: Listener) -> float | None:
+    """Return for how long (s) the oldest live connection has waited for accept(), None unseen."""
+    return max(view.unaccepted.get(listener, ()), default=None)
+
+
 def select(view: View, limits: Limits) -> Iterator[Group[Listener | None]]:
-    """Yield the listeners whose queue is full, or nothing but the overflows since a sample."""
-    full = [listener for listener in view.listeners if queue_of(view, listener).full]
-    for listener in full:
+    """Yield the listeners whose queue is full or old, or the overflows since a sample alone."""
+    found = [
+        listener
+        for listener in view.listeners
+        if _severity(view, limits, listener) is not Severity.OK
+    ]
+    for listener in found:
         yield Group(listener, listener_inodes(listener))
-    if view.grown(_OVERFLOWS) and not full:
+    if view.grown(_OVERFLOWS) and not any(queue_of(view, listener).full for listener in found):
         yield Group(None)
 
 
 def tell(view: View, limits: Limits, group: Group[Listener | None]) -> Iterator[Finding]:
-    """Yield one finding for each listener whose queue is full."""
+    """Yield one finding for each listener whose queue is full or old."""
     dropped = view.grown(_OVERFLOWS)
     if group.about is None:
         yield _emptied(view, dropped or 0)
         return
     subject = listener_subject(view, group.about)
-    queue = queue_of(view, group.about)
-    grown = f"; {dropped:,} SYNs dropped between the two samples" if dropped else ""
+    queue, waited = queue_of(view, group.about), oldest_wait(view, group.about)
     somaxconn = view.sysctl("net.core.somaxconn")
     yield Finding(
         _severity(view, limits, group.about),
         Confidence.OBSERVED,
-        f"the accept queue of {listener_name(subject)} is full: {queue.waiting:,} waiting, backlog "
-        f"{queue.backlog:,}{grown}",
+        _summary(subject, queue, waited, dropped),
         subject,
         {
             facts.ACCEPT_QUEUE: queue.waiting,
             facts.BACKLOG: queue.backlog,
+            facts.WAITED: None if waited is None else round(waited, 1),
             facts.SOMAXCONN: somaxconn,
             facts.LISTEN_OVERFLOWS: view.counter(_OVERFLOWS),
             facts.NEW_LISTEN_OVERFLOWS: dropped,
         },
-        (
-            Advice(
-                "See why the server accepts too slowly",
-                "is it blocked, out of workers, or at its descriptor limit?",
-                verify="this stays the same: nstat -az TcpExtListenOverflows",
-            ),
-            *software_advice(subject.processes, "server", "accept-queue"),
-            Advice(
-                "For bursts, raise the application's backlog",
-                f"its listen() argument; net.core.somaxconn (now {somaxconn}) caps it",
-                "connections wait longer instead of being dropped",
-            ),
-        ),
+        _advice(subject, somaxconn),
         _PLACE,
     )
 
 
+def _summary(
+    subject: ListenerSubject, queue: Queue, waited: float | None, dropped: int | None
+) -> str:
+    name = listener_name(subject)
+    if not queue.full:
+        many = f"{count(queue.waiting, 'connection')} to {name}"
+        if queue.waiting == 1:
+            return f"{many} has waited {duration(waited or 0.0)} for accept()"
+        return f"{many} wait for accept(), the oldest for {duration(waited or 0.0)}"
+    text = f"{name} has a full accept queue: {queue.waiting:,} waiting, backlog {queue.backlog:,}"
+    if waited is not None and waited >= 1:
+        text += f"; the oldest has waited {duration(waited)}"
+    return text + (f"; {dropped:,} SYNs dropped between the two samples" if dropped else "")
+
+
+def _advice(subject: ListenerSubject, somaxconn: Value) -> tuple[Advice, ...]:
+    return (
+        Advice(
+            "See why the server accepts too slowly",
+            "is it blocked, out of workers, or at its descriptor limit?",
+            verify="this stays the same: nstat -az TcpExtListenOverflows",
+        ),
+        *software_advice(subject.processes, "server", "accept-queue"),
+        Advice(
+            "For bursts, raise the application's backlog",
+            f"its listen() argument; net.core.somaxconn (now {somaxconn}) caps it",
+            "connections wait longer instead of being dropped",
+        ),
+    )
+
+
 def _severity(view: View, limits: Limits, listener: Listener) -> Severity:
-    """Return how bad a full queue is: one instant proves little, time and drops prove much."""
-    if view.grown(_OVERFLOWS) or _was_full(view, listener):
+    """Return how bad a queue is: one instant proves little, time and drops prove much."""
+    queue = queue_of(view, listener)
+    if not queue.waiting:
+        return Severity.OK
+    waited = oldest_wait(view, listener) or 0.0
+    if not queue.full:
+        return Severity.WARNING if waited >= limits[CRITICAL] else Severity.OK
+    if view.grown(_OVERFLOWS) or _was_full(view, listener) or _given_up(view, limits, listener):
         return Severity.CRITICAL
-    for waiting in view.close_waits:
-        if waiting.kind is not Kind.NEVER_ACCEPTED or (waiting.age_min or 0.0) < limits[AGE]:
-            continue
-        if view.listener_of(waiting.socket) == listener:
-            return Severity.CRITICAL
+    if waited >= limits[WARNING]:
+        return Severity.CRITICAL if waited >= limits[CRITICAL] else Severity.WARNING
     return Severity.NOTICE
+
+
+def _given_up(view: View, limits: Limits, listener: Listener) -> bool:
+    """Return whether a client closed its connection in the queue, long ago."""
+    return any(
+        waiting.kind is Kind.NEVER_ACCEPTED
+        and (waiting.age_min or 0.0) >= limits[AGE]
+        and view.listener_of(waiting.socket) == listener
+        for waiting in view.close_waits
+    )
 
 
 def _was_full(view: View, listener: Listener) -> bool:
@@ -162,4 +210,11 @@ def _emptied(view: View, dropped: int) -> Finding:
     )
 
 
-RULE = Rule(NAME, manual.text_of(__doc__, __file__), select, tell, ("sockets", "queues", "backlog"))
+RULE = Rule(
+    NAME,
+    manual.text_of(__doc__, __file__),
+    select,
+    tell,
+    ("sockets", "queues", "backlog"),
+    (WARNING, CRITICAL),
+)

@@ -3,9 +3,9 @@
 What it means:
 bind(address, 0) before connect() takes a port of the local address for all destinations at once,
 because the kernel does not know the destination yet. connect() alone shares a local port between
-destinations. connect() takes ports of the parity of the range's low end first, bind(0) those of
-the other. Here more than half of the ports are in use, although no single destination has used up
-half of them.
+destinations. connect() first takes ports of the same parity (odd or even) as the range's low end,
+bind(0) those of the other. Here more than half of the ports are in use, although no single
+destination has used up half of them.
 
 Why it matters:
 When every port of the range is bound, the next bind(0) on this address fails with EADDRINUSE,

@@ -2,11 +2,11 @@
 
 What it means:
 CLOSE_WAIT on the client's side with nothing unread but the FIN (Recv-Q 1), or a TLS close_notify
-and the FIN (Recv-Q 25 or 32). The server closed idle connections first, and the pool will notice
-at the next use. The number is bounded by the size of the pool.
+and the FIN (Recv-Q 25 with TLS 1.3, 24 to 86 with TLS 1.2). The server closed idle connections
+first, and the pool will notice at the next use. The number is bounded by the size of the pool.
 
 Why it matters:
-Usually it does not. If the pool does not check a connection before use, the next request on it
+Usually it does no harm. If the pool does not check a connection before use, the next request on it
 fails with a reset or "connection closed by peer" and has to be retried.
 
 What to do:

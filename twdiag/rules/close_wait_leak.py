@@ -18,7 +18,7 @@ something else. Restarting the process frees the sockets and buys time.
 
 What not to do:
 - Do not tune sysctls: none of them touches CLOSE_WAIT.
-- Do not only raise the descriptor limit: it moves the day of the failure.
+- Do not only raise the descriptor limit: that only postpones the failure.
 - Do not kill the sockets from outside (ss -K): the application keeps the descriptor and gets an
   error it may not expect.
 """

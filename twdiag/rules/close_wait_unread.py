@@ -3,12 +3,12 @@
 What it means:
 CLOSE_WAIT with unread bytes: the peer sent data and its FIN, and the application has read neither
 to the end. Recv-Q is the number of unread bytes plus one for the FIN; Recv-Q 1 means that only
-the end of the stream is unread. On the server's side that is a reader that has stopped reading.
+the end of the stream is unread. On a server that means a reader that has stopped reading.
 
 Why it matters:
 The thread, worker or event loop in charge of these connections is stuck: blocked on something
-else, dead-locked, or starved. Requests sit there unanswered although the peers have given up
-already. When it closes such a socket with data unread, the peer gets a RST instead of a FIN.
+else, deadlocked or starved. Requests may be lying there unanswered, from peers that have already
+given up. When it closes such a socket with data unread, the peer gets a RST instead of a FIN.
 
 What to do:
 Look at what the process is doing now: a stack dump (jstack, py-spy, gdb, SIGQUIT for Go and

@@ -62,7 +62,7 @@ def tell(view: View, limits: Limits, group: Group[Destination]) -> Iterator[Find
         Severity.NOTICE,
         Confidence.OBSERVED,
         f"{count(closed.total, 'connection')} to {endpoint(subject.address, subject.port)} "
-        f"closed by this host within the minute ({rate(closed.mean)}{goes_on})",
+        f"closed by this host in the last minute ({rate(closed.mean)}{goes_on})",
         subject,
         {
             facts.TIME_WAIT: closed.total,

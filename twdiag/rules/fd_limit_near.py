@@ -2,7 +2,7 @@
 
 What it means:
 The process has nearly as many open file descriptors as its soft limit RLIMIT_NOFILE allows. The
-evidence tells what they are: sockets by state, sockets that no table shows, files, pipes. Many in
+evidence shows what they are: sockets by state, sockets that no table shows, files, pipes. Many in
 CLOSE_WAIT are connections that the peer closed and the process did not; many in ESTABLISHED are
 live connections, or idle ones that nobody uses any more.
 
@@ -15,7 +15,7 @@ Look at what most of the descriptors are. A leak has to be found and fixed; rest
 buys time. A server that really serves so many connections needs a higher limit.
 
 What not to do:
-- Do not stop at raising the limit where something leaks: at the same rate it is reached again.
+- Do not stop at raising the limit if something leaks: the process will reach the new one too.
 """
 
 from __future__ import annotations
@@ -156,7 +156,7 @@ def _seconds_left(view: View, owner: Owner) -> float | None:
     earlier = view.earlier
     if earlier is None or owner.fds is None or owner.fd_limit is None:
         return None
-    before = {o.pid: o for group in earlier.owners.values() for o in group}.get(owner.pid)
+    before = view.process_before(owner.pid)
     elapsed = view.taken_at - earlier.taken_at
     if before is None or before.fds is None or owner.fds <= before.fds or elapsed <= 0:
         return None

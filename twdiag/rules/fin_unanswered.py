@@ -2,7 +2,7 @@
 
 What it means:
 FIN_WAIT1, CLOSING and LAST_ACK wait for the peer's kernel to acknowledge a FIN. These have sent
-it several times in vain, or may not send at all because the peer's receive window is zero (data
+it several times in vain, or cannot send it at all because the peer's receive window is zero (data
 is still in front of the FIN).
 
 Why it matters:

@@ -2,7 +2,7 @@
 
 What it means:
 The port was chosen by the application (an explicit bind()) and lies inside ip_local_port_range,
-without being in ip_local_reserved_ports. Listeners whose port the kernel chose are not meant.
+without being in ip_local_reserved_ports. Listeners whose port the kernel chose do not count.
 
 Why it matters:
 While the server runs, its port is safe. When it is stopped, or before it starts at boot, an
@@ -94,7 +94,7 @@ def _advice(view: View, ports: list[int]) -> tuple[Advice, ...]:
         Advice(
             "Reserve the ports" if len(ports) > 1 else "Reserve the port",
             f"sysctl -w {_RESERVED}={together}",
-            "as many ephemeral ports fewer; put it into /etc/sysctl.d/ too",
+            "one ephemeral port less for each; put it in /etc/sysctl.d/ too",
             f"cat /proc/sys/{_RESERVED.replace('.', '/')}",
         ),
         Advice("Or move the service below the range", f"a port below {view.budget.low}"),

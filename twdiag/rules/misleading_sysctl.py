@@ -3,14 +3,13 @@
 What it means:
 tcp_fin_timeout limits how long an orphan may stay in FIN_WAIT2; it does not shorten TIME_WAIT,
 which is 60 s, compiled in. Above 60 the kernel splits the wait and 2 x (T - 60) s come out: 61
-gives 2 s, and only 120 does what it says.
-tcp_tw_reuse lets outgoing connect() calls reuse a TIME_WAIT; it needs TCP timestamps and does
-nothing for a server's own TIME_WAITs. tcp_tw_recycle is gone since Linux 4.12 and broke clients
-behind NAT before. A small tcp_max_tw_buckets does not remove the cause of TIME_WAIT, only its
-protection.
+gives 2 s, and only 120 does what it says. tcp_tw_reuse lets outgoing connect() calls reuse a
+TIME_WAIT; it needs TCP timestamps and does nothing for a server's own TIME_WAITs. tcp_tw_recycle
+has been gone since Linux 4.12; before that it broke clients behind NAT. A small tcp_max_tw_buckets
+does not remove the cause of TIME_WAIT, only its protection.
 
 Why it matters:
-The setting gives the impression that something was done, and some of them do harm.
+Such a setting gives the impression that something has been done, and some do harm.
 
 What to do:
 Remove the setting, and act on the findings that name the cause.

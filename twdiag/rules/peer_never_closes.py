@@ -8,7 +8,8 @@ tcp_fin_timeout (60 s).
 
 Why it matters:
 Held sockets cost a descriptor each and have no time limit. Orphans end by themselves, but many of
-them tell that the applications at the other end leak: there these connections are in CLOSE_WAIT.
+them show that the applications at the other end leak: over there these connections are in
+CLOSE_WAIT.
 
 What to do:
 Look at the peer: it is the one that has to close. For sockets that a process holds, give the
@@ -125,7 +126,7 @@ def tell(view: View, limits: Limits, group: Group[_Waiting]) -> Iterator[Finding
     where = f"the peer {endpoint(address, port)}"
     if waiting.listener is not None:
         subject = listener_subject(view, waiting.listener)
-        where = f"clients of the local port {port}"
+        where = f"clients of port {port}"
     held = len(waiting.held)
     owners = view.owners_of(socket.inode for socket in waiting.held)
     by = f", held by {owners[0].name}" if owners else ""
@@ -146,7 +147,7 @@ def tell(view: View, limits: Limits, group: Group[_Waiting]) -> Iterator[Finding
         (
             Advice(
                 "Look at the other end: its application has to close",
-                "there, these connections are in CLOSE_WAIT: twdiag",
+                "its sockets are in CLOSE_WAIT there: run twdiag on that host",
                 verify="the FIN_WAIT2 sockets turn into TIME_WAIT and go",
             ),
             Advice(

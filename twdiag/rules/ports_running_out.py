@@ -13,13 +13,13 @@ before, from half of the ports on, each connect() has to search: measured on Lin
 microseconds to 1.7 milliseconds, in the kernel, per call.
 
 What to do:
-Stop opening a connection per request: pool, keep alive, pipeline. If that cannot be had now: more
+Stop opening a connection per request: pool, keep alive, pipeline. Until then: more
 destination addresses or ports, more source addresses, a wider range, and tcp_tw_reuse=1 with TCP
 timestamps.
 
 What not to do:
 - Do not lower tcp_fin_timeout: it does not shorten TIME_WAIT.
-- Do not look for tcp_tw_recycle: it broke clients behind NAT and is gone since Linux 4.12.
+- Do not look for tcp_tw_recycle: it broke clients behind NAT and has been gone since Linux 4.12.
 - Do not widen ip_local_port_range down to 1024 without reserving the ports of your listeners.
 - Do not lower tcp_max_tw_buckets: it hides the use and loses the protection.
 """

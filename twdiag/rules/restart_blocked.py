@@ -1,14 +1,14 @@
 """Left-over sockets of a stopped server would make its next bind() fail.
 
 What it means:
-Sockets of a port on which nothing listens any more are still there, with several remote ends:
-what a server leaves behind that closed its connections first, or whose listener is closed
-already. Each left-over socket, in whatever state, blocks bind() to its address and port unless
-both it and the new socket have SO_REUSEADDR, or both SO_REUSEPORT (same user, except against
-TIME_WAIT). A TIME_WAIT blocks for 60 to 64 s.
+Sockets of a port on which nothing listens any more are still there, with several remote ends: they
+are left over from a server that closed its connections first, or that has closed its listener. Each
+left-over socket, in whatever state, blocks bind() to its address and port unless both it and the
+new socket have SO_REUSEADDR, or both SO_REUSEPORT (same user, except against TIME_WAIT). A
+TIME_WAIT blocks for 60 to 64 s.
 
 Why it matters:
-A restart fails with EADDRINUSE ("Address already in use") until the last of them has gone.
+A restart fails with EADDRINUSE ("Address already in use") until the last of them is gone.
 
 What to do:
 Set SO_REUSEADDR before bind(); nearly every server does. It only helps if the sockets that are

@@ -12,7 +12,7 @@ response, whatever its keep-alive settings say.
 Why it matters:
 A server's TIME_WAIT costs about 256 bytes and no ephemeral port, so by itself it harms nobody. It
 does fill the TIME_WAIT table (tcp_max_tw_buckets), it blocks bind() after a restart unless the
-server sets SO_REUSEADDR, and it tells that connections live only for one request or die of the
+server sets SO_REUSEADDR, and it shows that connections live for one request only or end at the
 server's idle timeout, which costs every client a new handshake.
 
 A pooled client can send its next request while the server is closing an idle connection: a 502 at
@@ -111,7 +111,7 @@ def _summary(subject: ListenerSubject, server: Server, now: Rate, filled: float 
     if closed.total:
         least = "at least " if now.at_least else ""
         goes_on = f"{least}{rate(now.value)} now, " if now.value else ""
-        text += f", {goes_on}{rate(closed.mean)} in the minute"
+        text += f", {goes_on}{rate(closed.mean)} over the last minute"
         if now.value > _REPLACED * max(closed.mean, closed.recent):
             text = (
                 f"{listener_name(subject)} closes first: {rate(now.value)} now by the kernel's "

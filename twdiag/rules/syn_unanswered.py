@@ -100,7 +100,7 @@ def tell(view: View, limits: Limits, group: Group[_Attempts]) -> Iterator[Findin
             ),
             Advice(
                 "Look at the accept queue of the server",
-                f"there, is Recv-Q above Send-Q: ss -ltn sport = :{port}",
+                f"on that host, look for a Recv-Q above its Send-Q: ss -ltn sport = :{port}",
             ),
         ),
         Place.of(State.SYN_SENT),

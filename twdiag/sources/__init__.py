@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
 _FEW_CLOSES: Final = 20
 _WATCHED: Final = 10
+_NEARLY_FULL: Final = 0.95
 SHORTEST_PACE: Final = 0.1
 """Counters tell nothing of what happens in less time, in seconds."""
 
@@ -78,7 +79,8 @@ def collect(
     name, seen, refusal = _read_sockets(source, sysctls, sockstat, one_of_many)
     kernel = os.uname()
     crowded = read_crowded(one_of_many.processes if one_of_many else None)
-    pace = _pace(counters, counted_at, seen.census.all.time_wait, patience) if patience else None
+    closes = seen.census.all.time_wait
+    pace = _pace(counters, counted_at, closes, sysctls, patience) if patience else None
     conntrack, unseen = read_conntrack(_TABLE_PATIENCE * (patience or SHORT_PATIENCE))
     return Snapshot(
         taken_at=taken_at,
@@ -138,7 +140,7 @@ def collect_outside(processes: Collection[int], table: int | None) -> Snapshot:
 
 def is_closing(snapshot: Snapshot) -> bool:
     """Return whether enough connections close for the kernel's counters to be worth a look."""
-    return bool(snapshot.counters) and _latest(snapshot.census.all.time_wait) > 0
+    return bool(snapshot.counters) and _is_closing(snapshot.census.all.time_wait, snapshot.sysctls)
 
 
 def paced(snapshot: Snapshot, counted_at: float, root: str) -> Snapshot:
@@ -148,16 +150,30 @@ def paced(snapshot: Snapshot, counted_at: float, root: str) -> Snapshot:
 
 
 def _pace(
-    before: Mapping[str, int], counted_at: float, closes: History, patience: float
+    before: Mapping[str, int],
+    counted_at: float,
+    closes: History,
+    sysctls: Mapping[str, str],
+    patience: float,
 ) -> Pace | None:
     """Return how the counters have grown since, None where hardly any connection closes."""
-    latest = _latest(closes)
-    if not latest or not before:
+    if not before or not _is_closing(closes, sysctls):
         return None
-    window = min(patience, max(SHORTEST_PACE, _ENOUGH_EVENTS / latest))
+    latest = _latest(closes)
+    window = min(patience, max(SHORTEST_PACE, _ENOUGH_EVENTS / latest)) if latest else patience
     time.sleep(max(0.0, counted_at + window - time.monotonic()))
     after, _, _ = read_counters()
     return _grown(before, after, counted_at)
+
+
+def _is_closing(closes: History, sysctls: Mapping[str, str]) -> bool:
+    """Return whether enough connections close, or none can be seen to: the table is full.
+
+    In a full table no TIME_WAIT begins any more, however many connections close.
+    """
+    most = sysctls.get("net.ipv4.tcp_max_tw_buckets", "")
+    full = most.isdecimal() and closes.total >= _NEARLY_FULL * int(most)
+    return _latest(closes) > 0 or bool(full and closes.total)
 
 
 def _latest(closes: History) -> float:
@@ -204,7 +220,8 @@ def break_down(
     from twdiag.sources.live import breakdown
 
     known = {socket.inode: socket.state for socket in snapshot.census.sockets if socket.inode}
-    return breakdown.break_down(pids, known, seconds)
+    ages = "tcp-info" not in snapshot.missing
+    return breakdown.break_down(pids, known, seconds, ages=ages)
 
 
 def _read_sockets(

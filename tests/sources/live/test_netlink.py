@@ -30,7 +30,7 @@ LISTEN, CLOSE_WAIT, FIN_WAIT2 = (1 << state for state in (10, 8, 5))
 CONNECTED = (1 << 14) - 2 & ~(1 << 10 | 1 << 13 | 1 << 7)
 BOUND = 1 << 13
 LISTENER = Row(state=10, sport=80, dport=0, cookie=1)
-IDLE = Row(sport=80, cookie=2)
+IDLE = Row(sport=80, cookie=2, inode=7)
 IDLE_V6 = Row(V6, 1, bytes(15) + b"\1", 80, bytes(16), 9, cookie=7)
 WAITING = Row(state=8, sport=80, cookie=3, inode=5)
 TIME_WAIT = Row(state=6, timer=3, sport=80, cookie=4)

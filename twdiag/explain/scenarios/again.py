@@ -89,7 +89,7 @@ def _old_syn_meets_time_wait(play: Play) -> None:
         "connect() from the same port",
         "This SYN could be a stray from the past: here its number is lower. On Linux the timestamp "
         "is asked first, and an older one is refused whatever the number: two hosts behind one NAT "
-        "address have clocks of their own.",
+        "address have their own clocks.",
     )
     doubt = play.answer(syn, "So the server does not believe it, and says what it expects.")
     reset = play.answer(

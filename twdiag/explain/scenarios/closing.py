@@ -22,7 +22,7 @@ def first_two(play: Play) -> None:
         _CLIENT,
         Event.CLOSE,
         "close()",
-        "The client's application has nothing more to send. Who closes first is the active "
+        "The client's application has nothing more to send. Whoever closes first is the active "
         "closer, from here to the end.",
     )
     ack = play.answer(

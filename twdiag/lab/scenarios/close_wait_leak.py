@@ -22,8 +22,9 @@ SCENARIO = Scenario(
     teaches=(
         "The client's FIN arrived and the kernel acknowledged it: the socket is in CLOSE_WAIT, "
         "which means that only the local program can go on.  It read everything (Recv-Q 0) and "
-        "then forgot close().  No timer and no sysctl ends CLOSE_WAIT; each such socket holds a "
-        "file descriptor until the program closes it or ends.  It is a bug of the program."
+        "then forgot close().  No sysctl ends CLOSE_WAIT, and no timer but keepalive's, which "
+        "leaves the file descriptor open until the program closes it or ends.  It is a bug in the "
+        "program."
     ),
     build=build,
     expects=(Expected("close-wait-leak", "notice", {"close_wait": 5}),),

@@ -22,7 +22,7 @@ SCENARIO = Scenario(
     teaches=(
         "Each socket in CLOSE_WAIT keeps a file descriptor, and a process may have RLIMIT_NOFILE "
         "of them.  At the limit accept() and open() fail with EMFILE: the leak turns into an "
-        "outage.  A higher limit only moves the day; the cure is the missing close()."
+        "outage.  A higher limit only postpones it; the cure is the missing close()."
     ),
     build=build,
     expects=(

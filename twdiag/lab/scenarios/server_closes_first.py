@@ -26,9 +26,9 @@ SCENARIO = Scenario(
     name="server-closes-first",
     summary="a server without keep-alive closes 23 connections before its clients do",
     teaches=(
-        "Who sends the first FIN is the active closer and keeps the connection in TIME_WAIT for 60 "
-        "seconds after the close; the other end forgets it at once.  Here the server closes after "
-        "every response, as with keep-alive off, and so all 23 TIME_WAITs stand at its port 8080. "
+        "Whoever sends the first FIN is the active closer and keeps the connection in TIME_WAIT "
+        "for 60 seconds after the close; the other end forgets it at once.  Here the server closes "
+        "after every response, as with keep-alive off, so all 23 TIME_WAITs stand at its port.  "
         "They cost little memory and block no client, but each new request costs a new handshake."
     ),
     build=build,

@@ -14,14 +14,14 @@ from typing import TYPE_CHECKING, Final
 
 from twdiag.census.addresses import MAPPED, is_link_local, text_of
 from twdiag.census.intake import KEPT
-from twdiag.census.masks import both, inverted, table_of
+from twdiag.census.masks import both, either, inverted, table_of
 from twdiag.census.rows import Rows
 from twdiag.errors import SourceError
 from twdiag.model.sockets import BOUND, TIMER_TIME_WAIT, Socket, TcpInfo
 from twdiag.tcp import State
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Collection, Iterator
 
     from twdiag.census.intake import Intake
 
@@ -46,6 +46,7 @@ _STATE_OF: Final = bytes({12: State.SYN_RECV, BOUND: State.CLOSE}.get(n, n) for 
 _IS_KEPT: Final = table_of(*KEPT)
 _IS_FULL: Final = inverted(table_of(TIMER_TIME_WAIT))
 _IS_IPV4: Final = table_of(_AF_INET)
+_IS_ESTABLISHED: Final = table_of(State.ESTABLISHED)
 _COUNTED: Final = (State.TIME_WAIT, State.ESTABLISHED, State.FIN_WAIT2, State.SYN_RECV)
 
 
@@ -108,6 +109,18 @@ class Block:
     def socket(self, number: int) -> Socket:
         """Return one row, readable."""
         return socket_of(self.words[number * self.step : (number + 1) * self.step].tobytes())
+
+    def with_inodes(self, wanted: Collection[int]) -> Iterator[Socket]:
+        """Yield the rows with one of these inodes; raises SourceError as kinds() does."""
+        self.kinds()
+        rows = compress(range(self.size), map(wanted.__contains__, self.column(_INODE)))
+        return map(self.socket, rows)
+
+    def states_of(self, wanted: Collection[int]) -> Iterator[tuple[int, int]]:
+        """Yield inode and state of the rows with one of these inodes; raises as kinds() does."""
+        _, states, _ = self.kinds()
+        inodes = self.column(_INODE)
+        return compress(zip(inodes, states, strict=True), map(wanted.__contains__, inodes))
 
     def sockets(self) -> Iterator[Socket]:
         """Yield all rows, readable; raises SourceError as kinds() does."""
@@ -173,6 +186,8 @@ def hand_over(block: Block, intake: Intake) -> None:
     """
     families, states, timers = block.kinds()
     kept = both(states.translate(_IS_KEPT), timers.translate(_IS_FULL))
+    if State.ESTABLISHED in states:
+        kept = either(kept, _unaccepted(block, states))
     if 1 in kept:
         ones, block = block.parted(kept)
         for socket in ones.sockets():
@@ -185,6 +200,12 @@ def hand_over(block: Block, intake: Intake) -> None:
     for mask, add in ((ipv4, _add_ipv4), (inverted(ipv4), _add_ipv6)):
         if 1 in mask:
             add(block.parted(mask)[0] if 0 in mask else block, intake)
+
+
+def _unaccepted(block: Block, states: bytes) -> bytes:
+    """Return the mask of live connections that wait for accept(): no process holds them yet."""
+    unowned = bytes(map((0).__eq__, block.column(_INODE)))
+    return both(states.translate(_IS_ESTABLISHED), unowned)
 
 
 def _add_ipv4(block: Block, intake: Intake, local: int = _LOCAL, remote: int = _REMOTE) -> None:

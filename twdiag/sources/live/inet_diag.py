@@ -13,6 +13,7 @@ import struct
 from functools import lru_cache
 from typing import TYPE_CHECKING, Final
 
+from twdiag.census.addresses import bytes_of_text
 from twdiag.errors import SourceError, SourceRefused
 from twdiag.model.sockets import BOUND
 from twdiag.sources.live.blocks import ROW_BYTES, Block
@@ -20,6 +21,8 @@ from twdiag.tcp import State
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+    from twdiag.model.sockets import Socket
 
 AF_INET: Final = 2
 AF_INET6: Final = 10
@@ -111,6 +114,31 @@ def encode_request(
     length = _HEADER.size + len(body) + len(attributes)
     flags = NLM_F_REQUEST | NLM_F_DUMP
     return _HEADER.pack(length, SOCK_DIAG_BY_FAMILY, flags, seq, 0) + body + attributes
+
+
+def encode_lookup(wanted: Socket, seq: int = 1) -> bytes:
+    """Return a request for one socket and its tcp_info: the kernel finds it without a walk."""
+    (local, _), (remote, interface) = map(
+        bytes_of_text, (wanted.local_address, wanted.remote_address)
+    )
+    family = AF_INET6 if len(local) == len(remote) == 16 else AF_INET
+    ports = struct.pack("!2H", wanted.local_port, wanted.remote_port)
+    ends = local.ljust(16, b"\0") + remote.ljust(16, b"\0")
+    body = struct.pack("=BBBxI", family, IPPROTO_TCP, _EXT_INFO, ALL_STATES) + ports + ends
+    body += struct.pack("=IQ", interface, wanted.cookie)
+    length = _HEADER.size + len(body)
+    return _HEADER.pack(length, SOCK_DIAG_BY_FAMILY, NLM_F_REQUEST, seq, 0) + body
+
+
+def decode_lookup(datagram: bytes, seq: int = 1) -> Socket | None:
+    """Return the socket that the kernel found; None where it has none, or nothing that is sense."""
+    if len(datagram) < ROW_BYTES:
+        return None
+    length, kind, _, number, _ = _HEADER.unpack_from(datagram)
+    if kind not in _ROWS or number != seq or not ROW_BYTES <= length <= len(datagram):
+        return None
+    row = datagram[:length]
+    return next(Block(row + bytes(-length % 4), (length + 3) & ~3).sockets())
 
 
 def may_end(datagram: memoryview) -> bool:

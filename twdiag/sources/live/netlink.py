@@ -30,7 +30,7 @@ from twdiag.sources.live.seen import Seen
 from twdiag.tcp import State
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping
+    from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
     from types import TracebackType
     from typing import TypeVar
 
@@ -46,12 +46,15 @@ _BUFFER: Final = 65536
 _BATCH: Final = 1 << 18
 _QUIET_SECONDS: Final = 5.0
 _TRIES: Final = 3
+# A TIME_WAIT and a SYN that is being answered belong to no process.
+_WITH_INODE: Final = inet_diag.ALL_STATES & ~(1 << State.TIME_WAIT | 1 << 12)
 _HALF_CLOSED: Final = (State.CLOSE_WAIT, State.FIN_WAIT2)
 _FEW_SOCKETS: Final = 20_000
 _FEW_BOUND: Final = 64
 _FEW_BOUND_OF_MANY: Final = 500
 """For the whole host, by a counter that is off by up to 32 for each CPU (percpu_counter_read())."""
 
+_MOST_LOOKED_UP: Final = 500
 _UNSEEN: Final[Mapping[str, Any]] = MappingProxyType({})
 
 
@@ -78,8 +81,10 @@ def read_netlink(
         intake = _read_connected(channel, listening, sysctls, _few_full(sockstat), gaps)
         if _mptcp_sockets():
             _read_mptcp(channel, intake, gaps)
-        if not _few_full(sockstat) and intake.has_half_closed():
-            _read_ages(channel, intake, gaps)
+        if not _few_full(sockstat):
+            if intake.has_half_closed():
+                _read_ages(channel, intake, gaps)
+            _read_ages_of_unaccepted(channel, intake)
         return Seen(census_of(intake), gaps)
 
 
@@ -97,6 +102,29 @@ def read_rows(
 
     with _Channel() as channel:
         return _again(channel, take)
+
+
+def read_states(inodes: Collection[int]) -> dict[int, State]:
+    """Return the states of the sockets with these inodes, without those that are in no table.
+
+    One walk of the kernel's table, TIME_WAITs left out.  Raises SourceError.
+    """
+    wanted = frozenset(inodes)
+    if not wanted:
+        return {}
+    found = read_rows(_WITH_INODE, lambda block: block.states_of(wanted))
+    return {inode: State(state) for inode, state in found}
+
+
+def read_established(inodes: Collection[int]) -> list[Socket]:
+    """Return the ESTABLISHED sockets with these inodes, with their ages.
+
+    One walk of the kernel's table: for a few processes that deserve it.  Raises SourceError.
+    """
+    wanted = frozenset(inodes)
+    established = inet_diag.state_bits(State.ESTABLISHED)
+    found = read_rows(established, lambda block: block.with_inodes(wanted), info=True)
+    return list({socket.cookie: socket for socket in found}.values())
 
 
 class _Channel:
@@ -178,6 +206,14 @@ class _Channel:
                 seq=self._next(),
             )
         )
+
+    def look_up(self, wanted: Socket) -> Socket | None:
+        """Return one socket as it is now, with its ages; None where it is gone or refused."""
+        try:
+            self._socket.sendto(inet_diag.encode_lookup(wanted, self._next()), (0, 0))
+            return inet_diag.decode_lookup(bytes(self._receive()), self._seq)
+        except (OSError, SourceError):
+            return None
 
     def _next(self) -> int:
         self._seq += 1
@@ -357,3 +393,14 @@ def _read_ages(channel: _Channel, intake: Intake, gaps: list[Gap]) -> None:
     except SourceError as error:
         why = f"how long sockets wait is not visible: {error.what}"
         gaps.append(Gap("tcp-info", why, error.next_step))
+
+
+def _read_ages_of_unaccepted(channel: _Channel, intake: Intake) -> None:
+    """Add the ages of live connections that wait for accept(), of so many at most.
+
+    One by one: they are few, and a walk with the ages of all live connections is a costly one.
+    """
+    for waiting in intake.unaccepted()[:_MOST_LOOKED_UP]:
+        found = channel.look_up(waiting)
+        if found is not None and found.cookie == waiting.cookie:
+            intake.keep(waiting._replace(info=found.info))
