@@ -76,7 +76,8 @@ class ThreadWait(NamedTuple):
     where the thread runs or it may not be seen; `targets` the descriptors it waits for (several in
     poll() and select(), the set itself in epoll_wait()); `futex` the address it waits at; `child`
     whom it waits for (-1 any); `channel` the kernel function it sleeps in, "" where hidden.
-    `still` says whether it had not moved at a second look: None without one.
+    `still` says whether it had not moved at a second look: None without one, and for a thread that
+    wanted to run and got no CPU between the two.
     """
 
     tid: int

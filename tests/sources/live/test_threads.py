@@ -18,6 +18,7 @@ from twdiag.sources.live.threads import (
     descriptor_of,
     known_call,
     memory_of,
+    parse_cpu_time,
     parse_epoll,
     parse_fd_set,
     parse_pollfds,
@@ -42,7 +43,18 @@ def call(number: int, *arguments: int, stack: int = STACK) -> SystemCall:
 def test_a_status_file() -> None:
     status = parse_status(STATUS)
     assert status is not None
-    assert status == ("py\nthon", "S", 0, 33, 34, 7)
+    assert status == ("py\nthon", "S", 0, 33, 29, 5, 7)
+
+
+def test_the_time_on_a_cpu() -> None:
+    assert parse_cpu_time(b"1234567890 51964 1\n") == 1_234_567_890
+    assert parse_cpu_time(b"") is None
+
+
+@given(st.binary(max_size=60))
+def test_any_time_on_a_cpu(data: bytes) -> None:
+    found = parse_cpu_time(data)
+    assert found is None or found >= 0
 
 
 def test_a_status_without_a_state_is_of_a_thread_that_is_gone() -> None:

@@ -24,8 +24,9 @@ MOST_POLLED: Final = 1024
 
 
 class Status(NamedTuple):
-    """What /proc/PID/task/TID/status says; `switches` counts how often it left a CPU.
+    """What /proc/PID/task/TID/status says.
 
+    `sleeps` counts how often it left a CPU to wait, `evictions` how often it had to leave one;
     `inner` is its thread number in its own PID namespace, `tracer` its debugger's pid (0 none).
     """
 
@@ -33,7 +34,8 @@ class Status(NamedTuple):
     state: str
     tracer: int
     uid: int
-    switches: int | None
+    sleeps: int | None
+    evictions: int | None
     inner: int | None
 
 
@@ -64,26 +66,32 @@ def parse_status(data: bytes) -> Status | None:
     if not state.isalpha():
         return None
     uid = _number(fields.get(b"Uid", b""))
-    switched = [_number(fields.get(key, b"")) for key in _SWITCHES]
-    known = [number for number in switched if number is not None]
     inner = fields.get(b"NSpid", b"").split()
     return Status(
         unescape(fields.get(b"Name", b"")),
         state,
         _number(fields.get(b"TracerPid", b"")) or 0,
         -1 if uid is None else uid,
-        sum(known) if len(known) == len(_SWITCHES) else None,
+        _number(fields.get(b"voluntary_ctxt_switches", b"")),
+        _number(fields.get(b"nonvoluntary_ctxt_switches", b"")),
         _number(inner[-1]) if inner else None,
     )
 
 
-_SWITCHES: Final = (b"voluntary_ctxt_switches", b"nonvoluntary_ctxt_switches")
 _FIRST_NUMBER: Final = re.compile(rb"\d{1,20}")
 
 
 def _number(value: bytes) -> int | None:
     match = _FIRST_NUMBER.match(value)
     return int(match[0]) if match else None
+
+
+def parse_cpu_time(data: bytes) -> int | None:
+    """Return the nanoseconds on a CPU in a schedstat file, None where it is in another format.
+
+    Documentation/scheduler/sched-stats.rst; a running thread's are brought up to date at each tick.
+    """
+    return _number(data)
 
 
 def unescape(name: bytes) -> str:

@@ -39,11 +39,15 @@ _EPOLL_SEARCH: Final = 256
 
 
 class _Glance(NamedTuple):
-    """One look at a thread: its status, its system call (None: it runs or may not be seen)."""
+    """One look at a thread: its status, its system call (None: it runs or may not be seen).
+
+    `ran` are the nanoseconds that a thread which runs, or wants to, has had of a CPU.
+    """
 
     status: parse.Status
     call: parse.SystemCall | None
     denied: bool
+    ran: int | None = None
 
 
 def read_waits(
@@ -116,13 +120,22 @@ def _glance(pid: int, tid: int) -> _Glance | None:
         return None
     if status is None:
         return None
+    ran = _cpu_time(folder) if status.state == "R" else None
     try:
-        return _Glance(status, parse.parse_syscall(read_bytes(f"{folder}/syscall")), False)
+        return _Glance(status, parse.parse_syscall(read_bytes(f"{folder}/syscall")), False, ran)
     except PermissionError:
-        return _Glance(status, None, True)
+        return _Glance(status, None, True, ran)
     except (OSError, ValueError):
         # Gone meanwhile, a kernel without CONFIG_HAVE_ARCH_TRACEHOOK, or a format of the future.
-        return _Glance(status, None, False)
+        return _Glance(status, None, False, ran)
+
+
+def _cpu_time(folder: str) -> int | None:
+    """Return how long a thread was on a CPU, None where the kernel does not count it."""
+    try:
+        return parse.parse_cpu_time(read_bytes(f"{folder}/schedstat"))
+    except OSError:
+        return None
 
 
 def _told(
@@ -271,17 +284,26 @@ def _compared(waits: ProcessWaits, before: Mapping[int, _Glance]) -> ProcessWait
     return replace(waits, threads=tuple(told))
 
 
-def _is_still(before: _Glance, after: _Glance | None) -> bool:
-    """Say whether a thread has not moved between two looks.
+def _is_still(before: _Glance, after: _Glance | None) -> bool | None:
+    """Say whether a thread has not moved between two looks, None where that cannot be told.
 
     A thread that waits must not have been on a CPU meanwhile: a worker that has served a request
     and waits for the same upstream again looks the same but for its number of switches.
     """
-    if after is None or before.status.state != after.status.state or before.call != after.call:
+    if after is None or before.status.state != after.status.state:
+        return False
+    if before.status.sleeps != after.status.sleeps:
         return False
     if before.status.state == "R":
-        return True
-    return before.status.switches == after.status.switches
+        return _still_runs(before.ran, after.ran)
+    return before.call == after.call and before.status.evictions == after.status.evictions
+
+
+def _still_runs(before: int | None, after: int | None) -> bool | None:
+    """Say whether a thread that never slept ran: one that got no core may be about to wait."""
+    if before is None or after is None:
+        return None
+    return True if after > before else None
 
 
 def _channel(pid: int, tid: int) -> str:
