@@ -96,7 +96,8 @@ def _header(report: Report, look: Look) -> Iterator[Line]:
 
 def _findings(report: Report, look: Look, room: int | None) -> list[Line]:
     """Return the lines of the findings, as many as there is room for; the rest is counted."""
-    blocks = [_block(number, f, look) for number, f in enumerate(report.findings, start=1)]
+    above: dict[str, int] = {}
+    blocks = [_block(number, f, look, above) for number, f in enumerate(report.findings, start=1)]
     if room is None:
         return [line for block in blocks for line in (*block.head, *block.extra)]
     for keep_extra in (len(blocks), *range(len(blocks) - 1, -1, -1)):
@@ -121,28 +122,48 @@ def _laid_out(blocks: Sequence[_Block], extras: int) -> list[Line]:
     return lines
 
 
-def _block(number: int, finding: Finding, look: Look) -> _Block:
+def _block(number: int, finding: Finding, look: Look, above: dict[str, int]) -> _Block:
+    """Return the lines of a finding; `above` has the number of the finding that named a command."""
     word = finding.severity.label.upper()
     before = f"{number:2} {word:9}"
     where = "" if finding.netns == HOST_NETNS else f" in {visible(finding.netns)}"
     text = f"{visible(finding.summary)} ({finding.rule}{where})"
     head = list(_wrapped(text, before, " " * _INDENT, look, STYLES[finding.severity]))
-    actions = list(_actions(finding, look))
+    waits = list(_waits(finding, look))
+    actions = [*_command(number, finding, above), *_cure(finding, look)]
     if finding.severity >= Severity.WARNING:
-        kept = 3 if finding.waits else 2
-        return _Block([*head, *actions[:kept]], actions[kept:])
-    return _Block(head, actions)
+        kept = max(1, 3 - len(waits)) if waits else 2
+        return _Block([*head, *waits, *actions[:kept]], actions[kept:])
+    return _Block(head, [*waits, *actions])
 
 
-def _actions(finding: Finding, look: Look) -> Iterator[Line]:
-    """Yield what to type now, what puts it right, and what shows that it did."""
+def _waits(finding: Finding, look: Look) -> Iterator[Line]:
+    """Yield what the process does instead, the most useful sentence of it."""
     if finding.waits:
         for line in _lines("waits", visible(finding.waits[0]), look):
             yield line, ""
-    advised = next(filter(None, (command_in(a.how) for a in finding.advice)), "")
-    now = finding.steps[0].run if finding.steps else advised
-    if now:
+
+
+def _advised(finding: Finding) -> str:
+    """Return the first command of a finding's advice, "" without one."""
+    return next(filter(None, (command_in(a.how) for a in finding.advice)), "")
+
+
+def _command(number: int, finding: Finding, above: dict[str, int]) -> Iterator[Line]:
+    """Yield what to type now, once: two findings about one process want the same command."""
+    now = finding.steps[0].run if finding.steps else _advised(finding)
+    if not now:
+        return
+    first = above.setdefault(now, number)
+    if first == number:
         yield _line("now", now), "bold"
+    else:
+        yield _line("now", f"the same as for {first}"), ""
+
+
+def _cure(finding: Finding, look: Look) -> Iterator[Line]:
+    """Yield what puts it right, and what shows that it did."""
+    advised = _advised(finding)
     for advice in finding.advice:
         if command_in(advice.how) != advised or not advised:
             how = "" if command_in(advice.how) else advice.how
