@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Final, NamedTuple, TypeVar
 
 from twdiag.analysis.inherited import tell_inherited
 from twdiag.analysis.upstreams import Names, parse_hosts
-from twdiag.analysis.waits import tell_waits, watched_sockets
+from twdiag.analysis.waits import tell_waits
+from twdiag.analysis.waits.case import watched_sockets
 from twdiag.model.waits import Act, Cause, NextCommand
 from twdiag.software.runtimes import next_commands
 from twdiag.sources.live.descriptors import read_holders, relatives
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping
 
     from twdiag.analysis.inherited import Inherited
-    from twdiag.analysis.waits import Row
+    from twdiag.analysis.waits.ends import Row
     from twdiag.model.snapshot import Gap
     from twdiag.model.waits import ProcessWaits, Waits
 
