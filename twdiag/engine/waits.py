@@ -7,6 +7,7 @@ looks.  `check` asks none unless it is to explain itself (-vv).
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 from typing import TYPE_CHECKING, Final, NamedTuple, TypeVar
 
 from twdiag.analysis.inherited import tell_inherited
@@ -14,6 +15,7 @@ from twdiag.analysis.upstreams import Names, parse_hosts
 from twdiag.analysis.waits import tell_waits
 from twdiag.analysis.waits.case import watched_sockets
 from twdiag.model.waits import Act, Cause, NextCommand
+from twdiag.software import find
 from twdiag.software.runtimes import next_commands
 from twdiag.sources.live.descriptors import read_holders, relatives
 from twdiag.sources.live.endpoints import read_endpoints
@@ -28,7 +30,7 @@ if TYPE_CHECKING:
     from twdiag.analysis.inherited import Inherited
     from twdiag.analysis.waits.ends import Row
     from twdiag.model.snapshot import Gap
-    from twdiag.model.waits import ProcessWaits, Waits
+    from twdiag.model.waits import Conclusion, ProcessWaits, Waits
 
 K = TypeVar("K")
 
@@ -91,12 +93,26 @@ def _answer(
     children: tuple[Inherited, ...],
 ) -> Answer:
     waits = tell_waits(seen, asked.concerned, rows, names, children)
+    if waits.conclusion and waits.conclusion.cause is Cause.FORGOTTEN:
+        waits = _by_design(waits, waits.conclusion, seen)
     special = _special(waits, seen, children)
     if special:
         return Answer(waits, (special,))
-    runtime = read_runtime(seen[0].pid)
+    runtime = read_runtime(waits.pid or seen[0].pid)
     commands = next_commands(runtime.runtime, runtime.place, runtime.symbols) if runtime else ()
     return Answer(waits, commands)
+
+
+def _by_design(waits: Waits, forgotten: Conclusion, seen: list[ProcessWaits]) -> Waits:
+    """Return the waits of a program that is known to keep sockets without watching them."""
+    software = find(seen[0].name)
+    statements = software.advice("server", "close-wait") if software else ()
+    for statement in statements:
+        if software and statement.by_design:
+            text = f"{software.title} {statement.by_design}: it is not stuck"
+            kept = forgotten._replace(cause=Cause.CONFIGURED, sentence=text)
+            return replace(waits, conclusion=kept)
+    return waits
 
 
 def _special(
@@ -108,6 +124,13 @@ def _special(
         child = children[0].child
         look = "the descriptors that it was not meant to have; its parent starts it without closing"
         return _only_reads(f"ls -l /proc/{child}/fd", look)
+    if cause is Cause.CHILD:
+        child = next(t.child for p in seen for t in p.threads if p.pid == waits.pid and t.child)
+        look = "what the child is, since when it runs, and the kernel function it sleeps in"
+        return _only_reads(f"ps -o pid,etime,wchan:24,args -p {child}", look)
+    if cause is Cause.CONFIGURED:
+        look = "the servers that it waits for: those with most of these connections"
+        return _only_reads(f"ss -tnp state established | grep pid={waits.pid},", look)
     if cause is Cause.TRACED:
         tracer = next(process.tracer for process in seen if process.tracer)
         return _only_reads(

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from twdiag.analysis.waits.case import case_of
 from twdiag.analysis.waits.causes import conclude
-from twdiag.analysis.waits.words import groups_of, lines_of
+from twdiag.analysis.waits.words import groups_of, lines_of, telling_pid
 from twdiag.model.waits import Cause, Conclusion, Waits
 
 if TYPE_CHECKING:
@@ -37,19 +37,21 @@ def tell_waits(
     """
     case = case_of(processes, concerned, sockets, names)
     child = inherited[0] if inherited and 2 * inherited[0].sockets > len(concerned) else None
+    conclusion = _by_child(child) if child else conclude(case) if case.threads else None
     groups = groups_of(case.threads)
     known = case.watching_known
     return Waits(
+        pid=(conclusion and conclusion.pid) or telling_pid(case.threads),
         processes=len(processes),
         threads=len(case.threads),
         groups=groups,
         sockets=len(concerned),
         watched=len(case.watched) if known else None,
         parked=len(case.parked) if known else None,
-        conclusion=_by_child(child) if child else conclude(case) if case.threads else None,
+        conclusion=conclusion,
         lines=tuple(lines_of(case, groups)),
     )
 
 
 def _by_child(child: Inherited) -> Conclusion:
-    return Conclusion(Cause.INHERITED, child.confidence, child.sentence)
+    return Conclusion(Cause.INHERITED, child.confidence, child.sentence, pid=child.child)

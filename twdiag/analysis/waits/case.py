@@ -18,14 +18,20 @@ if TYPE_CHECKING:
 
 
 class Seen(NamedTuple):
-    """A thread and the end it waits for."""
+    """A thread, whose it is, and the end it waits for."""
 
+    pid: int
     thread: ThreadWait
     end: End | None
 
     @property
     def still(self) -> bool:
         return self.thread.still is True
+
+    @property
+    def child(self) -> bool:
+        """Whether it waits for one certain child."""
+        return self.thread.act is Act.CHILD and (self.thread.child or 0) > 0
 
     @property
     def upstream(self) -> bool:
@@ -75,13 +81,15 @@ class Case:
         """The threads that could be at work on a connection.
 
         A thread in futex() counts beside ones that wait for an upstream only where it is of the
-        same pool, by its name: a JVM has a dozen of its own that sleep there all their lives.
+        same pool, by its name: a JVM has a dozen of its own that sleep there all their lives.  One
+        that waits for any child is a master: its workers are the children.
         """
         pools = {_pool(seen.thread.name) for seen in self.upstream}
         return [
             seen
             for seen in self.threads
             if _serves_one(seen)
+            or seen.child
             or (seen.thread.act in _WORK and not _idles(seen))
             or (seen.thread.act is Act.FUTEX and (not pools or _pool(seen.thread.name) in pools))
         ]
@@ -105,7 +113,6 @@ _WORK: Final = frozenset(
         Act.WRITE,
         Act.CONNECT,
         Act.MUTEX,
-        Act.CHILD,
         Act.DISK,
         Act.OTHER,
     }
@@ -135,7 +142,7 @@ def case_of(
 ) -> Case:
     """Return the case of a finding's sockets; zombies have nothing to wait for."""
     threads = [
-        Seen(thread, end_of(thread, concerned, sockets, names))
+        Seen(process.pid, thread, end_of(thread, concerned, sockets, names))
         for process in processes
         for thread in process.threads
         if thread.state not in "ZX"

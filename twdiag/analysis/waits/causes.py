@@ -41,12 +41,12 @@ def _halted(case: Case) -> Conclusion | None:
         if acts and acts <= {Act.TRACED, Act.STOPPED}:
             if process.tracer:
                 text = f"{who} is held by a debugger, pid {process.tracer}"
-                return Conclusion(Cause.TRACED, sure, text)
+                return Conclusion(Cause.TRACED, sure, text, pid=process.pid)
             text = f"{who} is stopped by a signal and does nothing until SIGCONT"
-            return Conclusion(Cause.STOPPED, sure, text)
+            return Conclusion(Cause.STOPPED, sure, text, pid=process.pid)
         if process.frozen:
             text = f"{who} is frozen with its cgroup (docker pause, systemctl freeze)"
-            return Conclusion(Cause.FROZEN, sure, text)
+            return Conclusion(Cause.FROZEN, sure, text, pid=process.pid)
     return None
 
 
@@ -60,12 +60,16 @@ def _waiting_for_peers(case: Case) -> Conclusion | None:
     if 2 * len(readers) < len(case.concerned) or not readers:
         return None
     text = f"{count(len(readers), 'thread')} in recv() for the other end itself, without a timeout"
-    return Conclusion(Cause.PEER, Confidence.OBSERVED, text, readers[0].end)
+    return Conclusion(Cause.PEER, Confidence.OBSERVED, text, readers[0].end, readers[0].pid)
 
 
 def _stuck(case: Case) -> Conclusion | None:
     """Say where the threads that should serve the sockets wait for something else."""
-    return _upstream(case) or _disk(case) or _mutex(case) or _busy(case) or _clients(case)
+    for judge in (_upstream, _children, _disk, _mutex, _busy, _clients):
+        conclusion = judge(case)
+        if conclusion:
+            return conclusion
+    return None
 
 
 def _upstream(case: Case) -> Conclusion | None:
@@ -88,7 +92,20 @@ def _upstream(case: Case) -> Conclusion | None:
     where = end_text(end) if end else "an upstream"
     text = f"{_share(len(waiting), len(workers))} for the upstream {where}"
     text += f", {locked} for a lock" if locked else ""
-    return Conclusion(Cause.UPSTREAM, _sure(sure), f"{text}: {_left(case)}", end)
+    text = f"{text}: {_left(case)}"
+    return Conclusion(Cause.UPSTREAM, _sure(sure), text, end, waiting[0].pid)
+
+
+def _children(case: Case) -> Conclusion | None:
+    """Say where the workers wait for programs that they have started."""
+    waiting = [seen for seen in case.doing(Act.CHILD) if seen.child]
+    if not waiting or case.loops or 2 * len(waiting) <= len(case.workers):
+        return None
+    what = "its child process" if len(waiting) == 1 else "a child process each"
+    text = f"{_share(len(waiting), len(case.workers))} for {what}, pid {waiting[0].thread.child}"
+    text += f" and {len(waiting) - 1} more" if len(waiting) > 1 else ""
+    sure = _sure(len(waiting) == len(case.workers))
+    return Conclusion(Cause.CHILD, sure, f"{text}: {_left(case)}", pid=waiting[0].pid)
 
 
 def _accepts(case: Case) -> bool:
@@ -102,7 +119,8 @@ def _disk(case: Case) -> Conclusion | None:
     channel = next((seen.thread.channel for seen in disk if seen.thread.channel), "")
     text = f"{_share(len(disk), len(case.workers))} in disk sleep"
     text += f" ({visible(channel)})" if channel else ""
-    return Conclusion(Cause.DISK, Confidence.INFERRED, f"{text}: a disk or NFS does not answer")
+    text += ": a disk or NFS does not answer"
+    return Conclusion(Cause.DISK, Confidence.INFERRED, text, pid=disk[0].pid)
 
 
 def _mutex(case: Case) -> Conclusion | None:
@@ -110,7 +128,7 @@ def _mutex(case: Case) -> Conclusion | None:
     if not mutex or 2 * len(mutex) <= len(case.workers):
         return None
     text = f"{_share(len(mutex), len(case.workers))} for a lock: {_left(case)}"
-    return Conclusion(Cause.LOCKED, Confidence.INFERRED, text)
+    return Conclusion(Cause.LOCKED, Confidence.INFERRED, text, pid=mutex[0].pid)
 
 
 def _busy(case: Case) -> Conclusion | None:
@@ -118,7 +136,8 @@ def _busy(case: Case) -> Conclusion | None:
     if not running or case.loops or 2 * len(running) <= len(case.workers):
         return None
     text = f"{count(len(running), 'thread')} of {len(case.workers)} running on a CPU all the time"
-    return Conclusion(Cause.BUSY, Confidence.INFERRED, f"{text}: {_left(case)}")
+    text = f"{text}: {_left(case)}"
+    return Conclusion(Cause.BUSY, Confidence.INFERRED, text, pid=running[0].pid)
 
 
 def _clients(case: Case) -> Conclusion | None:
@@ -131,7 +150,8 @@ def _clients(case: Case) -> Conclusion | None:
     if not waiting or case.loops or 2 * len(waiting) <= len(case.workers):
         return None
     text = f"{_share(len(waiting), len(case.workers))} for clients that send nothing"
-    return Conclusion(Cause.BUSY, Confidence.INFERRED, f"{text}: {_left(case)}", waiting[0].end)
+    first, text = waiting[0], f"{text}: {_left(case)}"
+    return Conclusion(Cause.BUSY, Confidence.INFERRED, text, first.end, first.pid)
 
 
 def _locked(case: Case) -> Conclusion | None:
@@ -142,7 +162,7 @@ def _locked(case: Case) -> Conclusion | None:
     places = {seen.thread.futex for seen in waiting}
     same = "the same lock" if len(places) == 1 and len(waiting) > 1 else "a lock"
     text = f"{_share(len(waiting), len(case.workers))} for {same} or for work: {_left(case)}"
-    return Conclusion(Cause.LOCKED, Confidence.INFERRED, text)
+    return Conclusion(Cause.LOCKED, Confidence.INFERRED, text, pid=waiting[0].pid)
 
 
 def _not_accepting(case: Case) -> Conclusion | None:

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from twdiag.analysis.waits.case import Case, Seen
-    from twdiag.model.waits import End, ThreadWait
+    from twdiag.model.waits import End
 
 _MOST_GROUPS: Final = 3
 
@@ -43,14 +43,23 @@ _WITHOUT_CALL: Final = {Act.READ: "recv", Act.WRITE: "send", Act.CONNECT: "conne
 
 def groups_of(threads: Iterable[Seen]) -> tuple[WaitGroup, ...]:
     """Return threads that do the same in groups, the one that tells most first."""
-    kinds: dict[tuple[Act, str, End | None], list[ThreadWait]] = {}
+    return tuple(group for group, _ in _with_members(threads))
+
+
+def telling_pid(threads: Iterable[Seen]) -> int | None:
+    """Return the process of the group that tells most, None without one."""
+    return next((members[0].pid for _, members in _with_members(threads)), None)
+
+
+def _with_members(threads: Iterable[Seen]) -> list[tuple[WaitGroup, list[Seen]]]:
+    kinds: dict[tuple[Act, str, End | None], list[Seen]] = {}
     for seen in threads:
-        kinds.setdefault((seen.thread.act, _call(seen), seen.end), []).append(seen.thread)
+        kinds.setdefault((seen.thread.act, _call(seen), seen.end), []).append(seen)
     groups = [
-        WaitGroup(len(members), act, call, end, _still(members))
+        (WaitGroup(len(members), act, call, end, _still(members)), members)
         for (act, call, end), members in kinds.items()
     ]
-    return tuple(sorted(groups, key=lambda group: (_rank(group), -group.threads)))
+    return sorted(groups, key=lambda one: (_rank(one[0]), -one[0].threads))
 
 
 def _rank(group: WaitGroup) -> int:
@@ -61,8 +70,8 @@ def _rank(group: WaitGroup) -> int:
     return 2 if local or group.act in (Act.FUTEX, Act.SLEEP, Act.SIGNAL, Act.UNSEEN) else 1
 
 
-def _still(members: Iterable[ThreadWait]) -> int | None:
-    flags = [thread.still for thread in members]
+def _still(members: Iterable[Seen]) -> int | None:
+    flags = [seen.thread.still for seen in members]
     return None if None in flags else sum(map(bool, flags))
 
 

@@ -207,6 +207,29 @@ def parse_epoll(data: bytes, inodes: Collection[int]) -> tuple[int, tuple[Watch,
     return size, tuple(found)
 
 
+def parse_watched(data: bytes) -> tuple[int, ...]:
+    """Return the descriptors that an epoll set watches, from its fdinfo."""
+    return tuple(int(match[1]) for match in _WATCH.finditer(data))
+
+
+def child_of(call: SystemCall, known: Known) -> int | None:
+    """Return the process whose end a wait4() or waitid() waits for: -1 any, None in other calls."""
+    if known.name == "wait4":
+        return _signed(call.arguments[0])
+    if known.name == "waitid":
+        return _signed(call.arguments[1]) if call.arguments[0] == _P_PID else -1
+    return None
+
+
+_P_PID: Final = 1  # include/uapi/linux/wait.h
+
+
+def _signed(word: int) -> int:
+    """Return an argument of type int."""
+    low = word & 0xFFFFFFFF
+    return low - (1 << 32) if low >> 31 else low
+
+
 def parse_stack(data: bytes) -> tuple[str, ...]:
     """Return the kernel functions of a stack file, innermost first."""
     return tuple(name.decode("ascii", "replace") for name in _FRAME.findall(data))

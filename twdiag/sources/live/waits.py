@@ -7,6 +7,7 @@ missing, the kernel function a thread sleeps in says a part of it, and a gap say
 
 from __future__ import annotations
 
+import contextlib
 import os
 import time
 from dataclasses import replace
@@ -36,6 +37,9 @@ _MOST_TARGETS: Final = 64
 # How many descriptors of a process are searched for epoll sets that nobody waits for: they are
 # made at the start, and low numbers therefore.
 _EPOLL_SEARCH: Final = 256
+_MOST_CHILDREN: Final = 64
+_MOST_PIPES: Final = 4  # standard output and error of a child, and one or two to be woken by
+_STREAMS: Final = 8
 
 
 class _Glance(NamedTuple):
@@ -168,6 +172,7 @@ class _Reader:
         self._pid = pid
         self._machine = os.uname().machine
         self._known: dict[int, Descriptor | None] = {}
+        self._own_pipes: list[int] | None = None
         self.denied = False
         self.ring = False
 
@@ -181,10 +186,45 @@ class _Reader:
         numbers = self._numbers(call, known)
         targets = tuple(d for n in numbers[:_MOST_TARGETS] if (d := self._descriptor(n)))
         futex = call.arguments[0] if known.act in (Act.FUTEX, Act.MUTEX) and not targets else None
-        child = _signed(call.arguments[0]) if known.name == "wait4" else None
+        child = parse.child_of(call, known) or self._writer(known.act, targets)
+        if child and known.act is not Act.CHILD:
+            known, targets = known._replace(act=Act.CHILD), ()
         return ThreadWait(
             tid, status.name, status.state, known.act, known.name, targets, futex, child
         )
+
+    def _writer(self, act: Act, targets: tuple[Descriptor, ...]) -> int | None:
+        """Return the child whose output a thread waits for, None where it waits for anything else.
+
+        A pipe whose other end the process has too is one between its threads, or to be woken by.
+        """
+        if act not in (Act.READ, Act.POLL):
+            return None
+        pipes = self._pipes(targets)
+        if not pipes or any(self._own().count(inode) > 1 for inode in pipes):
+            return None
+        children = _children(self._pid)[:_MOST_CHILDREN]
+        return next((child for child in children if _writes_into(child, pipes)), None)
+
+    def _pipes(self, targets: tuple[Descriptor, ...]) -> set[int]:
+        """Return the pipes that a thread waits for, also through an epoll set; none beside else."""
+        if len(targets) == 1 and targets[0].kind is FdKind.EPOLL:
+            numbers = _watched(self._pid, targets[0].number)
+            if len(numbers) > _MOST_PIPES:
+                return set()
+            targets = tuple(d for number in numbers if (d := self._descriptor(number)))
+        if any(target.kind is not FdKind.PIPE for target in targets):
+            return set()
+        return {target.inode for target in targets if target.inode is not None}
+
+    def _own(self) -> list[int]:
+        """Return the pipes of the process's descriptors, one that it has both ends of twice."""
+        if self._own_pipes is None:
+            found: list[int | None] = []
+            with contextlib.suppress(OSError):
+                found = [d.inode for d in _low_descriptors(self._pid) if d.kind is FdKind.PIPE]
+            self._own_pipes = [inode for inode in found if inode is not None]
+        return self._own_pipes
 
     def _without_call(self, tid: int, glance: _Glance, act: Act | None) -> ThreadWait:
         """Return what a thread's state and the function it sleeps in tell."""
@@ -242,6 +282,30 @@ class _Reader:
             except OSError:
                 return None
         return tuple(s for number in sorted(sets) if (s := _epoll_set(self._pid, number, inodes)))
+
+
+def _children(pid: int) -> list[int]:
+    """Return the children of a process, none where the kernel does not list them."""
+    found: list[int] = []
+    with contextlib.suppress(OSError):
+        for tid in os.listdir(f"/proc/{pid}/task")[:_MOST_THREADS]:
+            found += map(int, read_bytes(f"/proc/{pid}/task/{tid}/children").split())
+    return found
+
+
+def _writes_into(pid: int, pipes: Collection[int]) -> bool:
+    """Say whether one of a process's standard streams, or the next few, is one of these pipes."""
+    try:
+        return any((d := read_descriptor(pid, n)) and d.inode in pipes for n in range(_STREAMS))
+    except PermissionError:
+        return False
+
+
+def _watched(pid: int, number: int) -> tuple[int, ...]:
+    try:
+        return parse.parse_watched(read_bytes(f"/proc/{pid}/fdinfo/{number}"))
+    except OSError:
+        return ()
 
 
 def _low_descriptors(pid: int) -> list[Descriptor]:
@@ -345,12 +409,6 @@ def _frozen(pid: int) -> bool | None:
     except OSError:
         pass
     return None
-
-
-def _signed(word: int) -> int:
-    """Return an argument of type int."""
-    low = word & 0xFFFFFFFF
-    return low - (1 << 32) if low >> 31 else low
 
 
 def _gaps(
