@@ -64,7 +64,15 @@ RUN = ThreadWait(5, "w", "R", Act.RUN, still=True)
 DISK = ThreadWait(6, "w", "D", Act.DISK, channel="nfs_wait_bit_killable", still=True)
 ASLEEP = ThreadWait(7, "w", "S", Act.SLEEP, "clock_nanosleep", still=True)
 STOPPED = ThreadWait(8, "w", "T", Act.STOPPED, still=True)
-STUCK = {Cause.UPSTREAM, Cause.LOCKED, Cause.BUSY, Cause.DISK, Cause.ELSEWHERE}
+STUCK = {
+    Cause.UPSTREAM,
+    Cause.LOCKED,
+    Cause.BUSY,
+    Cause.CHILD,
+    Cause.DISK,
+    Cause.ELSEWHERE,
+    Cause.NOT_ACCEPTING,
+}
 
 
 def process(*threads: ThreadWait, watched: tuple[int, ...] = (), **more: object) -> ProcessWaits:

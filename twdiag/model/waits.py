@@ -209,11 +209,12 @@ class Conclusion(NamedTuple):
 class Waits:
     """What the processes of a finding wait for.
 
-    `threads` were seen in `processes` processes; `groups` are sorted by what they tell, an upstream
-    first and idle threads last, and by size.  `sockets` are the finding's, of which `watched` are
-    watched or read by a thread that waits right now, `parked` are in an epoll set that nobody waits
-    for; both are None where epoll sets could not be read.  `lines` is all of it in words, the first
-    line the most useful one.  `pid` is the process to look at: of several the one that tells most.
+    `threads` were seen in `processes` processes, idle ones of a runtime aside; `groups` are sorted
+    by what they tell, an upstream first and idle threads last, and by size.  `sockets` are the
+    finding's, of which `watched` are watched or read by a thread that waits right now, `parked` are
+    in an epoll set that nobody waits for; both are None where epoll sets could not be read.
+    `lines` is all of it in words, the first line the most useful one.  `pid` is the process to look
+    at: of several the one that tells most.
     """
 
     pid: int | None

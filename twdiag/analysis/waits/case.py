@@ -29,6 +29,12 @@ class Seen(NamedTuple):
         return self.thread.still is True
 
     @property
+    def loops(self) -> bool:
+        """Whether it polls a socket, or an epoll set of some."""
+        kinds = {target.kind for target in self.thread.targets}
+        return self.thread.act is Act.POLL and bool(kinds & _LOOPS)
+
+    @property
     def child(self) -> bool:
         """Whether it waits for one certain child."""
         return self.thread.act is Act.CHILD and (self.thread.child or 0) > 0
@@ -60,8 +66,22 @@ class Case:
         return any(row.state is State.LISTEN for row in self.concerned.values())
 
     @property
+    def runtime_threads(self) -> bool:
+        """Whether there are more threads than the program's: idle ones of its runtime."""
+        return sum(process.total for process in self.processes) > len(self.threads)
+
+    @property
     def unwatched(self) -> int:
         return len(self.concerned.keys() - self.watched)
+
+    @property
+    def settled(self) -> bool:
+        """Whether no thread has moved: what is not served is so, and not for a moment only.
+
+        A thread that polls no socket is a master that looks after its workers now and then.
+        """
+        threads = (seen for seen in self.threads if seen.thread.act is not Act.POLL or seen.loops)
+        return all(seen.still for seen in threads)
 
     @property
     def drained(self) -> bool:
@@ -97,13 +117,7 @@ class Case:
     @property
     def loops(self) -> list[Seen]:
         """The threads that wait in an event loop, and so for whatever comes."""
-        return [
-            s
-            for s in self.threads
-            if s.thread.act is Act.POLL
-            and not _serves_one(s)
-            and any(target.kind in (FdKind.SOCKET, FdKind.EPOLL) for target in s.thread.targets)
-        ]
+        return [seen for seen in self.threads if seen.loops and not _serves_one(seen)]
 
 
 _WORK: Final = frozenset(
@@ -127,6 +141,19 @@ def _pool(name: str) -> str:
 def _serves_one(seen: Seen) -> bool:
     """Say whether a thread waits for one connection, be it in poll() for the sake of a timeout."""
     return seen.end is not None and seen.end.role in (EndRole.UPSTREAM, EndRole.CLIENT)
+
+
+def is_idle(thread: ThreadWait) -> bool:
+    """Say whether a thread waits for another thread, a time or a signal: for no socket and no lock.
+
+    An event loop is not idle; one that only its own process can wake is.
+    """
+    if thread.act is Act.POLL:
+        return not any(target.kind in _LOOPS for target in thread.targets)
+    return thread.act in (Act.FUTEX, Act.SLEEP, Act.SIGNAL)
+
+
+_LOOPS: Final = frozenset({FdKind.SOCKET, FdKind.EPOLL})
 
 
 def _idles(seen: Seen) -> bool:

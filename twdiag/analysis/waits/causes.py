@@ -135,8 +135,9 @@ def _busy(case: Case) -> Conclusion | None:
     running = case.doing(Act.RUN)
     if not running or case.loops or 2 * len(running) <= len(case.workers):
         return None
-    text = f"{count(len(running), 'thread')} of {len(case.workers)} running on a CPU all the time"
-    text = f"{text}: {_left(case)}"
+    number, workers = len(running), len(case.workers)
+    who = f"{number} of {workers} workers run" if workers > 1 else "the only worker runs"
+    text = f"{who} on a CPU all the time: {_left(case)}"
     return Conclusion(Cause.BUSY, Confidence.INFERRED, text, pid=running[0].pid)
 
 
@@ -167,7 +168,7 @@ def _locked(case: Case) -> Conclusion | None:
 
 def _not_accepting(case: Case) -> Conclusion | None:
     locked = _locked(case)
-    if locked or not case.watching_known:
+    if locked or not case.watching_known or not case.settled:
         return locked
     return Conclusion(Cause.NOT_ACCEPTING, Confidence.OBSERVED, accept_line(case))
 
@@ -175,8 +176,9 @@ def _not_accepting(case: Case) -> Conclusion | None:
 def _unserved(case: Case) -> Conclusion | None:
     """Say what becomes of sockets that nobody watches while no thread is stuck."""
     locked = _locked(case)
-    # A thread that blocks has one connection in hand: of more drained ones, nobody thinks.
-    if locked and not (case.drained and case.unwatched > len(case.workers)):
+    # A thread that blocks has one connection in hand: of more drained ones, nobody thinks.  And
+    # beside one that accepts, idle threads are a pool that waits for work.
+    if locked and not (case.drained and (_accepts(case) or case.unwatched > len(case.workers))):
         return locked
     if not case.watching_known or case.parked:
         return None
@@ -198,7 +200,7 @@ def _forgotten(case: Case) -> Conclusion | None:
     )
     what = "forgotten by the program" if served else "idle in a pool of the program, or forgotten"
     futex = len(case.doing(Act.FUTEX))
-    if futex and not case.drained:
+    if futex and (not case.drained or futex >= left):
         what += f", or in the hands of the {count(futex, 'thread')} in futex()"
     text = f"nobody watches {left:,} of {count(total, 'socket')}: {what}"
     return Conclusion(Cause.FORGOTTEN, Confidence.INFERRED, text)

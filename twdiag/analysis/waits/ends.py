@@ -49,21 +49,21 @@ def end_of(
 ) -> End | None:
     """Return the end a thread waits for, None where it is none or one of many."""
     targets = [target for target in thread.targets if target.kind is FdKind.SOCKET]
-    if thread.act is Act.POLL:
-        # One socket, and perhaps a pipe to be woken by: a read with a timeout.  More is a loop.
-        return _socket_end(targets[0], concerned, sockets, names) if len(targets) == 1 else None
-    if targets:
-        return _socket_end(targets[0], concerned, sockets, names)
-    return _other_end(thread.targets[0]) if thread.targets else None
-
-
-def _socket_end(
-    target: Descriptor, concerned: Mapping[int, Row], sockets: Mapping[int, Row], names: Names
-) -> End:
-    inode = target.inode or 0
+    # One socket, and perhaps a pipe to be woken by: a read with a timeout.  More is a loop.
+    if thread.act is Act.POLL and len(targets) != 1:
+        return None
+    if not targets:
+        return _other_end(thread.targets[0]) if thread.targets else None
+    inode = targets[0].inode or 0
     row = concerned.get(inode) or sockets.get(inode)
     if row is None:
-        return End(EndRole.LOCAL, None, None, "a socket that no TCP table shows")
+        # One that is read no more can have been closed before its row was looked up.
+        name = "a socket that no TCP table shows" if thread.still else "a socket"
+        return End(EndRole.LOCAL, None, None, name)
+    return _socket_end(inode, row, concerned, names)
+
+
+def _socket_end(inode: int, row: Row, concerned: Mapping[int, Row], names: Names) -> End:
     if row.state is State.LISTEN:
         return End(EndRole.LISTENER, row.local_address, row.local_port, "")
     if inode in concerned:

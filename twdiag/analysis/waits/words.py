@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
+from twdiag.analysis.waits.case import is_idle
 from twdiag.analysis.waits.ends import end_text
 from twdiag.model.waits import Act, EndRole, FdKind, WaitGroup
 from twdiag.tcp import State
@@ -59,15 +60,15 @@ def _with_members(threads: Iterable[Seen]) -> list[tuple[WaitGroup, list[Seen]]]
         (WaitGroup(len(members), act, call, end, _still(members)), members)
         for (act, call, end), members in kinds.items()
     ]
-    return sorted(groups, key=lambda one: (_rank(one[0]), -one[0].threads))
+    return sorted(groups, key=lambda one: (_rank(one[1][0]), -one[0].threads))
 
 
-def _rank(group: WaitGroup) -> int:
-    """Return how much a group tells: an upstream most, what idle threads do least."""
-    if group.end is not None and group.end.role is EndRole.UPSTREAM:
+def _rank(seen: Seen) -> int:
+    """Return how much a thread tells: one that waits for an upstream most, an idle one least."""
+    if seen.upstream:
         return 0
-    local = group.end is not None and group.end.role is EndRole.LOCAL
-    return 2 if local or group.act in (Act.FUTEX, Act.SLEEP, Act.SIGNAL, Act.UNSEEN) else 1
+    local = seen.end is not None and seen.end.role is EndRole.LOCAL
+    return 2 if local or is_idle(seen.thread) or seen.thread.act is Act.UNSEEN else 1
 
 
 def _still(members: Iterable[Seen]) -> int | None:
@@ -120,17 +121,18 @@ _PREPOSITIONS: Final = {
 def lines_of(case: Case, groups: Sequence[WaitGroup]) -> Iterable[str]:
     """Yield what the threads do, and who looks at the sockets, each in one sentence."""
     if groups:
-        yield _threads_line(len(case.threads), groups)
+        alone = "the program's only thread" if case.runtime_threads else "the only thread"
+        yield _threads_line(len(case.threads), groups, alone)
     if case.watching_known and case.concerned:
         yield _watch_line(case)
 
 
-def _threads_line(total: int, groups: Sequence[WaitGroup]) -> str:
+def _threads_line(total: int, groups: Sequence[WaitGroup], alone: str) -> str:
     """Return "3 of 4 threads in recv() from 10.0.0.5:5432 (postgres), 1 in a lock, all still"."""
     shown = groups[:_MOST_GROUPS]
     first = shown[0]
     if total == 1:
-        words = [f"the only thread {phrase(first)}"]
+        words = [f"{alone} {phrase(first)}"]
     elif first.threads == total:
         words = [f"all {total} threads {phrase(first)}"]
     else:
@@ -154,6 +156,8 @@ def _watch_line(case: Case) -> str:
         return accept_line(case)
     total, watched = len(case.concerned), len(case.watched)
     these = "this socket" if total == 1 else f"these {total:,} sockets"
+    if watched < total and not case.settled:
+        return f"{watched:,} of {these} watched or read at that moment"
     if case.parked:
         return f"an epoll set watches {len(case.parked):,} of {these}, but no thread waits in it"
     if not watched:
@@ -168,6 +172,8 @@ def accept_line(case: Case) -> str:
     place = endpoint(row.local_address, row.local_port)
     if case.watched:
         return f"a thread waits to accept on {place}"
+    if not case.settled:
+        return f"no thread waited to accept on {place} at that moment"
     if case.parked:
         return f"an epoll set watches {place}, but no thread waits in it: nobody calls accept()"
     return f"nobody calls accept() on {place}"

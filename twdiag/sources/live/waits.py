@@ -38,7 +38,8 @@ _MOST_TARGETS: Final = 64
 # made at the start, and low numbers therefore.
 _EPOLL_SEARCH: Final = 256
 _MOST_CHILDREN: Final = 64
-_MOST_PIPES: Final = 4  # standard output and error of a child, and one or two to be woken by
+_FEW: Final = 4  # standard output and error of a child, and one or two to be woken by
+_NO_SOCKETS: Final = frozenset({FdKind.PIPE, FdKind.EVENT, FdKind.TIMER, FdKind.SIGNAL})
 _STREAMS: Final = 8
 
 
@@ -184,6 +185,8 @@ class _Reader:
             return self._without_call(tid, glance, act)
         known = parse.known_call(call, self._machine)
         numbers = self._numbers(call, known)
+        if known.act is Act.POLL and known.has_fd:
+            numbers = self._polled(numbers)
         targets = tuple(d for n in numbers[:_MOST_TARGETS] if (d := self._descriptor(n)))
         futex = call.arguments[0] if known.act in (Act.FUTEX, Act.MUTEX) and not targets else None
         child = parse.child_of(call, known) or self._writer(known.act, targets)
@@ -200,22 +203,24 @@ class _Reader:
         """
         if act not in (Act.READ, Act.POLL):
             return None
-        pipes = self._pipes(targets)
+        if any(target.kind is not FdKind.PIPE for target in targets):
+            return None
+        pipes = {target.inode for target in targets if target.inode is not None}
         if not pipes or any(self._own().count(inode) > 1 for inode in pipes):
             return None
         children = _children(self._pid)[:_MOST_CHILDREN]
         return next((child for child in children if _writes_into(child, pipes)), None)
 
-    def _pipes(self, targets: tuple[Descriptor, ...]) -> set[int]:
-        """Return the pipes that a thread waits for, also through an epoll set; none beside else."""
-        if len(targets) == 1 and targets[0].kind is FdKind.EPOLL:
-            numbers = _watched(self._pid, targets[0].number)
-            if len(numbers) > _MOST_PIPES:
-                return set()
-            targets = tuple(d for number in numbers if (d := self._descriptor(number)))
-        if any(target.kind is not FdKind.PIPE for target in targets):
-            return set()
-        return {target.inode for target in targets if target.inode is not None}
+    def _polled(self, numbers: tuple[int, ...]) -> tuple[int, ...]:
+        """Return the descriptors of a small epoll set without sockets instead of the set's own.
+
+        Such a set is no server's loop: it waits for a child's output, or for its own threads.
+        """
+        watched = _watched(self._pid, numbers[0])
+        if not 0 < len(watched) <= _FEW:
+            return numbers
+        kinds = {d.kind for number in watched if (d := self._descriptor(number))}
+        return watched if kinds and kinds <= _NO_SOCKETS else numbers
 
     def _own(self) -> list[int]:
         """Return the pipes of the process's descriptors, one that it has both ends of twice."""
