@@ -142,5 +142,5 @@ def try_prefork_workers_that_wait_for_a_script(stage: Stage) -> str:
 def try_busy_prefork_workers_are_not_stuck(stage: Stage) -> str:
     Backend(9001, seconds=0.02)
     _prefork(stage, "", backlog=4)
-    findings = never_stuck(8080, 16, "/app")
-    return f"prefork, 16 clients, a backlog of 4: {findings} findings, none says stuck"
+    looks = never_stuck(8080, 16, "/app")
+    return f"prefork, 16 clients, a backlog of 4: {looks} looks, none says stuck"

@@ -75,5 +75,5 @@ def try_workers_stuck_in_a_database_call(stage: Stage) -> str:
 def try_busy_workers_are_not_stuck(stage: Stage) -> str:
     Backend(DATABASE, seconds=0.02)
     gunicorn(stage, "--workers", "2", "--backlog", "4", app=ASKS_A_DATABASE)
-    findings = never_stuck(8080, 16)
-    return f"a slow database and 16 clients at a backlog of 4: {findings} findings, none says stuck"
+    looks = never_stuck(8080, 16)
+    return f"a slow database, 16 clients, a backlog of 4: {looks} looks, none says stuck"

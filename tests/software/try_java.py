@@ -75,5 +75,5 @@ def try_a_leak(stage: Stage) -> str:
 def try_a_busy_pool_is_not_stuck(stage: Stage) -> str:
     Backend(DATABASE, seconds=0.02)
     java(stage, "serve")
-    findings = never_stuck(8080, 16)
-    return f"a slow database and 16 clients: {findings} findings, none says stuck"
+    looks = never_stuck(8080, 16)
+    return f"a slow database and 16 clients: {looks} looks, none says stuck"
