@@ -135,7 +135,7 @@ def try_clients_that_gave_up_are_told_as_configuration(stage: Stage) -> str:
 
 
 def try_a_busy_proxy_is_not_stuck(stage: Stage) -> str:
-    Backend(9001, seconds=0.3)
+    Backend(9001, seconds=0.02)
     haproxy(stage, f"listen all\n    bind :8080\n    server a {HERE}:9001\n")
     looks = never_stuck(8080, 16)
     return f"a slow server and 16 clients: {looks} looks, none says stuck"
