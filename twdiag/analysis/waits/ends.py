@@ -58,8 +58,8 @@ def end_of(
     row = concerned.get(inode) or sockets.get(inode)
     if row is None:
         # One that is read no more can have been closed before its row was looked up.
-        name = "a socket that no TCP table shows" if thread.still else "a socket"
-        return End(EndRole.LOCAL, None, None, name)
+        name = "a socket that no TCP table shows"
+        return End(EndRole.LOCAL, None, None, name) if thread.still else None
     return _socket_end(inode, row, concerned, names)
 
 
