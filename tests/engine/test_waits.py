@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import os
 import re
+import socket
 from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
 import pytest
 
-from tests.sources.live.blocked import NOBODY, as_user
+from tests.sources.live.blocked import NOBODY, as_user, blocked
 from twdiag import lab
 from twdiag.engine.waits import Question, first_command, host_names, look_closer
 from twdiag.errors import SourceRefused
@@ -164,6 +165,22 @@ def test_where_a_stack_tells_nothing_another_command_comes_first(
     answer = seen[name].held
     assert answer is not None
     assert re.fullmatch(command, first_command(answer.commands))
+
+
+def test_a_worker_that_accepts_is_found_through_its_master() -> None:
+    listener = socket.create_server(("127.0.0.1", 0))
+    row = read_endpoints({os.fstat(listener.fileno()).st_ino}, seconds=10.0)
+
+    def accept() -> None:
+        listener.accept()
+
+    with blocked(accept):
+        # The search for owners has stopped at this process, the first one with the listener.
+        answers, _ = look_closer({1: Question((os.getpid(),), row)}, host_names({}), seconds=10.0)
+    told = answers[1].waits
+    assert told.processes >= 2
+    assert told.watched == 1
+    assert told.conclusion is None
 
 
 @pytest.mark.parametrize("name", ["slow-upstream", "idle-workers", "epoll-forgot"])

@@ -15,6 +15,7 @@ from twdiag.sources.live.threads import (
     SystemCall,
     act_of_channel,
     act_of_state,
+    child_of,
     descriptor_of,
     known_call,
     memory_of,
@@ -25,6 +26,7 @@ from twdiag.sources.live.threads import (
     parse_stack,
     parse_status,
     parse_syscall,
+    parse_watched,
     unescape,
 )
 
@@ -192,6 +194,34 @@ def test_an_epoll_set() -> None:
     assert [watch.armed for watch in watches] == [False, True]
     assert [watch.edge for watch in watches] == [True, False]
     assert parse_epoll(EPOLL, {0x1D6059}) == (2, watches[1:])
+
+
+def test_what_an_epoll_set_watches() -> None:
+    old = b"pos: 0\ntfd:        5 events:       19 data:                5\n"
+    assert len(parse_watched(EPOLL)) == parse_epoll(EPOLL, ())[0] == 2
+    assert parse_watched(old) == (5,)
+
+
+@given(st.binary(max_size=200))
+def test_any_set_watches_as_many_as_it_has(data: bytes) -> None:
+    assert len(parse_watched(data)) == parse_epoll(data, {1})[0]
+
+
+@pytest.mark.parametrize(
+    ("number", "arguments", "child"),
+    [
+        (61, (4711,), 4711),
+        (61, (0xFFFFFFFF,), -1),
+        (247, (1, 4711), 4711),  # waitid(P_PID, 4711)
+        (247, (0, 0), -1),  # waitid(P_ALL)
+        (45, (5,), None),
+    ],
+)
+def test_whose_end_a_parent_waits_for(
+    number: int, arguments: tuple[int, ...], child: int | None
+) -> None:
+    waiting = call(number, *arguments)
+    assert child_of(waiting, known_call(waiting, "x86_64")) == child
 
 
 def test_an_old_kernel_names_no_inodes_in_an_epoll_set() -> None:

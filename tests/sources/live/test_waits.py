@@ -8,6 +8,7 @@ import os
 import select
 import signal
 import socket
+import subprocess
 import threading
 import time
 from functools import partial
@@ -123,6 +124,56 @@ def test_an_epoll_set_and_who_waits_in_it(ends: Ends) -> None:
     assert not watches[inodes[1]].armed
     assert inodes[2] not in watches
     assert [e.fd == thread.targets[0].number for e in epolls] == [True, False]
+
+
+@pytest.mark.parametrize("how", ["read", "poll", "epoll"])
+def test_who_waits_for_the_output_of_a_child_waits_for_the_child(how: str) -> None:
+    def wait() -> None:
+        child = subprocess.Popen(["sleep", "600"], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        assert child.stdout is not None
+        if how == "read":
+            child.stdout.read()
+        elif how == "poll":
+            child.communicate()
+        else:
+            with select.epoll() as poll:
+                poll.register(child.stdout, select.EPOLLIN)
+                poll.poll()
+
+    with blocked(wait) as pid:
+        found, _ = look(pid)
+        (thread,) = found[pid].threads
+        assert thread.child is not None
+        name = Path(f"/proc/{thread.child}/comm").read_text()
+        os.kill(thread.child, signal.SIGKILL)
+    assert (thread.act, name) == (Act.CHILD, "sleep\n")
+
+
+def test_a_pipe_to_be_woken_by_is_no_child() -> None:
+    def master() -> None:
+        reading, _ = os.pipe()
+        pid = os.fork()  # which has both ends too, as a worker has its master's
+        if pid == 0:
+            kernel.die_with_parent(os.getppid(), signal.SIGKILL)
+            time.sleep(600)
+        select.select([reading], [], [])
+
+    with blocked(master) as pid:
+        found, _ = look(pid)
+    (thread,) = found[pid].threads
+    assert (thread.act, thread.child) == (Act.POLL, None)
+    assert [target.kind for target in thread.targets] == [FdKind.PIPE]
+
+
+def test_a_loop_that_only_its_own_process_can_wake_has_no_set_of_sockets() -> None:
+    def helper() -> None:
+        with select.epoll() as poll:
+            poll.register(os.eventfd(0), select.EPOLLIN)
+            poll.poll()
+
+    with blocked(helper) as pid:
+        found, _ = look(pid)
+    assert [target.kind for target in found[pid].threads[0].targets] == [FdKind.EVENT]
 
 
 def between_looks(monkeypatch: pytest.MonkeyPatch, do: Callable[[float], None]) -> None:
