@@ -365,7 +365,14 @@ def test_somebody_else_still_sees_that_a_process_is_stopped() -> None:
 
 @pytest.mark.parametrize(
     ("scope", "uid", "words"),
-    [(1, os.geteuid(), "CAP_SYS_PTRACE"), (3, 0, "nobody may"), (None, 0, "DAC_READ_SEARCH")],
+    [
+        (0, os.geteuid(), "DAC_READ_SEARCH"),
+        (1, os.geteuid(), "or with the capability CAP_SYS_PTRACE"),
+        (1, os.geteuid() + 1, "DAC_READ_SEARCH"),
+        (2, os.geteuid(), "or with the capability CAP_SYS_PTRACE"),
+        (3, 0, "nobody may"),
+        (None, 0, "DAC_READ_SEARCH"),
+    ],
 )
 def test_yama_is_named(
     scope: int | None, uid: int, words: str, monkeypatch: pytest.MonkeyPatch
