@@ -455,7 +455,7 @@ complete --command twdiag --condition '__twdiag_is "check" 99' --long-option war
 complete --command twdiag --condition '__twdiag_is "check" 99' --long-option exit-zero --description 'Exit 0 on WARNING and CRITICAL too, not on UNKNOWN.'
 complete --command twdiag --condition '__twdiag_is "check" 99' --short-option t --long-option timeout --exclusive --description 'Give up with UNKNOWN after S seconds.'
 complete --command twdiag --condition '__twdiag_is "check" 99' --long-option source --exclusive --arguments 'auto netlink pyroute2 psutil proc' --description 'Read sockets from this source; auto is netlink, else proc.'
-complete --command twdiag --condition '__twdiag_is "check" 99' --short-option v --long-option verbose --description 'Add the findings; -vv adds advice too.'
+complete --command twdiag --condition '__twdiag_is "check" 99' --short-option v --long-option verbose --description 'Add the findings; -vv adds causes and advice too.'
 complete --command twdiag --condition '__twdiag_is "check" 99' --long-option list-metrics --description 'List the metrics for --warning and --critical.'
 complete --command twdiag --condition '__twdiag_is "check" 99' --long-option show-limits --description 'Show the limits in force and where they come from.'
 complete --command twdiag --condition '__twdiag_is "check" 99' --long-option print-config --exclusive --arguments 'nagios nrpe icinga2 checkmk cron systemd-timer node-exporter prometheus-rules' --description 'Print a configuration to copy: nagios, nrpe, icinga2, checkmk, cron, systemd-timer, node-exporter, prometheus-rules.'

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import NamedTuple
 
 import pytest
@@ -62,9 +63,18 @@ LOOP = ThreadWait(3, "w", "S", Act.POLL, "epoll_wait", (EPOLL,), still=True)
 ACCEPT = ThreadWait(4, "w", "S", Act.ACCEPT, "accept4", (socket(900),), still=True)
 RUN = ThreadWait(5, "w", "R", Act.RUN, still=True)
 DISK = ThreadWait(6, "w", "D", Act.DISK, channel="nfs_wait_bit_killable", still=True)
+CHILD = ThreadWait(9, "w", "S", Act.CHILD, "wait4", child=51, still=True)
 ASLEEP = ThreadWait(7, "w", "S", Act.SLEEP, "clock_nanosleep", still=True)
 STOPPED = ThreadWait(8, "w", "T", Act.STOPPED, still=True)
-STUCK = {Cause.UPSTREAM, Cause.LOCKED, Cause.BUSY, Cause.DISK, Cause.ELSEWHERE}
+STUCK = {
+    Cause.UPSTREAM,
+    Cause.LOCKED,
+    Cause.BUSY,
+    Cause.CHILD,
+    Cause.DISK,
+    Cause.ELSEWHERE,
+    Cause.NOT_ACCEPTING,
+}
 
 
 def process(*threads: ThreadWait, watched: tuple[int, ...] = (), **more: object) -> ProcessWaits:
@@ -228,6 +238,70 @@ def test_one_worker_of_many_that_accepts_is_enough() -> None:
     assert told.lines[1] == "a thread waits to accept on 10.0.0.1:8080"
 
 
+def test_workers_that_wait_for_a_child_each() -> None:
+    workers = [process(CHILD._replace(child=pid)) for pid in (51, 52)]
+    told = tell(*workers, about=LISTENER)
+    assert told.conclusion is not None
+    assert (told.conclusion.cause, told.conclusion.confidence) == (Cause.CHILD, Confidence.OBSERVED)
+    assert told.conclusion.sentence == (
+        "all 2 workers wait for a child process each, pid 51 and 1 more: nobody calls accept()"
+    )
+
+
+def test_a_master_that_waits_for_any_child_is_no_worker() -> None:
+    master = process(CHILD._replace(child=-1))
+    told = tell(master, process(UPSTREAM), process(UPSTREAM)).conclusion
+    assert told is not None
+    assert (told.cause, told.confidence) == (Cause.UPSTREAM, Confidence.OBSERVED)
+    assert cause(CHILD._replace(child=-1)) is Cause.ELSEWHERE
+
+
+def test_the_process_to_look_at_is_a_worker_and_not_the_master() -> None:
+    pipe = Descriptor(5, FdKind.PIPE, 7, "pipe:[7]")
+    master = process(ThreadWait(9, "m", "S", Act.POLL, "pselect6", (pipe,), still=True))
+    worker = replace(process(UPSTREAM), pid=916)
+    assert tell(master, worker, about=LISTENER).pid == 916
+    # Nor where nothing can be concluded.
+    moving = replace(process(CLIENT._replace(still=False)), pid=916)
+    assert tell(master, moving, about=LISTENER).pid == 916
+
+
+def test_a_moment_without_a_free_worker_is_told_as_a_moment() -> None:
+    moving = UPSTREAM._replace(still=False)
+    told = tell(process(moving), about=LISTENER)
+    assert told.conclusion is None
+    assert told.lines[1] == "no thread waited to accept on 10.0.0.1:8080 at that moment"
+    told = tell(process(moving))
+    assert told.lines[1] == "0 of these 5 sockets watched or read at that moment"
+
+
+def test_a_worker_whose_connection_is_gone_was_at_work() -> None:
+    gone = CLIENT._replace(targets=(socket(77),), still=False)
+    assert cause(CLIENT, gone, about=LISTENER) is None
+    assert "in recv(), " in tell(process(gone, CLIENT), about=LISTENER).lines[0] + ", "
+
+
+def test_idle_threads_of_a_pool_beside_one_that_accepts_are_no_lock() -> None:
+    pool = [FUTEX] * 8
+    told = tell(process(ACCEPT, *pool), about=DRAINED).conclusion
+    assert told is not None
+    assert told.cause is Cause.FORGOTTEN
+    assert told.sentence.endswith("or in the hands of the 8 threads in futex()")
+
+
+def test_threads_of_a_runtime_are_not_called_the_programs() -> None:
+    whole, part = process(LOOP, watched=(1,)), replace(process(LOOP, watched=(1,)), total=7)
+    assert tell(whole).lines[0].startswith("the only thread in epoll_wait()")
+    assert tell(part).lines[0].startswith("the program's only thread in epoll_wait()")
+
+
+def test_a_helper_that_polls_no_socket_is_no_loop() -> None:
+    event = Descriptor(8, FdKind.EVENT, None, "anon_inode:[eventfd]")
+    helper = LOOP._replace(targets=(event,))
+    assert cause(helper, RUN, about=LISTENER) is Cause.BUSY
+    assert cause(LOOP, RUN, about=LISTENER) is not Cause.BUSY
+
+
 def test_threads_that_read_from_the_peer_itself() -> None:
     idle = {60: OTHERS[60]}
     told = tell(process(CLIENT), about=idle).conclusion
@@ -263,7 +337,7 @@ def test_nothing_was_seen() -> None:
 
 
 THREADS = st.sampled_from(
-    [UPSTREAM, CLIENT, FUTEX, MUTEX, LOOP, ACCEPT, RUN, DISK, ASLEEP, STOPPED]
+    [UPSTREAM, CLIENT, FUTEX, MUTEX, LOOP, ACCEPT, RUN, CHILD, DISK, ASLEEP, STOPPED]
 )
 ABOUT = st.sampled_from([UNREAD, DRAINED, LISTENER, {60: OTHERS[60]}, {}])
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Final
 
 from twdiag.errors import TwdiagError
 
-from . import parts, picture, report, sockets
+from . import closer, parts, picture, report, sockets
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -35,8 +35,8 @@ def main(words: Sequence[str] | None = None) -> int:
     asked = _parser().parse_args(words)
     if asked.quick:
         _make_quick(asked)
-    if not any((asked.scale, asked.held, asked.owners, asked.startup)):
-        asked.scale = asked.held = asked.owners = asked.startup = True
+    if not any((asked.scale, asked.held, asked.owners, asked.startup, asked.waits)):
+        asked.scale = asked.held = asked.owners = asked.startup = asked.waits = True
     settings: list[Setting] = []
     print(report.describe_machine(), flush=True)
     code = 0
@@ -59,6 +59,8 @@ def _settings(asked: argparse.Namespace) -> Iterator[Setting]:
     if asked.startup:
         # A start takes a tenth of a second, and its goals are a few percent apart.
         yield parts.startup(4 * rounds, _say)
+    if asked.waits:
+        yield closer.waits(asked.processes, rounds, _say)
     if asked.owners:
         yield parts.owners(asked.processes, asked.fds, rounds, _say)
     if asked.held:
@@ -111,6 +113,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--scale", action="store_true", help="part: TIME_WAITs by number")
     add("--held", action="store_true", help="part: ESTABLISHED and leaked CLOSE_WAIT, all named")
     add("--owners", action="store_true", help="part: many descriptors, one process leaks")
+    add("--waits", action="store_true", help="part: what 4 threads of each process wait for")
     add("--startup", action="store_true", help="part: an idle host, --help, one completion")
     add("--quick", action="store_true", help="small sizes and few rounds: under a minute")
     add(
@@ -128,7 +131,9 @@ def _parser() -> argparse.ArgumentParser:
         help="who closes first: server, client, mixed (default: mixed)",
     )
     add("--runs", type=int, default=5, metavar="N", help="rounds (default: 5; --startup: 4 x N)")
-    add("--processes", type=int, default=500, metavar="N", help="for --held, --owners: 500")
+    add(
+        "--processes", type=int, default=500, metavar="N", help="for --held, --owners, --waits: 500"
+    )
     add("--established", type=int, default=100_000, metavar="N", help="for --held: 100000")
     add("--close-wait", type=int, default=20_000, metavar="N", help="for --held: 20000")
     add("--fds", type=int, default=200, metavar="N", help="for --owners, in each process: 200")

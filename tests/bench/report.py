@@ -9,6 +9,7 @@ import subprocess
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
+from .closer import CLOSER, FILES
 from .commands import (
     CHECK,
     DIAGNOSE,
@@ -45,6 +46,7 @@ GOALS: Final = (
     Goal("scale", DIAGNOSE.name, CHECK.name, 1.3, 100_000),
     Goal("held", CHECK.name, SS_OWNERS.name, 1.0),
     Goal("owners", CHECK.name, SS_OWNERS.name, 1.0),
+    Goal("waits", CLOSER, FILES, 2.5),
     Goal("startup", CHECK.name, IMPORT_TYPER.name, 1.6),
     Goal("startup", HELP.name, MINIMAL_HELP.name, 1.15),
     Goal("startup", TAB.name, MINIMAL_TAB.name, 1.15),

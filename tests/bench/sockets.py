@@ -97,10 +97,10 @@ def time_waits(kind: str, count: int, processes: int) -> Iterator[Made]:
     listeners = [_listener(SERVICE + number, "0.0.0.0") for number in range(processes)]
     shares = [count // processes + (number < count % processes) for number in range(processes)]
     try:
-        with _children() as children:
+        with children_to_end() as children:
             for number, share in enumerate(shares):
                 maker = _Maker(listeners[number], number)
-                children.append(_fork(partial(maker.make, kind, share)))
+                children.append(fork(partial(maker.make, kind, share)))
             for child in list(children):
                 status = os.waitpid(child, 0)[1]
                 children.remove(child)
@@ -209,14 +209,14 @@ def held(shares: Sequence[Share]) -> Iterator[None]:
     _allow_descriptors(max(share.fds for share in shares))
     ready, report = os.pipe()
     try:
-        with _children() as children:
+        with children_to_end() as children:
             # What children only read should stay shared with this process, the modules too that
             # the first connection imports: with them a child takes half the memory.
             _connect_once()
             gc.freeze()
             for number, share in enumerate(shares):
                 holder = _Holder(number, share, report)
-                children.append(_fork(holder.hold))
+                children.append(fork(holder.hold))
             os.close(report)
             report = -1
             _await(ready, len(shares))
@@ -294,7 +294,7 @@ class _Holder:
 
 
 @contextlib.contextmanager
-def _children() -> Iterator[list[int]]:
+def children_to_end() -> Iterator[list[int]]:
     """Give a list for the numbers of children; whoever is in it at the end is killed."""
     children: list[int] = []
     try:
@@ -306,7 +306,7 @@ def _children() -> Iterator[list[int]]:
             os.waitpid(child, 0)
 
 
-def _fork(work: Callable[[], None]) -> int:
+def fork(work: Callable[[], None]) -> int:
     """Run a function in a child process that never outlives this one; return its number."""
     parent = os.getpid()
     child = os.fork()

@@ -67,6 +67,22 @@ def test_no_picture_without_something_to_compare_with() -> None:
         picture.growth([setting_of(100, check=[0.5])], "machine")
 
 
+def test_looking_closer_costs_little_more_than_reading_the_files() -> None:
+    words = ["--waits", "--processes", "20", "--runs", "3"]
+    done = subprocess.run(
+        [sys.executable, "-m", "tests.bench", *words],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    if "refuses" in done.stderr:
+        pytest.skip(done.stderr.strip().splitlines()[-1])
+    assert done.returncode == 0, done.stderr
+    assert "stuck: 20 processes, 80 threads, medians of 3 rounds" in done.stdout
+    assert "look closer <= 2.5 x read the files" in done.stdout
+
+
 def test_it_runs(tmp_path: Path) -> None:
     values = tmp_path / "values.json"
     words = ["--scale", "--sizes", "300", "--runs", "1", "--json", str(values)]

@@ -296,13 +296,17 @@ def test_no_command_of_a_screen_is_broken(
         for height in (None, 24):
             for line in written(given, width=width, height=height).splitlines():
                 label, _, command = line.strip().partition(" ")
-                if label in ("now", "see") and line.startswith(" " * 12):
+                if command.strip().startswith("the same as for "):
+                    assert label == "now"
+                elif label in ("now", "see") and line.startswith(" " * 12):
                     assert command.strip() in known
                 else:
                     assert len(line) <= width, line
-    # Where nothing has to fit, each finding has its commands.
+    # Where nothing has to fit, each finding has its command, written out once.
     whole = written(report, width=width)
-    assert whole.count("sudo py-spy dump --nonblocking --pid 1234567\n") == len(report.findings)
+    written_out = whole.count("sudo py-spy dump --nonblocking --pid 1234567\n")
+    assert written_out == min(1, len(report.findings))
+    assert written_out + whole.count("now   the same as for 1\n") == len(report.findings)
 
 
 def commands_of(report: Report) -> set[str]:

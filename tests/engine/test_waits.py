@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+# Nobody may not be able to read the library of the interpreter: loaded before it is needed.
+import encodings.idna  # noqa: F401
 import os
 import re
+import socket
 from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
+import pyroute2  # noqa: F401
 import pytest
 
-from tests.sources.live.blocked import NOBODY, as_user
+from tests.sources.live.blocked import NOBODY, as_user, blocked
 from twdiag import lab
 from twdiag.engine.waits import Question, first_command, host_names, look_closer
 from twdiag.errors import SourceRefused
 from twdiag.model.findings import Confidence
 from twdiag.model.waits import Cause, EndRole
+from twdiag.software import heads
+from twdiag.software.runtimes import all_runtimes
 from twdiag.sources.live.descriptors import descriptors
 from twdiag.sources.live.endpoints import read_endpoints
 from twdiag.tcp import State
@@ -46,9 +52,13 @@ ROOT = os.geteuid() == 0
 class Seen(NamedTuple):
     """What was told of the sockets of a server, of its listener, and what a stranger was told."""
 
-    held: Answer | None
-    listening: Answer | None
+    about: tuple[Answer | None, list[Gap]]
+    listening: tuple[Answer | None, list[Gap]]
     stranger: tuple[Answer | None, list[Gap]] | None
+
+    @property
+    def held(self) -> Answer | None:
+        return self.about[0]
 
     @property
     def sockets(self) -> Waits:
@@ -57,11 +67,11 @@ class Seen(NamedTuple):
 
     @property
     def listener(self) -> Waits:
-        assert self.listening is not None
-        return self.listening.waits
+        assert self.listening[0] is not None
+        return self.listening[0].waits
 
 
-def look(stage: Stage) -> Seen:
+def look(stage: Stage, stranger: bool = ROOT) -> Seen:
     """Return what is told of the processes on a stage that hold its sockets."""
     pids = [actor.pid for actor in stage.actors if actor.name != "client"]
     helper = stage.notes.get("helper")
@@ -75,9 +85,11 @@ def look(stage: Stage) -> Seen:
     }
     names = host_names({(row.local_address, row.local_port): "" for row in listeners.values()})
     return Seen(
-        _told(held, about, names, listeners)[0],
-        _told(held, listeners, names, listeners)[0],
-        as_user(NOBODY, partial(_told, held, about, names, listeners)) if ROOT else None,
+        _told(held, about, names, listeners),
+        _told(held, listeners, names, listeners),
+        as_user(NOBODY, partial(_told, held, about or listeners, names, listeners))
+        if stranger
+        else None,
     )
 
 
@@ -105,20 +117,42 @@ def _told(
     return answers.get(1), gaps
 
 
-@pytest.fixture(scope="module")
-def seen() -> dict[str, Seen]:
+def _play_all(stranger: bool) -> dict[str, Seen] | str:
+    """Return what was seen of each scenario, or why none can be played here."""
     plays = []
     for name in NAMES:
         scenario = lab.find(name)
         assert scenario is not None
-        plays.append(lab.start(scenario, look, settle=0.2))
+        plays.append(lab.start(scenario, partial(look, stranger=stranger), settle=0.2))
     try:
         return {play.scenario.name: play.result(timeout=60) for play in plays}
     except SourceRefused as error:
-        pytest.skip(f"{error.what}; {error.next_step}")
+        return f"{error.what}; {error.next_step}"
     finally:
         for play in plays:
             play.close()
+
+
+@pytest.fixture(scope="module")
+def seen() -> dict[str, Seen]:
+    seen = _play_all(stranger=ROOT)
+    if isinstance(seen, str):
+        pytest.skip(seen)
+    return seen
+
+
+@pytest.fixture(scope="module")
+def seen_by_owner() -> dict[str, Seen]:
+    """The same, played and looked at by a user without any rights."""
+    if not ROOT:
+        pytest.skip("only root can look as another user; the others are it")
+    # They read files of the package, which nobody may not be able to do.
+    all_runtimes()
+    heads()
+    seen = as_user(NOBODY, partial(_play_all, stranger=False))
+    if isinstance(seen, str):
+        pytest.skip(seen)
+    return seen
 
 
 @pytest.mark.parametrize(
@@ -166,6 +200,22 @@ def test_where_a_stack_tells_nothing_another_command_comes_first(
     assert re.fullmatch(command, first_command(answer.commands))
 
 
+def test_a_worker_that_accepts_is_found_through_its_master() -> None:
+    listener = socket.create_server(("127.0.0.1", 0))
+    row = read_endpoints({os.fstat(listener.fileno()).st_ino}, seconds=10.0)
+
+    def accept() -> None:
+        listener.accept()
+
+    with blocked(accept):
+        # The search for owners has stopped at this process, the first one with the listener.
+        answers, _ = look_closer({1: Question((os.getpid(),), row)}, host_names({}), seconds=10.0)
+    told = answers[1].waits
+    assert told.processes >= 2
+    assert told.watched == 1
+    assert told.conclusion is None
+
+
 @pytest.mark.parametrize("name", ["slow-upstream", "idle-workers", "epoll-forgot"])
 def test_a_loop_accepts_whoever_comes(name: str, seen: dict[str, Seen]) -> None:
     told = seen[name].listener
@@ -200,13 +250,34 @@ def test_nobody_calls_accept(seen: dict[str, Seen]) -> None:
     assert told.conclusion.cause is Cause.NOT_ACCEPTING
 
 
-@pytest.mark.parametrize("name", ["stuck-on-upstream", "workers-in-lock", "epoll-forgot"])
+@pytest.mark.parametrize("name", NAMES)
+def test_the_own_user_is_told_what_root_is_told(
+    name: str, seen: dict[str, Seen], seen_by_owner: dict[str, Seen]
+) -> None:
+    for root, owner in (
+        (seen[name].about, seen_by_owner[name].about),
+        (seen[name].listening, seen_by_owner[name].listening),
+    ):
+        assert _causes(owner) == _causes(root)
+        assert not owner[1]
+
+
+def _causes(told: tuple[Answer | None, list[Gap]]) -> tuple[object, ...]:
+    """Return what is concluded, how surely, and how many sockets are watched."""
+    if told[0] is None:
+        return ()
+    waits = told[0].waits
+    sure = waits.conclusion and (waits.conclusion.cause, waits.conclusion.confidence)
+    return sure, waits.sockets, waits.watched
+
+
+@pytest.mark.parametrize("name", [n for n in NAMES if n not in ("not-inherited", "stopped")])
 def test_a_stranger_hears_which_right_is_missing(name: str, seen: dict[str, Seen]) -> None:
     if seen[name].stranger is None:
         pytest.skip("only root can look as another user")
     answer, gaps = seen[name].stranger
     assert answer is not None
-    assert answer.waits.conclusion is None
+    assert not answer.waits.conclusion
     assert any("CAP_SYS_PTRACE" in gap.how for gap in gaps)
 
 

@@ -57,6 +57,17 @@ def leak() -> Report:
     return replace(report, findings=tuple(findings))
 
 
+def one_process_twice() -> Report:
+    """Two findings about one process: what to type is said once."""
+    accepted = [*aged(close_wait(70), 120)]
+    snapshot = snapshot_of(listening(8080), *accepted, owners=held(70, 126, 128))
+    report = report_of(snapshot)
+    step = Step("py-spy dump --pid 812", "the line that each thread is at", tool="py-spy")
+    waits = ("nobody watches 70 of 70 sockets: forgotten by the program",)
+    findings = (replace(f, waits=waits, steps=(step,)) for f in report.findings)
+    return replace(report, findings=tuple(findings))
+
+
 def mixed() -> Report:
     """Everything at once: what does not fit is folded and counted."""
     sockets = [
@@ -93,6 +104,8 @@ REPORTS: Final = {
     "leak": Made(leak),
     "leak-narrow": Made(leak, Look(width=60, height=24)),
     "leak-in-a-pipe": Made(leak, Look()),
+    "one-process-twice": Made(one_process_twice),
+    "one-process-twice-full": Made(one_process_twice, Look(width=80, detail=Detail.FULL)),
     "mixed": Made(mixed),
     "mixed-brief": Made(mixed, Look(width=80, detail=Detail.BRIEF)),
     "mixed-ascii": Made(mixed, Look(width=80, height=24, unicode=False)),

@@ -264,11 +264,12 @@ def watched_pool(
 
 
 class Backend:
-    """A server in threads of this process that answers, or holds, each connection."""
+    """A server in threads of this process that answers each request, after a while, or holds it."""
 
-    def __init__(self, port: int, *, answers: bool = True) -> None:
+    def __init__(self, port: int, *, answers: bool = True, seconds: float = 0.0) -> None:
         self.requests: list[str] = []
         self._answers = answers
+        self._seconds = seconds
         self._listener = socket.create_server((HERE, port), backlog=256)
         threading.Thread(target=self._accept, daemon=True).start()
 
@@ -289,6 +290,7 @@ class Backend:
                 self.requests.append(head.decode("latin-1"))
                 if not self._answers:
                     threading.Event().wait()
+                time.sleep(self._seconds)
                 client.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")
                 if b"connection: close" in head.lower() or b"HTTP/1.0" in head:
                     return

@@ -109,6 +109,27 @@ def test_a_signal_that_ends_the_program_says_so() -> None:
     )
 
 
+@pytest.mark.parametrize(
+    ("runtime", "name", "main", "own"),
+    [
+        ("jvm", "GC Thread#0", False, True),
+        ("jvm", "C2 CompilerThre", False, True),
+        ("jvm", "pool-1-thread-1", False, False),
+        ("jvm", "java", False, False),
+        ("jvm", "java", True, True),
+        ("nodejs", "node", False, True),
+        ("nodejs", "node", True, False),
+        ("go", "server", True, True),
+        ("cpython", "python3", False, False),
+        ("dotnet", ".NET SigHandler", False, True),
+        ("dotnet", ".NET TP Worker", False, False),
+    ],
+)
+def test_the_threads_of_the_runtime_itself(runtime: str, name: str, main: bool, own: bool) -> None:
+    found = next(one for one in all_runtimes() if one.name == runtime)
+    assert found.owns(name, main) is own
+
+
 def test_a_good_file() -> None:
     assert parse_runtime(GOOD, "demo.toml").commands[0].run == "demo {pid}"
 

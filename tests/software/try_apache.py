@@ -5,9 +5,12 @@ from __future__ import annotations
 import socket
 import time
 from contextlib import ExitStack
+from pathlib import Path
 
+from tests.software.diagnosis import diagnose, give_up, never_stuck, of_rule
 from tests.software.stage import (
     HERE,
+    Backend,
     Stage,
     ask,
     closed_after,
@@ -26,8 +29,8 @@ ServerName here
 Listen 8080
 User nobody
 Group nogroup
-LoadModule mpm_event_module /usr/lib/apache2/modules/mod_mpm_event.so
-LoadModule authz_core_module /usr/lib/apache2/modules/mod_authz_core.so
+LoadModule mpm_{mpm}_module {modules}/mod_mpm_{mpm}.so
+LoadModule authz_core_module {modules}/mod_authz_core.so
 DocumentRoot {folder}/pages
 {more}
 """
@@ -42,13 +45,32 @@ MaxSpareThreads 4
 MaxRequestWorkers {workers}
 """
 
+PREFORK = """
+LoadModule proxy_module {modules}/mod_proxy.so
+LoadModule proxy_http_module {modules}/mod_proxy_http.so
+LoadModule cgi_module {modules}/mod_cgi.so
+LoadModule alias_module {modules}/mod_alias.so
+StartServers 4
+ServerLimit 4
+MaxRequestWorkers 4
+ListenBackLog {backlog}
+ProxyPass /app http://127.0.0.1:9001/
+ScriptAlias /report {folder}/report
+<Directory {folder}>
+Require all granted
+</Directory>
+"""
 
-def apache(stage: Stage, more: str) -> None:
+
+def apache(stage: Stage, more: str, mpm: str = "event") -> None:
     """Start httpd on 8080 with some more directives."""
     path = program("apache2", "apache2-bin")
     (stage.folder / "pages").mkdir(exist_ok=True)
     stage.file("pages/index.html", "ok")
-    config = stage.file("apache.conf", CONFIG.format(folder=stage.folder, more=more))
+    modules = Path(path).parents[1] / "lib/apache2/modules"
+    text = CONFIG.replace("{more}", more)
+    text = text.format(folder=stage.folder, modules=modules, mpm=mpm)
+    config = stage.file("apache.conf", text)
     stage.start(path, "-X" if not more else "-DFOREGROUND", "-f", config, port=8080)
 
 
@@ -85,3 +107,40 @@ def try_more_workers_do(stage: Stage) -> str:
     waiting, log = _waiting(stage, backlog=511, workers=12)
     assert waiting == 0, (waiting, log)
     return "MaxRequestWorkers 12: none of 10 clients waits"
+
+
+def _prefork(stage: Stage, report: str, backlog: int = 511) -> None:
+    """Start four processes, whose requests ask a backend on 9001 or run a script."""
+    stage.file("report", report)
+    apache(stage, PREFORK.replace("{backlog}", str(backlog)), "prefork")
+
+
+def try_prefork_workers_that_wait_for_a_backend(stage: Stage) -> str:
+    Backend(9001, answers=False)
+    _prefork(stage, "")
+    give_up(8080, 12, "/app")
+    said = of_rule(diagnose(), "close-wait-never-accepted")
+    expected = "all 4 workers wait for the upstream 127.0.0.1:9001: nobody calls accept()"
+    assert said.why == expected, said
+    assert f"-p {said.pids[0]} " not in said.now, said  # a master waits for its workers
+    assert "gdb -p " in said.now, said
+    return f"prefork, a silent backend: {said.why}"
+
+
+def try_prefork_workers_that_wait_for_a_script(stage: Stage) -> str:
+    _prefork(stage, "#!/bin/sh\nexec sleep 60\n")
+    give_up(8080, 12, "/report")
+    said = of_rule(diagnose(), "close-wait-never-accepted")
+    assert said.why.startswith("all 4 workers wait for a child process each, pid "), said
+    assert said.why.endswith(" and 3 more: nobody calls accept()"), said
+    assert said.now.startswith("ps -o "), said
+    child = Path(f"/proc/{said.now.split()[-1]}/comm").read_text()
+    assert child == "sleep\n", child
+    return f"prefork, a CGI script that hangs: {said.why}; {said.now}"
+
+
+def try_busy_prefork_workers_are_not_stuck(stage: Stage) -> str:
+    Backend(9001, seconds=0.02)
+    _prefork(stage, "", backlog=4)
+    looks = never_stuck(8080, 16, "/app")
+    return f"prefork, 16 clients, a backlog of 4: {looks} looks, none says stuck"

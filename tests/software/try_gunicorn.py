@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from tests.software.diagnosis import DATABASE, diagnose, give_up, never_stuck, of_rule
 from tests.software.stage import (
+    Backend,
     Stage,
     ask,
     backlog,
@@ -19,11 +21,22 @@ def app(environ, start):
     return [b"ok"]
 """
 
+ASKS_A_DATABASE = """
+import socket
 
-def gunicorn(stage: Stage, *words: str) -> None:
+def app(environ, start):
+    with socket.create_connection(("127.0.0.1", 5432)) as database:
+        database.sendall(b"select 1\\r\\n\\r\\n")
+        database.recv(1)
+    start("200 OK", [("Content-Length", "2")])
+    return [b"ok"]
+"""
+
+
+def gunicorn(stage: Stage, *words: str, app: str = APP) -> None:
     """Start Gunicorn on 8080."""
     path = program("gunicorn", "gunicorn")
-    stage.file("app.py", APP)
+    stage.file("app.py", app)
     stage.start(path, "--chdir", str(stage.folder), "-b", ":8080", *words, "app:app", port=8080)
 
 
@@ -44,3 +57,23 @@ def try_threads_alone_keep_connections(stage: Stage) -> str:
         idle = closed_after(client, 8)
     assert 1.5 < idle < 5, idle
     return f"--threads 2 alone: connections are kept, and closed after {idle:.1f} s (keepalive 2)"
+
+
+def try_workers_stuck_in_a_database_call(stage: Stage) -> str:
+    Backend(DATABASE, answers=False)
+    gunicorn(stage, "--workers", "2", app=ASKS_A_DATABASE)
+    give_up(8080, 8)
+    said = of_rule(diagnose(), "close-wait-never-accepted")
+    assert said.why == (
+        "all 2 workers wait for the upstream 127.0.0.1:5432 (postgres): nobody calls accept()"
+    ), said
+    master, *workers = said.pids
+    assert said.now in {f"py-spy dump --pid {worker}" for worker in workers}, said
+    return f"a stuck database: {said.why}; {said.now}, a worker and not {master}, the master"
+
+
+def try_busy_workers_are_not_stuck(stage: Stage) -> str:
+    Backend(DATABASE, seconds=0.02)
+    gunicorn(stage, "--workers", "2", "--backlog", "4", app=ASKS_A_DATABASE)
+    looks = never_stuck(8080, 16)
+    return f"a slow database, 16 clients, a backlog of 4: {looks} looks, none says stuck"

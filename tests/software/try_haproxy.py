@@ -6,6 +6,7 @@ import socket
 import time
 from contextlib import ExitStack
 
+from tests.software.diagnosis import diagnose, give_up, never_stuck, of_rule
 from tests.software.stage import (
     HERE,
     Backend,
@@ -117,3 +118,24 @@ def try_source_costs_no_port(stage: Stage) -> str:
             len(b.requests) for b in backends
         ]
     return "source with an address: 16 connections to two servers from 10 ports"
+
+
+def try_clients_that_gave_up_are_told_as_configuration(stage: Stage) -> str:
+    Backend(9001, answers=False)
+    rest = f"listen all\n    bind :8080\n    server a {HERE}:9001\n"
+    haproxy(stage, rest, "no option abortonclose")
+    give_up(8080, 10)
+    said = of_rule(diagnose(), "close-wait-unread")
+    assert said.why == (
+        "HAProxy keeps clients that gave up until its server answers, unless option abortonclose "
+        "is set: it is not stuck"
+    ), said
+    assert said.now == f"ss -tnp state established | grep pid={said.pids[0]},", said
+    return f"10 clients that gave up: {said.why}"
+
+
+def try_a_busy_proxy_is_not_stuck(stage: Stage) -> str:
+    Backend(9001, seconds=0.02)
+    haproxy(stage, f"listen all\n    bind :8080\n    server a {HERE}:9001\n")
+    looks = never_stuck(8080, 16)
+    return f"a slow server and 16 clients: {looks} looks, none says stuck"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import socket
 from contextlib import ExitStack
 
+from tests.software.diagnosis import diagnose, give_up, never_stuck, of_rule
 from tests.software.stage import (
     HERE,
     Backend,
@@ -111,3 +112,23 @@ def try_proxy_bind_costs_no_port(stage: Stage) -> str:
             len(b.requests) for b in backends
         ]
     return "proxy_bind with an address: 16 connections to two upstreams from 10 ports"
+
+
+def try_an_event_loop_with_a_slow_upstream_is_not_stuck(stage: Stage) -> str:
+    Backend(9001, answers=False)
+    keep = "proxy_ignore_client_abort on;"
+    nginx(
+        stage, f"server {{ listen 8080; location / {{ {keep} proxy_pass http://{HERE}:9001; }} }}"
+    )
+    give_up(8080, 10)
+    said = of_rule(diagnose(), "close-wait-unread")
+    assert not said.calls_it_stuck, said
+    assert said.waits[-1] == "these 10 sockets are watched or read", said
+    return f"a silent upstream, proxy_ignore_client_abort on: {said.why}"
+
+
+def try_a_busy_loop_is_not_stuck(stage: Stage) -> str:
+    Backend(9001, seconds=0.02)
+    nginx(stage, f"server {{ listen 8080; location / {{ proxy_pass http://{HERE}:9001; }} }}")
+    looks = never_stuck(8080, 16)
+    return f"a slow upstream and 16 clients: {looks} looks, none says stuck"

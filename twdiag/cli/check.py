@@ -174,7 +174,7 @@ def check(
             "-v",
             count=True,
             show_default=False,
-            help="Add the findings; -vv adds advice too.",
+            help="Add the findings; -vv adds causes and advice too.",
         ),
     ] = 0,
     list_metrics: Annotated[

@@ -25,6 +25,10 @@ _MOST_DESTINATIONS: Final = 5
 """Busiest destinations that become series of their own: as many as a person looks at."""
 
 
+_EXPLAINING: Final = ("text", "checkmk")
+"""Formats that people read: with -vv, they tell what the processes of a finding wait for."""
+
+
 class CheckRequest(NamedTuple):
     """What the user asked `check` for; the flags as they were written."""
 
@@ -183,6 +187,12 @@ def _look(planned: Plan, deadline: Deadline, memory: StateFile | None) -> tuple[
     report, view = examined(snapshot, question, earlier, deadline.left / 2)
     deadline.doing = "judging"
     report = filtered(report, question)
+    if request.verbosity > 1 and request.format in _EXPLAINING:
+        from twdiag.engine.causes import with_causes
+        from twdiag.engine.waits import SECONDS
+
+        deadline.doing = "looking at what processes wait for"
+        report = with_causes(report, view, min(SECONDS, deadline.left / 4))
     report = dataclasses.replace(
         report, gaps=(*report.gaps, *not_run(request.select, planned.rules))
     )

@@ -7,12 +7,15 @@ looks.  `check` asks none unless it is to explain itself (-vv).
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 from typing import TYPE_CHECKING, Final, NamedTuple, TypeVar
 
 from twdiag.analysis.inherited import tell_inherited
 from twdiag.analysis.upstreams import Names, parse_hosts
-from twdiag.analysis.waits import tell_waits, watched_sockets
+from twdiag.analysis.waits import tell_waits
+from twdiag.analysis.waits.case import is_idle, watched_sockets
 from twdiag.model.waits import Act, Cause, NextCommand
+from twdiag.software import find
 from twdiag.software.runtimes import next_commands
 from twdiag.sources.live.descriptors import read_holders, relatives
 from twdiag.sources.live.endpoints import read_endpoints
@@ -25,9 +28,10 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping
 
     from twdiag.analysis.inherited import Inherited
-    from twdiag.analysis.waits import Row
+    from twdiag.analysis.waits.ends import Row
     from twdiag.model.snapshot import Gap
-    from twdiag.model.waits import ProcessWaits, Waits
+    from twdiag.model.waits import Conclusion, ProcessWaits, Waits
+    from twdiag.software.runtimes import Runtime
 
 K = TypeVar("K")
 
@@ -68,6 +72,7 @@ def look_closer(
     A question whose processes are all gone has no answer.  Reads only; signals and stops nobody.
     """
     until = time.monotonic() + seconds
+    questions = {key: _with_workers(asked, seconds / 4) for key, asked in questions.items()}
     pids = list(dict.fromkeys(pid for asked in questions.values() for pid in asked.pids))
     inodes = {inode for asked in questions.values() for inode in asked.concerned}
     found, gaps = read_waits(pids[:_MOST_PROCESSES], inodes, seconds)
@@ -82,6 +87,19 @@ def look_closer(
     return answers, gaps
 
 
+def _with_workers(asked: Question, seconds: float) -> Question:
+    """Return a question about listeners with every process that could accept.
+
+    The search for owners stops at the first one, a master mostly, which leaves that to its workers.
+    """
+    listeners = {inode for inode, row in asked.concerned.items() if row.state is State.LISTEN}
+    if not listeners:
+        return asked
+    holders, _ = read_holders(listeners, relatives(asked.pids[0]), seconds)
+    pids = sorted({holder.pid for held in holders.values() for holder in held})
+    return asked._replace(pids=tuple(dict.fromkeys((*asked.pids, *pids))))
+
+
 def _answer(
     asked: Question,
     seen: list[ProcessWaits],
@@ -89,13 +107,41 @@ def _answer(
     names: Names,
     children: tuple[Inherited, ...],
 ) -> Answer:
+    first = read_runtime(seen[0].pid)
+    if first:
+        seen = [_programs_own(process, first.runtime) for process in seen]
     waits = tell_waits(seen, asked.concerned, rows, names, children)
+    if waits.conclusion and waits.conclusion.cause is Cause.FORGOTTEN:
+        waits = _by_design(waits, waits.conclusion, seen)
     special = _special(waits, seen, children)
     if special:
         return Answer(waits, (special,))
-    runtime = read_runtime(seen[0].pid)
+    shown = waits.pid or seen[0].pid
+    runtime = first if shown == seen[0].pid else read_runtime(shown)
     commands = next_commands(runtime.runtime, runtime.place, runtime.symbols) if runtime else ()
     return Answer(waits, commands)
+
+
+def _programs_own(process: ProcessWaits, runtime: Runtime) -> ProcessWaits:
+    """Return a process without the idle threads of its runtime, which run none of its code."""
+    kept = tuple(
+        thread
+        for thread in process.threads
+        if not (is_idle(thread) and runtime.owns(thread.name, thread.tid == process.pid))
+    )
+    return replace(process, threads=kept)
+
+
+def _by_design(waits: Waits, forgotten: Conclusion, seen: list[ProcessWaits]) -> Waits:
+    """Return the waits of a program that is known to keep sockets without watching them."""
+    software = find(seen[0].name)
+    statements = software.advice("server", "close-wait") if software else ()
+    for statement in statements:
+        if software and statement.by_design:
+            text = f"{software.title} {statement.by_design}: it is not stuck"
+            kept = forgotten._replace(cause=Cause.CONFIGURED, sentence=text)
+            return replace(waits, conclusion=kept)
+    return waits
 
 
 def _special(
@@ -107,6 +153,13 @@ def _special(
         child = children[0].child
         look = "the descriptors that it was not meant to have; its parent starts it without closing"
         return _only_reads(f"ls -l /proc/{child}/fd", look)
+    if cause is Cause.CHILD:
+        child = next(t.child for p in seen for t in p.threads if p.pid == waits.pid and t.child)
+        look = "what the child is, since when it runs, and the kernel function it sleeps in"
+        return _only_reads(f"ps -o pid,etime,wchan:24,args -p {child}", look)
+    if cause is Cause.CONFIGURED:
+        look = "the servers that it waits for: those with most of these connections"
+        return _only_reads(f"ss -tnp state established | grep pid={waits.pid},", look)
     if cause is Cause.TRACED:
         tracer = next(process.tracer for process in seen if process.tracer)
         return _only_reads(

@@ -75,8 +75,9 @@ class ThreadWait(NamedTuple):
     `state` is the letter of /proc/TID/status; `call` the system call's name (or "call 451"), None
     where the thread runs or it may not be seen; `targets` the descriptors it waits for (several in
     poll() and select(), the set itself in epoll_wait()); `futex` the address it waits at; `child`
-    whom it waits for (-1 any); `channel` the kernel function it sleeps in, "" where hidden.
-    `still` says whether it had not moved at a second look: None without one.
+    the process whose end or output it waits for (-1 any); `channel` the kernel function it sleeps
+    in, "" where hidden.  `still` says whether it had not moved at a second look: None without one,
+    and for a thread that wanted to run and got no CPU between the two.
     """
 
     tid: int
@@ -187,28 +188,36 @@ class Cause(enum.Enum):
     FROZEN = "frozen"
     DISK = "in disk sleep"
     INHERITED = "inherited by a child"
+    CHILD = "waits for a child process"
+    CONFIGURED = "kept by configuration"
 
 
 class Conclusion(NamedTuple):
-    """Why the sockets are not served: the cause, how sure, one sentence, the end it is about."""
+    """Why the sockets are not served: the cause, how sure, one sentence, the end it is about.
+
+    `pid` is a process that shows it: the one whose stack to look at.
+    """
 
     cause: Cause
     confidence: Confidence
     sentence: str
     end: End | None = None
+    pid: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Waits:
     """What the processes of a finding wait for.
 
-    `threads` were seen in `processes` processes; `groups` are sorted by what they tell, an upstream
-    first and idle threads last, and by size.  `sockets` are the finding's, of which `watched` are
-    watched or read by a thread that waits right now, `parked` are in an epoll set that nobody waits
-    for; both are None where epoll sets could not be read.  `lines` is all of it in words, the first
-    line the most useful one.
+    `threads` were seen in `processes` processes, idle ones of a runtime aside; `groups` are sorted
+    by what they tell, an upstream first and idle threads last, and by size.  `sockets` are the
+    finding's, of which `watched` are watched or read by a thread that waits right now, `parked` are
+    in an epoll set that nobody waits for; both are None where epoll sets could not be read.
+    `lines` is all of it in words, the first line the most useful one.  `pid` is the process to look
+    at: of several the one that tells most.
     """
 
+    pid: int | None
     processes: int
     threads: int
     groups: tuple[WaitGroup, ...]

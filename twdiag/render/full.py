@@ -27,7 +27,7 @@ from twdiag.wording import count, visible
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from twdiag.model.findings import Advice, Finding, LookedAt, Report
+    from twdiag.model.findings import Advice, Finding, LookedAt, Report, Step
     from twdiag.render.pieces import Line, Look
     from twdiag.tcp import State
 
@@ -47,6 +47,7 @@ class _Writer:
         self.look = look
         self.drawn: set[State] = set()
         self.drawn_history: object = None
+        self.told: set[tuple[Step, ...]] = set()
 
     def report(self, report: Report) -> Iterator[Line]:
         if self.look.detail is Detail.BRIEF:
@@ -111,17 +112,27 @@ class _Writer:
             yield from self._labelled("" if number else "Waits", visible(line))
         for number, end in enumerate(finding.other_ends):
             yield from self._labelled("" if number else "Peer", visible(end.text))
-        for number, step in enumerate(finding.steps):
-            yield f"  {'' if number else 'Now':{_LABEL}}{visible(step.run)}", "bold"
-            for name, text in (("", step.look), ("effect: ", step.effect), ("needs: ", step.tool)):
-                if text:
-                    yield from self._labelled("", f"   {name}{visible(text)}", hang=3)
+        yield from self._steps(finding.steps)
         yield from self._labelled("Why", finding.why)
         yield from self._advice(finding.advice)
         for number, word in enumerate(finding.do_not):
             yield from self._labelled("Do not" if not number else "", f"- {_do_not(word)}")
         yield from self._labelled("More", f"twdiag explain {finding.rule}")
         yield from self._drawing(finding)
+
+    def _steps(self, steps: tuple[Step, ...]) -> Iterator[Line]:
+        """Yield the next commands; of findings about one process the first one explains them."""
+        if steps in self.told:
+            yield f"  {'Now':{_LABEL}}as above: {visible(steps[0].run)}", ""
+            return
+        if steps:
+            self.told.add(steps)
+        for number, step in enumerate(steps):
+            yield f"  {'' if number else 'Now':{_LABEL}}{visible(step.run)}", "bold"
+            yield from self._labelled("", f"   {visible(step.look)}", hang=3)
+            for name, text in (("effect", step.effect), ("needs", step.tool)):
+                if text:
+                    yield from self._labelled("", f"   {name}: {visible(text)}", hang=3)
 
     def _seen(self, finding: Finding) -> Iterator[Line]:
         words = evidence_words(finding.evidence)

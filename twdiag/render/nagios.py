@@ -145,7 +145,7 @@ def long_output(answer: Answer, verbosity: int) -> Iterator[str]:
     """Yield the lines after the first.
 
     Without verbosity only what the first line had to cut of a refusal.  1: the findings; 2: with
-    advice and with what was not seen.
+    what their processes wait for, with advice and with what was not seen.
     """
     first = answer.problems[0] if answer.problems else None
     if first is not None and answer.report is None:
@@ -186,6 +186,12 @@ def _notice_lines(answer: Answer, verbosity: int) -> Iterator[str]:
 
 
 def _advice(finding: Finding) -> Iterator[str]:
+    if finding.waits:
+        yield inert(f"  waits: {finding.waits[0]}")
+    # A command that inert() would break is none to paste.
+    now = next((step.run for step in finding.steps if step.run == inert(step.run)), "")
+    if now:
+        yield f"  now: {now}"
     for advice in finding.advice:
         how = f": {advice.how}" if advice.how else ""
         yield inert(f"  do: {advice.do}{how}")

@@ -60,8 +60,9 @@ def screen(report: Report, look: Look) -> Iterator[Line]:
 
 def finding_lines(findings: Sequence[Finding], look: Look) -> Iterator[Line]:
     """Yield the lines of some findings, each with what to type next."""
+    above: dict[str, int] = {}
     for number, one in enumerate(folded(findings), start=1):
-        block = _block(number, one, look)
+        block = _block(number, one, look, above)
         yield from (*block.head, *block.extra)
 
 
@@ -103,8 +104,8 @@ def _header(report: Report, look: Look) -> Iterator[Line]:
 
 def _findings(report: Report, look: Look, room: int | None) -> list[Line]:
     """Return the lines of the findings, as many as there is room for; the rest is counted."""
-    groups = folded(report.findings)
-    blocks = [_block(number, one, look) for number, one in enumerate(groups, start=1)]
+    groups, above = folded(report.findings), dict[str, int]()
+    blocks = [_block(number, one, look, above) for number, one in enumerate(groups, start=1)]
     if room is None:
         return [line for block in blocks for line in (*block.head, *block.extra)]
     for keep_extra in (len(blocks), *range(len(blocks) - 1, -1, -1)):
@@ -129,7 +130,8 @@ def _laid_out(blocks: Sequence[_Block], extras: int) -> list[Line]:
     return lines
 
 
-def _block(number: int, group: Folded, look: Look) -> _Block:
+def _block(number: int, group: Folded, look: Look, above: dict[str, int]) -> _Block:
+    """Return the lines of a finding; `above` has the number of the finding that named a command."""
     finding = group.worst
     word = finding.severity.label.upper()
     before = f"{number:2} {word:9}"
@@ -144,25 +146,44 @@ def _block(number: int, group: Folded, look: Look) -> _Block:
     # Whose fault it is belongs to the finding, whatever else there is no room for.
     guilty = [end for end in finding.other_ends[:1] if end.must_act]
     head += [(line, "") for end in guilty for line in _lines("peer", visible(end.text), look)]
-    actions = list(_actions(finding, look))
+    waits = list(_waits(finding, look))
+    actions = [*_command(number, finding, above), *_cure(finding, look)]
     if finding.severity >= Severity.WARNING:
-        kept = 3 if finding.waits else 2
-        return _Block([*head, *actions[:kept]], actions[kept:])
-    return _Block(head, actions)
+        kept = max(1, 3 - len(waits)) if waits else 2
+        return _Block([*head, *waits, *actions[:kept]], actions[kept:])
+    return _Block(head, [*waits, *actions])
 
 
-def _actions(finding: Finding, look: Look) -> Iterator[Line]:
-    """Yield what to type now, what puts it right, and what shows that it did."""
+def _waits(finding: Finding, look: Look) -> Iterator[Line]:
+    """Yield what the process does instead, the most useful sentence of it, and who is elsewhere."""
     if finding.waits:
         for line in _lines("waits", visible(finding.waits[0]), look):
             yield line, ""
     for end in finding.other_ends[:1]:
         for line in () if end.must_act else _lines("peer", visible(end.text), look):
             yield line, ""
-    advised = next(filter(None, (command_in(a.how) for a in finding.advice)), "")
-    now = finding.steps[0].run if finding.steps else advised
-    if now:
+
+
+def _advised(finding: Finding) -> str:
+    """Return the first command of a finding's advice, "" without one."""
+    return next(filter(None, (command_in(a.how) for a in finding.advice)), "")
+
+
+def _command(number: int, finding: Finding, above: dict[str, int]) -> Iterator[Line]:
+    """Yield what to type now, once: two findings about one process want the same command."""
+    now = finding.steps[0].run if finding.steps else _advised(finding)
+    if not now:
+        return
+    first = above.setdefault(now, number)
+    if first == number:
         yield _line("now", now), "bold"
+    else:
+        yield _line("now", f"the same as for {first}"), ""
+
+
+def _cure(finding: Finding, look: Look) -> Iterator[Line]:
+    """Yield what puts it right, and what shows that it did."""
+    advised = _advised(finding)
     for advice in finding.advice:
         if command_in(advice.how) != advised or not advised:
             how = "" if command_in(advice.how) else advice.how

@@ -27,6 +27,8 @@ class Statement:
 
     `setting` decides it and `default` is its value as shipped, both empty where there is none;
     `change` is what to write where; `cost` is what that costs; `source` is where it is documented.
+    `by_design` says what it does with sockets that nobody watches and yet are not forgotten, empty
+    where there are none.
     """
 
     text: str
@@ -36,6 +38,7 @@ class Statement:
     cost: str
     source: str
     topic: str
+    by_design: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,7 +22,7 @@ _HEAD_KEYS: Final = tuple(field.name for field in fields(Head))
 _IDLE_TABLES: Final = ("idle_timeout", "keeps_idle")
 _KEYS: Final = {*_HEAD_KEYS, *SIDES, *_IDLE_TABLES}
 _MAY_BE_EMPTY: Final = frozenset({"setting", "default", "cost"})
-_MAY_BE_ABSENT: Final = frozenset({"since", "before", "condition"})
+_MAY_BE_ABSENT: Final = frozenset({"since", "before", "condition", "by_design"})
 _NEVER: Final = "never"
 
 
@@ -96,7 +96,8 @@ def _each(table: Table, key: str, file: str, parse: Callable[[Table, str], T]) -
 
 def _statement(row: Table, where: str) -> Statement:
     _check_keys(row, _STATEMENT_KEYS, where)
-    statement = Statement(**{key: _string(row, key, where) for key in _STATEMENT_KEYS})
+    given = (key for key in _STATEMENT_KEYS if key in row or key not in _MAY_BE_ABSENT)
+    statement = Statement(**{key: _string(row, key, where) for key in given})
     if statement.topic not in TOPICS:
         raise SoftwareFileError(f"{where}: topic: {statement.topic!r} is not one of the topics")
     _check_source(statement.source, where)

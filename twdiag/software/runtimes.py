@@ -23,6 +23,9 @@ if TYPE_CHECKING:
 GO: Final = "go"
 NATIVE: Final = "native"
 _FIELDS: Final = ("pid", "inner")
+_KEYS: Final = frozenset(
+    {"name", "title", "executables", "mapped", "command", "own_threads", "main_runs"}
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,13 +49,25 @@ class RuntimeCommand:
 
 @dataclass(frozen=True, slots=True)
 class Runtime:
-    """A language runtime: patterns of its executables and mapped libraries, and its commands."""
+    """A language runtime: patterns of its executables and mapped libraries, and its commands.
+
+    `own_threads` are patterns of the names of threads that run none of the program's code: they
+    sleep all their lives and hold no connection.  `main_runs` says whether the main thread runs it.
+    """
 
     name: str
     title: str
     executables: tuple[str, ...]
     mapped: tuple[str, ...]
     commands: tuple[RuntimeCommand, ...]
+    own_threads: tuple[str, ...] = ()
+    main_runs: bool = True
+
+    def owns(self, thread_name: str, main: bool) -> bool:
+        """Say whether a thread is the runtime's own rather than the program's."""
+        if main:
+            return not self.main_runs
+        return any(fnmatchcase(thread_name, pattern) for pattern in self.own_threads)
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,7 +159,7 @@ def parse_runtime(text: str, file: str) -> Runtime:
         table: dict[str, object] = toml.loads(text)
     except toml.TOMLDecodeError as error:
         raise SoftwareFileError(f"{file}: not TOML: {error}") from error
-    _check_keys(table, {"name", "title", "executables", "mapped", "command"}, file)
+    _check_keys(table, _KEYS, file)
     rows = table.get("command")
     if not isinstance(rows, list) or not rows:
         raise SoftwareFileError(f"{file}: command: expected [[command]] tables")
@@ -154,6 +169,8 @@ def parse_runtime(text: str, file: str) -> Runtime:
         _strings(table, "executables", file),
         _strings(table, "mapped", file),
         tuple(_command(row, f"{file}: command[{i}]") for i, row in enumerate(rows)),
+        _strings(table, "own_threads", file) if "own_threads" in table else (),
+        _flag(table, "main_runs", file) if "main_runs" in table else True,
     )
 
 
@@ -164,9 +181,8 @@ def _command(row: object, where: str) -> RuntimeCommand:
     source = _string(row, "source", where)
     if not source.startswith("https://"):
         raise SoftwareFileError(f"{where}: source: {source!r} is not an https address")
-    inside, symbols = row.get("inside"), row.get("symbols")
-    if not isinstance(inside, bool) or not (symbols is None or isinstance(symbols, bool)):
-        raise SoftwareFileError(f"{where}: inside, symbols: expected true or false")
+    inside = _flag(row, "inside", where)
+    symbols = _flag(row, "symbols", where) if "symbols" in row else None
     run, look, effect = (_string(row, key, where) for key in ("run", "look", "effect"))
     tool = row.get("tool")
     if not isinstance(tool, str):
@@ -184,6 +200,13 @@ def _string(table: Mapping[str, object], key: str, where: str) -> str:
     value = table.get(key)
     if not isinstance(value, str) or not value:
         raise SoftwareFileError(f"{where}: {key}: expected a string")
+    return value
+
+
+def _flag(table: Mapping[str, object], key: str, where: str) -> bool:
+    value = table.get(key)
+    if not isinstance(value, bool):
+        raise SoftwareFileError(f"{where}: {key}: expected true or false")
     return value
 
 

@@ -15,15 +15,18 @@ from twdiag.sources.live.threads import (
     SystemCall,
     act_of_channel,
     act_of_state,
+    child_of,
     descriptor_of,
     known_call,
     memory_of,
+    parse_cpu_time,
     parse_epoll,
     parse_fd_set,
     parse_pollfds,
     parse_stack,
     parse_status,
     parse_syscall,
+    parse_watched,
     unescape,
 )
 
@@ -42,7 +45,18 @@ def call(number: int, *arguments: int, stack: int = STACK) -> SystemCall:
 def test_a_status_file() -> None:
     status = parse_status(STATUS)
     assert status is not None
-    assert status == ("py\nthon", "S", 0, 33, 34, 7)
+    assert status == ("py\nthon", "S", 0, 33, 29, 5, 7)
+
+
+def test_the_time_on_a_cpu() -> None:
+    assert parse_cpu_time(b"1234567890 51964 1\n") == 1_234_567_890
+    assert parse_cpu_time(b"") is None
+
+
+@given(st.binary(max_size=60))
+def test_any_time_on_a_cpu(data: bytes) -> None:
+    found = parse_cpu_time(data)
+    assert found is None or found >= 0
 
 
 def test_a_status_without_a_state_is_of_a_thread_that_is_gone() -> None:
@@ -180,6 +194,34 @@ def test_an_epoll_set() -> None:
     assert [watch.armed for watch in watches] == [False, True]
     assert [watch.edge for watch in watches] == [True, False]
     assert parse_epoll(EPOLL, {0x1D6059}) == (2, watches[1:])
+
+
+def test_what_an_epoll_set_watches() -> None:
+    old = b"pos: 0\ntfd:        5 events:       19 data:                5\n"
+    assert len(parse_watched(EPOLL)) == parse_epoll(EPOLL, ())[0] == 2
+    assert parse_watched(old) == (5,)
+
+
+@given(st.binary(max_size=200))
+def test_any_set_watches_as_many_as_it_has(data: bytes) -> None:
+    assert len(parse_watched(data)) == parse_epoll(data, {1})[0]
+
+
+@pytest.mark.parametrize(
+    ("number", "arguments", "child"),
+    [
+        (61, (4711,), 4711),
+        (61, (0xFFFFFFFF,), -1),
+        (247, (1, 4711), 4711),  # waitid(P_PID, 4711)
+        (247, (0, 0), -1),  # waitid(P_ALL)
+        (45, (5,), None),
+    ],
+)
+def test_whose_end_a_parent_waits_for(
+    number: int, arguments: tuple[int, ...], child: int | None
+) -> None:
+    waiting = call(number, *arguments)
+    assert child_of(waiting, known_call(waiting, "x86_64")) == child
 
 
 def test_an_old_kernel_names_no_inodes_in_an_epoll_set() -> None:

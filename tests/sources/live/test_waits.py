@@ -2,25 +2,31 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import os
 import select
 import signal
 import socket
+import subprocess
 import threading
 import time
 from functools import partial
+from pathlib import Path
+from types import SimpleNamespace
 from typing import TYPE_CHECKING
 
 import pytest
 
 from tests.sources.live.blocked import NOBODY, as_user, blocked, states, wait_until
+from twdiag.lab import kernel
 from twdiag.model.waits import Act, FdKind
 from twdiag.sources.live import waits as reader
+from twdiag.sources.live.threads import Status, SystemCall
 from twdiag.sources.live.waits import read_waits, wanted_inodes
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from twdiag.model.snapshot import Gap
     from twdiag.model.waits import ProcessWaits, ThreadWait
@@ -120,23 +126,153 @@ def test_an_epoll_set_and_who_waits_in_it(ends: Ends) -> None:
     assert [e.fd == thread.targets[0].number for e in epolls] == [True, False]
 
 
-def hop() -> None:
-    """Wait in the same call again and again."""
+@pytest.mark.parametrize("how", ["read", "poll", "epoll"])
+def test_who_waits_for_the_output_of_a_child_waits_for_the_child(how: str) -> None:
+    def wait() -> None:
+        child = subprocess.Popen(["sleep", "600"], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        assert child.stdout is not None
+        if how == "read":
+            child.stdout.read()
+        elif how == "poll":
+            child.communicate()
+        else:
+            with select.epoll() as poll:
+                poll.register(child.stdout, select.EPOLLIN)
+                poll.poll()
+
+    with blocked(wait) as pid:
+        found, _ = look(pid)
+        (thread,) = found[pid].threads
+        assert thread.child is not None
+        name = Path(f"/proc/{thread.child}/comm").read_text()
+        os.kill(thread.child, signal.SIGKILL)
+    assert (thread.act, name) == (Act.CHILD, "sleep\n")
+
+
+def test_a_pipe_to_be_woken_by_is_no_child() -> None:
+    def master() -> None:
+        reading, _ = os.pipe()
+        pid = os.fork()  # which has both ends too, as a worker has its master's
+        if pid == 0:
+            kernel.die_with_parent(os.getppid(), signal.SIGKILL)
+            time.sleep(600)
+        select.select([reading], [], [])
+
+    with blocked(master) as pid:
+        found, _ = look(pid)
+    (thread,) = found[pid].threads
+    assert (thread.act, thread.child) == (Act.POLL, None)
+    assert [target.kind for target in thread.targets] == [FdKind.PIPE]
+
+
+def test_a_loop_that_only_its_own_process_can_wake_has_no_set_of_sockets() -> None:
+    def helper() -> None:
+        with select.epoll() as poll:
+            poll.register(os.eventfd(0), select.EPOLLIN)
+            poll.poll()
+
+    with blocked(helper) as pid:
+        found, _ = look(pid)
+    assert [target.kind for target in found[pid].threads[0].targets] == [FdKind.EVENT]
+
+
+def between_looks(monkeypatch: pytest.MonkeyPatch, do: Callable[[float], None]) -> None:
+    """Let something happen between the two looks instead of a pause."""
+    clock = SimpleNamespace(monotonic=time.monotonic, sleep=do)
+    monkeypatch.setattr(reader, "time", clock)
+
+
+def receive_again_and_again(end: socket.socket) -> None:
+    """Wait in the same call for each byte."""
+    while end.recv(1):
+        pass
+
+
+def test_a_worker_that_waits_in_the_same_call_again_has_moved(
+    ends: Ends, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    work = partial(receive_again_and_again, ends.server)
+    with blocked(work) as pid:
+
+        def serve_one(_: float) -> None:
+            """Let it serve a request between the looks, and go back to where it was."""
+            before = reader._glance(pid, pid)
+            ends.client.send(b"x")
+            wait_until(lambda: back_after(before, reader._glance(pid, pid)))
+
+        between_looks(monkeypatch, serve_one)
+        found, _ = look(pid)
+        monkeypatch.undo()
+        at_rest, _ = look(pid)
+    assert found[pid].threads[0].still is False
+    assert at_rest[pid].threads[0].still is True
+
+
+def back_after(before: reader._Glance | None, now: reader._Glance | None) -> bool:
+    """Say whether a thread has been on a CPU and waits in the same call again."""
+    assert before is not None
+    assert now is not None
+    same = now.status.state == before.status.state == "S" and now.call == before.call
+    return same and now.status.sleeps != before.status.sleeps
+
+
+def spin() -> None:
+    """Run without ever waiting."""
     while True:
-        time.sleep(0.001)
+        pass
 
 
-def test_a_worker_that_moves_is_not_still() -> None:
+@contextlib.contextmanager
+def spinning() -> Iterator[int]:
+    """Yield the pid of a process that wants a core all the time."""
     pid = os.fork()
     if pid == 0:
-        hop()
-    time.sleep(0.05)  # until it hops
+        kernel.die_with_parent(os.getppid(), signal.SIGKILL)
+        spin()
     try:
-        # On a busy machine it may not get a core between two looks.
-        wait_until(lambda: look(pid)[0][pid].threads[0].still is False)
+        wait_until(lambda: states(pid) == ["R"])
+        yield pid
     finally:
         os.kill(pid, signal.SIGKILL)
         os.waitpid(pid, 0)
+
+
+def test_a_thread_that_runs_all_the_time_still_runs(monkeypatch: pytest.MonkeyPatch) -> None:
+    with spinning() as pid:
+        schedstat = Path(f"/proc/{pid}/schedstat")
+
+        def until_it_got_a_core(_: float) -> None:
+            before = schedstat.read_text()
+            wait_until(lambda: schedstat.read_text().split()[0] != before.split()[0])
+
+        between_looks(monkeypatch, until_it_got_a_core)
+        found, _ = look(pid)
+    assert (found[pid].threads[0].act, found[pid].threads[0].still) == (Act.RUN, True)
+
+
+def glance(state: str, sleeps: int = 7, ran: int | None = None) -> reader._Glance:
+    """Return a look at a thread that is in recv(), or runs."""
+    call = SystemCall(45, (5, 0, 0, 0, 0, 0), 1 << 40) if state == "S" else None
+    return reader._Glance(Status("w", state, 0, 0, sleeps, 3, None), call, False, ran)
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "still"),
+    [
+        (glance("R", ran=5), glance("R", ran=6), True),
+        (glance("R", ran=5), glance("R", ran=5), None),
+        (glance("R"), glance("R"), None),
+        (glance("R", ran=5), glance("R", sleeps=8, ran=9), False),
+        (glance("S"), glance("S"), True),
+        (glance("S"), glance("S", sleeps=8), False),
+        (glance("S"), glance("R", ran=5), False),
+        (glance("S"), None, False),
+    ],
+)
+def test_what_two_looks_tell(
+    before: reader._Glance, after: reader._Glance | None, still: bool | None
+) -> None:
+    assert reader._is_still(before, after) is still
 
 
 def test_one_look_does_not_say_still() -> None:
@@ -229,7 +365,14 @@ def test_somebody_else_still_sees_that_a_process_is_stopped() -> None:
 
 @pytest.mark.parametrize(
     ("scope", "uid", "words"),
-    [(1, os.geteuid(), "CAP_SYS_PTRACE"), (3, 0, "nobody may"), (None, 0, "DAC_READ_SEARCH")],
+    [
+        (0, os.geteuid(), "DAC_READ_SEARCH"),
+        (1, os.geteuid(), "or with the capability CAP_SYS_PTRACE"),
+        (1, os.geteuid() + 1, "DAC_READ_SEARCH"),
+        (2, os.geteuid(), "or with the capability CAP_SYS_PTRACE"),
+        (3, 0, "nobody may"),
+        (None, 0, "DAC_READ_SEARCH"),
+    ],
 )
 def test_yama_is_named(
     scope: int | None, uid: int, words: str, monkeypatch: pytest.MonkeyPatch

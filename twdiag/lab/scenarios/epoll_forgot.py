@@ -4,10 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from twdiag.lab.actors import Program, listen, meet
-from twdiag.lab.network import MAIN_ADDRESS
 from twdiag.lab.scenario import Expected, Scenario
-from twdiag.lab.scenarios.workers import close_all_but, wait_for_threads, watch_first
+from twdiag.lab.scenarios.workers import close_all_but, serve, wait_for_threads, watch_first
 from twdiag.tcp import State
 
 if TYPE_CHECKING:
@@ -19,10 +17,7 @@ FORGOTTEN = 39
 
 def build(stage: Stage) -> None:
     """Let a loop watch one of forty connections, whose clients all but that one close."""
-    stage.peer()
-    server, client = Program(stage, "server"), Program(stage, "client", peer=True)
-    server.do(listen, MAIN_ADDRESS)
-    meet(client, server, CLIENTS, MAIN_ADDRESS)
+    server, client = serve(stage, CLIENTS)
     server.do(watch_first, CLIENTS - FORGOTTEN)
     client.do(close_all_but, CLIENTS - FORGOTTEN, last_words=b"x" * 100)
     stage.wait_for({State.CLOSE_WAIT: FORGOTTEN})

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from twdiag.lab.actors import Program, listen, meet
-from twdiag.lab.network import MAIN_ADDRESS
 from twdiag.lab.scenario import Scenario
-from twdiag.lab.scenarios.workers import dispatch_to_idle_workers, wait_for_threads
+from twdiag.lab.scenarios.workers import dispatch_to_idle_workers, serve, wait_for_threads
 from twdiag.tcp import State
 
 if TYPE_CHECKING:
@@ -19,10 +17,7 @@ CLIENTS = 5
 
 def build(stage: Stage) -> None:
     """Let four workers wait for work while a loop watches the listener and five clients."""
-    stage.peer()
-    server, client = Program(stage, "server"), Program(stage, "client", peer=True)
-    server.do(listen, MAIN_ADDRESS)
-    meet(client, server, CLIENTS, MAIN_ADDRESS)
+    server, _ = serve(stage, CLIENTS)
     server.do(dispatch_to_idle_workers, WORKERS)
     stage.wait_for({State.ESTABLISHED: CLIENTS})
     wait_for_threads(stage, "server", WORKERS + 2)

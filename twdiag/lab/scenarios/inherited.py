@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from twdiag.lab.actors import Program, close, listen, meet
-from twdiag.lab.network import MAIN_ADDRESS
+from twdiag.lab.actors import close
 from twdiag.lab.scenario import Expected, Scenario
-from twdiag.lab.scenarios.workers import start_helper
+from twdiag.lab.scenarios.workers import serve, start_helper
 from twdiag.tcp import State
 
 if TYPE_CHECKING:
@@ -18,10 +17,7 @@ CLIENTS = 5
 
 def build(stage: Stage, *, inheritable: bool = True) -> None:
     """Let a server start a helper that inherits five connections, then let both ends close."""
-    stage.peer()
-    server, client = Program(stage, "server"), Program(stage, "client", peer=True)
-    server.do(listen, MAIN_ADDRESS)
-    meet(client, server, CLIENTS, MAIN_ADDRESS)
+    server, client = serve(stage, CLIENTS)
     stage.notes["helper"] = server.do(start_helper, inheritable=inheritable)
     client.do(close)
     stage.wait_for({State.CLOSE_WAIT: CLIENTS})

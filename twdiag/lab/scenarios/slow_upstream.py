@@ -4,10 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from twdiag.lab.actors import Program, listen, meet
-from twdiag.lab.network import MAIN_ADDRESS
+from twdiag.lab.actors import Program, listen
 from twdiag.lab.scenario import Scenario
-from twdiag.lab.scenarios.workers import DATABASE_PORT, ask_database_in_loop, wait_for_threads
+from twdiag.lab.scenarios.workers import (
+    DATABASE_PORT,
+    ask_database_in_loop,
+    serve,
+    wait_for_threads,
+)
 from twdiag.tcp import State
 
 if TYPE_CHECKING:
@@ -18,12 +22,8 @@ CLIENTS = 5
 
 def build(stage: Stage) -> None:
     """Let an epoll loop watch five clients and one connection to a silent database."""
-    stage.peer()
-    database, server = Program(stage, "database"), Program(stage, "server")
-    client = Program(stage, "client", peer=True)
-    database.do(listen, port=DATABASE_PORT)
-    server.do(listen, MAIN_ADDRESS)
-    meet(client, server, CLIENTS, MAIN_ADDRESS)
+    Program(stage, "database").do(listen, port=DATABASE_PORT)
+    server, _ = serve(stage, CLIENTS)
     server.do(ask_database_in_loop)
     stage.wait_for({State.ESTABLISHED: CLIENTS + 2})
     wait_for_threads(stage, "server", 2)

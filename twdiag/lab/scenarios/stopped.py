@@ -4,11 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from twdiag.lab.actors import Program, close, listen, meet
-from twdiag.lab.network import MAIN_ADDRESS
 from twdiag.lab.scenario import Expected, Scenario
-from twdiag.lab.scenarios.workers import halt, wait_for_state, watch_first
-from twdiag.tcp import State
+from twdiag.lab.scenarios.workers import ask_and_go, halt, serve, wait_for_state, watch_first
 
 if TYPE_CHECKING:
     from twdiag.lab.stage import Stage
@@ -18,15 +15,11 @@ CLIENTS = 5
 
 def build(stage: Stage) -> None:
     """Stop a server that watches its five connections, and let the clients ask and go."""
-    stage.peer()
-    server, client = Program(stage, "server"), Program(stage, "client", peer=True)
-    server.do(listen, MAIN_ADDRESS)
-    meet(client, server, CLIENTS, MAIN_ADDRESS)
+    server, client = serve(stage, CLIENTS)
     server.do(watch_first, CLIENTS)
     server.do(halt)
     wait_for_state(stage, "server", "T")
-    client.do(close, last_words=b"x" * 100)
-    stage.wait_for({State.CLOSE_WAIT: CLIENTS})
+    ask_and_go(stage, client, CLIENTS)
 
 
 SCENARIO = Scenario(

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from twdiag.lab.actors import Program, close, listen, meet
-from twdiag.lab.network import MAIN_ADDRESS
+from twdiag.lab.actors import Program, listen
 from twdiag.lab.scenario import Expected, Scenario
-from twdiag.lab.scenarios.workers import DATABASE_PORT, ask_database, wait_for_threads
-from twdiag.tcp import State
+from twdiag.lab.scenarios.workers import (
+    DATABASE_PORT,
+    ask_and_go,
+    ask_database,
+    serve,
+    wait_for_threads,
+)
 
 if TYPE_CHECKING:
     from twdiag.lab.stage import Stage
@@ -19,15 +23,10 @@ CLIENTS = 5
 
 def build(stage: Stage) -> None:
     """Let three workers wait in recv() while five clients ask and go."""
-    stage.peer()
-    database, server = Program(stage, "database"), Program(stage, "server")
-    client = Program(stage, "client", peer=True)
-    database.do(listen, port=DATABASE_PORT)
-    server.do(listen, MAIN_ADDRESS)
+    Program(stage, "database").do(listen, port=DATABASE_PORT)
+    server, client = serve(stage, CLIENTS)
     server.do(ask_database, WORKERS)
-    meet(client, server, CLIENTS, MAIN_ADDRESS)
-    client.do(close, last_words=b"x" * 100)
-    stage.wait_for({State.CLOSE_WAIT: CLIENTS})
+    ask_and_go(stage, client, CLIENTS)
     wait_for_threads(stage, "server", WORKERS + 1)
 
 

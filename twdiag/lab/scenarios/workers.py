@@ -13,8 +13,10 @@ import time
 from typing import TYPE_CHECKING, Final
 
 from twdiag.lab import actors, kernel
-from twdiag.lab.actors import HERE, REQUEST
+from twdiag.lab.actors import HERE, REQUEST, Program, meet
+from twdiag.lab.network import MAIN_ADDRESS
 from twdiag.lab.stage import DEADLINE, LabError
+from twdiag.tcp import State
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -23,6 +25,21 @@ if TYPE_CHECKING:
     from twdiag.lab.stage import Stage
 
 DATABASE_PORT: Final = 5432
+
+
+def serve(stage: Stage, clients: int) -> tuple[Program, Program]:
+    """Let a server accept some clients of the peer namespace; return (server, clients)."""
+    stage.peer()
+    server, client = Program(stage, "server"), Program(stage, "client", peer=True)
+    server.do(actors.listen, MAIN_ADDRESS)
+    meet(client, server, clients, MAIN_ADDRESS)
+    return server, client
+
+
+def ask_and_go(stage: Stage, client: Program, clients: int) -> None:
+    """Let clients send a request and close; wait until the server has a CLOSE_WAIT of each."""
+    client.do(actors.close, last_words=b"x" * 100)
+    stage.wait_for({State.CLOSE_WAIT: clients})
 
 
 def _start(work: Callable[..., object], *args: object) -> None:

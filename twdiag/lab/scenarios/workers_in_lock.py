@@ -4,11 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from twdiag.lab.actors import Program, close, listen, meet
-from twdiag.lab.network import MAIN_ADDRESS
 from twdiag.lab.scenario import Expected, Scenario
-from twdiag.lab.scenarios.workers import wait_for_lock, wait_for_threads
-from twdiag.tcp import State
+from twdiag.lab.scenarios.workers import ask_and_go, serve, wait_for_lock, wait_for_threads
 
 if TYPE_CHECKING:
     from twdiag.lab.stage import Stage
@@ -19,13 +16,9 @@ CLIENTS = 5
 
 def build(stage: Stage) -> None:
     """Let four workers wait for a lock that nobody releases while five clients ask and go."""
-    stage.peer()
-    server, client = Program(stage, "server"), Program(stage, "client", peer=True)
-    server.do(listen, MAIN_ADDRESS)
+    server, client = serve(stage, CLIENTS)
     server.do(wait_for_lock, WORKERS)
-    meet(client, server, CLIENTS, MAIN_ADDRESS)
-    client.do(close, last_words=b"x" * 100)
-    stage.wait_for({State.CLOSE_WAIT: CLIENTS})
+    ask_and_go(stage, client, CLIENTS)
     wait_for_threads(stage, "server", WORKERS + 1)
 
 

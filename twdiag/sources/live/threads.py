@@ -24,8 +24,9 @@ MOST_POLLED: Final = 1024
 
 
 class Status(NamedTuple):
-    """What /proc/PID/task/TID/status says; `switches` counts how often it left a CPU.
+    """What /proc/PID/task/TID/status says.
 
+    `sleeps` counts how often it left a CPU to wait, `evictions` how often it had to leave one;
     `inner` is its thread number in its own PID namespace, `tracer` its debugger's pid (0 none).
     """
 
@@ -33,7 +34,8 @@ class Status(NamedTuple):
     state: str
     tracer: int
     uid: int
-    switches: int | None
+    sleeps: int | None
+    evictions: int | None
     inner: int | None
 
 
@@ -55,35 +57,47 @@ class Known(NamedTuple):
 
 def parse_status(data: bytes) -> Status | None:
     """Return what a status file says, None where its state is missing (the thread is gone)."""
-    fields: dict[bytes, bytes] = {}
-    for line in data.split(b"\n"):
-        key, colon, value = line.partition(b":")
-        if colon:
-            fields.setdefault(key, value.strip())
-    state = fields.get(b"State", b"")[:1].decode("ascii", "replace")
+    lines = b"\n" + data
+    state = _field(lines, b"\nState:")[:1].decode("ascii", "replace")
     if not state.isalpha():
         return None
-    uid = _number(fields.get(b"Uid", b""))
-    switched = [_number(fields.get(key, b"")) for key in _SWITCHES]
-    known = [number for number in switched if number is not None]
-    inner = fields.get(b"NSpid", b"").split()
+    uid = _number(_field(lines, b"\nUid:"))
+    inner = _field(lines, b"\nNSpid:").split()
     return Status(
-        unescape(fields.get(b"Name", b"")),
+        unescape(_field(lines, b"\nName:")),
         state,
-        _number(fields.get(b"TracerPid", b"")) or 0,
+        _number(_field(lines, b"\nTracerPid:")) or 0,
         -1 if uid is None else uid,
-        sum(known) if len(known) == len(_SWITCHES) else None,
+        _number(_field(lines, b"\nvoluntary_ctxt_switches:")),
+        _number(_field(lines, b"\nnonvoluntary_ctxt_switches:")),
         _number(inner[-1]) if inner else None,
     )
 
 
-_SWITCHES: Final = (b"voluntary_ctxt_switches", b"nonvoluntary_ctxt_switches")
+def _field(lines: bytes, start: bytes) -> bytes:
+    """Return what stands behind the first line that starts so; two thousand threads ask for it."""
+    at = lines.find(start)
+    if at < 0:
+        return b""
+    at += len(start)
+    end = lines.find(b"\n", at)
+    return lines[at : end if end >= 0 else None].strip()
+
+
 _FIRST_NUMBER: Final = re.compile(rb"\d{1,20}")
 
 
 def _number(value: bytes) -> int | None:
     match = _FIRST_NUMBER.match(value)
     return int(match[0]) if match else None
+
+
+def parse_cpu_time(data: bytes) -> int | None:
+    """Return the nanoseconds on a CPU in a schedstat file, None where it is in another format.
+
+    Documentation/scheduler/sched-stats.rst; a running thread's are brought up to date at each tick.
+    """
+    return _number(data)
 
 
 def unescape(name: bytes) -> str:
@@ -197,6 +211,29 @@ def parse_epoll(data: bytes, inodes: Collection[int]) -> tuple[int, tuple[Watch,
         if inode is None or inode in inodes:
             found.append(Watch(int(match[1]), inode, int(match[2], 16)))
     return size, tuple(found)
+
+
+def parse_watched(data: bytes) -> tuple[int, ...]:
+    """Return the descriptors that an epoll set watches, from its fdinfo."""
+    return tuple(int(match[1]) for match in _WATCH.finditer(data))
+
+
+def child_of(call: SystemCall, known: Known) -> int | None:
+    """Return the process whose end a wait4() or waitid() waits for: -1 any, None in other calls."""
+    if known.name == "wait4":
+        return _signed(call.arguments[0])
+    if known.name == "waitid":
+        return _signed(call.arguments[1]) if call.arguments[0] == _P_PID else -1
+    return None
+
+
+_P_PID: Final = 1  # include/uapi/linux/wait.h
+
+
+def _signed(word: int) -> int:
+    """Return an argument of type int."""
+    low = word & 0xFFFFFFFF
+    return low - (1 << 32) if low >> 31 else low
 
 
 def parse_stack(data: bytes) -> tuple[str, ...]:

@@ -7,6 +7,7 @@ missing, the kernel function a thread sleeps in says a part of it, and a gap say
 
 from __future__ import annotations
 
+import contextlib
 import os
 import time
 from dataclasses import replace
@@ -36,14 +37,22 @@ _MOST_TARGETS: Final = 64
 # How many descriptors of a process are searched for epoll sets that nobody waits for: they are
 # made at the start, and low numbers therefore.
 _EPOLL_SEARCH: Final = 256
+_MOST_CHILDREN: Final = 64
+_FEW: Final = 4  # standard output and error of a child, and one or two to be woken by
+_NO_SOCKETS: Final = frozenset({FdKind.PIPE, FdKind.EVENT, FdKind.TIMER, FdKind.SIGNAL})
+_STREAMS: Final = 8
 
 
 class _Glance(NamedTuple):
-    """One look at a thread: its status, its system call (None: it runs or may not be seen)."""
+    """One look at a thread: its status, its system call (None: it runs or may not be seen).
+
+    `ran` are the nanoseconds that a thread which runs, or wants to, has had of a CPU.
+    """
 
     status: parse.Status
     call: parse.SystemCall | None
     denied: bool
+    ran: int | None = None
 
 
 def read_waits(
@@ -116,13 +125,22 @@ def _glance(pid: int, tid: int) -> _Glance | None:
         return None
     if status is None:
         return None
+    ran = _cpu_time(folder) if status.state == "R" else None
     try:
-        return _Glance(status, parse.parse_syscall(read_bytes(f"{folder}/syscall")), False)
+        return _Glance(status, parse.parse_syscall(read_bytes(f"{folder}/syscall")), False, ran)
     except PermissionError:
-        return _Glance(status, None, True)
+        return _Glance(status, None, True, ran)
     except (OSError, ValueError):
         # Gone meanwhile, a kernel without CONFIG_HAVE_ARCH_TRACEHOOK, or a format of the future.
-        return _Glance(status, None, False)
+        return _Glance(status, None, False, ran)
+
+
+def _cpu_time(folder: str) -> int | None:
+    """Return how long a thread was on a CPU, None where the kernel does not count it."""
+    try:
+        return parse.parse_cpu_time(read_bytes(f"{folder}/schedstat"))
+    except OSError:
+        return None
 
 
 def _told(
@@ -155,6 +173,7 @@ class _Reader:
         self._pid = pid
         self._machine = os.uname().machine
         self._known: dict[int, Descriptor | None] = {}
+        self._own_pipes: list[int] | None = None
         self.denied = False
         self.ring = False
 
@@ -166,12 +185,51 @@ class _Reader:
             return self._without_call(tid, glance, act)
         known = parse.known_call(call, self._machine)
         numbers = self._numbers(call, known)
+        if known.act is Act.POLL and known.has_fd:
+            numbers = self._polled(numbers)
         targets = tuple(d for n in numbers[:_MOST_TARGETS] if (d := self._descriptor(n)))
         futex = call.arguments[0] if known.act in (Act.FUTEX, Act.MUTEX) and not targets else None
-        child = _signed(call.arguments[0]) if known.name == "wait4" else None
+        child = parse.child_of(call, known) or self._writer(known.act, targets)
+        if child and known.act is not Act.CHILD:
+            known, targets = known._replace(act=Act.CHILD), ()
         return ThreadWait(
             tid, status.name, status.state, known.act, known.name, targets, futex, child
         )
+
+    def _writer(self, act: Act, targets: tuple[Descriptor, ...]) -> int | None:
+        """Return the child whose output a thread waits for, None where it waits for anything else.
+
+        A pipe whose other end the process has too is one between its threads, or to be woken by.
+        """
+        if act not in (Act.READ, Act.POLL):
+            return None
+        if any(target.kind is not FdKind.PIPE for target in targets):
+            return None
+        pipes = {target.inode for target in targets if target.inode is not None}
+        if not pipes or any(self._own().count(inode) > 1 for inode in pipes):
+            return None
+        children = _children(self._pid)[:_MOST_CHILDREN]
+        return next((child for child in children if _writes_into(child, pipes)), None)
+
+    def _polled(self, numbers: tuple[int, ...]) -> tuple[int, ...]:
+        """Return the descriptors of a small epoll set without sockets instead of the set's own.
+
+        Such a set is no server's loop: it waits for a child's output, or for its own threads.
+        """
+        watched = _watched(self._pid, numbers[0])
+        if not 0 < len(watched) <= _FEW:
+            return numbers
+        kinds = {d.kind for number in watched if (d := self._descriptor(number))}
+        return watched if kinds and kinds <= _NO_SOCKETS else numbers
+
+    def _own(self) -> list[int]:
+        """Return the pipes of the process's descriptors, one that it has both ends of twice."""
+        if self._own_pipes is None:
+            found: list[int | None] = []
+            with contextlib.suppress(OSError):
+                found = [d.inode for d in _low_descriptors(self._pid) if d.kind is FdKind.PIPE]
+            self._own_pipes = [inode for inode in found if inode is not None]
+        return self._own_pipes
 
     def _without_call(self, tid: int, glance: _Glance, act: Act | None) -> ThreadWait:
         """Return what a thread's state and the function it sleeps in tell."""
@@ -231,6 +289,30 @@ class _Reader:
         return tuple(s for number in sorted(sets) if (s := _epoll_set(self._pid, number, inodes)))
 
 
+def _children(pid: int) -> list[int]:
+    """Return the children of a process, none where the kernel does not list them."""
+    found: list[int] = []
+    with contextlib.suppress(OSError):
+        for tid in os.listdir(f"/proc/{pid}/task")[:_MOST_THREADS]:
+            found += map(int, read_bytes(f"/proc/{pid}/task/{tid}/children").split())
+    return found
+
+
+def _writes_into(pid: int, pipes: Collection[int]) -> bool:
+    """Say whether one of a process's standard streams, or the next few, is one of these pipes."""
+    try:
+        return any((d := read_descriptor(pid, n)) and d.inode in pipes for n in range(_STREAMS))
+    except PermissionError:
+        return False
+
+
+def _watched(pid: int, number: int) -> tuple[int, ...]:
+    try:
+        return parse.parse_watched(read_bytes(f"/proc/{pid}/fdinfo/{number}"))
+    except OSError:
+        return ()
+
+
 def _low_descriptors(pid: int) -> list[Descriptor]:
     folder = os.open(f"/proc/{pid}/fd", os.O_RDONLY | os.O_DIRECTORY)
     os.close(folder)  # raises where it may not be read; a single link would only seem closed
@@ -271,17 +353,26 @@ def _compared(waits: ProcessWaits, before: Mapping[int, _Glance]) -> ProcessWait
     return replace(waits, threads=tuple(told))
 
 
-def _is_still(before: _Glance, after: _Glance | None) -> bool:
-    """Say whether a thread has not moved between two looks.
+def _is_still(before: _Glance, after: _Glance | None) -> bool | None:
+    """Say whether a thread has not moved between two looks, None where that cannot be told.
 
     A thread that waits must not have been on a CPU meanwhile: a worker that has served a request
     and waits for the same upstream again looks the same but for its number of switches.
     """
-    if after is None or before.status.state != after.status.state or before.call != after.call:
+    if after is None or before.status.state != after.status.state:
+        return False
+    if before.status.sleeps != after.status.sleeps:
         return False
     if before.status.state == "R":
-        return True
-    return before.status.switches == after.status.switches
+        return _still_runs(before.ran, after.ran)
+    return before.call == after.call and before.status.evictions == after.status.evictions
+
+
+def _still_runs(before: int | None, after: int | None) -> bool | None:
+    """Say whether a thread that never slept ran: one that got no core may be about to wait."""
+    if before is None or after is None:
+        return None
+    return True if after > before else None
 
 
 def _channel(pid: int, tid: int) -> str:
@@ -323,12 +414,6 @@ def _frozen(pid: int) -> bool | None:
     except OSError:
         pass
     return None
-
-
-def _signed(word: int) -> int:
-    """Return an argument of type int."""
-    low = word & 0xFFFFFFFF
-    return low - (1 << 32) if low >> 31 else low
 
 
 def _gaps(

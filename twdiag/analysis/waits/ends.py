@@ -1,0 +1,93 @@
+"""Which end a thread waits for: the peer of the finding's sockets, an upstream, a client."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Protocol
+
+from twdiag.analysis.upstreams import described
+from twdiag.model.waits import Act, End, EndRole, FdKind
+from twdiag.tcp import State
+from twdiag.wording import visible
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from twdiag.analysis.upstreams import Names
+    from twdiag.model.waits import Descriptor, ThreadWait
+
+
+class Row(Protocol):
+    """A socket, as census.table.Socket and sources.live.endpoints.Endpoint have it."""
+
+    @property
+    def state(self) -> State:
+        """Its TCP state."""
+
+    @property
+    def local_address(self) -> str:
+        """Its own address, v4-mapped ones folded."""
+
+    @property
+    def local_port(self) -> int:
+        """Its own port."""
+
+    @property
+    def remote_address(self) -> str:
+        """The other end's address."""
+
+    @property
+    def remote_port(self) -> int:
+        """The other end's port."""
+
+    @property
+    def recv_q(self) -> int:
+        """Bytes unread, the FIN counted as one (KERNEL A)."""
+
+
+def end_of(
+    thread: ThreadWait, concerned: Mapping[int, Row], sockets: Mapping[int, Row], names: Names
+) -> End | None:
+    """Return the end a thread waits for, None where it is none or one of many."""
+    targets = [target for target in thread.targets if target.kind is FdKind.SOCKET]
+    # One socket, and perhaps a pipe to be woken by: a read with a timeout.  More is a loop.
+    if thread.act is Act.POLL and len(targets) != 1:
+        return None
+    if not targets:
+        return _other_end(thread.targets[0]) if thread.targets else None
+    inode = targets[0].inode or 0
+    row = concerned.get(inode) or sockets.get(inode)
+    if row is None:
+        # One that is read no more can have been closed before its row was looked up.
+        name = "a socket that no TCP table shows"
+        return End(EndRole.LOCAL, None, None, name) if thread.still else None
+    return _socket_end(inode, row, concerned, names)
+
+
+def _socket_end(inode: int, row: Row, concerned: Mapping[int, Row], names: Names) -> End:
+    if row.state is State.LISTEN:
+        return End(EndRole.LISTENER, row.local_address, row.local_port, "")
+    if inode in concerned:
+        return End(EndRole.PEER, None, None, "")
+    if names.serves(row.local_address, row.local_port):
+        return End(EndRole.CLIENT, None, None, "")
+    name = names.of(row.remote_address, row.remote_port)
+    return End(EndRole.UPSTREAM, row.remote_address, row.remote_port, name)
+
+
+def _other_end(target: Descriptor) -> End | None:
+    if target.kind is FdKind.EPOLL:
+        return None
+    if target.kind in (FdKind.FILE, FdKind.DEVICE):
+        return End(EndRole.LOCAL, None, None, visible(target.name))
+    return End(EndRole.LOCAL, None, None, f"a {target.kind.value}")
+
+
+def end_text(end: End) -> str:
+    """Return which end it is: an upstream by address and name, else its part."""
+    if end.role is EndRole.PEER:
+        return "the other end of these sockets"
+    if end.role is EndRole.CLIENT:
+        return "clients"
+    if end.address is None or end.port is None:
+        return end.name
+    return described(end.address, end.port, end.name)
