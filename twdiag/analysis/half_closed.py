@@ -133,7 +133,7 @@ def close_waits(
     waiting = []
     for socket in sockets:
         server = is_server(socket)
-        age_min, age_max = _age_bounds(socket)
+        age_min, age_max = age_bounds(socket)
         new = None if before is None else identity(socket) not in before
         if new is False:
             age_min = max(age_min or 0.0, elapsed)
@@ -149,7 +149,7 @@ def _kind(socket: Socket, server: bool) -> Kind:
     return Kind.IDLE_POOL if not server and socket.recv_q in POOL_RECV_Q else Kind.UNREAD
 
 
-def _age_bounds(socket: Socket) -> tuple[float | None, float | None]:
+def age_bounds(socket: Socket) -> tuple[float | None, float | None]:
     """Return (at least, at most) seconds in the half-closed state, from tcp_info.
 
     Keepalive answers stamp last_ack_recv too, so with that timer the lower bound may be low; it is

@@ -104,6 +104,12 @@ def _add_port(app: typer.Typer) -> None:
     app.command("port", epilog=port.EPILOG)(port.port)
 
 
+def _add_sockets(app: typer.Typer) -> None:
+    from twdiag.cli import sockets
+
+    app.command("sockets", epilog=sockets.EPILOG)(sockets.sockets)
+
+
 def _add_doctor(app: typer.Typer) -> None:
     from twdiag.cli import doctor
 
@@ -115,6 +121,7 @@ _COMMANDS: Final[Mapping[str, Callable[[typer.Typer], None]]] = {
     "diagnose": _add_diagnose,
     "check": _add_check,
     "trace": _add_trace,
+    "sockets": _add_sockets,
     "port": _add_port,
     "doctor": _add_doctor,
     "explain": _add_explain,

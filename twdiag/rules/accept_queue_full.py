@@ -32,6 +32,7 @@ from twdiag.analysis.half_closed import Kind
 from twdiag.model import facts
 from twdiag.model.findings import Advice, Confidence, Finding, HostSubject, Place, Severity
 from twdiag.rules import manual
+from twdiag.rules.behind import Rows, in_states, these
 from twdiag.rules.close_wait import AGE
 from twdiag.rules.rule import Group, Rule
 from twdiag.rules.subjects import listener_inodes, listener_name, listener_subject, software_advice
@@ -44,6 +45,7 @@ if TYPE_CHECKING:
     from twdiag.analysis.view import View
     from twdiag.model.census import Listener
     from twdiag.model.limits import Limits
+    from twdiag.model.sockets import Socket
 
 NAME = "accept-queue-full"
 _OVERFLOWS = "TcpExt.ListenOverflows"
@@ -162,4 +164,26 @@ def _emptied(view: View, dropped: int) -> Finding:
     )
 
 
-RULE = Rule(NAME, manual.text_of(__doc__, __file__), select, tell, ("sockets", "queues", "backlog"))
+def rows(view: View, limits: Limits, group: Group[Listener | None]) -> Rows:
+    """Return the listener and what waits in its queue: connections that nobody holds yet."""
+    listener = group.about
+    if listener is None:
+        return in_states(State.LISTEN)
+    copies = these(listener.sockets)
+
+    def fits(socket: Socket) -> bool:
+        if socket.state in (State.ESTABLISHED, State.CLOSE_WAIT):
+            return not socket.inode and view.listener_of(socket) == listener
+        return copies.fits(socket)
+
+    return Rows(fits)
+
+
+RULE = Rule(
+    NAME,
+    manual.text_of(__doc__, __file__),
+    select,
+    tell,
+    ("sockets", "queues", "backlog"),
+    rows=rows,
+)

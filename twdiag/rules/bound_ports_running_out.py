@@ -28,7 +28,9 @@ from twdiag.model import facts
 from twdiag.model.findings import AddressSubject, Advice, Confidence, Finding, Severity
 from twdiag.model.limits import ratio
 from twdiag.rules import manual
+from twdiag.rules.behind import Rows
 from twdiag.rules.rule import Group, Rule
+from twdiag.tcp import State
 from twdiag.wording import count, share
 
 if TYPE_CHECKING:
@@ -112,6 +114,18 @@ def tell(view: View, limits: Limits, group: Group[_Ports]) -> Iterator[Finding]:
     )
 
 
+def rows(view: View, limits: Limits, group: Group[_Ports]) -> Rows:
+    """Return the sockets that hold the ports of the address."""
+    source, ports, _ = group.about
+    return Rows(
+        lambda socket: (
+            socket.local_address == source
+            and socket.local_port in ports
+            and socket.state is not State.LISTEN
+        )
+    )
+
+
 RULE = Rule(
     NAME,
     manual.text_of(__doc__, __file__),
@@ -119,4 +133,5 @@ RULE = Rule(
     tell,
     ("sockets", _RANGE),
     (NOTICE, WARNING),
+    rows,
 )

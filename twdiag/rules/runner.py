@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from twdiag.model.findings import Value
     from twdiag.model.limits import Limits
     from twdiag.model.snapshot import Snapshot
+    from twdiag.rules.behind import Rows
     from twdiag.rules.rule import Group, Rule
 
 
@@ -82,6 +83,18 @@ def tell(selection: Selection, view: View) -> Report:
         gaps=(*snapshot.gaps, *_unjudged(view, limits)),
         facts=_facts(view),
     )
+
+
+def rows_behind(selection: Selection, view: View) -> list[Rows]:
+    """Return which rows stand behind the findings on a selection; `view` has the owners."""
+    limits = selection.limits
+    return [
+        rule.rows(view, limits, group)
+        for rule, groups in selection.groups
+        if rule.rows is not None
+        for group in groups
+        if any(True for _ in rule.tell(view, limits, group))
+    ]
 
 
 def analyze(snapshot: Snapshot, limits: Limits, rules: Iterable[Rule[Any]] = RULES) -> Report:

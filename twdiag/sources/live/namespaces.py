@@ -25,6 +25,7 @@ from twdiag.sources.live.proc import read_text
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
+    from typing import BinaryIO
 
 T = TypeVar("T")
 
@@ -34,6 +35,7 @@ _FIRST_PID_NAMESPACE: Final = 0xEFFFFFFC  # PROC_PID_INIT_INO, include/linux/pro
 _MOST_MOUNT_TABLES: Final = 256
 _MOST_AGES: Final = 64
 _MOST_NAMED: Final = 5
+_BATCH: Final = 500
 _USAGE: Final = re.compile(r"^TCP6?: inuse (\d+)(?: orphan \d+ tw (\d+))?", re.MULTILINE)
 _NSFS: Final = re.compile(r"net:\[(\d{1,10})\]")
 _OCTAL: Final = re.compile(r"\\([0-7]{3})")
@@ -297,6 +299,62 @@ def inside(namespace: Namespace, work: Callable[[], T]) -> T:
         if namespace.pid is None or not _has_own_users(namespace.pid):
             raise
     return _in_child(namespace, work)
+
+
+def stream_inside(namespace: Namespace, read: Callable[[], Iterator[T]]) -> Iterator[T]:
+    """Yield what is read in a network namespace, one after the other; see inside().
+
+    Whoever takes the values is in the namespace meanwhile, unless a child process reads them.
+    """
+    with contextlib.ExitStack() as stack:
+        try:
+            stack.enter_context(entered(namespace))
+        except Refused:
+            if namespace.pid is None or not _has_own_users(namespace.pid):
+                raise
+        else:
+            yield from read()
+            return
+    yield from _streamed_by_child(namespace, read)
+
+
+def _streamed_by_child(namespace: Namespace, read: Callable[[], Iterator[T]]) -> Iterator[T]:
+    """Yield what a child process reads that enters the user namespace first, in batches."""
+    import pickle
+
+    reading, writing = os.pipe()
+    child = os.fork()
+    if child == 0:
+        with contextlib.suppress(BaseException):
+            os.close(reading)
+            with os.fdopen(writing, "wb") as pipe:
+                ended = _outcome(namespace, lambda: _write_batches(read(), pipe))
+                pickle.dump(ended, pipe)
+        os._exit(0)
+    os.close(writing)
+    try:
+        with os.fdopen(reading, "rb") as pipe:
+            while True:
+                try:
+                    done, value = pickle.load(pipe)
+                except EOFError as error:
+                    what = f"the look into {namespace.label} ended early"
+                    raise SourceError(what, "run as root") from error
+                if not done:
+                    raise value
+                if value is None:
+                    return
+                yield from value
+    finally:
+        os.waitpid(child, 0)
+
+
+def _write_batches(values: Iterator[T], pipe: BinaryIO) -> None:
+    import pickle
+    from itertools import islice
+
+    while batch := list(islice(values, _BATCH)):
+        pickle.dump((True, batch), pipe)
 
 
 def _has_own_users(pid: int) -> bool:
