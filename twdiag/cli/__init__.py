@@ -22,6 +22,7 @@ Examples:
   twdiag                                 what is wrong on this host?
   twdiag diagnose --json | jq .status    the same for a program
   twdiag check                           one line and an exit code, for Nagios
+  twdiag sockets --state CLOSE_WAIT      the rows: role, age, owner
   twdiag trace --for 30s                 who closes first, as it happens
   twdiag explain CLOSE_WAIT              what a state, a finding or a myth is
   twdiag lab run close-wait-leak         make a leak to try it on

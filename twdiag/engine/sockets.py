@@ -72,7 +72,8 @@ class Row(NamedTuple):
 
     `first` is who closed first, "here", "peer" or "both", None where nobody has; `left` is after
     how many seconds a timer ends it, None where none does.  `send_q` is None for a backlog that was
-    not seen.  `owners` is None where they were not seen, empty where the kernel keeps none.
+    not seen.  `owners` is None where they were not seen, empty where there are none: the kernel
+    keeps none of a closed socket, and nobody has accepted some connections.
     """
 
     socket: Socket
@@ -89,6 +90,15 @@ class Row(NamedTuple):
     def state(self) -> str:
         """The name of its state, BOUND for one that is bound and no more."""
         return BOUND_WORD if self.socket.bound else self.socket.state.name
+
+    @property
+    def is_queued(self) -> bool:
+        """Whether it waits in an accept queue: nobody has called accept() for it yet."""
+        return (
+            self.socket.state in (State.ESTABLISHED, State.CLOSE_WAIT)
+            and not self.socket.inode
+            and not self.socket.mptcp
+        )
 
 
 SORTS: Final[Mapping[str, Callable[[Row], Any]]] = {
@@ -346,4 +356,7 @@ def _judging(request: Request) -> tuple[tuple[Rule[Any], ...], Limits, tuple[str
     from twdiag.settings import config
 
     settings = config.load(request.config, request.limits)
-    return chosen, settings.limits, settings.notes
+    limits = settings.limits
+    if request.ports:  # as `diagnose` has it: every left-over socket of the port
+        limits = limits.replaced({"restart-blocked": 1}, "--port")
+    return chosen, limits, settings.notes

@@ -166,7 +166,8 @@ class Finding:
     Every number of `summary` is also in `evidence`.  `advice` is in the order to try it; `place` is
     None for findings outside the state machine (a sysctl, say).  What follows is filled in by the
     runner of the rules: `why` says why it matters, `pids` and `inodes` are the processes and the
-    sockets that it is about, as far as they were seen.  `waits` says what these processes do
+    sockets that it is about, as far as they were seen, and `has_rows` is whether any row of a
+    socket table stands behind it.  `waits` says what these processes do
     instead, and `steps` how to see more of it, where that was looked at.
     """
 
@@ -183,6 +184,7 @@ class Finding:
     netns: str = HOST_NETNS
     pids: tuple[int, ...] = ()
     inodes: tuple[int, ...] = ()
+    has_rows: bool = False
     waits: tuple[str, ...] = ()
     steps: tuple[Step, ...] = ()
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import textwrap
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Final
@@ -114,6 +115,8 @@ class _Writer:
         yield from self._advice(finding.advice)
         for number, word in enumerate(finding.do_not):
             yield from self._labelled("Do not" if not number else "", f"- {_do_not(word)}")
+        if finding.has_rows:
+            yield f"  {'Rows':{_LABEL}}{visible(_rows_command(finding))}", ""
         yield from self._labelled("More", f"twdiag explain {finding.rule}")
         yield from self._drawing(finding)
 
@@ -232,3 +235,9 @@ def _by_size(report: Report) -> list[tuple[State, int]]:
 def _nothing_shown(report: Report) -> str:
     hidden, worst = report.facts[facts.HIDDEN], report.facts[facts.HIDDEN_WORST]
     return f"no finding about that; {hidden:,} about other things (the worst: {worst})"
+
+
+def _rows_command(finding: Finding) -> str:
+    """Return the command that lists the rows behind a finding."""
+    where = "" if finding.netns == HOST_NETNS else f" --netns {shlex.quote(finding.netns)}"
+    return f"twdiag sockets --rule {finding.rule}{where}"

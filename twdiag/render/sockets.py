@@ -40,6 +40,7 @@ COLUMNS: Final = (
     "retransmissions",
     "uid",
     "inode",
+    "queued",
     "pids",
     "processes",
     "users",
@@ -66,18 +67,16 @@ class TextLines:
     def head(self) -> None:
         """Write what the columns are."""
         if self._narrow:
-            process = self._room()
-            head = (
-                f"{'STATE':10} {'ROLE':6} {'FIRST':5} {'AGE':>5} {'LEFT':>4} {'RECV-Q':>6}"
-                f" {'PROCESS':{process}} PORT, REMOTE"
-            )
-        else:
-            head = (
-                f"{'STATE':11} {'ROLE':6} {'FIRST':5} {'AGE':>6} {'LEFT':>4} {'RECV-Q':>7}"
-                f" {'SEND-Q':>7} {'LOCAL':21} {'REMOTE':21} {'PROCESS':19}"
-            )
-            head += " NETNS, CONTAINER" if self._several else " CONTAINER"
-        self._write(head if self._width is None else head[: self._width])
+            head = f"{'STATE':10} {'ROLE':6} {'FIRST':5} {'AGE':>5} {'LEFT':>4} {'RECV-Q':>6}"
+            self._write(*self._fitted(f"{head} {'PROCESS':{self._room()}}", "PORT, REMOTE"))
+            return
+        head = (
+            f"{'STATE':11} {'ROLE':6} {'FIRST':5} {'AGE':>6} {'LEFT':>4} {'RECV-Q':>7}"
+            f" {'SEND-Q':>7} {'LOCAL':21} {'REMOTE':21} {'PROCESS':19}"
+        )
+        where = "NETNS, CONTAINER" if self._several else "CONTAINER"
+        fits = self._width is None or len(head) + 1 + len(where) <= self._width
+        self._write(f"{head} {where}" if fits else head)
 
     def row(self, row: Row) -> None:
         """Write one socket."""
@@ -111,10 +110,8 @@ class TextLines:
         )
         local, remote = endpoint(socket.local_address, socket.local_port), _remote(row)
         process = _process(row, None if self._width is None else 19)
-        line = " ".join(
-            filter(None, (f"{head} {local:21} {remote:21} {process:19}", self._where(row)))
-        )
-        if self._width is None or len(line.rstrip()) <= self._width:
+        line = f"{head} {local:21} {remote:21} {process:19} {self._where(row)}".rstrip()
+        if self._width is None or len(line) <= self._width:
             yield line
             return
         yield from self._joined(f"{head} {process}", _ends(row, local), row)
@@ -122,7 +119,10 @@ class TextLines:
     def _joined(self, head: str, ends: str, row: Row) -> Iterator[str]:
         """Yield a row on one line where that fits, else its ends and its place on the next."""
         where = self._where(row)
-        tail = f"{ends}  in {where}" if where else ends
+        yield from self._fitted(head, f"{ends}  in {where}" if where else ends)
+
+    def _fitted(self, head: str, tail: str) -> Iterator[str]:
+        """Yield two parts of a line, the second on a line of its own where it does not fit."""
         if len(head) + 1 + len(tail) <= (self._width or 80):
             yield f"{head} {tail}"
         else:
@@ -194,6 +194,7 @@ def row_json(row: Row) -> dict[str, Any]:
         "retransmissions": values["retransmissions"],
         "uid": values["uid"],
         "inode": values["inode"],
+        "queued": values["queued"],
         "processes": None if row.owners is None else [_owner(owner) for owner in row.owners],
         "container": None if _runs(row) is None else _container(row.container),
         "unit": values["unit"],
@@ -224,6 +225,7 @@ def _values(row: Row) -> dict[str, Any]:
         # The kernel has forgotten whose a mini-socket was, and says 0.
         "uid": None if socket.is_mini else socket.uid,
         "inode": socket.inode or None,
+        "queued": row.is_queued,
         "container": None if runs is None else visible(runs.label),
         "unit": visible(container.id) if container is not None and container.is_unit else None,
         "mptcp": socket.mptcp,
@@ -280,7 +282,7 @@ def _process(row: Row, width: int | None) -> str:
     if row.owners is None:
         return "?"
     if not row.owners:
-        return "-"
+        return "not accepted" if row.is_queued else "-"
     owner, others = row.owners[0], len(row.owners) - 1
     number = f"/{owner.pid}" + (f"+{others}" if others else "")
     name = visible(owner.name)

@@ -104,7 +104,7 @@ def tell(view: View, limits: Limits, group: Group[_Ports]) -> Iterator[Finding]:
                 "Let the application choose the address without choosing a port",
                 "setsockopt(IP_BIND_ADDRESS_NO_PORT) before bind(address, 0), Linux 4.2 or later",
                 "none: the port is chosen at connect(), per destination",
-                "the ports in use fall below the number of connections",
+                f"fewer rows than connections: twdiag sockets --rule {NAME}",
             ),
             Advice(
                 "Or give the application more source addresses",

@@ -81,7 +81,7 @@ def _finding(holder: Holder, limits: Limits, left: float | None) -> Finding:
                 "Set the pool's idle timeout below the server's",
                 f"the connections are {close_wait.peers_text(holder)}",
                 "connections are opened a little more often",
-                "the CLOSE_WAITs disappear after the next use of the pool",
+                f"the rows go after the next use of the pool: twdiag sockets --rule {NAME}",
             ),
             *software_advice(owners, "client", "pool"),
         ),

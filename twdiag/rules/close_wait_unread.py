@@ -92,7 +92,7 @@ def _finding(holder: Holder, limits: Limits) -> Finding:
             Advice(
                 "See where the process is stuck",
                 f"take a stack dump; the connections are {close_wait.peers_text(holder)}",
-                verify="Recv-Q falls to 0 and the sockets leave CLOSE_WAIT",
+                verify=f"Recv-Q falls to 0, then the rows go: twdiag sockets --rule {NAME}",
             ),
             *software_advice(owners, "server", "close-wait"),
         ),

@@ -155,7 +155,7 @@ def tell(view: View, limits: Limits, group: Group[_Waiting]) -> Iterator[Finding
             Advice(
                 "Look at the other end: its application has to close",
                 "there, these connections are in CLOSE_WAIT: twdiag",
-                verify="the FIN_WAIT2 sockets turn into TIME_WAIT and go",
+                verify=f"they turn into TIME_WAIT and go: twdiag sockets --rule {NAME}",
             ),
             Advice(
                 "Give the local process a read timeout after shutdown()",

@@ -112,6 +112,7 @@ def _completed(rule: Rule[Any], group: Group[Any], finding: Finding, view: View)
         do_not=manual.do_not(rule.manual),
         netns=view.snapshot.netns,
         pids=pids,
+        has_rows=rule.rows is not None,
         inodes=tuple(
             inode
             for inode in group.inodes
