@@ -35,6 +35,7 @@ from twdiag.sources.live.namespaces import (
     parse_mounts,
     parse_usage,
     read_usage,
+    stream_inside,
     visit,
 )
 
@@ -312,6 +313,12 @@ def test_the_namespace_of_an_own_user_namespace_needs_no_root() -> None:
             seen = inside(namespace, lambda: (own_inode(), ports_listening()))
             with pytest.raises(SourceError, match="failed: boom"):
                 inside(namespace, _fail)
+            assert list(stream_inside(namespace, _count_to_a_thousand)) == [*range(1000)]
+            taken = []
+            with pytest.raises(SourceError, match="failed: boom"):
+                taken.extend(stream_inside(namespace, _count_and_fail))
+            assert taken == [*range(1000)]
+            next(stream_inside(namespace, _count_to_a_thousand))  # and the rest is not wanted
             return seen, namespace.inode, before == own_inode()
 
     seen = in_child(look)
@@ -322,6 +329,15 @@ def test_the_namespace_of_an_own_user_namespace_needs_no_root() -> None:
 
 
 def _fail() -> None:
+    raise ValueError("boom")
+
+
+def _count_to_a_thousand() -> Iterator[int]:
+    yield from range(1000)
+
+
+def _count_and_fail() -> Iterator[int]:
+    yield from range(1000)
     raise ValueError("boom")
 
 
