@@ -9,10 +9,12 @@ from hypothesis import settings
 
 from twdiag import lab, rules, sources
 from twdiag.engine.look import Question, examined
+from twdiag.engine.sockets import Listing, Request
 from twdiag.errors import SourceRefused
 from twdiag.rules import runner
 
 if TYPE_CHECKING:
+    from twdiag.engine.sockets import Row
     from twdiag.lab import Stage
     from twdiag.model.findings import Report
     from twdiag.model.snapshot import Snapshot
@@ -29,6 +31,8 @@ class Played(NamedTuple):
     snapshot: Snapshot
     notes: dict[str, object]
     pids: dict[str, int]
+    listed: dict[str, list[Row]]
+    """What `twdiag sockets --rule` lists for each rule that speaks, and under "" for all others."""
 
     @property
     def report(self) -> Report:
@@ -38,8 +42,16 @@ class Played(NamedTuple):
 
 def look(stage: Stage) -> Played:
     """Collect as `twdiag diagnose` does, inside of the scenario's namespace."""
-    _, view = examined(sources.collect(), Question())
-    return Played(view.snapshot, dict(stage.notes), {a.name: a.pid for a in stage.actors})
+    report, view = examined(sources.collect(), Question())
+    pids = {actor.name: actor.pid for actor in stage.actors}
+    return Played(view.snapshot, dict(stage.notes), pids, _listed(report))
+
+
+def _listed(report: Report) -> dict[str, list[Row]]:
+    with_rows = {rule.name for rule in rules.RULES if rule.rows is not None}
+    speaking = {finding.rule for finding in report.findings} & with_rows
+    asked = {rule: (rule,) for rule in speaking} | {"": tuple(with_rows - speaking)}
+    return {name: list(Listing(Request(rules=words)).rows()) for name, words in asked.items()}
 
 
 @pytest.fixture(scope="session")

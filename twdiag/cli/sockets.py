@@ -89,7 +89,7 @@ def sockets(
         typer.Option(
             "--top",
             min=1,
-            max=1_000_000,
+            max=100_000,
             metavar="N",
             help="Show only the first N, sorted by age unless --sort says otherwise.",
         ),

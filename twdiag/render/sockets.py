@@ -63,6 +63,8 @@ class TextLines:
         self._width = width
         self._narrow = width is not None and width < _WIDE
         self._several = several
+        # A wide terminal has room for whole IPv6 addresses.
+        self._end = min(47, max(21, 21 + ((width or 0) - 140) // 2))
 
     def head(self) -> None:
         """Write what the columns are."""
@@ -72,7 +74,7 @@ class TextLines:
             return
         head = (
             f"{'STATE':11} {'ROLE':6} {'FIRST':5} {'AGE':>6} {'LEFT':>4} {'RECV-Q':>7}"
-            f" {'SEND-Q':>7} {'LOCAL':21} {'REMOTE':21} {'PROCESS':19}"
+            f" {'SEND-Q':>7} {'LOCAL':{self._end}} {'REMOTE':{self._end}} {'PROCESS':19}"
         )
         where = "NETNS, CONTAINER" if self._several else "CONTAINER"
         fits = self._width is None or len(head) + 1 + len(where) <= self._width
@@ -110,7 +112,8 @@ class TextLines:
         )
         local, remote = endpoint(socket.local_address, socket.local_port), _remote(row)
         process = _process(row, None if self._width is None else 19)
-        line = f"{head} {local:21} {remote:21} {process:19} {self._where(row)}".rstrip()
+        ends = f"{local:{self._end}} {remote:{self._end}}"
+        line = f"{head} {ends} {process:19} {self._where(row)}".rstrip()
         if self._width is None or len(line) <= self._width:
             yield line
             return
