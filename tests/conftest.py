@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
+from unittest import mock
 
 import pytest
 from hypothesis import settings
@@ -44,14 +45,16 @@ def look(stage: Stage) -> Played:
     """Collect as `twdiag diagnose` does, inside of the scenario's namespace."""
     report, view = examined(sources.collect(), Question())
     pids = {actor.name: actor.pid for actor in stage.actors}
-    return Played(view.snapshot, dict(stage.notes), pids, _listed(report))
+    return Played(view.snapshot, dict(stage.notes), pids, _listed(report, view.snapshot))
 
 
-def _listed(report: Report) -> dict[str, list[Row]]:
+def _listed(report: Report, snapshot: Snapshot) -> dict[str, list[Row]]:
+    """Return the rows behind the findings; a rate may have ended since, so nobody judges anew."""
     with_rows = {rule.name for rule in rules.RULES if rule.rows is not None}
     speaking = {finding.rule for finding in report.findings} & with_rows
     asked = {rule: (rule,) for rule in speaking} | {"": tuple(with_rows - speaking)}
-    return {name: list(Listing(Request(rules=words)).rows()) for name, words in asked.items()}
+    with mock.patch.object(sources, "collect", return_value=snapshot):
+        return {name: list(Listing(Request(rules=words)).rows()) for name, words in asked.items()}
 
 
 @pytest.fixture(scope="session")

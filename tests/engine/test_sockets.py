@@ -15,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.engine.privately import become_nobody, in_private
-from tests.engine.test_port import MAKERS, Made, wait_for
+from tests.engine.test_port import MAKERS, Made, close_wait, wait_for
 from tests.sources.live.confinement import become_nobody as enter_as_nobody
 from tests.sources.live.confinement import can_filter, forbid_netlink, in_child
 from tests.sources.live.dwellers import dweller
@@ -285,6 +285,27 @@ def test_a_rule_that_could_not_look_is_no_empty_list() -> None:
     assert isinstance(answer, SourceError)
     assert answer.what.startswith("close-wait-leak cannot look: ")
     assert answer.next_step
+
+
+def test_a_rule_judges_now_with_the_limits_given() -> None:
+    def leak() -> tuple[list[Row], list[Row], list[Row]]:
+        made = [close_wait(frozenset()) for _ in range(3)]
+        for one in made:
+            wait_for(one.port, one.state)
+        rule, limits = ("close-wait-unread",), ("close-wait-age=0", "close-wait-notice=1")
+        answers = [
+            listed(rules=rule, limits=limits),
+            listed(rules=rule, limits=limits, ports=(made[0].port,)),
+            listed(rules=rule),
+        ]
+        assert all(isinstance(answer, Listed) for answer in answers), answers
+        found = [answer.rows for answer in answers if isinstance(answer, Listed)]
+        return found[0], found[1], found[2]
+
+    now, narrowed, young = in_private(leak)
+    assert [row.state for row in now] == ["CLOSE_WAIT"] * 3
+    assert len(narrowed) == 1
+    assert young == []
 
 
 def test_an_empty_list_says_why() -> None:

@@ -69,8 +69,11 @@ def test_the_rows_are_those_that_the_finding_counts(name: str, played: dict[str,
             findings.setdefault(finding.rule, []).append(finding)
     assert findings.keys() == play.listed.keys() - {""}
     for rule, told in findings.items():
-        expected = sum(COUNTED[rule](finding.evidence) for finding in told)
-        assert len(play.listed[rule]) == expected, rule
+        assert play.listed[rule], rule
+        # A loaded machine may have had no time to tell descriptors apart; a gap says so then.
+        if rule != "fd-limit-near" or all(facts.LOOKED in finding.evidence for finding in told):
+            expected = sum(COUNTED[rule](finding.evidence) for finding in told)
+            assert len(play.listed[rule]) == expected, rule
         pids = {pid for finding in told for pid in finding.pids}
         if rule.startswith("close-wait") and pids:
             holders = {o.pid for row in play.listed[rule] for o in row.owners or ()}
