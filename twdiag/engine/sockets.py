@@ -261,7 +261,7 @@ class Listing:
         if BOUND_WORD in self._filter.states:
             sockstat["TCP.tw"] = 0  # whoever asks for bound sockets pays for the walk
         try:
-            return stream_netlink(self._filter.bits, sockstat, gaps)
+            return stream_netlink(self._filter.bits, sockstat, gaps, self._filter.ports)
         except SourceError as error:
             if source == "netlink":
                 raise

@@ -134,6 +134,8 @@ class TextLines:
 
     def _where(self, row: Row) -> str:
         """Return the namespace where there are several, and the container."""
+        if row.container is None and not self._several:
+            return ""
         container = "" if row.container is None or row.container.is_unit else row.container.label
         netns = row.netns if self._several and row.netns != container else ""
         return visible(" ".join(filter(None, (netns, container))))

@@ -7,7 +7,7 @@ import os
 import socket
 from functools import partial
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from twdiag.census.adding_up import census_of
 from twdiag.census.intake import Intake
@@ -30,7 +30,7 @@ from twdiag.sources.live.seen import Seen, Streamed
 from twdiag.tcp import State
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping
+    from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
     from types import TracebackType
     from typing import TypeVar
 
@@ -74,11 +74,14 @@ def read_netlink(
         return Seen(census_of(intake), gaps)
 
 
-def stream_netlink(states: int, sockstat: Mapping[str, int], gaps: list[Gap]) -> Streamed:
+def stream_netlink(
+    states: int, sockstat: Mapping[str, int], gaps: list[Gap], ports: Collection[int] = ()
+) -> Streamed:
     """Return the sockets in some states one by one: connected ones are decoded as they are taken.
 
-    Listeners, and bound sockets where the walk for them is worth its cost, are read whatever the
-    states: they tell which side a connection is.  Half-closed ones have their ages.  `gaps` takes
+    With `ports`, connected ones are those with one of them at either end.  Listeners, and bound
+    sockets where the walk for them is worth its cost, are read whatever is asked for: they tell
+    which side a connection is.  Half-closed ones have their ages.  `gaps` takes
     what was not seen, in the end.  Raises as read_netlink() does; a dump that loses rows after the
     first was handed out cannot be taken again, and is a SourceError.
     """
@@ -88,20 +91,36 @@ def stream_netlink(states: int, sockstat: Mapping[str, int], gaps: list[Gap]) ->
     except BaseException:
         channel.close()
         raise
-    return Streamed(listening, _stream_connected(channel, states & CONNECTED, sockstat, gaps))
+    wanted = _Wanted(states & CONNECTED, _few_full(sockstat))
+    return Streamed(listening, _stream_connected(channel, wanted, ports, gaps))
+
+
+class _Wanted(NamedTuple):
+    """The states of a dump, and whether few sockets of the host are more than mini-sockets."""
+
+    states: int
+    few_full: bool
+
+    @property
+    def half_closed(self) -> int:
+        """The states among them that have ages."""
+        return self.states & inet_diag.state_bits(*_HALF_CLOSED)
+
+    @property
+    def with_ages(self) -> bool:
+        """Whether one dump brings the ages too: each costs a lock of its socket."""
+        return bool(self.half_closed) and (self.states == self.half_closed or self.few_full)
 
 
 def _stream_connected(
-    channel: Channel, states: int, sockstat: Mapping[str, int], gaps: list[Gap]
+    channel: Channel, wanted: _Wanted, ports: Collection[int], gaps: list[Gap]
 ) -> Iterator[Socket]:
-    recent = _Recent()
+    states, half_closed = wanted.states, wanted.half_closed
+    recent, apart = _Recent(), half_closed and not wanted.with_ages
     with channel:
-        half_closed = states & inet_diag.state_bits(*_HALF_CLOSED)
-        # Ages cost a lock of each socket, so those of a busy host's are asked for where they tell.
-        together = half_closed and (states == half_closed or _few_full(sockstat))
-        ages = {} if together or not half_closed else _again(channel, partial(_ages, channel))
-        for block in _whole(channel, states, bool(together)) if states else ():
-            for found in recent.unrepeated(block.sockets()):
+        ages = _again(channel, partial(_ages, channel)) if apart else {}
+        for block in _whole(channel, states, wanted.with_ages) if states else ():
+            for found in recent.unrepeated(block.sockets(ports)):
                 info = ages.get(found.cookie) if ages else None
                 yield found._replace(info=info) if info else found
         if channel.interrupted:
