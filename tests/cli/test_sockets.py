@@ -6,15 +6,35 @@ import csv
 import io
 import json
 import os
+import shlex
 import socket
 import subprocess
 import sys
-from typing import Final
+from dataclasses import replace
+from typing import TYPE_CHECKING, Final
 
 import pytest
 
+from tests.cli.test_diagnose import text_of
 from tests.cli.test_streams import TWDIAG, _gone, shell
+from tests.packaging.test_man import parsed_by_typer
 from tests.running import NOBODY, process, twdiag
+from twdiag.model.findings import (
+    Confidence,
+    DestinationSubject,
+    Finding,
+    HostSubject,
+    ListenerSubject,
+    PortSubject,
+    ProcessSubject,
+    Severity,
+)
+from twdiag.render.pieces import Detail, Look
+from twdiag.render.text import render_text
+
+if TYPE_CHECKING:
+    from tests.conftest import Played
+    from twdiag.model.findings import Subject
 
 ALL: Final = ("", "--json", "--csv", "--top 5")
 
@@ -134,3 +154,63 @@ def peaks_of(rows: int) -> list[int]:
 def test_ten_times_as_many_rows_take_no_more_memory() -> None:
     for few, many in zip(peaks_of(6_000), peaks_of(60_000), strict=True):
         assert many < 1.15 * few
+
+
+def test_the_commands_that_a_report_shows_make_sense(played: dict[str, Played]) -> None:
+    shown = {
+        line.partition("twdiag sockets")[2].split("  ")[0]
+        for play in played.values()
+        for detail in (Detail.NORMAL, Detail.FULL)
+        for line in text_of(play, detail=detail).splitlines()
+        if "twdiag sockets" in line
+    }
+    assert len(shown) > 15
+    for words in shown:
+        parsed_by_typer(["sockets", *shlex.split(words)])
+
+
+def finding_of(rule: str, subject: Subject, pids: tuple[int, ...] = ()) -> Finding:
+    return Finding(
+        Severity.NOTICE,
+        Confidence.OBSERVED,
+        "something",
+        subject,
+        {},
+        (),
+        rule=rule,
+        pids=pids,
+        has_rows=True,
+    )
+
+
+@pytest.mark.parametrize(
+    ("subject", "options"),
+    [
+        (DestinationSubject(None, "2001:db8::1", 443), "--peer '[2001:db8::1]:443'"),
+        (ListenerSubject("0.0.0.0", 8080), "--port 8080"),
+        (PortSubject(8080), "--port 8080"),
+        (ProcessSubject(812, "java", "app"), "--process 812"),
+        (ProcessSubject(None, "unseen process", "uid 33"), ""),
+        (HostSubject(), ""),
+    ],
+)
+def test_of_several_findings_of_a_rule_each_has_its_own_rows(
+    subject: Subject, options: str, played: dict[str, Played]
+) -> None:
+    one = finding_of("connection-churn", subject)
+    other = replace(one, netns="web 1")
+    base = replace(played["idle"].report, findings=(one, one, other))
+    out = io.StringIO()
+    render_text(base, out, Look(None, False, True, Detail.FULL))
+    shown = [line.partition("Rows")[2].strip() for line in out.getvalue().splitlines()]
+    command = "twdiag sockets --rule connection-churn"
+    alone = f"{command} --netns 'web 1'"
+    assert [line for line in shown if line] == [f"{command} {options}".strip()] * 2 + [alone]
+
+
+def test_the_workers_of_a_program_are_listed_by_their_name(played: dict[str, Played]) -> None:
+    one = finding_of("close-wait-leak", ProcessSubject(7, "php-fpm: pool", "www"), (7, 8, 9))
+    out = io.StringIO()
+    report = replace(played["idle"].report, findings=(one, one))
+    render_text(report, out, Look(None, False, True, Detail.FULL))
+    assert "--rule close-wait-leak --process 'php-fpm: pool'\n" in out.getvalue()

@@ -4,12 +4,19 @@ from __future__ import annotations
 
 import shlex
 import textwrap
+from collections import Counter
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Final
 
 from twdiag.explain.diagram import close_chart
 from twdiag.model import facts
-from twdiag.model.findings import Severity
+from twdiag.model.findings import (
+    DestinationSubject,
+    ListenerSubject,
+    PortSubject,
+    ProcessSubject,
+    Severity,
+)
 from twdiag.model.snapshot import HOST_NETNS
 from twdiag.render.pieces import (
     STYLES,
@@ -21,7 +28,7 @@ from twdiag.render.pieces import (
     sparkline,
 )
 from twdiag.tcp import Role
-from twdiag.wording import count, visible
+from twdiag.wording import count, endpoint, visible
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -46,6 +53,7 @@ class _Writer:
         self.look = look
         self.drawn: set[State] = set()
         self.drawn_history: object = None
+        self.rules: Counter[tuple[str, str]] = Counter()
 
     def report(self, report: Report) -> Iterator[Line]:
         if self.look.detail is Detail.BRIEF:
@@ -53,6 +61,7 @@ class _Writer:
             for finding in report.findings:
                 yield from self._one_line(finding)
             return
+        self.rules.update((finding.rule, finding.netns) for finding in report.findings)
         yield from self._header(report)
         yield from self._verdict(report)
         for finding in report.findings:
@@ -116,7 +125,8 @@ class _Writer:
         for number, word in enumerate(finding.do_not):
             yield from self._labelled("Do not" if not number else "", f"- {_do_not(word)}")
         if finding.has_rows:
-            yield f"  {'Rows':{_LABEL}}{visible(_rows_command(finding))}", ""
+            only = self.rules[finding.rule, finding.netns] > 1
+            yield f"  {'Rows':{_LABEL}}{visible(_rows_command(finding, only))}", ""
         yield from self._labelled("More", f"twdiag explain {finding.rule}")
         yield from self._drawing(finding)
 
@@ -237,7 +247,24 @@ def _nothing_shown(report: Report) -> str:
     return f"no finding about that; {hidden:,} about other things (the worst: {worst})"
 
 
-def _rows_command(finding: Finding) -> str:
-    """Return the command that lists the rows behind a finding."""
-    where = "" if finding.netns == HOST_NETNS else f" --netns {shlex.quote(finding.netns)}"
-    return f"twdiag sockets --rule {finding.rule}{where}"
+def _rows_command(finding: Finding, only: bool) -> str:
+    """Return the command that lists the rows behind a finding; `only` where its rule has others."""
+    words = ["twdiag", "sockets", "--rule", finding.rule]
+    if finding.netns != HOST_NETNS:
+        words += ["--netns", finding.netns]
+    if only:
+        words += _narrowed(finding)
+    return shlex.join(words)
+
+
+def _narrowed(finding: Finding) -> list[str]:
+    """Return the options that tell the rows of a finding from those of others of its rule."""
+    subject = finding.subject
+    if isinstance(subject, DestinationSubject):
+        return ["--peer", endpoint(subject.address, subject.port)]
+    if isinstance(subject, (ListenerSubject, PortSubject)):
+        return ["--port", str(subject.port)]
+    if isinstance(subject, ProcessSubject) and subject.pid is not None:
+        # Workers of one program are told of together, by the name that they share.
+        return ["--process", subject.name if len(finding.pids) > 1 else str(subject.pid)]
+    return []
