@@ -131,7 +131,7 @@ def words(kind: Takes) -> tuple[Word, ...]:
         return tuple(Word(rule.name, rule.manual.partition("\n")[0]) for rule in RULES)
     if kind is Takes.STATE:
         from twdiag.engine.row_filter import BOUND_WORD, STATES
-        from twdiag.tcp import PHASES
+        from twdiag.tcp.phases import PHASES
 
         known = {state.name: phase.meaning for state, phase in PHASES.items()}
         known[BOUND_WORD] = "bound, neither listening nor connected"

@@ -19,7 +19,8 @@ from tests.made import (
     snapshot_of,
     time_wait,
 )
-from twdiag.analysis.row import CLOSED_FIRST, Age, Side, age_of, left_of, orphan_seconds, side_of
+from twdiag.analysis.half_closed import orphan_seconds
+from twdiag.analysis.row import CLOSED_FIRST, Age, Side, age_of, left_of, side_of
 from twdiag.analysis.view import View
 from twdiag.model.sockets import Socket
 from twdiag.tcp import State

@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from twdiag.model.snapshot import Owner
+from twdiag.tcp import TIME_WAIT_SECONDS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable
@@ -158,6 +159,15 @@ def age_bounds(socket: Socket) -> tuple[float | None, float | None]:
     if socket.info is None:
         return None, None
     return socket.info.last_ack_recv / 1000, socket.info.last_data_recv / 1000
+
+
+def orphan_seconds(fin_timeout: int) -> int:
+    """Return how long the mini-socket of an orphan in FIN_WAIT2 lives, given tcp_fin_timeout.
+
+    Above 60 s the kernel splits the wait, and the second part lives T - 60 s
+    (tcp_rcv_state_process() in net/ipv4/tcp_input.c).
+    """
+    return fin_timeout - TIME_WAIT_SECONDS if fin_timeout > TIME_WAIT_SECONDS else fin_timeout
 
 
 def identity(socket: Socket) -> Identity:

@@ -5,10 +5,11 @@ from __future__ import annotations
 import enum
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from twdiag.analysis.half_closed import age_bounds
+from twdiag.analysis.half_closed import age_bounds, orphan_seconds
 from twdiag.census.intake import CLIENTS_FROM
 from twdiag.model.sockets import TIMER_TIME_WAIT
-from twdiag.tcp import PHASES, TIME_WAIT_SECONDS, State
+from twdiag.tcp import TIME_WAIT_SECONDS, State
+from twdiag.tcp.phases import PHASES
 from twdiag.tcp.roles import Role
 
 if TYPE_CHECKING:
@@ -59,15 +60,6 @@ def side_of(view: View, socket: Socket) -> Side:
     # From a fixed port to that of a service: a proxy's source port, NFS, BGP.
     fixed = socket.local_port not in view.budget and socket.remote_port < CLIENTS_FROM
     return Side.CLIENT if fixed and not socket.mptcp else Side.UNKNOWN
-
-
-def orphan_seconds(fin_timeout: int) -> int:
-    """Return how long the mini-socket of an orphan in FIN_WAIT2 lives, given tcp_fin_timeout.
-
-    Above 60 s the kernel splits the wait, and the second part lives T - 60 s
-    (tcp_rcv_state_process() in net/ipv4/tcp_input.c).
-    """
-    return fin_timeout - TIME_WAIT_SECONDS if fin_timeout > TIME_WAIT_SECONDS else fin_timeout
 
 
 def left_of(socket: Socket) -> float | None:

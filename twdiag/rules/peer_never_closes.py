@@ -26,7 +26,7 @@ import math
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from twdiag.analysis.row import orphan_seconds
+from twdiag.analysis.half_closed import orphan_seconds
 from twdiag.model import facts
 from twdiag.model.findings import (
     Advice,
