@@ -345,7 +345,7 @@ def test_each_state_fits_80_columns_and_says_what_frees_the_port(
         text = text_of(report)
         assert max(map(len, text.splitlines())) <= 80, name
         held = any(row.socket.inode for row in rows)
-        wanted = "stop gunicorn (pid 31415), or let it close it" if held else "wait up to "
+        wanted = "stop gunicorn (pid 31415), or have it close the socket" if held else "wait up to "
         assert f" To free it        {wanted}" in text
 
 

@@ -159,10 +159,10 @@ def _free(report: PortReport) -> str:
         return f"wait up to {duration(report.free_in)}, or set SO_REUSEADDR if the old had it"
     if not owners:
         return "stop whoever holds it; root sees who that is"
-    named = [f"{visible(owner.name)} (pid {owner.pid})" for owner in owners[:_MOST_OWNERS]]
-    more = f" and {len(owners) - _MOST_OWNERS} more" if len(owners) > _MOST_OWNERS else ""
-    them = "it" if len(owners) == 1 else "them"
-    return f"stop {', '.join(named)}{more}, or let {them} close it"
+    more = f" and {len(owners) - 1} more" if len(owners) > 1 else ""
+    them = "them" if more else "it"
+    first = f"{visible(owners[0].name)} (pid {owners[0].pid})"
+    return f"stop {first}{more}, or have {them} close the socket"
 
 
 def _look(report: PortReport) -> str:
