@@ -27,7 +27,7 @@ from twdiag.render.pieces import (
     number_or_unknown,
     sparkline,
 )
-from twdiag.tcp import Role
+from twdiag.tcp.roles import Role
 from twdiag.wording import count, endpoint, visible
 
 if TYPE_CHECKING:
