@@ -215,7 +215,7 @@ class Listing:
         """Yield the rows of the namespace that this process is in, and what was not seen of it."""
         from twdiag.sources.live.proc import read_sysctls
 
-        behind = self._behind() if self._rules else None
+        behind = _Behind(self._behind()) if self._rules else None
         sysctls, gaps = read_sysctls(_SYSCTLS)
         streamed = self._read(gaps)
         view = _view_of(streamed.listening, sysctls)
@@ -225,13 +225,10 @@ class Listing:
                 yield self._row(socket, view, netns, backlogs)
         yield from filter(self._matters, gaps)
 
-    def _is_wanted(self, socket: Socket, behind: list[Rows] | None) -> bool:
+    def _is_wanted(self, socket: Socket, behind: _Behind | None) -> bool:
         """Return whether the rules and the processes asked for have to do with a socket."""
-        if behind is not None and not any(rows.fits(socket) for rows in behind):
-            pids = frozenset[int]().union(*(rows.pids for rows in behind))
-            held = self._owners.of(socket) if pids else None
-            if not any(owner.pid in pids for owner in held or ()):
-                return False
+        if behind is not None and not behind.has(socket, self._owners):
+            return False
         return not self._processes or owned_by(self._owners.of(socket), self._processes)
 
     def _row(self, socket: Socket, view: View, netns: str, backlogs: bool) -> Row:
@@ -289,6 +286,21 @@ class Listing:
         if concerned is None:
             return True
         return bool(concerned & states) if states else bool(concerned)
+
+
+class _Behind:
+    """The rows behind what several rules find."""
+
+    def __init__(self, rows: list[Rows]) -> None:
+        self._fits = [one.fits for one in rows]
+        self._pids = frozenset[int]().union(*(one.pids for one in rows))
+
+    def has(self, socket: Socket, owners: _Owners) -> bool:
+        """Return whether a socket is among them."""
+        if any(fits(socket) for fits in self._fits):
+            return True
+        held = owners.of(socket) if self._pids else ()
+        return any(owner.pid in self._pids for owner in held or ())
 
 
 class _Owners:
