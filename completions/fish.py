@@ -11,7 +11,15 @@ if TYPE_CHECKING:
 
     from completions.grammar import Command, Option, Value
 
-_LISTS: Final = (Takes.RULE, Takes.LIMIT, Takes.METRIC, Takes.PAGE, Takes.SCENARIO, Takes.COMMAND)
+_LISTS: Final = (
+    Takes.RULE,
+    Takes.STATE,
+    Takes.LIMIT,
+    Takes.METRIC,
+    Takes.PAGE,
+    Takes.SCENARIO,
+    Takes.COMMAND,
+)
 _SCRIPT: Final = """\
 # fish completion for twdiag, made from its command line; do not edit.
 

@@ -21,6 +21,7 @@ class Takes(enum.Enum):
     CHOICE = "choice"
     FILE = "file"
     RULE = "rule"
+    STATE = "state"
     LIMIT = "limit"
     METRIC = "metric"
     PAGE = "page"
@@ -32,6 +33,7 @@ class Takes(enum.Enum):
 _KINDS: Final = {
     "FILE": Takes.FILE,
     "RULE": Takes.RULE,
+    "STATE": Takes.STATE,
     "LIMIT=VALUE": Takes.LIMIT,
     "METRIC=RANGE": Takes.METRIC,
     "WORD": Takes.PAGE,
@@ -127,6 +129,13 @@ def words(kind: Takes) -> tuple[Word, ...]:
         from twdiag.rules import RULES
 
         return tuple(Word(rule.name, rule.manual.partition("\n")[0]) for rule in RULES)
+    if kind is Takes.STATE:
+        from twdiag.engine.row_filter import BOUND_WORD, STATES
+        from twdiag.tcp.phases import PHASES
+
+        known = {state.name: phase.meaning for state, phase in PHASES.items()}
+        known[BOUND_WORD] = "bound, neither listening nor connected"
+        return tuple(Word(name, known[name]) for name in STATES)
     if kind is Takes.LIMIT:
         from twdiag.rules import LIMITS
 

@@ -17,6 +17,8 @@ function __twdiag_is --argument-names wanted most
                 set command check
             case ' trace'
                 set command trace
+            case ' sockets'
+                set command sockets
             case ' port'
                 set command port
             case ' doctor'
@@ -38,6 +40,8 @@ function __twdiag_is --argument-names wanted most
             case 'check -w' 'check --warning' 'check -c' 'check --critical' 'check --state' 'check --notify-on' 'check --again-after' 'check --format' 'check --output' 'check --port' 'check --process' 'check --select' 'check --ignore' 'check --limit' 'check --config' 'check --warn-on' 'check -t' 'check --timeout' 'check --source' 'check --print-config'
                 set skip 1
             case 'trace --port' 'trace --process' 'trace --netns' 'trace --for' 'trace --source'
+                set skip 1
+            case 'sockets --state' 'sockets --port' 'sockets --peer' 'sockets --process' 'sockets --rule' 'sockets --netns' 'sockets --sort' 'sockets --top' 'sockets --limit' 'sockets --config' 'sockets --source'
                 set skip 1
             case 'port --netns'
                 set skip 1
@@ -78,6 +82,21 @@ function __twdiag_words_rule
         'server-closes-first' 'A server on this host closes its connections first, so the TIME_WAITs stay here.' \
         'listener-in-ephemeral-range' 'A server\'s fixed port lies where the kernel takes ports for outgoing connections.' \
         'misleading-sysctl' 'A sysctl is set to something that does not do what it is usually set for.'
+end
+
+function __twdiag_words_state
+    printf '%s\t%s\n' \
+        'ESTABLISHED' 'both ends may send' \
+        'SYN_SENT' 'a SYN went out and nothing came back yet' \
+        'SYN_RECV' 'a SYN was answered with SYN+ACK; the last ACK of the open is awaited' \
+        'FIN_WAIT1' 'this end closed first; its FIN is not acknowledged yet' \
+        'FIN_WAIT2' 'this end closed first and the FIN is acknowledged; the peer has not closed yet' \
+        'TIME_WAIT' 'this end closed first and the close is complete; the ports are held so that a lost last ACK can be repeated and old segments cannot reach a new connection' \
+        'CLOSE_WAIT' 'the peer closed first; the local application has not closed yet' \
+        'LAST_ACK' 'the peer closed first, this end closed too; its FIN is not acknowledged yet' \
+        'LISTEN' 'a server waits for connections' \
+        'CLOSING' 'both ends closed at the same moment; the own FIN is not acknowledged yet' \
+        'BOUND' 'bound, neither listening nor connected'
 end
 
 function __twdiag_words_limit
@@ -383,6 +402,7 @@ function __twdiag_words_command
         'diagnose' 'Report what the closing side of TCP does to this host.' \
         'check' 'Check this host: one status line, perfdata and an exit code.' \
         'trace' 'Show each connection\'s end: who closed first, how and why.' \
+        'sockets' 'List sockets with role, age, queues, owner and who closed first.' \
         'port' 'Say why a port cannot be bound, by whom and until when.' \
         'doctor' 'Show what this host lets twdiag see, and check its readers.' \
         'explain' 'Explain a state, a finding or a myth by the TCP handshake.' \
@@ -394,6 +414,7 @@ complete --command twdiag --no-files
 complete --command twdiag --condition '__twdiag_is "" 0' --arguments diagnose --description 'Report what the closing side of TCP does to this host.'
 complete --command twdiag --condition '__twdiag_is "" 0' --arguments check --description 'Check this host: one status line, perfdata and an exit code.'
 complete --command twdiag --condition '__twdiag_is "" 0' --arguments trace --description 'Show each connection\'s end: who closed first, how and why.'
+complete --command twdiag --condition '__twdiag_is "" 0' --arguments sockets --description 'List sockets with role, age, queues, owner and who closed first.'
 complete --command twdiag --condition '__twdiag_is "" 0' --arguments port --description 'Say why a port cannot be bound, by whom and until when.'
 complete --command twdiag --condition '__twdiag_is "" 0' --arguments doctor --description 'Show what this host lets twdiag see, and check its readers.'
 complete --command twdiag --condition '__twdiag_is "" 0' --arguments explain --description 'Explain a state, a finding or a myth by the TCP handshake.'
@@ -468,6 +489,21 @@ complete --command twdiag --condition '__twdiag_is "trace" 99' --long-option for
 complete --command twdiag --condition '__twdiag_is "trace" 99' --long-option source --exclusive --arguments 'auto tracefs multicast' --description 'Learn of closes from this source; auto is the best that is allowed.'
 complete --command twdiag --condition '__twdiag_is "trace" 99' --long-option json --description 'Write JSON, one object for each line.'
 complete --command twdiag --condition '__twdiag_is "trace" 99' --short-option h --long-option help --description 'Show this message and exit.'
+complete --command twdiag --condition '__twdiag_is "sockets" 99' --long-option state --exclusive --arguments '(__twdiag_words_state)' --description 'Show only sockets in this state (repeatable).'
+complete --command twdiag --condition '__twdiag_is "sockets" 99' --long-option port --exclusive --description 'Show only what concerns this port (repeatable).'
+complete --command twdiag --condition '__twdiag_is "sockets" 99' --long-option peer --exclusive --description 'Show only this remote address, network, port or address:port (repeatable).'
+complete --command twdiag --condition '__twdiag_is "sockets" 99' --long-option process --exclusive --description 'Show only what concerns this process, a name or PID (repeatable).'
+complete --command twdiag --condition '__twdiag_is "sockets" 99' --long-option rule --exclusive --arguments '(__twdiag_words_rule)' --description 'Show only what this rule finds (repeatable).'
+complete --command twdiag --condition '__twdiag_is "sockets" 99' --long-option netns --exclusive --description 'Look in this network namespace: a name, a path, a PID or a container.'
+complete --command twdiag --condition '__twdiag_is "sockets" 99' --long-option all-netns --description 'Look in every network namespace, and say what hides some.'
+complete --command twdiag --condition '__twdiag_is "sockets" 99' --long-option sort --exclusive --arguments 'age left recv-q send-q state port peer process' --description 'Sort by this; the oldest, largest or soonest gone come first.'
+complete --command twdiag --condition '__twdiag_is "sockets" 99' --long-option top --exclusive --description 'Show only the first N, sorted by age unless --sort says otherwise.'
+complete --command twdiag --condition '__twdiag_is "sockets" 99' --long-option json --description 'Write JSON, one object for each line.'
+complete --command twdiag --condition '__twdiag_is "sockets" 99' --long-option csv --description 'Write CSV with a line of column names.'
+complete --command twdiag --condition '__twdiag_is "sockets" 99' --long-option limit --exclusive --arguments '(__twdiag_words_limit)' --description 'Set one limit (repeatable).'
+complete --command twdiag --condition '__twdiag_is "sockets" 99' --long-option config --require-parameter --force-files --description 'Read settings from this TOML file too.'
+complete --command twdiag --condition '__twdiag_is "sockets" 99' --long-option source --exclusive --arguments 'auto netlink proc' --description 'Read sockets from this source; auto is netlink, else proc.'
+complete --command twdiag --condition '__twdiag_is "sockets" 99' --short-option h --long-option help --description 'Show this message and exit.'
 complete --command twdiag --condition '__twdiag_is "port" 0' --arguments '(__twdiag_words_free)'
 complete --command twdiag --condition '__twdiag_is "port" 99' --long-option netns --exclusive --description 'Look in this network namespace: a name, a path, a PID or a container.'
 complete --command twdiag --condition '__twdiag_is "port" 99' --long-option json --description 'Write JSON, schema twdiag-port/1.'

@@ -11,7 +11,15 @@ if TYPE_CHECKING:
 
     from completions.grammar import Argument, Command, Option, Value
 
-_LISTS: Final = (Takes.RULE, Takes.LIMIT, Takes.METRIC, Takes.PAGE, Takes.SCENARIO, Takes.COMMAND)
+_LISTS: Final = (
+    Takes.RULE,
+    Takes.STATE,
+    Takes.LIMIT,
+    Takes.METRIC,
+    Takes.PAGE,
+    Takes.SCENARIO,
+    Takes.COMMAND,
+)
 _HEAD: Final = """\
 #compdef twdiag
 # zsh completion for twdiag, made from its command line; do not edit.
@@ -112,7 +120,13 @@ def _list(kind: Takes) -> str:
     assigns = kind in (Takes.LIMIT, Takes.METRIC)
     after_equals = "  compset -P '*=' && return 1\n" if assigns else ""
     # -q takes the "=" away again where something else follows; explain takes any case.
-    more = " -qS =" if assigns else " -M 'm:{a-zA-Z}={A-Za-z}'" if kind is Takes.PAGE else ""
+    more = (
+        " -qS ="
+        if assigns
+        else " -M 'm:{a-zA-Z}={A-Za-z}'"
+        if kind in (Takes.PAGE, Takes.STATE)
+        else ""
+    )
     return f"""\
 _twdiag_words_{kind.value}() {{
 {after_equals}  local -a found=(

@@ -337,6 +337,50 @@ def test_each_state_is_told_with_its_end(trials: dict[str, list[Seen]]) -> None:
     assert ends["fin_wait1"] == ends["last_ack"] == 205
 
 
+def test_each_state_fits_80_columns_and_says_what_frees_the_port(
+    trials: dict[str, list[Seen]],
+) -> None:
+    owner = Owner(31_415, "gunicorn", "www-data")
+    for name, seen in trials.items():
+        rows = seen[0].rows
+        report = examine(seen[0].rows[0].socket.local_port, rows, SYSCTLS, _held(rows, owner))
+        text = text_of(report)
+        assert max(map(len, text.splitlines())) <= 80, name
+        held = any(row.socket.inode for row in rows)
+        wanted = "stop gunicorn (pid 31415), or have it close the socket" if held else "wait up to "
+        assert f" To free it        {wanted}" in text
+
+
+def _held(rows: list[PortRow], owner: Owner) -> dict[int, tuple[Owner, ...]]:
+    return {row.socket.inode: (owner,) for row in rows if row.socket.inode}
+
+
+def test_one_socket_is_one() -> None:
+    one = PortRow(Socket(State.CLOSE_WAIT, "10.0.0.1", 8080, "10.0.0.9", 5, inode=8))
+    said = headline(examine(8080, [one], {}))
+    assert said == "Port 8080 is blocked by 1 socket without a listener, until it is closed"
+    other = PortRow(one.socket._replace(remote_port=6, inode=9))
+    assert headline(examine(8080, [one, other], {})).endswith("until they are closed")
+    assert "root sees who that is" in text_of(examine(8080, [one], {}))
+
+
+@pytest.mark.parametrize(
+    ("reserved", "command"),
+    [("", "40000"), ("8080,39998-39999", "8080,39998-40000"), ("1", "1,40000")],
+)
+def test_a_port_is_reserved_beside_those_that_are(reserved: str, command: str) -> None:
+    name = "net.ipv4.ip_local_reserved_ports"
+    text = text_of(examine(40000, [], SYSCTLS | {name: reserved}))
+    assert f" To reserve it     sysctl -w {name}={command}\n" in text
+
+
+def test_commands_go_to_the_namespace_that_was_looked_at() -> None:
+    text = text_of(examine(40000, [], SYSCTLS, netns="web 1"))
+    assert "twdiag sockets --port 40000 --netns 'web 1'" in text
+    assert "sysctl -w" not in text
+    assert "ss -Htanp 'sport = :40000'" in text_of(examine(40000, [], SYSCTLS))
+
+
 def test_bound_sockets_are_seen_and_named(trials: dict[str, list[Seen]]) -> None:
     (holder,) = engine.holders_of(trials["bound"][0].rows, {})
     assert holder.kind is Kind.BOUND
@@ -469,7 +513,7 @@ def test_a_free_port_is_free_only_as_far_as_was_seen() -> None:
     [
         (80, "outside", False),
         (8080, "outside", False),
-        (40000, "inside: an outgoing connection can take it", True),
+        (40000, "inside: connect() can take it", True),
         (40001, "inside, but reserved", False),
     ],
 )

@@ -32,6 +32,7 @@ SHARED: Final = {
     "share/man/man1/twdiag-lab.1",
     "share/man/man1/twdiag-trace.1",
     "share/man/man1/twdiag-port.1",
+    "share/man/man1/twdiag-sockets.1",
     "share/man/man1/twdiag-doctor.1",
     "share/man/man7/twdiag-rules.7",
     "share/bash-completion/completions/twdiag",

@@ -47,6 +47,7 @@ def placed(finding: Finding, namespace: Namespace) -> Finding:
         netns=namespace.label,
         advice=tuple(_advised(finding.advice, namespace, container)),
         steps=tuple(_moved_step(step, namespace) for step in finding.steps),
+        rows_command=moved(finding.rows_command, namespace),
     )
 
 

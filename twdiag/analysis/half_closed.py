@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 from twdiag.analysis.ages import arrivals
 from twdiag.model.snapshot import Owner
+from twdiag.tcp import TIME_WAIT_SECONDS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable
@@ -129,7 +130,7 @@ def close_waits(
     waiting = []
     for socket in sockets:
         server = is_server(socket)
-        age_min, age_max = _age_bounds(socket)
+        age_min, age_max = age_bounds(socket)
         new = None if before is None else identity(socket) not in before
         if new is False:
             age_min = max(age_min or 0.0, elapsed)
@@ -145,7 +146,7 @@ def _kind(socket: Socket, server: bool) -> Kind:
     return Kind.IDLE_POOL if not server and socket.recv_q in POOL_RECV_Q else Kind.UNREAD
 
 
-def _age_bounds(socket: Socket) -> tuple[float | None, float | None]:
+def age_bounds(socket: Socket) -> tuple[float | None, float | None]:
     """Return (at least, at most) seconds in the half-closed state, from tcp_info.
 
     Keepalive answers stamp last_ack_recv too, so with that timer the lower bound may be low; it is
@@ -154,6 +155,15 @@ def _age_bounds(socket: Socket) -> tuple[float | None, float | None]:
     if socket.info is None:
         return None, None
     return socket.info.last_ack_recv / 1000, socket.info.last_data_recv / 1000
+
+
+def orphan_seconds(fin_timeout: int) -> int:
+    """Return how long the mini-socket of an orphan in FIN_WAIT2 lives, given tcp_fin_timeout.
+
+    Above 60 s the kernel splits the wait, and the second part lives T - 60 s
+    (tcp_rcv_state_process() in net/ipv4/tcp_input.c).
+    """
+    return fin_timeout - TIME_WAIT_SECONDS if fin_timeout > TIME_WAIT_SECONDS else fin_timeout
 
 
 def identity(socket: Socket) -> Identity:

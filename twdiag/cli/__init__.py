@@ -22,6 +22,7 @@ Examples:
   twdiag                                 what is wrong on this host?
   twdiag diagnose --json | jq .status    the same for a program
   twdiag check                           one line and an exit code, for Nagios
+  twdiag sockets --state CLOSE_WAIT      the rows: role, age, owner
   twdiag trace --for 30s                 who closes first, as it happens
   twdiag explain CLOSE_WAIT              what a state, a finding or a myth is
   twdiag lab run close-wait-leak         make a leak to try it on
@@ -104,6 +105,12 @@ def _add_port(app: typer.Typer) -> None:
     app.command("port", epilog=port.EPILOG)(port.port)
 
 
+def _add_sockets(app: typer.Typer) -> None:
+    from twdiag.cli import sockets
+
+    app.command("sockets", epilog=sockets.EPILOG)(sockets.sockets)
+
+
 def _add_doctor(app: typer.Typer) -> None:
     from twdiag.cli import doctor
 
@@ -115,6 +122,7 @@ _COMMANDS: Final[Mapping[str, Callable[[typer.Typer], None]]] = {
     "diagnose": _add_diagnose,
     "check": _add_check,
     "trace": _add_trace,
+    "sockets": _add_sockets,
     "port": _add_port,
     "doctor": _add_doctor,
     "explain": _add_explain,

@@ -84,6 +84,14 @@ NetnsOption = Annotated[
         help="Look in this network namespace: a name, a path, a PID or a container.",
     ),
 ]
+NetnsesOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--netns",
+        metavar="NETNS",
+        help="Look in this network namespace: a name, a path, a PID or a container.",
+    ),
+]
 AllNetnsOption = Annotated[
     bool,
     typer.Option("--all-netns", help="Look in every network namespace, and say what hides some."),

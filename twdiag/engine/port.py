@@ -15,7 +15,7 @@ from collections import Counter
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
 
-from twdiag.model.ports import parse_ports, parse_range
+from twdiag.model.ports import format_ports, parse_ports, parse_range
 from twdiag.model.snapshot import Gap, Owner
 from twdiag.model.sockets import TIMER_NONE, TIMER_TIME_WAIT, Socket
 from twdiag.tcp import State
@@ -108,7 +108,7 @@ class PortReport:
     """All about one port.  What was not seen is None, with a gap; `nat` None is told without.
 
     `way_in` is what has to stand before a command that is to look into the namespace, "" for this
-    process's own.
+    process's own.  `reservation` is ip_local_reserved_ports with this port added to what it has.
     """
 
     port: int
@@ -121,6 +121,7 @@ class PortReport:
     gaps: tuple[Gap, ...] = ()
     way_in: str = ""
     nat: Diversions | None = None
+    reservation: str | None = None
 
     @property
     def verdict(self) -> Verdict:
@@ -321,7 +322,13 @@ def examine(
         else any(low <= port <= high for low, high in parse_ports(reserved)),
         int(start) if start.isascii() and start.isdigit() else None,
         tuple(gaps),
+        reservation=None if reserved is None else _with_port(reserved, port),
     )
+
+
+def _with_port(reserved: str, port: int) -> str:
+    ports = {p for low, high in parse_ports(reserved) for p in range(low, high + 1)}
+    return format_ports(ports | {port})
 
 
 def look(port: int, netns: str | None = None) -> PortReport:

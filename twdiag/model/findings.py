@@ -186,7 +186,8 @@ class Finding:
     Every number of `summary` is also in `evidence`.  `advice` is in the order to try it; `place` is
     None for findings outside the state machine (a sysctl, say).  What follows is filled in by the
     runner of the rules: `why` says why it matters, `pids` and `inodes` are the processes and the
-    sockets that it is about, as far as they were seen.  `waits` says what these processes do
+    sockets that it is about, as far as they were seen, and `rows_command` lists the rows of socket
+    tables that stand behind it, "" where none does.  `waits` says what these processes do
     instead, and `steps` how to see more of it, where that was looked at.  `netns` labels the
     network namespace; `namespace` is that one unless this process is in it, `container` is what
     runs the first of the processes.  `other_ends` are those on this host too, where they were
@@ -206,6 +207,7 @@ class Finding:
     netns: str = HOST_NETNS
     pids: tuple[int, ...] = ()
     inodes: tuple[int, ...] = ()
+    rows_command: str = ""
     waits: tuple[str, ...] = ()
     steps: tuple[Step, ...] = ()
     namespace: Namespace | None = None

@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING, Final
 
 from twdiag.explain.diagram import close_chart
 from twdiag.model import facts
-from twdiag.model.findings import Severity
+from twdiag.model.findings import (
+    Severity,
+)
 from twdiag.model.snapshot import HOST_NETNS
 from twdiag.render.pieces import (
     STYLES,
@@ -117,6 +119,8 @@ class _Writer:
         yield from self._advice(finding.advice)
         for number, word in enumerate(finding.do_not):
             yield from self._labelled("Do not" if not number else "", f"- {_do_not(word)}")
+        if finding.rows_command:
+            yield f"  {'Rows':{_LABEL}}{visible(finding.rows_command)}", ""
         yield from self._labelled("More", f"twdiag explain {finding.rule}")
         yield from self._drawing(finding)
 

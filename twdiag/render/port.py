@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from twdiag import __version__
 from twdiag.engine.port import IPV6_ANY, Holder, Kind, Option, Verdict
+from twdiag.model.snapshot import HOST_NETNS
 from twdiag.wording import count, duration, endpoint, visible
 
 if TYPE_CHECKING:
@@ -34,13 +35,13 @@ def render_text(report: PortReport, out: TextIO) -> None:
 
 def _lines(report: PortReport) -> Iterator[str]:
     yield headline(report)
-    where = "" if report.netns == "host" else f"in {visible(report.netns)}"
+    where = "" if report.netns == HOST_NETNS else f"in {visible(report.netns)}"
     if where:
         yield where
     yield ""
     for holder in report.holders[:_MOST_HOLDERS]:
         what = f"{holder.count} {'bound' if holder.kind is Kind.BOUND else holder.state.name}"
-        yield f" {what:18}{_address(holder.address, holder.v6only):26}{_until(holder)}"
+        yield f" {what:17} {_address(holder.address, holder.v6only):17} {_until(holder)}"
     if len(report.holders) > _MOST_HOLDERS:
         yield f" {count(len(report.holders) - _MOST_HOLDERS, 'more group')}: --json has all"
     if report.holders:
@@ -67,7 +68,9 @@ def headline(report: PortReport) -> str:
         return f"{port} is free{_diverted(report)}"
     sockets = count(sum(holder.count for holder in report.holders), "socket")
     left = report.free_in
-    until = f"for up to {duration(left)} more" if left else "until they are closed"
+    one = sum(holder.count for holder in report.holders) == 1
+    until = f"until {'it is' if one else 'they are'} closed"
+    until = f"for up to {duration(left)} more" if left else until
     return f"{port} is blocked by {sockets} without a listener, {until}"
 
 
@@ -109,7 +112,7 @@ def _until(holder: Holder) -> str:
     name = "owner not seen" if owner is None else f"{visible(owner.name)} (pid {owner.pid})"
     more = f" and {len(holder.owners) - 1} more" if len(holder.owners) > 1 else ""
     peer = f", to {holder.remotes[0]}" if holder.kind in (Kind.CLIENT, Kind.UNKNOWN) else ""
-    return f"{name}{more}, until it closes{peer}"
+    return f"{name}{more}{peer}"
 
 
 def _table(report: PortReport) -> Iterator[str]:
@@ -133,9 +136,11 @@ def _row(address: str, verdicts: tuple[Verdict, ...]) -> str:
 
 
 def _facts(report: PortReport) -> Iterator[str]:
+    if report.holders:
+        yield f" To free it        {_free(report)}"
     if any(Verdict.IF_OLD_HAD_IT in attempt.verdicts.values() for attempt in report.attempts):
         yield " if the old had it: most servers set SO_REUSEADDR, outgoing connections do not;"
-        yield "                   SO_REUSEPORT needs the same user too, except against TIME_WAIT"
+        yield f"{'':20}SO_REUSEPORT also needs the same user, but for TIME_WAIT"
     if report.ephemeral is not None:
         low, high = report.ephemeral
         inside = low <= report.port <= high
@@ -144,7 +149,7 @@ def _facts(report: PortReport) -> Iterator[str]:
         elif report.reserved:
             text = "inside, but reserved: no outgoing connection takes it"
         else:
-            text = "inside: an outgoing connection can take it while nobody listens"
+            text = "inside: connect() can take it when it is free"
         yield f" Ephemeral range   {low}-{high}, {text}"
         if report.taken_by_connect:
             yield f" To reserve it     {_reserve(report)}"
@@ -153,6 +158,19 @@ def _facts(report: PortReport) -> Iterator[str]:
         yield f" Privileged        below {start}: bind() needs CAP_NET_BIND_SERVICE, else EACCES"
     yield from _nat(report)
     yield f" To look           {_way_in(report)}ss -Htanp 'sport = :{report.port}'"
+
+
+def _free(report: PortReport) -> str:
+    """Return what makes the port free: who has to end, or how long to wait."""
+    owners = sorted({owner for holder in report.holders for owner in holder.owners})
+    if report.free_in is not None:
+        return f"wait up to {duration(report.free_in)}, or set SO_REUSEADDR if the old had it"
+    if not owners:
+        return "stop whoever holds it; root sees who that is"
+    more = f" and {len(owners) - 1} more" if len(owners) > 1 else ""
+    them = "them" if more else "it"
+    first = f"{visible(owners[0].name)} (pid {owners[0].pid})"
+    return f"stop {first}{more}, or have {them} close the socket"
 
 
 def _nat(report: PortReport) -> Iterator[str]:
@@ -187,8 +205,11 @@ def _elsewhere(one: Diversion, port: int) -> str:
 
 
 def _reserve(report: PortReport) -> str:
-    """Return the command that reserves the port; what is reserved already has to stay in it."""
-    return f"add {report.port} to net.ipv4.ip_local_reserved_ports"
+    """Return the command that reserves the port; what is reserved already stays in it."""
+    if report.reservation is None:
+        return f"add {report.port} to net.ipv4.ip_local_reserved_ports"
+    setting = f"net.ipv4.ip_local_reserved_ports={report.reservation}"
+    return f"{_way_in(report)}sysctl -w {setting}"
 
 
 def render_json(report: PortReport, out: TextIO) -> None:

@@ -35,6 +35,7 @@ from twdiag.model import facts
 from twdiag.model.findings import Advice, Confidence, Finding, HostSubject, Place, Severity
 from twdiag.model.limits import seconds
 from twdiag.rules import manual
+from twdiag.rules.behind import Rows, in_states, these
 from twdiag.rules.close_wait import AGE
 from twdiag.rules.rule import Group, Rule
 from twdiag.rules.subjects import listener_inodes, listener_name, listener_subject, software_advice
@@ -48,6 +49,7 @@ if TYPE_CHECKING:
     from twdiag.model.census import Listener
     from twdiag.model.findings import ListenerSubject, Value
     from twdiag.model.limits import Limits
+    from twdiag.model.sockets import Socket
 
 NAME = "accept-queue-full"
 WARNING = seconds(
@@ -210,6 +212,21 @@ def _emptied(view: View, dropped: int) -> Finding:
     )
 
 
+def rows(view: View, limits: Limits, group: Group[Listener | None]) -> Rows:
+    """Return the listener and what waits in its queue: connections that nobody holds yet."""
+    listener = group.about
+    if listener is None:
+        return in_states(State.LISTEN)
+    copies = these(listener.sockets)
+
+    def fits(socket: Socket) -> bool:
+        if socket.state in (State.ESTABLISHED, State.CLOSE_WAIT):
+            return not socket.inode and view.listener_of(socket) == listener
+        return copies.fits(socket)
+
+    return Rows(fits)
+
+
 RULE = Rule(
     NAME,
     manual.text_of(__doc__, __file__),
@@ -217,4 +234,5 @@ RULE = Rule(
     tell,
     ("sockets", "queues", "backlog"),
     (WARNING, CRITICAL),
+    rows,
 )

@@ -28,7 +28,9 @@ from twdiag.model import facts
 from twdiag.model.findings import AddressSubject, Advice, Confidence, Finding, Severity
 from twdiag.model.limits import ratio
 from twdiag.rules import manual
+from twdiag.rules.behind import Rows
 from twdiag.rules.rule import Group, Rule
+from twdiag.tcp import State
 from twdiag.wording import count, share
 
 if TYPE_CHECKING:
@@ -102,13 +104,25 @@ def tell(view: View, limits: Limits, group: Group[_Ports]) -> Iterator[Finding]:
                 "Let the application choose the address without choosing a port",
                 "setsockopt(IP_BIND_ADDRESS_NO_PORT) before bind(address, 0), Linux 4.2 or later",
                 "none: the port is chosen at connect(), per destination",
-                "the ports in use fall below the number of connections",
+                f"fewer rows than connections: twdiag sockets --rule {NAME}",
             ),
             Advice(
                 "Or give the application more source addresses",
                 "each local address has its own set of ports for bind()",
             ),
         ),
+    )
+
+
+def rows(view: View, limits: Limits, group: Group[_Ports]) -> Rows:
+    """Return the sockets that hold the ports of the address."""
+    source, ports, _ = group.about
+    return Rows(
+        lambda socket: (
+            socket.local_address == source
+            and socket.local_port in ports
+            and socket.state is not State.LISTEN
+        )
     )
 
 
@@ -119,4 +133,5 @@ RULE = Rule(
     tell,
     ("sockets", _RANGE),
     (NOTICE, WARNING),
+    rows,
 )

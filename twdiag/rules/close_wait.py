@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from twdiag.model import facts
 from twdiag.model.limits import ratio, seconds, sockets
+from twdiag.rules.behind import these
 from twdiag.rules.rule import Group
 from twdiag.wording import endpoint
 
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from twdiag.analysis.view import View
     from twdiag.model.findings import Value
     from twdiag.model.limits import Limits
+    from twdiag.rules.behind import Rows
 
 AGE = seconds("close-wait-age", 10, "a CLOSE_WAIT younger than this is nobody's leak")
 NOTICE = sockets("close-wait-notice", 5, "old CLOSE_WAIT sockets of one process")
@@ -47,6 +49,11 @@ def aged(view: View, limits: Limits, kind: Kind) -> Iterator[Group[Aged]]:
     old = tuple(w for w in view.close_waits if w.kind is kind and (w.age_min or 0.0) >= least)
     if old:
         yield Group(old, tuple(w.socket.inode for w in old if w.socket.inode))
+
+
+def rows_of(holders: Iterable[Holder]) -> Rows:
+    """Return the sockets of some holders as the rows behind their findings."""
+    return these(waiting.socket for holder in holders for waiting in holder.sockets)
 
 
 def settled(holder: Holder, limits: Limits) -> int:

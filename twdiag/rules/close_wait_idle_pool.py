@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from twdiag.analysis.half_closed import Holder
     from twdiag.analysis.view import View
     from twdiag.model.limits import Limits
+    from twdiag.rules.behind import Rows
     from twdiag.rules.close_wait import Aged
     from twdiag.rules.rule import Group
 
@@ -80,11 +81,20 @@ def _finding(holder: Holder, limits: Limits, left: float | None) -> Finding:
                 "Set the pool's idle timeout below the server's",
                 f"the connections are {close_wait.peers_text(holder)}",
                 "connections are opened a little more often",
-                "the CLOSE_WAITs disappear after the next use of the pool",
+                f"the rows go after the next use of the pool: twdiag sockets --rule {NAME}",
             ),
             *software_advice(owners, "client", "pool"),
         ),
         Place.of(State.CLOSE_WAIT),
+    )
+
+
+def rows(view: View, limits: Limits, group: Group[Aged]) -> Rows:
+    """Return the sockets of the programs that are told of."""
+    return close_wait.rows_of(
+        holder
+        for holder in by_program(view.owners, group.about)
+        if len(holder.sockets) >= limits[close_wait.NOTICE]
     )
 
 
@@ -95,4 +105,5 @@ RULE = Rule(
     tell,
     ("sockets", "queues", "inodes", "tcp-info|earlier"),
     (*close_wait.LIMITS, close_wait.FDS_WARNING, close_wait.LEAK_SECONDS),
+    rows,
 )

@@ -42,6 +42,7 @@ if TYPE_CHECKING:
     from twdiag.analysis.half_closed import Holder
     from twdiag.analysis.view import View
     from twdiag.model.limits import Limits
+    from twdiag.rules.behind import Rows
     from twdiag.rules.close_wait import Aged
     from twdiag.rules.rule import Group
 
@@ -105,6 +106,15 @@ def _finding(holder: Holder, severity: Severity) -> Finding:
     )
 
 
+def rows(view: View, limits: Limits, group: Group[Aged]) -> Rows:
+    """Return the sockets of the programs that are told of."""
+    return close_wait.rows_of(
+        holder
+        for holder in by_program(view.owners, group.about)
+        if _severity(holder, limits) is not Severity.OK
+    )
+
+
 RULE = Rule(
     NAME,
     manual.text_of(__doc__, __file__),
@@ -112,4 +122,5 @@ RULE = Rule(
     tell,
     ("sockets", "queues", "inodes", "tcp-info|earlier"),
     (*close_wait.LIMITS, close_wait.FDS_WARNING, close_wait.FDS_CRITICAL),
+    rows,
 )

@@ -29,6 +29,7 @@ from twdiag.model import facts
 from twdiag.model.findings import Advice, Confidence, Finding, Place, Severity
 from twdiag.rules import close_wait, manual
 from twdiag.rules.accept_queue_full import queue_of
+from twdiag.rules.behind import these
 from twdiag.rules.rule import Group, Rule
 from twdiag.rules.subjects import listener_inodes, listener_name, listener_subject, software_advice
 from twdiag.tcp import State
@@ -41,6 +42,7 @@ if TYPE_CHECKING:
     from twdiag.analysis.view import View
     from twdiag.model.census import Listener
     from twdiag.model.limits import Limits
+    from twdiag.rules.behind import Rows
 
 NAME = "close-wait-never-accepted"
 
@@ -99,6 +101,12 @@ def tell(view: View, limits: Limits, group: Group[_Queued]) -> Iterator[Finding]
     )
 
 
+def rows(view: View, limits: Limits, group: Group[_Queued]) -> Rows:
+    """Return the connections in the queue whose clients have gone."""
+    _, queued = group.about
+    return these(waiting.socket for waiting in queued)
+
+
 RULE = Rule(
     NAME,
     manual.text_of(__doc__, __file__),
@@ -106,4 +114,5 @@ RULE = Rule(
     tell,
     ("sockets", "queues", "inodes", "tcp-info|earlier"),
     (close_wait.AGE, close_wait.NOTICE),
+    rows,
 )

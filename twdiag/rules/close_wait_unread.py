@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from twdiag.analysis.half_closed import Holder
     from twdiag.analysis.view import View
     from twdiag.model.limits import Limits
+    from twdiag.rules.behind import Rows
     from twdiag.rules.close_wait import Aged
     from twdiag.rules.rule import Group
 
@@ -91,11 +92,20 @@ def _finding(holder: Holder, limits: Limits) -> Finding:
             Advice(
                 "See where the process is stuck",
                 f"take a stack dump; the connections are {close_wait.peers_text(holder)}",
-                verify="Recv-Q falls to 0 and the sockets leave CLOSE_WAIT",
+                verify=f"Recv-Q falls to 0, then the rows go: twdiag sockets --rule {NAME}",
             ),
             *software_advice(owners, "server", "close-wait"),
         ),
         Place.of(State.CLOSE_WAIT),
+    )
+
+
+def rows(view: View, limits: Limits, group: Group[Aged]) -> Rows:
+    """Return the sockets of the programs that are told of."""
+    return close_wait.rows_of(
+        holder
+        for holder in by_program(view.owners, group.about)
+        if len(holder.sockets) >= limits[close_wait.NOTICE]
     )
 
 
@@ -106,4 +116,5 @@ RULE = Rule(
     tell,
     ("sockets", "queues", "inodes", "tcp-info|earlier"),
     close_wait.LIMITS,
+    rows,
 )

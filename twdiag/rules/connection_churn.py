@@ -27,6 +27,7 @@ from twdiag.model import facts
 from twdiag.model.findings import Advice, Confidence, Finding, Place, Severity
 from twdiag.model.limits import sockets
 from twdiag.rules import manual
+from twdiag.rules.behind import of_destination
 from twdiag.rules.rule import Group, Rule
 from twdiag.rules.subjects import destination_subject, owner_advice, software_advice
 from twdiag.tcp import State
@@ -38,6 +39,7 @@ if TYPE_CHECKING:
     from twdiag.analysis.view import View
     from twdiag.model.census import Destination
     from twdiag.model.limits import Limits
+    from twdiag.rules.behind import Rows
 
 NAME = "connection-churn"
 LEAST = sockets("connection-churn", 500, "connections to one destination closed here in a minute")
@@ -88,6 +90,11 @@ def tell(view: View, limits: Limits, group: Group[Destination]) -> Iterator[Find
     )
 
 
+def rows(view: View, limits: Limits, group: Group[Destination]) -> Rows:
+    """Return the connections to the destination that this host has closed."""
+    return of_destination(view, group.about, State.TIME_WAIT)
+
+
 RULE = Rule(
     NAME,
     manual.text_of(__doc__, __file__),
@@ -95,4 +102,5 @@ RULE = Rule(
     tell,
     ("sockets", "net.ipv4.ip_local_port_range"),
     (LEAST,),
+    rows,
 )

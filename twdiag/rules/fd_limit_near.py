@@ -27,6 +27,7 @@ from twdiag.model import facts
 from twdiag.model.findings import Advice, Confidence, Finding, Place, ProcessSubject, Severity
 from twdiag.model.limits import ratio, seconds
 from twdiag.rules import close_wait, manual
+from twdiag.rules.behind import held_by
 from twdiag.rules.rule import Group, Rule
 from twdiag.rules.subjects import breakdown_evidence, breakdown_text
 from twdiag.tcp import State
@@ -39,6 +40,7 @@ if TYPE_CHECKING:
     from twdiag.analysis.view import View
     from twdiag.model.limits import Limits
     from twdiag.model.snapshot import Breakdown, Owner
+    from twdiag.rules.behind import Rows
     from twdiag.rules.close_wait import Aged
 
 NAME = "fd-limit-near"
@@ -163,6 +165,12 @@ def _seconds_left(view: View, owner: Owner) -> float | None:
     return (owner.fd_limit - owner.fds) * elapsed / (owner.fds - before.fds)
 
 
+def rows(view: View, limits: Limits, group: Group[_Concerned]) -> Rows:
+    """Return the TCP sockets among the descriptors of the processes."""
+    subjects = (finding.subject for finding in tell(view, limits, group))
+    return held_by(s.pid for s in subjects if isinstance(s, ProcessSubject) and s.pid is not None)
+
+
 RULE = Rule(
     NAME,
     manual.text_of(__doc__, __file__),
@@ -170,4 +178,5 @@ RULE = Rule(
     tell,
     ("sockets",),
     (close_wait.NOTICE, WARNING, CRITICAL, WARNING_SECONDS, CRITICAL_SECONDS),
+    rows,
 )

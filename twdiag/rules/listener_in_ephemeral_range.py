@@ -24,6 +24,7 @@ from twdiag.model import facts
 from twdiag.model.findings import Advice, Confidence, Finding, Place, Severity
 from twdiag.model.ports import DEFAULT_RANGE, format_ports, parse_ports
 from twdiag.rules import manual
+from twdiag.rules.behind import these
 from twdiag.rules.rule import Group, Rule
 from twdiag.rules.subjects import listener_inodes, listener_name, listener_subject
 from twdiag.tcp import State
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
     from twdiag.analysis.view import View
     from twdiag.model.census import Listener
     from twdiag.model.limits import Limits
+    from twdiag.rules.behind import Rows
 
 NAME = "listener-in-ephemeral-range"
 _RANGE = "net.ipv4.ip_local_port_range"
@@ -101,10 +103,16 @@ def _advice(view: View, ports: list[int]) -> tuple[Advice, ...]:
     )
 
 
+def rows(view: View, limits: Limits, group: Group[_Concerned]) -> Rows:
+    """Return the listeners on the ports."""
+    return these(socket for listener in group.about for socket in listener.sockets)
+
+
 RULE = Rule(
     NAME,
     manual.text_of(__doc__, __file__),
     select,
     tell,
     ("sockets", "bind-mode", _RANGE, _RESERVED),
+    rows=rows,
 )

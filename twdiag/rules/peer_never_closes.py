@@ -23,9 +23,11 @@ What not to do:
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from twdiag.analysis.half_closed import orphan_seconds
 from twdiag.model import facts
 from twdiag.model.findings import (
     Advice,
@@ -37,6 +39,7 @@ from twdiag.model.findings import (
 )
 from twdiag.model.limits import seconds, sockets
 from twdiag.rules import manual
+from twdiag.rules.behind import Rows, these
 from twdiag.rules.rule import Group, Rule
 from twdiag.rules.subjects import listener_subject
 from twdiag.tcp import State
@@ -108,14 +111,19 @@ def _group_of(view: View, socket: Socket, groups: dict[_Service, _Waiting]) -> _
 
 
 def _add_orphans(view: View, limits: Limits, group: _Waiting, tally: Tally) -> None:
-    # Above 60 s the kernel splits the wait: the mini-socket of the second part lives T - 60 s
-    # (tcp_rcv_state_process()).  A TCP_LINGER2 of the application is not visible.
-    timeout = view.sysctl(_TIMEOUT) or 60
-    timeout = timeout - 60 if timeout > 60 else timeout
+    timeout = _seconds_of_orphans(view)
     for left, number in tally.orphans.items():
         if timeout - left >= limits[AGE]:
             group.orphans += number
             group.ages.append(float(timeout - left))
+
+
+def _seconds_of_orphans(view: View) -> int:
+    """Return how long the kernel keeps the mini-socket of an orphan.
+
+    A TCP_LINGER2 of the application is not visible.
+    """
+    return orphan_seconds(view.sysctl(_TIMEOUT) or 60)
 
 
 def tell(view: View, limits: Limits, group: Group[_Waiting]) -> Iterator[Finding]:
@@ -148,7 +156,7 @@ def tell(view: View, limits: Limits, group: Group[_Waiting]) -> Iterator[Finding
             Advice(
                 "Look at the other end: its application has to close",
                 "its sockets are in CLOSE_WAIT there: run twdiag on that host",
-                verify="the FIN_WAIT2 sockets turn into TIME_WAIT and go",
+                verify=f"they turn into TIME_WAIT and go: twdiag sockets --rule {NAME}",
             ),
             Advice(
                 "Give the local process a read timeout after shutdown()",
@@ -162,6 +170,25 @@ def tell(view: View, limits: Limits, group: Group[_Waiting]) -> Iterator[Finding
     )
 
 
+def rows(view: View, limits: Limits, group: Group[_Waiting]) -> Rows:
+    """Return the sockets that wait for the FIN of the service's peers, and the old orphans."""
+    waiting = group.about
+    held, timeout = these(waiting.held), _seconds_of_orphans(view)
+    _, address, port = waiting.service
+
+    def fits(socket: Socket) -> bool:
+        if socket.state is not State.FIN_WAIT2 or not socket.is_mini:
+            return held.fits(socket)
+        if timeout - math.ceil(socket.expires / 1000) < limits[AGE]:
+            return False
+        if waiting.listener is not None:
+            return view.listener_of(socket) == waiting.listener
+        ends = socket.remote_address, socket.remote_port
+        return ends == (address, port) and view.is_client(socket)
+
+    return Rows(fits)
+
+
 RULE = Rule(
     NAME,
     manual.text_of(__doc__, __file__),
@@ -169,4 +196,5 @@ RULE = Rule(
     tell,
     ("sockets", "timers", "inodes"),
     (AGE, HELD_NOTICE, HELD_WARNING, ORPHANS_NOTICE),
+    rows,
 )

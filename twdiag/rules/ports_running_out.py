@@ -41,6 +41,7 @@ from twdiag.model.findings import (
 )
 from twdiag.model.limits import ratio
 from twdiag.rules import manual
+from twdiag.rules.behind import Rows, of_destination
 from twdiag.rules.rule import Group, Rule
 from twdiag.rules.subjects import destination_subject, owner_advice, software_advice
 from twdiag.tcp import State
@@ -259,6 +260,13 @@ def _first_advice(use: Use, subject: DestinationSubject) -> Advice:
     )
 
 
+def rows(view: View, limits: Limits, group: Group[Use | None]) -> Rows:
+    """Return what takes the ports: the connections to the destination, or what is bound."""
+    if group.about is not None:
+        return of_destination(view, group.about.destination)
+    return Rows(lambda s: (s.state is State.LISTEN or s.bound) and s.local_port in view.budget)
+
+
 RULE = Rule(
     NAME,
     manual.text_of(__doc__, __file__),
@@ -266,4 +274,5 @@ RULE = Rule(
     tell,
     ("sockets", RANGE),
     (NOTICE, WARNING, CRITICAL),
+    rows,
 )

@@ -24,10 +24,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from twdiag.census.intake import CLIENTS_FROM
 from twdiag.model import facts
 from twdiag.model.findings import Advice, Confidence, Finding, Place, PortSubject, Severity
 from twdiag.model.limits import sockets
 from twdiag.rules import manual
+from twdiag.rules.behind import Rows
 from twdiag.rules.rule import Group, Rule
 from twdiag.tcp import LONGEST_TIME_WAIT_SECONDS, TIME_WAIT_SECONDS, State
 from twdiag.wording import count, duration, endpoint
@@ -38,6 +40,7 @@ if TYPE_CHECKING:
     from twdiag.analysis.view import View
     from twdiag.model.census import LocalEnd, Tally
     from twdiag.model.limits import Limits
+    from twdiag.model.sockets import Socket
 
 NAME = "restart-blocked"
 LEAST = sockets("restart-blocked", 3, "left-over sockets of a service without a listener")
@@ -119,6 +122,23 @@ def _free_in(tally: Tally) -> float | None:
     return float(newest + LONGEST_TIME_WAIT_SECONDS - TIME_WAIT_SECONDS)
 
 
+def rows(view: View, limits: Limits, group: Group[LocalEnd]) -> Rows:
+    """Return the sockets that are left of the service."""
+    port, addresses, _, _ = group.about
+    ephemeral = bool(view.budget.usable_mask[port])
+
+    def fits(socket: Socket) -> bool:
+        return (
+            socket.local_port == port
+            and socket.local_address in addresses
+            and socket.state is not State.LISTEN
+            and not socket.bound
+            and (not ephemeral or socket.remote_port >= CLIENTS_FROM)
+        )
+
+    return Rows(fits)
+
+
 RULE = Rule(
     NAME,
     manual.text_of(__doc__, __file__),
@@ -126,4 +146,5 @@ RULE = Rule(
     tell,
     ("sockets", "net.ipv4.ip_local_port_range"),
     (LEAST,),
+    rows,
 )

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from twdiag.analysis.view import View
     from twdiag.model.findings import Finding
     from twdiag.model.limits import Limit, Limits
+    from twdiag.rules.behind import Rows
 
 T = TypeVar("T")
 
@@ -30,11 +31,12 @@ class Group(Generic[T]):
 
 @dataclass(frozen=True)
 class Rule(Generic[T]):
-    """One rule: a name that states the problem, its manual, and two pure functions.
+    """One rule: a name that states the problem, its manual, and pure functions.
 
     `select` yields what concerns it; cheap, and called once.  `tell` gets each of these groups when
     the owners are known, and yields its findings: mostly one, but the sockets of a group may turn
-    out to belong to several processes.  Neither reads a clock nor does any I/O.  `needs` names what
+    out to belong to several processes.  `rows` returns which rows stand behind the findings of a
+    group, None where no row does.  None of them reads a clock or does any I/O.  `needs` names what
     must have been seen (keys of `Gap.what`); a need in the gaps makes a recorded skip.
     """
 
@@ -44,3 +46,4 @@ class Rule(Generic[T]):
     tell: Callable[[View, Limits, Group[T]], Iterator[Finding]]
     needs: tuple[str, ...] = ("sockets",)
     limits: tuple[Limit, ...] = ()
+    rows: Callable[[View, Limits, Group[T]], Rows] | None = None

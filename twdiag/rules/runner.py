@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -13,6 +14,7 @@ from twdiag.model.findings import Finding, ListenerSubject, ProcessSubject, Repo
 from twdiag.model.snapshot import Gap
 from twdiag.model.sockets import TIMER_KEEPALIVE
 from twdiag.rules import RULES, close_wait, fd_limit_near, manual
+from twdiag.rules.behind import narrowed
 from twdiag.tcp import State
 from twdiag.wording import count
 
@@ -22,6 +24,7 @@ if TYPE_CHECKING:
     from twdiag.model.findings import Value
     from twdiag.model.limits import Limits
     from twdiag.model.snapshot import Snapshot
+    from twdiag.rules.behind import Rows
     from twdiag.rules.rule import Group, Rule
 
 
@@ -66,6 +69,8 @@ def tell(selection: Selection, view: View) -> Report:
         for group in groups
         for finding in rule.tell(view, limits, group)
     ]
+    with_rows = {rule.name for rule, _ in selection.groups if rule.rows is not None}
+    findings = [f if f.rule not in with_rows else _with_rows(f, findings) for f in findings]
     findings.sort(key=lambda finding: -finding.severity)
     rules = {rule.name for rule, _ in selection.groups}
     blind = _blind(view, limits) if fd_limit_near.NAME in rules else ()
@@ -82,6 +87,18 @@ def tell(selection: Selection, view: View) -> Report:
         gaps=(*snapshot.gaps, *_unjudged(view, limits)),
         facts=_facts(view),
     )
+
+
+def rows_behind(selection: Selection, view: View) -> list[Rows]:
+    """Return which rows stand behind the findings on a selection; `view` has the owners."""
+    limits = selection.limits
+    return [
+        rule.rows(view, limits, group)
+        for rule, groups in selection.groups
+        if rule.rows is not None
+        for group in groups
+        if any(True for _ in rule.tell(view, limits, group))
+    ]
 
 
 def analyze(snapshot: Snapshot, limits: Limits, rules: Iterable[Rule[Any]] = RULES) -> Report:
@@ -105,6 +122,13 @@ def _completed(rule: Rule[Any], group: Group[Any], finding: Finding, view: View)
             if any(owner.pid in pids for owner in view.owners.get(inode, ()))
         ),
     )
+
+
+def _with_rows(finding: Finding, findings: list[Finding]) -> Finding:
+    """Return a finding with the command that lists the rows behind it, not behind its like."""
+    alone = sum(1 for other in findings if other.rule == finding.rule) == 1
+    words = ["twdiag", "sockets", "--rule", finding.rule, *([] if alone else narrowed(finding))]
+    return replace(finding, rows_command=shlex.join(words))
 
 
 def _pids(finding: Finding) -> tuple[int, ...]:

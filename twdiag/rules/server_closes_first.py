@@ -40,6 +40,7 @@ from twdiag.model import facts
 from twdiag.model.findings import Advice, Confidence, Finding, Place, Severity
 from twdiag.model.limits import ratio, sockets
 from twdiag.rules import manual
+from twdiag.rules.behind import of_listener
 from twdiag.rules.rule import Group, Rule
 from twdiag.rules.subjects import (
     listener_inodes,
@@ -60,6 +61,7 @@ if TYPE_CHECKING:
     from twdiag.model.findings import ListenerSubject, Value
     from twdiag.model.limits import Limits
     from twdiag.model.snapshot import Owner
+    from twdiag.rules.behind import Rows
 
 NAME = "server-closes-first"
 LEAST = sockets("server-closes-first", 20, "sockets of one listener that this host closed first")
@@ -161,4 +163,18 @@ def _advice(view: View, processes: tuple[Owner, ...], server: Server) -> tuple[A
     )
 
 
-RULE = Rule(NAME, manual.text_of(__doc__, __file__), select, tell, ("sockets",), (LEAST, TABLE))
+def rows(view: View, limits: Limits, group: Group[Server]) -> Rows:
+    """Return the connections of the listener that this host closed first."""
+    closed = (State.TIME_WAIT, State.FIN_WAIT1, State.FIN_WAIT2)
+    return of_listener(view, group.about.listener, *closed)
+
+
+RULE = Rule(
+    NAME,
+    manual.text_of(__doc__, __file__),
+    select,
+    tell,
+    ("sockets",),
+    (LEAST, TABLE),
+    rows,
+)

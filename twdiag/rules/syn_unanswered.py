@@ -34,6 +34,7 @@ from twdiag.model.findings import (
 )
 from twdiag.model.limits import sockets
 from twdiag.rules import manual
+from twdiag.rules.behind import these
 from twdiag.rules.rule import Group, Rule
 from twdiag.tcp import State
 from twdiag.wording import count, endpoint, ss_address
@@ -44,6 +45,7 @@ if TYPE_CHECKING:
     from twdiag.analysis.view import View
     from twdiag.model.limits import Limits
     from twdiag.model.sockets import Socket
+    from twdiag.rules.behind import Rows
 
 NAME = "syn-unanswered"
 LEAST = sockets("syn-unanswered", 5, "retransmitted SYNs to one destination")
@@ -130,6 +132,11 @@ def _everywhere(found: list[Socket], destinations: int) -> Finding:
     )
 
 
+def rows(view: View, limits: Limits, group: Group[_Attempts]) -> Rows:
+    """Return the attempts."""
+    return these(group.about.sockets)
+
+
 RULE = Rule(
     NAME,
     manual.text_of(__doc__, __file__),
@@ -137,4 +144,5 @@ RULE = Rule(
     tell,
     ("sockets", "timers"),
     (LEAST, EVERYWHERE),
+    rows,
 )

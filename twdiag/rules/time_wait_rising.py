@@ -26,6 +26,7 @@ from twdiag.model import facts
 from twdiag.model.findings import Advice, Confidence, Finding, HostSubject, Place, Severity
 from twdiag.model.limits import Limit, ratio
 from twdiag.rules import manual
+from twdiag.rules.behind import in_states
 from twdiag.rules.rule import Group, Rule
 from twdiag.tcp import TIME_WAIT_SECONDS, State
 from twdiag.wording import rate, share
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
 
     from twdiag.analysis.view import View
     from twdiag.model.limits import Limits
+    from twdiag.rules.behind import Rows
 
 NAME = "time-wait-rising"
 FACTOR = Limit(
@@ -93,6 +95,11 @@ def tell(view: View, limits: Limits, group: Group[int]) -> Iterator[Finding]:
     )
 
 
+def rows(view: View, limits: Limits, group: Group[int]) -> Rows:
+    """Return the TIME_WAITs."""
+    return in_states(State.TIME_WAIT)
+
+
 RULE = Rule(
     NAME,
     manual.text_of(__doc__, __file__),
@@ -100,4 +107,5 @@ RULE = Rule(
     tell,
     ("sockets", "timers", _SIZE),
     (FACTOR, TABLE),
+    rows,
 )

@@ -279,7 +279,7 @@ def _look() -> Views:
 
 def _by_netlink() -> list[Socket]:
     """Return all sockets of our own dump one by one, those too that are only counted."""
-    with netlink._Channel() as channel:
+    with netlink.Channel() as channel:
         return [s for block in channel.read(ALL_STATES) for s in block.sockets()]
 
 

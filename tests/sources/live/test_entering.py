@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import threading
+from typing import TYPE_CHECKING
 
 import pytest
 
@@ -12,8 +13,11 @@ from twdiag.errors import SourceError
 from twdiag.lab import kernel
 from twdiag.model.namespaces import Namespace, Usage
 from twdiag.sources.live import entering
-from twdiag.sources.live.entering import Refused, Vanished, entered, inside
+from twdiag.sources.live.entering import Refused, Vanished, entered, inside, stream_inside
 from twdiag.sources.live.namespaces import Found, find_namespaces, read_usage
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 from .confinement import become_nobody, in_child
 from .dwellers import (
@@ -113,6 +117,12 @@ def test_the_namespace_of_an_own_user_namespace_needs_no_root() -> None:
             seen = inside(namespace, lambda: (own_inode(), ports_listening()))
             with pytest.raises(SourceError, match="failed: boom"):
                 inside(namespace, _fail)
+            assert list(stream_inside(namespace, _count_to_a_thousand)) == [*range(1000)]
+            taken = []
+            with pytest.raises(SourceError, match="failed: boom"):
+                taken.extend(stream_inside(namespace, _count_and_fail))
+            assert taken == [*range(1000)]
+            next(stream_inside(namespace, _count_to_a_thousand))  # and the rest is not wanted
             return seen, namespace.inode, before == own_inode()
 
     seen = in_child(look)
@@ -123,6 +133,15 @@ def test_the_namespace_of_an_own_user_namespace_needs_no_root() -> None:
 
 
 def _fail() -> None:
+    raise ValueError("boom")
+
+
+def _count_to_a_thousand() -> Iterator[int]:
+    yield from range(1000)
+
+
+def _count_and_fail() -> Iterator[int]:
+    yield from range(1000)
     raise ValueError("boom")
 
 

@@ -10,6 +10,7 @@ import struct
 import sys
 from array import array
 from itertools import compress
+from operator import or_
 from typing import TYPE_CHECKING, Final
 
 from twdiag.census.addresses import MAPPED, is_link_local, text_of
@@ -21,7 +22,7 @@ from twdiag.model.sockets import BOUND, TIMER_TIME_WAIT, Socket, TcpInfo
 from twdiag.tcp import State
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterator
+    from collections.abc import Collection, Iterable, Iterator
 
     from twdiag.census.intake import Intake
 
@@ -43,6 +44,7 @@ _FAMILIES: Final = bytes([_AF_INET, _AF_INET6])
 _STATES: Final = bytes(range(1, 14))
 # A connection being opened has its own pseudo-state (12, NEW_SYN_RECV) to the kernel only.
 _STATE_OF: Final = bytes({12: State.SYN_RECV, BOUND: State.CLOSE}.get(n, n) for n in range(256))
+_STATE: Final = {number: State(_STATE_OF[number]) for number in _STATES}
 _IS_KEPT: Final = table_of(*KEPT)
 _IS_FULL: Final = inverted(table_of(TIMER_TIME_WAIT))
 _IS_IPV4: Final = table_of(_AF_INET)
@@ -122,10 +124,18 @@ class Block:
         inodes = self.column(_INODE)
         return compress(zip(inodes, states, strict=True), map(wanted.__contains__, inodes))
 
-    def sockets(self) -> Iterator[Socket]:
-        """Yield all rows, readable; raises SourceError as kinds() does."""
+    def sockets(self, ports: Collection[int] = ()) -> Iterator[Socket]:
+        """Yield all rows, readable, or those with one of some ports at either end.
+
+        Raises SourceError as kinds() does.
+        """
         self.kinds()
-        return map(self.socket, range(self.size))
+        raw = self.words.tobytes()
+        places: Iterable[int] = range(0, len(raw), self.length)
+        if ports:
+            local, remote = (map(ports.__contains__, column) for column in self.ports())
+            places = compress(places, map(or_, local, remote))
+        return (socket_of(raw[at : at + self.length]) for at in places)
 
 
 def socket_of(raw: bytes) -> Socket:
@@ -138,7 +148,7 @@ def socket_of(raw: bytes) -> Socket:
     local_port, remote_port = _PORT_PAIR.unpack(ports)
     v6only, cgroup, info = _attributes(raw)
     return Socket(
-        State(_STATE_OF[state]),
+        _STATE[state],
         text_of(local, interface),
         local_port,
         text_of(remote, interface),

@@ -18,6 +18,7 @@ from twdiag.sources.live.namespaces import inode_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from typing import BinaryIO
 
     from twdiag.model.namespaces import Namespace
 
@@ -26,6 +27,7 @@ T = TypeVar("T")
 _CLONE_NEWUSER: Final = 0x10000000  # include/uapi/linux/sched.h
 _CLONE_NEWNET: Final = 0x40000000
 _MOST_TRIED: Final = 64
+_BATCH: Final = 500
 
 
 class Refused(SourceRefused):
@@ -73,6 +75,62 @@ def inside(namespace: Namespace, work: Callable[[], T]) -> T:
         if namespace.pid is None or not _has_own_users(namespace.pid):
             raise
     return _in_child(namespace, work)
+
+
+def stream_inside(namespace: Namespace, read: Callable[[], Iterator[T]]) -> Iterator[T]:
+    """Yield what is read in a network namespace, one after the other; see inside().
+
+    Whoever takes the values is in the namespace meanwhile, unless a child process reads them.
+    """
+    with contextlib.ExitStack() as stack:
+        try:
+            stack.enter_context(entered(namespace))
+        except Refused:
+            if namespace.pid is None or not _has_own_users(namespace.pid):
+                raise
+        else:
+            yield from read()
+            return
+    yield from _streamed_by_child(namespace, read)
+
+
+def _streamed_by_child(namespace: Namespace, read: Callable[[], Iterator[T]]) -> Iterator[T]:
+    """Yield what a child process reads that enters the user namespace first, in batches."""
+    import pickle
+
+    reading, writing = os.pipe()
+    child = os.fork()
+    if child == 0:
+        with contextlib.suppress(BaseException):
+            os.close(reading)
+            with os.fdopen(writing, "wb") as pipe:
+                ended = _outcome(namespace, lambda: _write_batches(read(), pipe))
+                pickle.dump(ended, pipe)
+        os._exit(0)
+    os.close(writing)
+    try:
+        with os.fdopen(reading, "rb") as pipe:
+            while True:
+                try:
+                    done, value = pickle.load(pipe)
+                except EOFError as error:
+                    what = f"the look into {namespace.label} ended early"
+                    raise SourceError(what, "run as root") from error
+                if not done:
+                    raise value
+                if value is None:
+                    return
+                yield from value
+    finally:
+        os.waitpid(child, 0)
+
+
+def _write_batches(values: Iterator[T], pipe: BinaryIO) -> None:
+    import pickle
+    from itertools import islice
+
+    while batch := list(islice(values, _BATCH)):
+        pickle.dump((True, batch), pipe)
 
 
 def _has_own_users(pid: int) -> bool:

@@ -7,7 +7,7 @@ import os
 import socket
 from functools import partial
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from twdiag.census.adding_up import census_of
 from twdiag.census.intake import Intake
@@ -26,7 +26,7 @@ from twdiag.sources.live.inet_diag import (
     may_end,
 )
 from twdiag.sources.live.proc import read_text
-from twdiag.sources.live.seen import Seen
+from twdiag.sources.live.seen import Seen, Streamed
 from twdiag.tcp import State
 
 if TYPE_CHECKING:
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from types import TracebackType
     from typing import TypeVar
 
-    from twdiag.model.sockets import Socket
+    from twdiag.model.sockets import Socket, TcpInfo
     from twdiag.sources.live.blocks import Block
 
     T = TypeVar("T")
@@ -55,6 +55,8 @@ _FEW_BOUND_OF_MANY: Final = 500
 """For the whole host, by a counter that is off by up to 32 for each CPU (percpu_counter_read())."""
 
 _MOST_LOOKED_UP: Final = 500
+_REMEMBERED: Final = 4096
+"""More rows than a block has, since rows of each length come in blocks of their own."""
 _UNSEEN: Final[Mapping[str, Any]] = MappingProxyType({})
 
 
@@ -73,7 +75,7 @@ def read_netlink(
     SourceRefused where the kernel (or a seccomp filter) does not allow the dump, SourceError where
     it cannot be understood or does not end.
     """
-    with _Channel() as channel:
+    with Channel() as channel:
         gaps: list[Gap] = []
         listening = _read_listening(channel, sockstat, gaps, spare=one_of_many)
         if one_of_many and _only_listens(sockstat, listening):
@@ -100,7 +102,7 @@ def read_rows(
         blocks = channel.read(states, info=info)
         return [one for block in blocks for one in decode(block)]
 
-    with _Channel() as channel:
+    with Channel() as channel:
         return _again(channel, take)
 
 
@@ -127,7 +129,108 @@ def read_established(inodes: Collection[int]) -> list[Socket]:
     return list({socket.cookie: socket for socket in found}.values())
 
 
-class _Channel:
+def stream_netlink(
+    states: int, sockstat: Mapping[str, int], gaps: list[Gap], ports: Collection[int] = ()
+) -> Streamed:
+    """Return the sockets in some states one by one: connected ones are decoded as they are taken.
+
+    With `ports`, connected ones are those with one of them at either end.  Listeners, and bound
+    sockets where the walk for them is worth its cost, are read whatever is asked for: they tell
+    which side a connection is.  Half-closed ones have their ages.  `gaps` takes
+    what was not seen, in the end.  Raises as read_netlink() does; a dump that loses rows after the
+    first was handed out cannot be taken again, and is a SourceError.
+    """
+    channel = Channel()
+    try:
+        listening = _read_listening(channel, sockstat, gaps)
+    except BaseException:
+        channel.close()
+        raise
+    wanted = _Wanted(states & CONNECTED, _few_full(sockstat))
+    return Streamed(listening, _stream_connected(channel, wanted, ports, gaps))
+
+
+class _Wanted(NamedTuple):
+    """The states of a dump, and whether few sockets of the host are more than mini-sockets."""
+
+    states: int
+    few_full: bool
+
+    @property
+    def half_closed(self) -> int:
+        """The states among them that have ages."""
+        return self.states & inet_diag.state_bits(*_HALF_CLOSED)
+
+    @property
+    def with_ages(self) -> bool:
+        """Whether one dump brings the ages too: each costs a lock of its socket."""
+        return bool(self.half_closed) and (self.states == self.half_closed or self.few_full)
+
+
+def _stream_connected(
+    channel: Channel, wanted: _Wanted, ports: Collection[int], gaps: list[Gap]
+) -> Iterator[Socket]:
+    states, half_closed = wanted.states, wanted.half_closed
+    recent, apart = _Recent(), half_closed and not wanted.with_ages
+    with channel:
+        ages = _again(channel, partial(_ages, channel)) if apart else {}
+        for block in _whole(channel, states, wanted.with_ages) if states else ():
+            for found in recent.unrepeated(block.sockets(ports)):
+                info = ages.get(found.cookie) if ages else None
+                yield found._replace(info=info) if info else found
+        if channel.interrupted:
+            why = "the socket table changed during the dump, so some rows may be missing"
+            gaps.append(Gap("sockets", why, "run again when the host is calmer", partial=True))
+        if half_closed and _mptcp_sockets():
+            yield from _closing_mptcp(channel, half_closed, gaps)
+
+
+class _Recent:
+    """Passes over rows that a dump repeats: near each other, since it goes on in the same bucket.
+
+    Two generations of cookies are remembered, so that memory does not grow with the rows.
+    """
+
+    def __init__(self) -> None:
+        self._older: set[int] = set()
+        self._newer: set[int] = set()
+
+    def unrepeated(self, sockets: Iterable[Socket]) -> Iterator[Socket]:
+        """Yield the sockets that were not there a moment ago."""
+        for found in sockets:
+            cookie = found.cookie
+            if cookie in self._newer or cookie in self._older:
+                continue
+            self._newer.add(cookie)
+            if len(self._newer) >= _REMEMBERED:
+                self._older, self._newer = self._newer, set()
+            yield found
+
+
+def _whole(channel: Channel, states: int, info: bool) -> Iterator[Block]:
+    """Yield a dump that is taken again as long as nothing of it was handed out."""
+    for left in range(_TRIES - 1, -1, -1):
+        given = False
+        try:
+            for block in channel.read(states, info=info):
+                given = True
+                yield block
+            return
+        except Interrupted as error:
+            if given or not left:
+                how = "run again; the rows until here are right"
+                raise SourceError("the kernel lost a part of the socket dump", how) from error
+            channel.reopen()
+
+
+def _ages(channel: Channel) -> dict[int, TcpInfo]:
+    """Return the ages of the half-closed sockets by their cookies."""
+    blocks = channel.read(inet_diag.state_bits(*_HALF_CLOSED), info=True)
+    sockets = (found for block in blocks for found in block.sockets())
+    return {found.cookie: found.info for found in sockets if found.info is not None}
+
+
+class Channel:
     """A netlink socket that takes one dump after the other."""
 
     def __init__(self) -> None:
@@ -138,7 +241,7 @@ class _Channel:
         self.interrupted = False
         """Whether the kernel called the last dumps inconsistent."""
 
-    def __enter__(self) -> _Channel:
+    def __enter__(self) -> Channel:
         return self
 
     def __exit__(
@@ -147,6 +250,10 @@ class _Channel:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the socket."""
         self._socket.close()
 
     def reopen(self) -> None:
@@ -267,7 +374,7 @@ def _open() -> socket.socket:
     return opened
 
 
-def _again(channel: _Channel, take: Callable[[], T]) -> T:
+def _again(channel: Channel, take: Callable[[], T]) -> T:
     """Return what a call takes of a dump; one that lost rows is taken again."""
     for _ in range(_TRIES - 1):
         try:
@@ -284,7 +391,7 @@ def _few_full(sockstat: Mapping[str, int]) -> bool:
 
 
 def _read_listening(
-    channel: _Channel, sockstat: Mapping[str, int], gaps: list[Gap], *, spare: bool
+    channel: Channel, sockstat: Mapping[str, int], gaps: list[Gap], *, spare: bool = False
 ) -> list[Socket]:
     """Return the listeners, and the bound sockets where the walk for them is worth its cost.
 
@@ -326,7 +433,7 @@ def _most_bound(sockstat: Mapping[str, int]) -> int:
 
 
 def _read_connected(
-    channel: _Channel,
+    channel: Channel,
     listening: list[Socket],
     sysctls: Mapping[str, str],
     info: bool,
@@ -356,13 +463,18 @@ def _mptcp_sockets() -> bool:
     return any(len(f) > 2 and f[2].isdecimal() and int(f[2]) > 0 for f in fields)
 
 
-def _read_mptcp(channel: _Channel, intake: Intake, gaps: list[Gap]) -> None:
-    """Add the closing MPTCP connections.
+def _read_mptcp(channel: Channel, intake: Intake, gaps: list[Gap]) -> None:
+    """Add the closing MPTCP connections."""
+    for found in _closing_mptcp(channel, inet_diag.state_bits(*_HALF_CLOSED), gaps):
+        intake.keep(found)
+
+
+def _closing_mptcp(channel: Channel, states: int, gaps: list[Gap]) -> Iterator[Socket]:
+    """Yield the closing MPTCP connections.
 
     Their subflows stay ESTABLISHED in the TCP dump while the connection waits in CLOSE_WAIT, so a
     leak would be invisible there.
     """
-    states = inet_diag.state_bits(*_HALF_CLOSED)
 
     def take(family: int) -> list[Socket]:
         blocks = channel.read_family(family, states, protocol=IPPROTO_MPTCP)
@@ -370,15 +482,14 @@ def _read_mptcp(channel: _Channel, intake: Intake, gaps: list[Gap]) -> None:
 
     try:
         for family in (AF_INET, AF_INET6):
-            for found in _again(channel, partial(take, family)):
-                intake.keep(found)
+            yield from _again(channel, partial(take, family))
     except SourceError as error:
         why = f"closing MPTCP connections are not visible: {error.what}"
         how = "load the mptcp_diag module (modprobe mptcp_diag)"
         gaps.append(Gap("mptcp", why, how, partial=True))
 
 
-def _read_ages(channel: _Channel, intake: Intake, gaps: list[Gap]) -> None:
+def _read_ages(channel: Channel, intake: Intake, gaps: list[Gap]) -> None:
     """Add the ages (tcp_info) of the sockets that wait half closed."""
     states = inet_diag.state_bits(*_HALF_CLOSED)
 
@@ -395,7 +506,7 @@ def _read_ages(channel: _Channel, intake: Intake, gaps: list[Gap]) -> None:
         gaps.append(Gap("tcp-info", why, error.next_step))
 
 
-def _read_ages_of_unaccepted(channel: _Channel, intake: Intake) -> None:
+def _read_ages_of_unaccepted(channel: Channel, intake: Intake) -> None:
     """Add the ages of live connections that wait for accept(), of so many at most.
 
     One by one: they are few, and a walk with the ages of all live connections is a costly one.

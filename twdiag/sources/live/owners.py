@@ -69,6 +69,78 @@ def read_owners(
     return found, _gaps(len(missing), denied, seconds if late else None)
 
 
+class Holders:
+    """Who holds which socket of this host: all processes, searched when first asked, and once.
+
+    `denied` counts the processes whose descriptors may not be read.  A forked child, which may have
+    other rights, searches again.
+    """
+
+    def __init__(self) -> None:
+        self._searcher = 0
+        self._pids: dict[int, tuple[int, ...]] | None = None
+        self._owners: dict[int, Owner | None] = {}
+        self._users: dict[int, str] = {}
+        self.denied = 0
+
+    def of(self, inode: int) -> tuple[Owner, ...]:
+        """Return the processes that hold a socket, none where they were not seen."""
+        if self._pids is None or self._searcher != os.getpid():
+            self._pids = self._search()
+        found = (self._owner(pid) for pid in self._pids.get(inode, ()))
+        return tuple(owner for owner in found if owner is not None)
+
+    def _owner(self, pid: int) -> Owner | None:
+        if pid not in self._owners:
+            self._owners[pid] = describe(pid, None, self._users)
+        return self._owners[pid]
+
+    @property
+    def named(self) -> list[Owner]:
+        """The processes that were asked for and seen."""
+        return [owner for owner in self._owners.values() if owner is not None]
+
+    def _search(self) -> dict[int, tuple[int, ...]]:
+        self._searcher, self.denied = os.getpid(), 0
+        pids: dict[int, tuple[int, ...]] = {}
+        for pid in sorted(int(name) for name in _names("/proc") if name.isdecimal()):
+            alone = (pid,)  # one for all sockets of a process: most have one holder
+            try:
+                for inode in _sockets_of(pid):
+                    before = pids.get(inode)
+                    if before is None:
+                        pids[inode] = alone
+                    elif before[-1] != pid:
+                        pids[inode] = (*before, pid)
+            except PermissionError:
+                self.denied += 1
+            except OSError:
+                continue  # the process is gone
+        return pids
+
+
+def _names(folder: str) -> list[str]:
+    try:
+        return os.listdir(folder)
+    except OSError:
+        return []
+
+
+def _sockets_of(pid: int) -> Iterator[int]:
+    """Yield the inodes of the sockets among a process's descriptors, of whatever family."""
+    folder = os.open(f"/proc/{pid}/fd", os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        for name in os.listdir(folder):
+            try:
+                link = os.readlink(name, dir_fd=folder)
+            except FileNotFoundError:
+                continue  # closed meanwhile
+            if link.startswith("socket:["):
+                yield int(link[8:-1])
+    finally:
+        os.close(folder)
+
+
 def _likely_first(
     cgroups: Collection[int], uids: Collection[int], links: Collection[str], until: float
 ) -> Iterator[int]:

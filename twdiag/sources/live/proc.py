@@ -18,7 +18,7 @@ from twdiag.errors import SourceError, SourceRefused
 from twdiag.model.ports import parse_range
 from twdiag.model.snapshot import Gap
 from twdiag.model.sockets import TIMER_KEEPALIVE, TIMER_ZERO_WINDOW, Socket
-from twdiag.sources.live.seen import Seen, census_of_sockets
+from twdiag.sources.live.seen import Seen, Streamed, census_of_sockets, is_unconnected
 from twdiag.tcp import State
 
 if TYPE_CHECKING:
@@ -52,6 +52,24 @@ def read_proc(sysctls: Mapping[str, str] = MappingProxyType({}), root: str = "/p
     They have timers, queues and inodes, but no ages, cookies, IPV6_V6ONLY or bind mode, and no
     bound, unconnected sockets.  Raises SourceRefused where /proc/net/tcp cannot be read.
     """
+    paths, gaps = _tables(root)
+    return Seen(census_of_sockets(lambda: _sockets_of(paths), sysctls), gaps)
+
+
+def stream_proc(gaps: list[Gap], root: str = "/proc/net") -> Streamed:
+    """Return the sockets of /proc/net/tcp and tcp6 one by one; raises as read_proc() does.
+
+    The files are read twice: the listeners come first.
+    """
+    paths, unseen = _tables(root)
+    gaps += unseen
+    listening = [socket for socket in _sockets_of(paths) if is_unconnected(socket)]
+    connected = (socket for socket in _sockets_of(paths) if not is_unconnected(socket))
+    return Streamed(listening, connected)
+
+
+def _tables(root: str) -> tuple[list[str], list[Gap]]:
+    """Return the files to read, and what they do not show."""
     gaps = []
     paths = [f"{root}/tcp"]
     # A kernel without IPv6 has no such file; one that may not be read hides sockets.
@@ -68,7 +86,7 @@ def read_proc(sysctls: Mapping[str, str] = MappingProxyType({}), root: str = "/p
         Gap("bound", "/proc/net/tcp does not show bound, unconnected sockets", how, partial=True),
         Gap("backlog", "/proc/net/tcp does not show a listener's backlog", how),
     ]
-    return Seen(census_of_sockets(lambda: _sockets_of(paths), sysctls), gaps)
+    return paths, gaps
 
 
 def _refusal(path: str) -> OSError | None:

@@ -1,0 +1,88 @@
+"""What one row tells: which side made it, who closed first, how old it is, how long it has left."""
+
+from __future__ import annotations
+
+import enum
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+from twdiag.analysis.half_closed import age_bounds, orphan_seconds
+from twdiag.census.intake import CLIENTS_FROM
+from twdiag.model.sockets import TIMER_TIME_WAIT
+from twdiag.tcp import TIME_WAIT_SECONDS, State
+from twdiag.tcp.phases import PHASES
+from twdiag.tcp.roles import Role
+
+if TYPE_CHECKING:
+    from twdiag.analysis.view import View
+    from twdiag.model.sockets import Socket
+
+
+class Side(enum.Enum):
+    """Which side of a connection a socket is; a listener and a bound socket have none yet."""
+
+    LISTENER = "listener"
+    BOUND = "bound"
+    SERVER = "server"
+    CLIENT = "client"
+    UNKNOWN = "unknown"
+
+
+_FIRST: Final = {
+    Role.ACTIVE_CLOSER: "here",
+    Role.PASSIVE_CLOSER: "peer",
+    Role.BOTH: "both",
+}
+CLOSED_FIRST: Final = {state: _FIRST.get(phase.role) for state, phase in PHASES.items()}
+"""Who closed first by the state: "here", "peer" or "both", None where nobody has closed."""
+
+
+class Age(NamedTuple):
+    """How many seconds a socket has been closing, at least and at most; None is unknown."""
+
+    low: float | None = None
+    high: float | None = None
+
+
+_UNKNOWN: Final = Age()
+_HALF_CLOSED: Final = (State.CLOSE_WAIT, State.FIN_WAIT2)
+
+
+def side_of(view: View, socket: Socket) -> Side:
+    """Return which side a socket is, in the words of the View, from ports and listeners."""
+    if socket.bound:
+        return Side.BOUND
+    if socket.state is State.LISTEN:
+        return Side.LISTENER
+    if view.is_server(socket):
+        return Side.SERVER
+    if view.is_client(socket):
+        return Side.CLIENT
+    # From a fixed port to that of a service: a proxy's source port, NFS, BGP.
+    fixed = socket.local_port not in view.budget and socket.remote_port < CLIENTS_FROM
+    return Side.CLIENT if fixed and not socket.mptcp else Side.UNKNOWN
+
+
+def left_of(socket: Socket) -> float | None:
+    """Return after how many seconds the timer of a mini-socket ends it, None for all others."""
+    return socket.expires / 1000 if socket.timer == TIMER_TIME_WAIT else None
+
+
+def age_of(socket: Socket, fin_timeout: int | None) -> Age:
+    """Return how long a socket has been in its closing state, as far as its timer or ages tell.
+
+    A TIME_WAIT's timer runs for 60 s, an orphan's in FIN_WAIT2 as long as tcp_fin_timeout lets it;
+    a timer that has more left has another length, and tells nothing.
+    """
+    left = left_of(socket)
+    if left is not None:
+        life = TIME_WAIT_SECONDS if socket.state is State.TIME_WAIT else _orphan_life(fin_timeout)
+        if life is None or left > life:
+            return _UNKNOWN
+        return Age(life - left, life - left)
+    if socket.state in _HALF_CLOSED:
+        return Age(*age_bounds(socket))
+    return _UNKNOWN
+
+
+def _orphan_life(fin_timeout: int | None) -> int | None:
+    return None if fin_timeout is None else orphan_seconds(fin_timeout)
