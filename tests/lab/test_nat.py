@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import os
 import socket
@@ -22,20 +21,20 @@ from twdiag.sources.live.conntrack import read_counters
 PORT = 7140
 
 
-def connect_through(number: int) -> tuple[list[socket.socket], int]:
-    """Open so many connections; return those that came about, and how many timed out."""
-    opened, failed = [], 0
-    for _ in range(number):
-        one = socket.socket()
-        # A SYN that finds a port is answered at once; a dropped one is repeated after a second.
+def connect_through(number: int) -> list[socket.socket]:
+    """Open so many connections, each of which finds a port."""
+    return [socket.create_connection((PEER_ADDRESS, PORT), timeout=20) for _ in range(number)]
+
+
+def fail_to_connect() -> bool:
+    """Try to connect, and return whether nothing came of it."""
+    with socket.socket() as one:
         one.settimeout(0.5)
-        with contextlib.suppress(TimeoutError):
+        try:
             one.connect((PEER_ADDRESS, PORT))
-            opened.append(one)
-            continue
-        failed += 1
-        one.close()
-    return opened, failed
+        except TimeoutError:
+            return True
+    return False
 
 
 def play() -> Any:
@@ -50,21 +49,21 @@ def play() -> Any:
     kernel.setns(peer)
     server = socket.create_server((PEER_ADDRESS, PORT))
     kernel.setns(home)
-    opened, _ = connect_through(40)
+    opened = connect_through(40)
     accepted = [server.accept() for _ in opened]
     full = sources.collect()
     before = read_counters()
-    _, failed = connect_through(2)
+    failed = [fail_to_connect() for _ in range(2)]
     failing = sources.collect()
     after = read_counters()
     for one, (other, _) in zip(opened, accepted, strict=True):
         one.close()
         assert other.recv(1) == b""
         other.close()
-    again, failed_again = connect_through(10)
+    again = connect_through(10)
     used_again = sources.collect()
     ports = {end[1] for _, end in accepted}
-    return (full, failing, used_again), (before, after), (failed, len(again), failed_again), ports
+    return (full, failing, used_again), (before, after), (failed, len(again)), ports
 
 
 def test_forty_ports_take_forty_connections_and_closed_ones_give_way() -> None:
@@ -73,8 +72,9 @@ def test_forty_ports_take_forty_connections_and_closed_ones_give_way() -> None:
         pytest.skip(f"no namespace with SNAT can be made: {seen}")
     (full, failing, used_again), (before, after), numbers, ports = seen
     assert ports == set(range(40000, 40040))
-    assert numbers == (2, 10, 0)
-    assert after.insert_failed - before.insert_failed == after.drop - before.drop == 2
+    assert numbers == ([True, True], 10)
+    # Two at least: a loaded machine may take so long that a SYN is repeated.
+    assert after.insert_failed - before.insert_failed == after.drop - before.drop >= 2
     assert found(full) == {"snat-ports-running-out": Severity.CRITICAL}
     compared = dataclasses.replace(failing, earlier=full)
     assert found(compared) == {"snat-ports-running-out": Severity.CRITICAL}

@@ -11,6 +11,7 @@ import struct
 from typing import Final
 
 from twdiag.errors import SourceRefused
+from twdiag.lab.stage import DEADLINE, LabError
 
 _NETLINK_NETFILTER: Final = 12
 _BATCH_BEGIN, _BATCH_END = 0x10, 0x11  # NFNL_MSG_BATCH_BEGIN, _END
@@ -21,7 +22,6 @@ _POSTROUTING, _SNAT_PRIORITY = 4, 100
 _TCP: Final = 6
 _HEADER: Final = struct.Struct("=IHHII")
 _TABLE, _CHAIN = b"twdiag\0", b"out\0"
-_DEADLINE: Final = 5.0
 
 
 def give_source(port: int, address: str, low: int, high: int) -> None:
@@ -69,10 +69,13 @@ def _commit(*orders: tuple[int, bytes]) -> None:
     ]
     batch.append(_message(_BATCH_END, _REQUEST, 0, 10))
     with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, _NETLINK_NETFILTER) as channel:
-        channel.settimeout(_DEADLINE)
+        channel.settimeout(DEADLINE)
         channel.sendto(b"".join(batch), (0, 0))
         for _ in orders:
-            answer = channel.recv(1 << 16)
+            try:
+                answer = channel.recv(1 << 16)
+            except TimeoutError as error:
+                raise LabError("the kernel does not answer about NAT rules") from error
             (number,) = struct.unpack_from("=i", answer, _HEADER.size)
             if number:
                 raise SourceRefused(
