@@ -44,7 +44,13 @@ if TYPE_CHECKING:
     from twdiag.model.snapshot import Snapshot
     from twdiag.model.sockets import Socket
 
-ROWLESS: Final = {"sockets-nobody-sees", "misleading-sysctl"}
+ROWLESS: Final = {
+    "conntrack-filling",
+    "keep-alive-race",  # its connections have ended
+    "misleading-sysctl",
+    "snat-ports-running-out",
+    "sockets-nobody-sees",
+}
 COUNTED: Final[Mapping[str, Callable[[Any], int]]] = {
     "ports-running-out": lambda e: e[facts.USED],
     "accept-queue-full": lambda e: e[facts.ACCEPT_QUEUE] + 1,  # the listener itself
@@ -63,6 +69,7 @@ COUNTED: Final[Mapping[str, Callable[[Any], int]]] = {
     "connection-churn": lambda e: e[facts.TIME_WAIT],
     "server-closes-first": lambda e: e[facts.TIME_WAIT] + e[facts.FIN_WAIT1] + e[facts.FIN_WAIT2],
     "listener-in-ephemeral-range": lambda e: e[facts.LISTENERS],
+    "idle-established-leak": lambda e: e[facts.IDLE],
 }
 """How many rows the evidence of a rule's findings speaks of."""
 
@@ -85,7 +92,9 @@ def test_the_rows_are_those_that_the_finding_counts(name: str, played: dict[str,
         # A loaded machine may have had no time to tell descriptors apart; a gap says so then.
         if rule != "fd-limit-near" or all(facts.LOOKED in finding.evidence for finding in told):
             expected = sum(COUNTED[rule](finding.evidence) for finding in told)
-            assert len(play.listed[rule]) == expected, rule
+            # What piles up goes on while its rows are read.
+            more = 20 if rule == "idle-established-leak" else 0
+            assert expected <= len(play.listed[rule]) <= expected + more, rule
         pids = {pid for finding in told for pid in finding.pids}
         if rule.startswith("close-wait") and pids:
             holders = {o.pid for row in play.listed[rule] for o in row.owners or ()}

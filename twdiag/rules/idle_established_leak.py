@@ -34,6 +34,7 @@ from twdiag.model import facts
 from twdiag.model.findings import Advice, Confidence, Finding, Place, ProcessSubject, Severity
 from twdiag.model.limits import ratio, seconds
 from twdiag.rules import manual
+from twdiag.rules.behind import Rows, these
 from twdiag.rules.rule import Group, Rule
 from twdiag.rules.subjects import software_advice
 from twdiag.tcp import State
@@ -64,11 +65,13 @@ _MOST_SERVICES: Final = 3
 
 
 class _Leak(NamedTuple):
-    """How many idle connections a process has, the oldest (s), and how many come each second."""
+    """How many idle connections a process has, how many come each second, and for how long (s) the
+    oldest and all of them have idled."""
 
     sockets: int
     oldest: float
     per_second: float
+    least: float
 
 
 def select(view: View, limits: Limits) -> Iterator[Group[Owner]]:
@@ -81,23 +84,37 @@ def select(view: View, limits: Limits) -> Iterator[Group[Owner]]:
 def tell(view: View, limits: Limits, group: Group[Owner]) -> Iterator[Finding]:
     """Yield a finding on a process whose idle connections pile up."""
     owner, breakdown = group.about, view.breakdown(group.about.pid)
-    if breakdown is None or not breakdown.unguarded:
-        return
-    leak = _leak(view, limits, owner, breakdown)
-    if leak is not None and leak.sockets >= limits[SHARE] * (owner.fd_limit or 0):
+    leak = None if breakdown is None else _leak(view, limits, owner, breakdown)
+    if breakdown and leak is not None:
         yield _finding(view, limits, owner, leak, breakdown)
 
 
+def rows(view: View, limits: Limits, group: Group[Owner]) -> Rows:
+    """Return the connections that have idled for long, of those that were asked for their age."""
+    breakdown = view.breakdown(group.about.pid)
+    leak = None if breakdown is None else _leak(view, limits, group.about, breakdown)
+    if breakdown is None or leak is None:
+        return these(())
+    return these(socket for socket in breakdown.unguarded if _idle(socket) >= leak.least)
+
+
 def _leak(view: View, limits: Limits, owner: Owner, breakdown: Breakdown) -> _Leak | None:
+    """Return what piles up to a good part of the limit, None where it is not sure that it does."""
+    leak = _piled_up(view, limits, owner, breakdown) if breakdown.unguarded else None
+    enough = leak is not None and leak.sockets >= limits[SHARE] * (owner.fd_limit or 0)
+    return leak if enough else None
+
+
+def _piled_up(view: View, limits: Limits, owner: Owner, breakdown: Breakdown) -> _Leak | None:
     """Return what piles up, None where it is not sure that anything does."""
     ages = [_idle(socket) for socket in breakdown.unguarded]
     scale, grown, found = _scale(owner, breakdown), _growth(view, owner), pile(ages)
     if found is not None and _is_sure(limits, found, breakdown, grown, scale):
         old = sum(1 for age in ages if age >= found.young)
-        return _Leak(round(old * scale), found.oldest, found.per_second * scale)
+        return _Leak(round(old * scale), found.oldest, found.per_second * scale, found.young)
     old = sum(1 for age in ages if age >= limits[AGE])
     if grown and 2 * old >= len(ages):
-        return _Leak(round(old * scale), max(ages), grown)
+        return _Leak(round(old * scale), max(ages), grown, limits[AGE])
     return None
 
 
@@ -214,4 +231,5 @@ RULE = Rule(
     tell,
     ("sockets", "tcp-info"),
     (SHARE, AGE, GROWN_AGE, SOON),
+    rows,
 )
