@@ -18,8 +18,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from tests.made import LISTEN_8080, snapshot_of
 from twdiag.history import files, sample
 from twdiag.history import state_file as memory
+from twdiag.history.notify import Told
 from twdiag.model.conntrack import Conntrack, ConntrackCounters, Snat
 from twdiag.model.snapshot import Owner
 from twdiag.model.sockets import Socket
@@ -655,3 +657,14 @@ def test_real_runs_compare(file: str) -> None:
     said = twdiag("check", "--state", file, "-v")
     assert "NOTE" not in said.out
     assert said.perfdata["new_close_wait"] != "U"
+
+
+def test_the_next_run_knows_how_many_descriptors_a_crowded_process_had(tmp_path: Path) -> None:
+    path, me = str(tmp_path / "state"), os.getpid()
+    then = snapshot_of(LISTEN_8080, crowded=(Owner(me, "pytest", "root", 600, 1024),))
+    with memory.StateFile(path) as kept:
+        kept.remember(then, "OK", Told("OK", 0.0))
+    with memory.StateFile(path) as kept:
+        earlier = kept.earlier(snapshot_of(LISTEN_8080))
+    assert earlier is not None
+    assert [(o.pid, o.fds) for group in earlier.owners.values() for o in group] == [(me, 600)]

@@ -51,7 +51,7 @@ def host(
     *,
     fds: int = 600,
     limit: int = 1024,
-    life: float | None = 3 * HOUR,
+    life: float | None = 2.2 * HOUR,
     server: bool = True,
     **changes: Any,
 ) -> Snapshot:
@@ -96,10 +96,11 @@ def test_a_client_that_leaks_is_told_to_use_one_pool() -> None:
     [
         (steadily(500, 0.9 * HOUR), HOUR),  # too young to be sure
         (steadily(500, 2 * HOUR), 30 * HOUR),  # an idle timeout of two hours does the same
+        (steadily(500, 2 * HOUR), 3 * HOUR),
         (steadily(500, 2 * HOUR), None),
         ([5 * HOUR] * 500, 5 * HOUR),  # an idle database: its clients' pools opened at the start
         ([0.2] * 500, 30 * HOUR),  # in use
-        (steadily(200, 2 * HOUR), 3 * HOUR),  # less than a quarter of the limit
+        (steadily(200, 2 * HOUR), 2.2 * HOUR),  # less than a quarter of the limit
     ],
 )
 def test_what_is_not_sure_or_healthy_is_silent(ages: list[float], life: float | None) -> None:
@@ -128,7 +129,7 @@ def test_two_samples_tell_growth(
 def test_what_was_sampled_stands_for_all() -> None:
     sockets = idle(steadily(500, 2 * HOUR))
     owner = Owner(812, "java", "app", 40_000, 65_536)
-    breakdown = Breakdown(10_000, {State.ESTABLISHED: 9_000}, 0, {}, 500, sockets, 3 * HOUR)
+    breakdown = Breakdown(10_000, {State.ESTABLISHED: 9_000}, 0, {}, 500, sockets, 2.2 * HOUR)
     finding = only_finding(
         snapshot_of(LISTEN_8080, crowded=(owner,), breakdowns={812: breakdown}), RULE
     )

@@ -2,12 +2,11 @@
 
 What it means:
 Much of what the process has open are ESTABLISHED connections on which nothing moves and that no
-keepalive guards, and their number grows. One look shows it where connections have come in at a
-steady pace for an hour or longer, for at least half of the process's life, and none has been
-closed: the times since data last moved on them are spread evenly. Otherwise it takes two samples.
-Usual causes: a client that makes a new pool for each request or does not close what it fetched; a
-server without an idle timeout whose clients vanish without a word (a crash, a NAT or firewall that
-forgot them).
+keepalive guards, and their number grows. One look shows it where connections have come at a steady
+pace for an hour or longer, for most of the process's life, and none has been closed: the times
+since data last moved on them are spread evenly. Otherwise it takes two samples. Usual causes: a
+client that makes a new pool for each request or does not close what it fetched; a server without an
+idle timeout whose clients vanish without a word (a crash, a NAT or firewall that forgot them).
 
 Why it matters:
 Nothing ends such a connection: without keepalive the kernel never asks whether the peer is still
@@ -57,8 +56,8 @@ GROWN_AGE = seconds(
 )
 SOON = seconds("idle-leak-seconds", 14_400, "time until the limit is reached that is a warning")
 
-_OF_LIFE: Final = 0.5
-"""An idle timeout spreads ages evenly too, but mostly over a smaller share of a process's life."""
+_OF_LIFE: Final = 0.8
+"""An idle timeout spreads ages evenly too, but mostly over a small share of a process's life."""
 _LEAST_GROWTH: Final = 5
 _LEAST_SECONDS: Final = 60.0
 _MOST_SERVICES: Final = 3

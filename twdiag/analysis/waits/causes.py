@@ -202,7 +202,11 @@ def _forgotten(case: Case) -> Conclusion | None:
     futex = len(case.doing(Act.FUTEX))
     if futex and (not case.drained or futex >= left):
         what += f", or in the hands of the {count(futex, 'thread')} in futex()"
-    text = f"nobody watches {left:,} of {count(total, 'socket')}: {what}"
+    if left == total:
+        which = f"any of {total:,} sockets" if total > 1 else "the only socket"
+    else:
+        which = f"{left:,} of {total:,} sockets"
+    text = f"nobody watches {which}: {what}"
     return Conclusion(Cause.FORGOTTEN, Confidence.INFERRED, text)
 
 
