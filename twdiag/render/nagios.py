@@ -186,6 +186,8 @@ def _notice_lines(answer: Answer, verbosity: int) -> Iterator[str]:
 
 
 def _advice(finding: Finding) -> Iterator[str]:
+    for end in finding.other_ends:
+        yield f"  peer: {inert(end.text)}"
     for advice in finding.advice:
         how = f": {advice.how}" if advice.how else ""
         yield inert(f"  do: {advice.do}{how}")
