@@ -55,5 +55,6 @@ def test_a_plain_check_loads_little() -> None:
     assert len(others) <= 15, sorted(others)
     assert "twdiag.cli.typer_parts" not in modules
     assert "twdiag.cli.refusals" not in modules
+    assert not {m for m in modules if "namespaces" in m or m.endswith((".host", ".elsewhere"))}
     commands = {m for m in modules if m.startswith("twdiag.cli.")}
     assert not commands & {"twdiag.cli.diagnose", "twdiag.cli.lab", "twdiag.cli.explain"}

@@ -176,3 +176,33 @@ def test_what_keeps_it_from_looking_or_speaking_is_no_alarm(command: str, code: 
     said, _ = beside_a_server(work)
     assert said.code == code
     assert "Traceback" not in said.out + said.err
+
+
+HOSTILE = "\x1b[31m|;$(x)\n"
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        (),
+        ("--full",),
+        ("--brief",),
+        ("--json",),
+        ("check", "--all-netns", "-vv", "--warn-on", "notice"),
+        ("check", "--all-netns", "--format", "prometheus"),
+        ("check", "--all-netns", "--format", "checkmk", "-v", "--warn-on", "notice"),
+    ],
+)
+def test_the_name_of_a_namespace_acts_on_nobody(words: tuple[str, ...]) -> None:
+    def work(village: Village) -> Said:
+        house = village.house()
+        server, client = village.move_in(HOSTILE, house), village.move_in("client", house)
+        village.closed_first(house, server, client, 30)
+        return twdiag(*words)
+
+    said = alone(work)
+    assert "\x1b" not in said.out + said.err
+    assert CLOSES_FIRST in said.out
+    if words[:1] == ("check",) and "prometheus" not in words:
+        assert "31m" in said.out
+        assert "$(" not in said.out

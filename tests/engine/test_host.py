@@ -265,7 +265,9 @@ def test_a_sysctl_is_set_inside_and_not_on_the_host() -> None:
         name = "net.ipv4.tcp_fin_timeout"
         subprocess.run([*inside[:-1], "-qw", f"{name}=30"], check=True)
         village.closed_first(web, server, client, 25)
-        (found,) = (f for f in look().findings if f.rule == "misleading-sysctl")
+        report = look()
+        found = next((f for f in report.findings if f.rule == "misleading-sysctl"), None)
+        assert found is not None, (told(report), report.gaps, report.namespaces)
         command = next(a.how for a in found.advice if "sysctl -w" in a.how)
         subprocess.run(command, shell=True, check=True, capture_output=True)
         seen = [

@@ -18,7 +18,7 @@ from twdiag import rules
 from twdiag.engine.look import Question
 from twdiag.errors import SourceRefused
 from twdiag.lab import kernel
-from twdiag.lab.actors import Program, close_first, listen, meet
+from twdiag.lab.actors import Program, Sockets, close_first, listen, meet
 from twdiag.lab.stage import Stage
 from twdiag.tcp import State
 
@@ -56,9 +56,11 @@ class Village(Stage):
         return made
 
     def move_in(self, name: str, house: int) -> Program:
-        """Return a program in a house."""
+        """Return a program in a house, once it is there."""
         self._peer = house
-        return Program(self, name, peer=True)
+        program = Program(self, name, peer=True)
+        program.do(_arrive)
+        return program
 
     def await_in(self, house: int, wanted: Mapping[State, int]) -> None:
         """Wait until a house has as many sockets of these states as wanted."""
@@ -99,6 +101,10 @@ class Village(Stage):
                 route.link("set", index=index, state="up")
             kernel.setns(home)
         os.close(home)
+
+
+def _arrive(_: Sockets) -> None:
+    """Answer: a program enters its house before it hears anything."""
 
 
 def alone(work: Callable[[Village], T]) -> T:

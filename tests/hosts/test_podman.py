@@ -14,6 +14,7 @@ import socket
 import subprocess
 import tarfile
 import tempfile
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -95,6 +96,10 @@ def podman() -> Iterator[Podman]:
         yield podman
     finally:
         podman("stop", "-t", "0", "-a")
+        # Each conmon tidies up after its container, in this folder.
+        until = time.monotonic() + 20
+        while podman("ps", "-a", "-q") and time.monotonic() < until:
+            time.sleep(0.1)
         shutil.rmtree(folder, ignore_errors=True)
 
 

@@ -15,10 +15,15 @@ if TYPE_CHECKING:
     from twdiag.engine.looked import Looked
     from twdiag.model.namespaces import Namespace
 
-_OWNER_SECONDS: Final = 0.5
+OWNER_SECONDS: Final = 0.25
+"""What the search for the owners of other ends takes at most: without names they tell less."""
 
 
-def with_other_ends(looked: Sequence[Looked], others: Sequence[Namespace] = ()) -> list[Looked]:
+def with_other_ends(
+    looked: Sequence[Looked],
+    others: Sequence[Namespace] = (),
+    owner_seconds: float = OWNER_SECONDS,
+) -> list[Looked]:
     """Return the looks with the other ends of their findings' connections.
 
     `others` are all other namespaces of the host: an address that two of them have tells nothing.
@@ -34,7 +39,7 @@ def with_other_ends(looked: Sequence[Looked], others: Sequence[Namespace] = ()) 
     }
     owners = {inode: held for one in looked for inode, held in one.view.owners.items()}
     snapshots = [one.view.snapshot for one in looked]
-    more, _ = sources.find_owners_in(snapshots, wanted - owners.keys(), _OWNER_SECONDS)
+    more, _ = sources.find_owners_in(snapshots, wanted - owners.keys(), owner_seconds)
     owners |= more
     told = [
         one._replace(

@@ -104,9 +104,10 @@ def widened(
 
         unconnected = _unconnected(own, found.namespaces)
         visits = _visited(others, question, unconnected, until - time.monotonic())
-        looked += _reports(visits, question, seconds / 2)
+        # What was seen is worth its names, even where the visits took all of the time.
+        looked += _reports(visits, question, max(seconds / 4, until - time.monotonic()))
         gaps = (*gaps, *left_out(visits))
-    return _merged(with_other_ends(looked, others), gaps)
+    return _merged(with_other_ends(looked, others, seconds / 8), gaps)
 
 
 # Seeing.

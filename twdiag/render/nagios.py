@@ -192,6 +192,8 @@ def _advice(finding: Finding) -> Iterator[str]:
     now = next((step.run for step in finding.steps if step.run == inert(step.run)), "")
     if now:
         yield f"  now: {now}"
+    for end in finding.other_ends:
+        yield f"  peer: {inert(end.text)}"
     for advice in finding.advice:
         how = f": {advice.how}" if advice.how else ""
         yield inert(f"  do: {advice.do}{how}")
