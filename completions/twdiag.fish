@@ -37,7 +37,7 @@ function __twdiag_is --argument-names wanted most
                 set skip 1
             case 'check -w' 'check --warning' 'check -c' 'check --critical' 'check --state' 'check --notify-on' 'check --again-after' 'check --format' 'check --output' 'check --port' 'check --process' 'check --select' 'check --ignore' 'check --limit' 'check --config' 'check --warn-on' 'check -t' 'check --timeout' 'check --source' 'check --print-config'
                 set skip 1
-            case 'trace --port' 'trace --process' 'trace --for' 'trace --source'
+            case 'trace --port' 'trace --process' 'trace --netns' 'trace --for' 'trace --source'
                 set skip 1
             case 'port --netns'
                 set skip 1
@@ -65,6 +65,7 @@ function __twdiag_words_rule
         'close-wait-unread' 'A process holds connections that the peer closed and does not read what they still carry.' \
         'time-wait-table-filling' 'The kernel\'s TIME_WAIT table is nearly full, or has overflowed.' \
         'fin-unanswered' 'Sockets that this host closed get no acknowledgement of their FIN.' \
+        'keep-alive-race' 'A server on this host closes idle connections while their clients still use them.' \
         'peer-never-closes' 'Connections that this host closed wait for a FIN that their peers do not send.' \
         'syn-unanswered' 'Connection attempts to one destination get no answer.' \
         'restart-blocked' 'Left-over sockets of a stopped server would make its next bind() fail.' \
@@ -102,6 +103,8 @@ function __twdiag_words_limit
         'fin-unanswered-retries=' 'retransmissions before a FIN is unanswered' \
         'orphans-warning=' 'orphans as a share of tcp_max_orphans' \
         'orphans-critical=' 'orphans as a share of tcp_max_orphans' \
+        'keep-alive-race=' 'idle connections that a server closed after the same time' \
+        'keep-alive-race-reuse=' 'share of the idle timeout after which their clients sent again' \
         'fin-wait2-age=' 'a FIN_WAIT2 younger than this waits normally' \
         'fin-wait2-held-notice=' 'old half-closed sockets that a process holds' \
         'fin-wait2-held-warning=' 'old half-closed sockets that a process holds' \
@@ -164,7 +167,7 @@ function __twdiag_words_page
         'forgotten-or-stuck' 'A CLOSE_WAIT is forgotten by its program, or the thread that should close it is busy elsewhere.' \
         'recv-q' '0: drained, not closed; 1: only the FIN is unread; more: data is unread.' \
         'dead-peer' 'Idle: never. With data under way: 15 minutes or more. Unless somebody set a timer.' \
-        'keep-alive-race' 'The server ends an idle connection while the client sends on it: 502, ECONNRESET, EPIPE.' \
+        'idle-timeouts' 'The server must wait longer than its clients: the idle times of both, as shipped.' \
         'ephemeral-ports' '28,232 ports for each source, destination and destination port, not for the whole host.' \
         'nat-and-conntrack' 'A router or firewall keeps its own states; ss does not show them.' \
         'counters' 'States show now; counters show since boot. Take two samples.' \
@@ -246,6 +249,7 @@ function __twdiag_words_page
         'close-wait-unread' 'A process holds connections that the peer closed and does not read what they still carry.' \
         'time-wait-table-filling' 'The kernel\'s TIME_WAIT table is nearly full, or has overflowed.' \
         'fin-unanswered' 'Sockets that this host closed get no acknowledgement of their FIN.' \
+        'keep-alive-race' 'A server on this host closes idle connections while their clients still use them.' \
         'peer-never-closes' 'Connections that this host closed wait for a FIN that their peers do not send.' \
         'syn-unanswered' 'Connection attempts to one destination get no answer.' \
         'restart-blocked' 'Left-over sockets of a stopped server would make its next bind() fail.' \
@@ -303,6 +307,8 @@ function __twdiag_words_scenario
     printf '%s\t%s\n' \
         'idle' 'two listeners and no client' \
         'busy-keep-alive' '50 kept connections, and 10 that the clients closed themselves' \
+        'keep-alive-race' 'a server closes idle connections after 0.6 s, and its client still uses them' \
+        'keep-alive-in-order' 'a client gives idle connections up after 0.3 s, before the server closes them' \
         'simultaneous-close' 'both ends of 10 connections close at once: 20 TIME_WAITs' \
         'linger-zero' '30 connections ended by RST: no TIME_WAIT, and no safe close either' \
         'server-closes-first' 'a server without keep-alive closes 23 connections before its clients do' \
@@ -368,7 +374,7 @@ complete --command twdiag --condition '__twdiag_is "" 99' --long-option port --e
 complete --command twdiag --condition '__twdiag_is "" 99' --long-option process --exclusive --description 'Show only what concerns this process, a name or PID (repeatable).'
 complete --command twdiag --condition '__twdiag_is "" 99' --long-option netns --exclusive --description 'Look in this network namespace: a name, a path, a PID or a container.'
 complete --command twdiag --condition '__twdiag_is "" 99' --long-option all-netns --description 'Look in every network namespace of the host.'
-complete --command twdiag --condition '__twdiag_is "" 99' --long-option interval --exclusive --description 'Take a second sample after S seconds and compare the two.'
+complete --command twdiag --condition '__twdiag_is "" 99' --long-option interval --exclusive --description 'Compare with a second sample after S seconds, and watch what closes meanwhile.'
 complete --command twdiag --condition '__twdiag_is "" 99' --long-option json --description 'Write JSON, schema twdiag/1.'
 complete --command twdiag --condition '__twdiag_is "" 99' --long-option format --exclusive --arguments 'text json nagios prometheus' --description 'Write in this format.'
 complete --command twdiag --condition '__twdiag_is "" 99' --long-option brief --description 'Write one line per finding.'
@@ -385,7 +391,7 @@ complete --command twdiag --condition '__twdiag_is "diagnose" 99' --long-option 
 complete --command twdiag --condition '__twdiag_is "diagnose" 99' --long-option process --exclusive --description 'Show only what concerns this process, a name or PID (repeatable).'
 complete --command twdiag --condition '__twdiag_is "diagnose" 99' --long-option netns --exclusive --description 'Look in this network namespace: a name, a path, a PID or a container.'
 complete --command twdiag --condition '__twdiag_is "diagnose" 99' --long-option all-netns --description 'Look in every network namespace of the host.'
-complete --command twdiag --condition '__twdiag_is "diagnose" 99' --long-option interval --exclusive --description 'Take a second sample after S seconds and compare the two.'
+complete --command twdiag --condition '__twdiag_is "diagnose" 99' --long-option interval --exclusive --description 'Compare with a second sample after S seconds, and watch what closes meanwhile.'
 complete --command twdiag --condition '__twdiag_is "diagnose" 99' --long-option json --description 'Write JSON, schema twdiag/1.'
 complete --command twdiag --condition '__twdiag_is "diagnose" 99' --long-option format --exclusive --arguments 'text json nagios prometheus' --description 'Write in this format.'
 complete --command twdiag --condition '__twdiag_is "diagnose" 99' --long-option brief --description 'Write one line per finding.'
@@ -423,6 +429,7 @@ complete --command twdiag --condition '__twdiag_is "check" 99' --short-option V 
 complete --command twdiag --condition '__twdiag_is "check" 99' --short-option h --long-option help --description 'Show this message and exit.'
 complete --command twdiag --condition '__twdiag_is "trace" 99' --long-option port --exclusive --description 'Show only what concerns this port (repeatable).'
 complete --command twdiag --condition '__twdiag_is "trace" 99' --long-option process --exclusive --description 'Show only what concerns this process, a name or PID (repeatable).'
+complete --command twdiag --condition '__twdiag_is "trace" 99' --long-option netns --exclusive --description 'Look in this network namespace: a name, a path, a PID or a container.'
 complete --command twdiag --condition '__twdiag_is "trace" 99' --long-option for --exclusive --description 'End after this time, such as 30s, 5m or 1h.'
 complete --command twdiag --condition '__twdiag_is "trace" 99' --long-option source --exclusive --arguments 'auto tracefs multicast' --description 'Learn of closes from this source; auto is the best that is allowed.'
 complete --command twdiag --condition '__twdiag_is "trace" 99' --long-option json --description 'Write JSON, one object for each line.'

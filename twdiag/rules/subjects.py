@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 from typing import TYPE_CHECKING
 
 from twdiag.model import facts
@@ -59,6 +58,8 @@ def owner_advice(view: View, port: int, what: str = "TIME_WAIT has no owner") ->
 
 def trace_command(view: View, port: int, seconds: int = 10) -> str:
     """Return the command that shows each close of a port as it happens, and who closes."""
+    import shlex
+
     netns = view.snapshot.netns
     where = "" if netns == HOST_NETNS else f" --netns {shlex.quote(netns)}"
     return f"twdiag trace{where} --port {port} --for {seconds}s"
