@@ -73,7 +73,7 @@ IntervalOption = Annotated[
         max=3600,
         metavar="S",
         show_default=False,
-        help="Take a second sample after S seconds and compare the two.",
+        help="Compare with a second sample after S seconds, and watch what closes meanwhile.",
     ),
 ]
 NetnsOption = Annotated[

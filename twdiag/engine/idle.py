@@ -20,7 +20,7 @@ _MOST_SOCKETS: Final = 20_000
 
 _OFTEN: Final = 0.25
 _SHARE: Final = 50
-"""A look may take a fiftieth of the time until the next."""
+"""A look may take a fiftieth of a core's time until the next."""
 
 
 class IdleFollower:
@@ -36,9 +36,9 @@ class IdleFollower:
 
     def look(self) -> None:
         """Look, if it is time to."""
-        began = time.monotonic()
-        if began < self._next:
+        if time.monotonic() < self._next:
             return
+        began = time.process_time()
         from twdiag.sources.live.idling import read_standing
 
         try:
@@ -50,8 +50,8 @@ class IdleFollower:
             self._give_up(error.what)
             return
         self.watch.look(found.standing, found.ports)
-        took = time.monotonic() - began
-        self._next = began + max(_OFTEN, _SHARE * took)
+        took = time.process_time() - began
+        self._next = time.monotonic() + max(_OFTEN, _SHARE * took)
 
     def refused(self, resets: Iterable[ResetSent], clock: Clock) -> None:
         """Take in RSTs that answered data for connections that this end had closed."""

@@ -31,8 +31,7 @@ What not to do:
 from __future__ import annotations
 
 from collections import Counter
-from statistics import median
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 from twdiag.analysis.idle_timeouts import idle_timeout
 from twdiag.census.listeners import find_listener
@@ -47,7 +46,7 @@ from twdiag.tcp import State
 from twdiag.wording import count, pause
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable, Iterator, Sequence
 
     from twdiag.analysis.idle_timeouts import IdleTimeout
     from twdiag.analysis.view import View
@@ -55,6 +54,8 @@ if TYPE_CHECKING:
     from twdiag.model.findings import ListenerSubject, Value
     from twdiag.model.idling import IdleEnd, Idling
     from twdiag.model.limits import Limits
+
+_N = TypeVar("_N", int, float)
 
 NAME = "keep-alive-race"
 LEAST = sockets("keep-alive-race", 3, "idle connections that a server closed after the same time")
@@ -155,14 +156,18 @@ def _evidence(view: View, race: Race) -> dict[str, Value]:
         facts.LOST_REQUESTS: race.lost if race.lost or sees_lost else None,
         facts.USED_AGAIN: len(race.used),
         facts.USED_AFTER: None if longest is None else round(longest, 2),
-        facts.REQUESTS: int(median(requests)) if requests else None,
+        facts.REQUESTS: _middle(requests) if requests else None,
         facts.IDLE_OPEN: None if race.open_for is None else round(race.open_for, 2),
         facts.PEER_CLOSES: len(race.by_peers),
-        facts.PEER_IDLE: round(median(race.by_peers), 2) if race.by_peers else None,
+        facts.PEER_IDLE: round(_middle(race.by_peers), 2) if race.by_peers else None,
         facts.WATCHED: None if watched is None else round(watched.seconds, 1),
         facts.TOP_CLIENTS: [address for address, _ in clients],
         facts.TOP_CLIENT_SOCKETS: [number for _, number in clients],
     }
+
+
+def _middle(numbers: Sequence[_N]) -> _N:
+    return sorted(numbers)[len(numbers) // 2]
 
 
 def _advice(view: View, subject: ListenerSubject, race: Race) -> tuple[Advice, ...]:
