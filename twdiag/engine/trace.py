@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 import time
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple, Protocol
 
 from twdiag.analysis.close_summary import Outcome
 from twdiag.analysis.closes import Clock, Fold, Join
@@ -84,10 +84,8 @@ def trace(
     ends from then on is missed, `told_all` after each burst.  Raises SourceError where there is no
     source at all.
     """
-    with contextlib.ExitStack() as stack:
-        sources = _open(request, say, stack)
-        clock = Clock(time.time_ns() - _now(), _now())
-        outcome = Outcome(sources.name, clock.unix(clock.began))
+    with follow(request, say) as followed:
+        outcome = Outcome(followed.source, followed.clock.unix(followed.clock.began))
 
         def told(closes: Iterable[Close]) -> None:
             for close in closes:
@@ -96,19 +94,57 @@ def trace(
                     tell(close)
             told_all()
 
-        stack.enter_context(_few_collections())
-        follow = _Both(sources, clock, request) if sources.tracer else _Announced(sources, clock)
         ready()
-        end = _FOREVER if request.seconds is None else clock.began + int(request.seconds * 1e9)
+        began = followed.clock.began
+        end = _FOREVER if request.seconds is None else began + int(request.seconds * 1e9)
         try:
             while not stop() and _now() < end:
-                follow.pause(min((end - _now()) / 1e9, _CALM))
-                told(follow.step())
-            told(follow.finish())
+                followed.pause(min((end - _now()) / 1e9, _CALM))
+                told(followed.step())
+            told(followed.finish())
         finally:
-            outcome.seconds = (_now() - clock.began) / 1e9
-            outcome.losses = follow.losses()
+            outcome.seconds = (_now() - began) / 1e9
+            outcome.losses = followed.losses()
         return outcome
+
+
+class Followed(Protocol):
+    """The ends of connections while they are followed from the best source there is.
+
+    `source` is "tracefs+multicast", "tracefs" or "multicast"; `clock` began when it was opened.
+    """
+
+    source: str
+    clock: Clock
+
+    def pause(self, most: float) -> None:
+        """Wait until there may be something to read, at most so many seconds."""
+
+    def waits_for(self) -> list[int]:
+        """Return the descriptors that can be read when something has ended; none: look again."""
+
+    def step(self) -> list[Close]:
+        """Return what has ended since the last step."""
+
+    def finish(self) -> list[Close]:
+        """Stop, and return what is left to tell."""
+
+    def losses(self) -> Losses:
+        """Return what was not told."""
+
+
+@contextlib.contextmanager
+def follow(request: Request, say: Callable[[str], None]) -> Iterator[Followed]:
+    """Follow the ends of connections; nothing that ends from then on is missed.
+
+    `say` gets a sentence where the best source cannot be had.  Raises SourceError where there is no
+    source at all.
+    """
+    with contextlib.ExitStack() as stack:
+        sources = _open(request, say, stack)
+        clock = Clock(time.time_ns() - _now(), _now())
+        stack.enter_context(_few_collections())
+        yield _Both(sources, clock, request) if sources.tracer else _Announced(sources, clock)
 
 
 @contextlib.contextmanager
@@ -185,6 +221,7 @@ class _Both:
 
     def __init__(self, sources: _Sources, clock: Clock, request: Request) -> None:
         assert sources.tracer is not None
+        self.source, self.clock = sources.name, clock
         self._request = request
         self._tracer = sources.tracer
         self._announcements = sources.announcements
@@ -201,6 +238,9 @@ class _Both:
 
     def pause(self, most: float) -> None:
         time.sleep(max(0.0, min(most, _BUSY if self._busy else _CALM)))
+
+    def waits_for(self) -> list[int]:
+        return []  # a ring wakes nobody before it is half full
 
     def step(self) -> list[Close]:
         now = _now()
@@ -263,6 +303,7 @@ class _Announced:
     def __init__(self, sources: _Sources, clock: Clock) -> None:
         assert sources.announcements is not None
         assert sources.left_behind is not None
+        self.source, self.clock = sources.name, clock
         self._announcements = sources.announcements
         self._left_behind = sources.left_behind
         self._inference = Inference(clock, _counters())
@@ -275,6 +316,9 @@ class _Announced:
             most = min(most, _BOTH_ENDS / 1e9)
         self._announcements.wait(max(0.0, most))
         time.sleep(_GATHER)
+
+    def waits_for(self) -> list[int]:
+        return [self._announcements.fileno()]
 
     def step(self) -> list[Close]:
         now = _now()

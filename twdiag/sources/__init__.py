@@ -37,8 +37,8 @@ def collect(source: str = "auto", patience: float = SHORT_PATIENCE) -> Snapshot:
     """Return what can be seen of this network namespace now, owners left out.
 
     Cheap things first.  Where connections close, the counters are read again, `patience` seconds
-    later at most: rows alone do not show closes whose TIME_WAIT was replaced or refused.  Raises
-    SourceError where no reader of sockets works.
+    later at most: rows alone do not show closes whose TIME_WAIT was replaced or refused.  Without
+    patience (0) they are not.  Raises SourceError where no reader of sockets works.
     """
     counters, sockstat, gaps = read_counters()
     counted_at = time.monotonic()
@@ -67,7 +67,7 @@ def _pace(
 ) -> Pace | None:
     """Return how the counters have grown since, None where hardly any connection closes."""
     latest = sum(closes.seconds[-_WATCHED:]) / _WATCHED
-    if closes.total < _FEW_CLOSES or not latest or not before:
+    if not patience or closes.total < _FEW_CLOSES or not latest or not before:
         return None
     window = min(patience, max(_SHORTEST, _ENOUGH_EVENTS / latest))
     time.sleep(max(0.0, counted_at + window - time.monotonic()))

@@ -74,6 +74,10 @@ class Announcements:
     ) -> None:
         self._socket.close()
 
+    def fileno(self) -> int:
+        """Return the descriptor that can be read when something is announced."""
+        return self._socket.fileno()
+
     def wait(self, seconds: float) -> bool:
         """Wait until something is announced, at most so long; return whether something is."""
         return bool(self._poll.poll(seconds * 1000))
