@@ -23,6 +23,7 @@ from twdiag.model.findings import (
 )
 from twdiag.model.snapshot import Pace
 from twdiag.tcp import TIME_WAIT_SECONDS, State
+from twdiag.wording import endpoint
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -109,7 +110,7 @@ class Frame:
     """Everything that one screen can show.
 
     `rates` are those of RATES.  `limit` is what the kernel allows of TIME_WAITs, and `settles_at`
-    where they settle; None is not known.
+    where they settle; `closing` are the closes that leave one.  None is not known.
     """
 
     at: float
@@ -117,6 +118,7 @@ class Frame:
     time_wait: int
     limit: int | None
     settles_at: int | None
+    closing: PerSecond
     close_wait_grown: int | None
     rates: Mapping[str, PerSecond]
     findings: tuple[Entry[Finding], ...]
@@ -203,6 +205,7 @@ def fold(memory: Memory, sight: Sight, wanted: Wanted = EVERYTHING) -> tuple[Mem
         time_wait=view.count(State.TIME_WAIT),
         limit=view.sysctl(TABLE),
         settles_at=_settles(view),
+        closing=_closing(view),
         close_wait_grown=growth.count(_CLOSE_WAITS)[0],
         rates={name: growth.rate(counters) for name, counters in RATES.items()},
         following=sight.following,
@@ -239,12 +242,19 @@ def _rows(sight: Sight, ends: Ends, memory: Memory, wanted: Wanted) -> dict[str,
     }
 
 
+def _closing(view: View) -> PerSecond:
+    """Return the closes that leave a TIME_WAIT, by its timer; not known where none is shown."""
+    if {"timers", "sockets"} & view.missing:
+        return PerSecond(None, None)
+    return PerSecond(view.closing.now, view.closes.mean)
+
+
 def _settles(view: View) -> int | None:
     """Return where all TIME_WAITs settle at the rate of now: each lives a minute."""
-    if {"timers", "sockets"} & view.missing:
+    now, limit = _closing(view).now, view.sysctl(TABLE)
+    if now is None:
         return None
-    settled = round(view.closing.now * TIME_WAIT_SECONDS)
-    limit = view.sysctl(TABLE)
+    settled = round(now * TIME_WAIT_SECONDS)
     return settled if limit is None else min(settled, limit)
 
 
@@ -360,3 +370,35 @@ def _subject(finding: Finding) -> Key:
     if isinstance(subject, DestinationSubject):
         return subject.kind, subject.source, subject.address, subject.port
     return (subject.kind, *subject)
+
+
+# What concerns what.
+
+
+def related(frame: Frame, part: str, row: Any) -> Iterator[Finding]:
+    """Yield the findings that concern a row of a part."""
+    if part == "findings":
+        yield row
+        return
+    for finding in frame.report.findings:
+        if _concerns(finding, part, row):
+            yield finding
+
+
+def _concerns(finding: Finding, part: str, row: Any) -> bool:
+    subject = finding.subject
+    if part in ("leaks", "processes"):
+        about_waiting = finding.rule.startswith("close-wait")
+        return not set(row.pids).isdisjoint(finding.pids) and (part == "processes" or about_waiting)
+    if part == "budgets" and row.kind not in ("ports", "accept-queue"):
+        return finding.rule in _RULES_OF_BUDGETS[row.kind]
+    if not isinstance(subject, (ListenerSubject, DestinationSubject)):
+        return False
+    return endpoint(subject.address, subject.port) in row.name.replace(",", " ").split()
+
+
+_RULES_OF_BUDGETS: Final = {
+    "time-wait": ("time-wait-table-filling", "time-wait-rising"),
+    "descriptors": ("fd-limit-near",),
+    "orphans": ("fin-unanswered",),
+}
