@@ -67,11 +67,11 @@ class Following(NamedTuple):
 class Cost(NamedTuple):
     """What the screen costs: the seconds from frame to frame, and its share of a core.
 
-    `slowed` tells that frames are further apart than asked for.
+    `slowed` tells that frames are further apart than asked for; the first frame has no share.
     """
 
     interval: float
-    share: float = 0.0
+    share: float | None = None
     slowed: bool = False
 
 

@@ -133,7 +133,6 @@ class Watch:
         self._looks = Account(MOST, _SAVED, now)
         self._follower = _Follower(request, now)
         self._meter = _Meter()
-        self._began = now
         self._last: float | None = None
 
     def __enter__(self) -> Watch:
@@ -150,11 +149,13 @@ class Watch:
     @property
     def due(self) -> float:
         """When the next look is due, by the monotonic clock."""
-        now = time.monotonic()
         if self._last is None:
-            return now
+            return 0.0
         self._looks.share = MOST - _FOLLOWING if self._follower.is_used else MOST
-        return max(self._began + self._request.interval, now + self._looks.wait(now))
+        now = time.monotonic()
+        wait = self._looks.wait(now)
+        asked = self._last + self._request.interval
+        return max(asked, now + wait) if wait else asked
 
     def waits_for(self) -> list[int]:
         """Return the descriptors that can be read when a connection has ended."""
@@ -178,11 +179,14 @@ class Watch:
         assert self._view is not None
         following, ends = self._follower.take()
         slowed = interval > 1.2 * self._request.interval and self._last is not None
-        cost = Cost(interval, self._meter.share(), slowed)
+        cost = Cost(interval, None if self._last is None else self._meter.share(), slowed)
         sight = Sight(at, report, self._view, ends, following, cost)
         self._memory, frame = fold(self._memory, sight, self._wanted)
-        self._began = self._last = at
-        self._looks.spend(time.process_time() - spent)
+        if self._last is None:
+            self._meter = _Meter()  # the first look loads what later ones use
+        else:
+            self._looks.spend(time.process_time() - spent)
+        self._last = at
         return frame
 
     def _judged(self, snapshot: Snapshot, at: float) -> Report:

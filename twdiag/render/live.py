@@ -92,7 +92,7 @@ def pace_of(frame: Frame) -> str:
     every = f"{cost.interval:.1f}".removesuffix(".0")
     if cost.slowed:
         return f"every {every} s: slowed, to take 5 % of a core at most"
-    return f"every {every} s, {share(cost.share)} of a core"
+    return f"every {every} s" + (f", {share(cost.share)} of a core" if cost.share else "")
 
 
 def _numbers(frame: Frame, look: Look, width: int, height: int) -> Iterator[Line]:

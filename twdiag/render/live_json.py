@@ -37,7 +37,7 @@ def to_json(frame: Frame) -> dict[str, Any]:
         "status": report["status"],
         "interval_s": round(cost.interval, 3),
         "slowed": cost.slowed,
-        "share_of_core": round(cost.share, 4),
+        "share_of_core": None if cost.share is None else round(cost.share, 4),
         "states": report["states"],
         "time_wait": {
             "now": frame.time_wait,

@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING, Any
 
 from twdiag.model.snapshot import HOST_NETNS
 from twdiag.render.live import RATES, nothing_in, other_states, pace_of, time_wait_words
-from twdiag.render.live_rows import COLUMNS, SINGULAR, cells_of, gone, name_of, speed
+from twdiag.render.live_rows import COLUMNS, SINGULAR, UNKNOWN, cells_of, gone, name_of, speed
 from twdiag.wording import count, duration, visible
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from typing import TextIO
 
-    from twdiag.engine.frames import Entry, Frame
+    from twdiag.engine.frames import Entry, Frame, PerSecond
 
 
 def render_block(frame: Frame, out: TextIO) -> None:
@@ -34,11 +34,7 @@ def block(frame: Frame) -> Iterator[str]:
     status = report.status.label.upper()
     yield f"{moment:%Y-%m-%d %H:%M:%S} UTC  {where}  {status}  {pace_of(frame)}"
     yield f"states   {time_wait_words(frame)}; {', '.join(other_states(frame))}"
-    closing = frame.closing
-    yield f"rate     closed first here: now {speed(closing.now)}/s, 60 s {speed(closing.minute)}/s"
-    for name, words in RATES:
-        found = frame.rates[name]
-        yield f"rate     {words.lower()}: now {speed(found.now)}/s, 60 s {speed(found.minute)}/s"
+    yield f"rates    {', '.join(_rates(frame))}"
     for part, entries in frame.parts.items():
         there = [entry for entry in entries if entry.gone_at is None]
         for entry in there:
@@ -48,6 +44,19 @@ def block(frame: Frame) -> Iterator[str]:
     for gap in report.gaps:
         how = f" ({visible(gap.how)})" if gap.how else ""
         yield f"unseen   {visible(gap.why)}{how}"
+
+
+def _rates(frame: Frame) -> Iterator[str]:
+    """Yield "closed first here 19/s (60 s 2.0/s)", "opened out 20/s (60 s 20/s)" ..."""
+    yield f"closed first here {_rate(frame.closing)}"
+    for name, words in RATES:
+        yield f"{words.lower().replace('rst', 'RST')} {_rate(frame.rates[name])}"
+
+
+def _rate(found: PerSecond) -> str:
+    if found.now is None:
+        return UNKNOWN
+    return f"{speed(found.now)}/s (60 s {speed(found.minute)}/s)"
 
 
 def _words(part: str, row: Any) -> str:
