@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 from twdiag.analysis.half_closed import Kind, by_program
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Collection, Sequence
 
     from twdiag.analysis.half_closed import Holder, Waiting
     from twdiag.analysis.view import View
@@ -33,9 +33,17 @@ class Leak(NamedTuple):
     user: str = ""
 
 
-def leaks(view: View, wanted: Wanted) -> dict[Key, Leak]:
-    """Return the CLOSE_WAITs of each program, and of each accept queue, the most first."""
-    asked = [w for w in view.close_waits if wanted.port(w.socket.local_port, w.socket.remote_port)]
+def leaks(view: View, wanted: Wanted, pending: Collection[int] = ()) -> dict[Key, Leak]:
+    """Return the CLOSE_WAITs of each program, and of each accept queue, the most first.
+
+    Those whose inode is `pending`, whose owner has not been looked for yet, are left out.
+    """
+    asked = [
+        waiting
+        for waiting in view.close_waits
+        if waiting.socket.inode not in pending
+        and wanted.port(waiting.socket.local_port, waiting.socket.remote_port)
+    ]
     accepted = [waiting for waiting in asked if waiting.kind is not Kind.NEVER_ACCEPTED]
     found: dict[Key, Leak] = {}
     for holder in by_program(view.owners, accepted):

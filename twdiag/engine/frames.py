@@ -76,7 +76,10 @@ class Cost(NamedTuple):
 
 
 class Sight(NamedTuple):
-    """What came in since the frame before; `at` is a monotonic clock's time."""
+    """What came in since the frame before; `at` is a monotonic clock's time.
+
+    `pending` are the inodes of sockets whose owners have not been looked for yet.
+    """
 
     at: float
     report: Report
@@ -84,6 +87,7 @@ class Sight(NamedTuple):
     ends: Ends = Ends()
     following: Following = Following()
     cost: Cost = Cost(1.0)
+    pending: frozenset[int] = frozenset()
 
 
 # What comes out.
@@ -191,7 +195,7 @@ def fold(memory: Memory, sight: Sight, wanted: Wanted = EVERYTHING) -> tuple[Mem
     """Return what to remember, and the frame that shows what came in."""
     view, at = sight.view, sight.at
     ends = (*(e for e in memory.ends if e[0] > at - MINUTE), (at, sight.ends))
-    now = _numbers_of(view, wanted)
+    now = _numbers_of(sight, wanted)
     sample = _Sample(at, view.snapshot.counters, now.numbers)
     growth = _Growth(memory.samples, sample)
     found = _rows(sight, added_up(e for _, e in ends), memory, wanted)
@@ -223,8 +227,9 @@ class _Numbers(NamedTuple):
     numbers: Mapping[Key, int]
 
 
-def _numbers_of(view: View, wanted: Wanted) -> _Numbers:
-    limited, leaking = budgets(view, wanted), leaks(view, wanted)
+def _numbers_of(sight: Sight, wanted: Wanted) -> _Numbers:
+    view = sight.view
+    limited, leaking = budgets(view, wanted), leaks(view, wanted, sight.pending)
     numbers = {key: budget.used for key, budget in limited.items()}
     numbers.update((key, leak.sockets) for key, leak in leaking.items())
     numbers[_CLOSE_WAITS] = view.count(State.CLOSE_WAIT)

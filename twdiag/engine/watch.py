@@ -151,7 +151,7 @@ class Watch:
         """When the next look is due, by the monotonic clock."""
         if self._last is None:
             return 0.0
-        self._looks.share = MOST - _FOLLOWING if self._follower.is_used else MOST
+        self._looks.share = MOST - self._follower.costs
         now = time.monotonic()
         wait = self._looks.wait(now)
         asked = self._last + self._request.interval
@@ -180,7 +180,7 @@ class Watch:
         following, ends = self._follower.take()
         slowed = interval > 1.2 * self._request.interval and self._last is not None
         cost = Cost(interval, None if self._last is None else self._meter.share(), slowed)
-        sight = Sight(at, report, self._view, ends, following, cost)
+        sight = Sight(at, report, self._view, ends, following, cost, self._owners.pending)
         self._memory, frame = fold(self._memory, sight, self._wanted)
         if self._last is None:
             self._meter = _Meter()  # the first look loads what later ones use
@@ -242,9 +242,13 @@ class _Compared:
 
 
 class _Owners:
-    """Who holds which socket: looked up once, and again now and then."""
+    """Who holds which socket: looked up once, and again now and then.
+
+    `pending` are the inodes that have not been looked for yet.
+    """
 
     def __init__(self) -> None:
+        self.pending: frozenset[int] = frozenset()
         self._known: dict[int, tuple[Owner, ...]] = {}
         self._unseen: set[int] = set()
         self._gaps: list[Gap] = []
@@ -265,6 +269,7 @@ class _Owners:
             self._again_at = max(at + _SEARCH_AGAIN, self._search_at)
         elif (new := wanted - self._known.keys() - self._unseen) and at >= self._search_at:
             self._search(snapshot, new, at)
+        self.pending = frozenset(wanted - self._known.keys() - self._unseen)
         return dict(self._known), self._gaps if self._unseen else []
 
     def _search(self, snapshot: Snapshot, inodes: set[int], at: float) -> None:
@@ -273,7 +278,7 @@ class _Owners:
         self._known |= found
         self._unseen = (self._unseen | inodes) - self._known.keys()
         self._gaps = gaps or self._gaps
-        self._search_at = at + _COSTS * (time.process_time() - spent)
+        self._search_at = at + min(_SEARCH_AGAIN, _COSTS * (time.process_time() - spent))
 
     def breakdowns(
         self, snapshot: Snapshot, pids: Collection[int], at: float
@@ -305,11 +310,12 @@ class _Meter:
 
 
 class _Ended(NamedTuple):
-    """A stretch of time in which ends were followed, or not."""
+    """Some time: how many seconds of it ends were followed, and what that took of a core."""
 
     at: float
-    followed: float
     passed: float
+    followed: float
+    spent: float
 
 
 class _Follower:
@@ -326,14 +332,16 @@ class _Follower:
         if self._refused:
             self._sentence = "--source none"
         self._since = self._taken = now
-        self._seconds = 0.0
+        self._seconds = self._spent = 0.0
         self._lost: int | None = None
         self._stretches: deque[_Ended] = deque()
 
     @property
-    def is_used(self) -> bool:
-        """Whether there is a source, followed now or again later."""
-        return not self._refused
+    def costs(self) -> float:
+        """The share of a core that following took lately, as far as it is expected to."""
+        passed = sum(one.passed for one in self._stretches)
+        spent = sum(one.spent for one in self._stretches)
+        return min(_FOLLOWING, spent / passed) if passed else 0.0
 
     def begin(self) -> None:
         """Open the best source, where there is one."""
@@ -350,7 +358,11 @@ class _Follower:
             return
         self._source = self._followed.source
         self._since = time.monotonic()
-        self._account.spend(time.process_time() - spent)
+        self._spend(time.process_time() - spent)
+
+    def _spend(self, seconds: float) -> None:
+        self._account.spend(seconds)
+        self._spent += seconds
 
     def _say(self, sentence: str) -> None:
         self._sentence = f"{self._sentence}; {sentence}" if self._sentence else sentence
@@ -377,11 +389,9 @@ class _Follower:
             self.end()
             self._refuse(error)
             return
-        self._account.spend(time.process_time() - spent)
         if self._account.balance(now) <= 0:
-            spent = time.process_time()
             self.end()
-            self._account.spend(time.process_time() - spent)
+        self._spend(time.process_time() - spent)
 
     def _count(self, closes: Iterable[Close]) -> None:
         for close in closes:
@@ -408,11 +418,11 @@ class _Follower:
         if self._followed is not None:
             self._seconds += now - self._since
             self._since = now
-        self._stretches.append(_Ended(now, self._seconds, now - self._taken))
+        self._stretches.append(_Ended(now, now - self._taken, self._seconds, self._spent))
         while self._stretches[0].at < now - 60:
             self._stretches.popleft()
         passed = sum(one.passed for one in self._stretches)
         share = sum(one.followed for one in self._stretches) / passed if passed else 1.0
         ends = self._counter.take(self._seconds)
-        self._seconds, self._taken = 0.0, now
+        self._seconds, self._spent, self._taken = 0.0, 0.0, now
         return Following(self._source, self._sentence, min(1.0, share), self._lost), ends

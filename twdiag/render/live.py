@@ -38,7 +38,7 @@ _TALL: Final = 20
 """Lines from which on the head has a table of rates; below, each line goes to the rows."""
 
 _MARK: Final = 2
-_LEAST_NAME: Final = 26
+_LEAST_NAME: Final = 34
 RATES: Final = (
     ("opened_out", "OPENED OUT"),
     ("opened_in", "OPENED IN"),

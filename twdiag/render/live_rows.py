@@ -59,7 +59,7 @@ COLUMNS: Final[Mapping[str, tuple[Column, ...]]] = {
         Column("TIME_WAIT", 9, 1),
         Column("NOW", 8),
         Column("60 S", 8, 4),
-        Column("SETTLES", 9, 3),
+        Column("SETTLES", 9, 5),
         Column("HERE", 7, 2),
         Column("PEER", 7, 2),
         Column("RST", 6, 3),

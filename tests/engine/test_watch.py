@@ -1,0 +1,279 @@
+"""Watching real sockets: known workloads are told, owners are named, and the cost stays bounded."""
+
+from __future__ import annotations
+
+import os
+import socket
+import time
+from typing import TYPE_CHECKING, Final
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tests.engine import endings
+from tests.engine.privately import become_nobody, in_private, needs_tracefs
+from tests.sources.live.confinement import can_filter, forbid_netlink
+from twdiag.engine.watch import MOST, Account, Request, Watch
+from twdiag.errors import SourceError, TwdiagError, UsageError
+from twdiag.model.findings import Severity
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from twdiag.engine.frames import Frame
+
+PORT: Final = 7500
+TIMES: Final = 23
+PATIENCE: Final = 20.0
+
+
+def close_some(listener: socket.socket, number: int = TIMES) -> None:
+    """Close some connections, the server first."""
+    for _ in range(number):
+        client, server = endings.connected(listener)
+        server.close()
+        client.recv(1)
+        client.close()
+
+
+def frame_with(watched: Watch, wanted: Callable[[Frame], object]) -> Frame:
+    """Return the first frame that is as wanted, reading ends as the screen does."""
+    until = time.monotonic() + PATIENCE
+    while True:
+        for _ in range(5):
+            watched.step()
+            time.sleep(0.02)
+        frame = watched.look()
+        if wanted(frame) or time.monotonic() > until:
+            return frame
+
+
+def told_of(frame: Frame, kind: str) -> float:
+    """Return how many closes have been told of a kind of closer, both ends' first ones."""
+    rows = [entry.row for entry in frame.closers if entry.row.kind == kind]
+    return sum(sum(row.firsts[:3]) for row in rows if row.firsts)
+
+
+def told(watched: Watch, seconds: float) -> tuple[float, float]:
+    """Return (server's, client's) ends that were told, as numbers, once both have all."""
+    began = time.monotonic() - seconds
+
+    def both(frame: Frame) -> bool:
+        passed = time.monotonic() - began
+        numbers = [told_of(frame, kind) * passed for kind in ("server", "client")]
+        return min(numbers) > TIMES - 1
+
+    frame = frame_with(watched, both)
+    passed = sum(one.passed for one in watched._follower._stretches)
+    share = sum(one.followed for one in watched._follower._stretches) / passed
+    return told_of(frame, "server") * passed * share, told_of(frame, "client") * passed * share
+
+
+def test_as_root_each_close_is_told_with_its_process() -> None:
+    needs_tracefs()
+
+    def work() -> tuple[float, float, list[tuple[str, bool, bool, bool]]]:
+        with endings.listen(PORT) as listener, Watch(Request()) as watched:
+            watched.look()
+            close_some(listener)
+            server, client = told(watched, 0.0)
+            rows = [entry.row for entry in watched.look().processes]
+            mine = [
+                (row.end, row.first > 0, row.after > 0, os.getpid() in row.pids) for row in rows
+            ]
+            return server, client, mine
+
+    server, client, processes = in_private(work, tracefs=True)
+    assert (round(server), round(client)) == (TIMES, TIMES)
+    assert sorted(processes) == [
+        (f"on :{PORT}", True, False, True),
+        (f"to 127.0.0.1:{PORT}", False, True, True),
+    ]
+
+
+def test_anybody_is_told_who_closes_first_and_that_no_process_is_named() -> None:
+    def work() -> tuple[float, float, int, str]:
+        become_nobody()
+        with endings.listen(PORT) as listener, Watch(Request()) as watched:
+            watched.look()
+            close_some(listener)
+            server, client = told(watched, 0.0)
+            frame = watched.look()
+            return server, client, len(frame.processes), frame.following.sentence
+
+    server, client, processes, sentence = in_private(work)
+    assert (round(server), round(client)) == (TIMES, TIMES)
+    assert processes == 0
+    assert "no process is named" in sentence
+
+
+@can_filter
+def test_without_netlink_the_rest_is_shown_and_why() -> None:
+    def work() -> Frame:
+        with endings.listen(PORT) as listener:
+            close_some(listener)
+            forbid_netlink(1)
+            with Watch(Request()) as watched:
+                watched.look()
+                return watched.look()
+
+    frame = in_private(work)
+    assert frame.following.source == ""
+    assert "no source tells of ending connections" in frame.following.sentence
+    assert [entry.row.time_wait for entry in frame.closers] == [TIMES]
+    assert any(gap.what == "netlink" for gap in frame.report.gaps)
+
+
+@can_filter
+def test_a_source_that_was_asked_for_and_is_not_there_is_refused() -> None:
+    def work() -> str:
+        forbid_netlink(1)
+        try:
+            with Watch(Request(closes="multicast")):
+                return ""
+        except SourceError as error:
+            return error.what
+
+    assert in_private(work)
+
+
+def test_a_leak_is_named_and_grows() -> None:
+    def work() -> list[tuple[str, int, int | None]]:
+        with endings.listen(PORT) as listener, Watch(Request(closes="none")) as watched:
+            kept: list[socket.socket] = []
+            for number in (3, 6):
+                while len(kept) < number:
+                    client, server = endings.connected(listener)
+                    client.close()
+                    kept.append(server)
+
+                def has_all(frame: Frame, number: int = number) -> bool:
+                    return any(entry.row.sockets == number for entry in frame.leaks)
+
+                frame = frame_with(watched, has_all)
+            return [(e.row.name, e.row.sockets, e.row.grown) for e in frame.leaks]
+
+    ((name, sockets, grown),) = in_private(work)  # no row of sockets not yet looked for
+    assert "(pid " in name
+    assert sockets == 6
+    assert grown in (3, 6)  # since the first look, which the first sockets may have been in
+
+
+def test_a_quiet_host_stays_quiet() -> None:
+    def work() -> list[tuple[Severity, int]]:
+        with endings.listen(PORT) as listener, Watch(Request(closes="none")) as watched:
+            close_some(listener, 5)
+            frames = [watched.look() for _ in range(5)]
+            return [(frame.report.status, len(frame.findings)) for frame in frames]
+
+    assert set(in_private(work)) == {(Severity.OK, 0)}
+
+
+def test_rules_compare_two_looks() -> None:
+    """An accept queue that overflows between two looks is told, as with --interval."""
+
+    def work() -> set[str]:
+        with socket.socket() as listener, Watch(Request(closes="none")) as watched:
+            listener.bind(("127.0.0.1", PORT))
+            listener.listen(0)
+            watched.look()
+            clients = []
+            for _ in range(6):
+                client = socket.socket()
+                client.setblocking(False)
+                client.connect_ex(("127.0.0.1", PORT))
+                clients.append(client)
+            time.sleep(0.1)
+            found = {finding.rule for finding in watched.look().report.findings}
+            for client in clients:
+                client.close()
+            return found
+
+    assert "accept-queue-full" in in_private(work)
+
+
+def test_no_memory_is_kept_of_looks_long_ago() -> None:
+    def work() -> int:
+        with Watch(Request(closes="none")) as watched:
+            for _ in range(4):
+                watched.look()
+            depth, snapshot = 0, watched._compared.earlier
+            while snapshot is not None:
+                depth, snapshot = depth + 1, snapshot.earlier
+            return depth
+
+    assert in_private(work) == 1
+
+
+@pytest.mark.parametrize("interval", [0.0, -1.0, float("nan")])
+def test_an_interval_that_makes_no_sense_is_refused(interval: float) -> None:
+    with pytest.raises(UsageError, match="--interval"):
+        Watch(Request(interval=interval))
+
+
+@pytest.mark.parametrize(
+    "request_of", [{"select": ("no-such-rule",)}, {"limits": ("no-such-limit=1",)}]
+)
+def test_words_that_mean_nothing_are_refused(request_of: dict[str, tuple[str, ...]]) -> None:
+    with pytest.raises(TwdiagError):
+        Watch(Request(**request_of))  # type: ignore[arg-type]
+
+
+# What it may cost.
+
+
+@given(st.lists(st.tuples(st.floats(0.001, 10), st.floats(0, 5)), min_size=1, max_size=200))
+def test_no_more_is_spent_than_earned_and_saved(steps: list[tuple[float, float]]) -> None:
+    account, now, spent, most = Account(MOST, 0.15, 0.0), 0.0, 0.0, 0.0
+    for passed, wish in steps:
+        now += passed
+        if account.balance(now) >= 0:
+            most = max(most, wish)
+            account.spend(wish)
+            spent += wish
+        # The last look may cost what it likes; the next one waits until it is paid.
+        assert spent <= MOST * now + 0.15 + most + 1e-9
+
+
+@given(st.floats(0.001, 5))
+def test_what_was_spent_is_waited_for(spent: float) -> None:
+    account = Account(MOST, 0.15, 0.0)
+    account.spend(spent)
+    wait = account.wait(0.0)
+    assert wait == pytest.approx(max(0.0, spent - 0.15) / MOST)
+    assert account.balance(wait + 0.001) >= 0
+
+
+def test_looks_that_cost_too_much_come_later() -> None:
+    def work() -> tuple[float, float]:
+        with Watch(Request(interval=0.001, closes="none")) as watched:
+            spent, began = time.process_time(), time.monotonic()
+            while time.monotonic() < began + 4:
+                if time.monotonic() >= watched.due:
+                    watched.look()
+                time.sleep(0.005)
+            return time.process_time() - spent, time.monotonic() - began
+
+    spent, passed = in_private(work)
+    # What was saved, the first look, which loads what all need, and one look too much come on top.
+    assert spent < 2 * MOST * passed + 0.6
+
+
+def test_ends_that_cost_too_much_are_followed_for_a_part_of_the_time() -> None:
+    def work() -> tuple[float, bool, bool]:
+        with endings.listen(PORT) as listener, Watch(Request()) as watched:
+            watched.look()
+            watched._follower._spend(10.0)  # as a burst of a million connections would
+            watched.step()
+            rested = watched._follower._followed is None
+            close_some(listener)
+            share = watched.look().following.share
+            watched._follower._account.spend(-20.0)  # a long quiet time
+            watched.step()
+            return share, rested, watched._follower._followed is not None
+
+    share, rested, again = in_private(work)
+    assert rested
+    assert again
+    assert 0 <= share < 1
