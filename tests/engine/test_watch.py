@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 import socket
+import threading
 import time
+from collections import Counter
 from typing import TYPE_CHECKING, Final
 
 import pytest
@@ -260,20 +262,55 @@ def test_looks_that_cost_too_much_come_later() -> None:
     assert spent < 2 * MOST * passed + 0.6
 
 
-def test_ends_that_cost_too_much_are_followed_for_a_part_of_the_time() -> None:
-    def work() -> tuple[float, bool, bool]:
+def test_ends_that_cost_too_much_are_sampled_until_the_host_is_quiet_again() -> None:
+    def work() -> tuple[bool, float, bool, float]:
+        with endings.listen(PORT), Watch(Request()) as watched:
+            watched.look()
+            follower = watched._follower
+            follower._spend(10.0)  # as a burst of a million connections would
+            watched.step()
+            watched.step()
+            rests, share = follower._followed is None, watched.look().following.share
+            follower._account.spend(-20.0)  # a long quiet time
+            until = time.monotonic() + PATIENCE
+            while follower._followed is None and time.monotonic() < until:
+                watched.step()
+            return rests, share, follower._followed is not None, watched.look().following.share
+
+    rests, share, again, later = in_private(work)
+    assert (rests, again) == (True, True)
+    assert share < 1
+    assert later > 0
+
+
+def test_a_sample_tells_all_that_ends_meanwhile() -> None:
+    def work() -> tuple[int, int, bool]:
         with endings.listen(PORT) as listener, Watch(Request()) as watched:
             watched.look()
-            watched._follower._spend(10.0)  # as a burst of a million connections would
-            watched.step()
-            rested = watched._follower._followed is None
-            close_some(listener)
-            share = watched.look().following.share
-            watched._follower._account.spend(-20.0)  # a long quiet time
-            watched.step()
-            return share, rested, watched._follower._followed is not None
+            follower = watched._follower
+            follower.end()
+            follower._sampled = 0.25
+            worker = threading.Thread(target=close_for, args=(listener, 1.0))
+            worker.start()
+            until = time.monotonic() + PATIENCE
+            while not follower._counter._counts and time.monotonic() < until:
+                follower._account.spend(-1.0)
+                follower.step()
+            worker.join()
+            counted: Counter[str] = Counter()
+            for (where, _), number in follower._counter._counts.items():
+                counted[str(where[0])] += number
+            return counted["in"], counted["out"], follower._seconds >= 0.2
 
-    share, rested, again = in_private(work)
-    assert rested
-    assert again
-    assert 0 <= share < 1
+    served, called, long_enough = in_private(work)
+    assert long_enough
+    assert served > 0
+    assert abs(served - called) <= 3  # those that were under way at an edge
+
+
+def close_for(listener: socket.socket, seconds: float) -> None:
+    """Close connections for some time."""
+    until = time.monotonic() + seconds
+    while time.monotonic() < until:
+        close_some(listener, 1)
+        time.sleep(0.002)

@@ -32,6 +32,7 @@ SOURCES: Final = ("auto", "tracefs", "multicast")
 _BUSY, _CALM = 0.05, 0.1
 _GATHER: Final = 0.003  # at 20,000 closes a second, a quarter of a plain user's room
 _BATCH: Final = 256
+_MOST_AT_ONCE: Final = 20_000  # they may come faster than they are read
 # A simultaneous close shows in both ends' rows; the second end dies a round trip later.
 _BOTH_ENDS: Final = 30_000_000
 # The announcement goes through a queue of the kernel, and waits for the last packet to be freed.
@@ -43,16 +44,23 @@ _NOT_ASKED: Final = (0.0, False)
 _MOST_LISTENERS: Final = 10_000
 _COLLECT_AFTER: Final = 500_000
 _FOREVER: Final = 1 << 63
+# 4,000 ends at about 1 KiB each, and as many connections' events: a quarter of a second of CPU.
+_SMALL_ROOM: Final = 4 << 20
+_SMALL_KIB: Final = 2048
 
 
 @dataclass(frozen=True)
 class Request:
-    """What to tell: any of these ports at either end, any of these processes (name or PID)."""
+    """What to tell: any of these ports at either end, any of these processes (name or PID).
+
+    With `small`, little is kept for later, so that what has piled up is soon read.
+    """
 
     ports: frozenset[int] = frozenset()
     processes: frozenset[str] = frozenset()
     seconds: float | None = None
     source: str = "auto"
+    small: bool = False
 
     def asks_for_ports(self, local: int, remote: int) -> bool:
         """Return whether a connection between these ports is asked for."""
@@ -129,6 +137,12 @@ class Followed(Protocol):
     def finish(self) -> list[Close]:
         """Stop, and return what is left to tell."""
 
+    def sample(self, seconds: float) -> tuple[list[Close], float]:
+        """Return what ends until so many seconds after the opening, and after how many it stopped.
+
+        It is for a source that was just opened, and nothing can be read of it afterwards.
+        """
+
     def losses(self) -> Losses:
         """Return what was not told."""
 
@@ -177,19 +191,20 @@ class _Sources:
 
 def _open(request: Request, say: Callable[[str], None], stack: contextlib.ExitStack) -> _Sources:
     """Open the announcements first, so that no traced end is missed among them."""
-    from twdiag.sources.live.destroy_events import Announcements, LeftBehind
-    from twdiag.sources.live.tracefs import Tracer
+    from twdiag.sources.live.destroy_events import ROOM, Announcements, LeftBehind
+    from twdiag.sources.live.tracefs import BUFFER_KIB, Tracer
 
     found = _Sources()
     no_announcements = no_tracing = None
+    room, kib = (_SMALL_ROOM, _SMALL_KIB) if request.small else (ROOM, BUFFER_KIB)
     try:
-        found.announcements = stack.enter_context(Announcements())
+        found.announcements = stack.enter_context(Announcements(room))
         found.left_behind = stack.enter_context(LeftBehind())
     except SourceRefused as error:
         no_announcements = error
     if request.source != "multicast":
         try:
-            found.tracer = stack.enter_context(Tracer(request.ports))
+            found.tracer = stack.enter_context(Tracer(request.ports, kib))
         except SourceRefused as error:
             no_tracing = error
     if no_tracing is not None and request.source == "tracefs":
@@ -255,7 +270,7 @@ class _Both:
         finished = self._fold.feed(self._tracer.read(all_of_it=all_of_it))
         closes = list(self._join.ended(finished))
         if self._announcements is not None:
-            closes += self._join.died(self._announcements.read())
+            closes += self._join.died(self._announcements.read(_MOST_AT_ONCE))
         return closes
 
     def _infer(self, deaths: list[Death]) -> list[Close]:
@@ -290,6 +305,19 @@ class _Both:
         closes += self._infer(self._join.untold(_FOREVER))
         self._unannounced += len(self._join.unannounced(_FOREVER))
         return closes + self._still_open(self._fold.still_open(_FOREVER))
+
+    def sample(self, seconds: float) -> tuple[list[Close], float]:
+        time.sleep(max(0.0, seconds - self._passed()))
+        self._tracer.stop()
+        passed = self._passed()
+        closes = self._read(all_of_it=True)
+        if self._announcements is not None:
+            time.sleep(_GATHER)  # for the last announcements
+            closes += self._join.died(self._announcements.read(_MOST_AT_ONCE))
+        return closes, passed
+
+    def _passed(self) -> float:
+        return (_now() - self.clock.began) / 1e9
 
     def losses(self) -> Losses:
         lost = None if self._announcements is None else self._announcements.lost
@@ -362,6 +390,18 @@ class _Announced:
         self._batch = _Batch(_now(), self._held, before, _counters())
         self._held = []
         return closes + self._tell_batch()
+
+    def sample(self, seconds: float) -> tuple[list[Close], float]:
+        closes: list[Close] = []
+        end = self.clock.began + int(seconds * 1e9)
+        while (left := end - _now()) > 0:
+            self._announcements.wait(left / 1e9)
+            closes += self.step()
+        passed = (_now() - self.clock.began) / 1e9
+        closes += self._tell_batch()
+        counters = _counters()
+        self._batch, self._held = _Batch(_now(), self._held, counters, counters), []
+        return closes + self._tell_batch(), passed
 
     def losses(self) -> Losses:
         return Losses(announcements=self._announcements.lost)

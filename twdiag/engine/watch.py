@@ -17,7 +17,7 @@ from twdiag.analysis.view import View
 from twdiag.analysis.wanted import EVERYTHING, Wanted
 from twdiag.engine import trace
 from twdiag.engine.choice import chosen_rules, not_run
-from twdiag.engine.frames import Cost, Following, Memory, Sight, fold, pace, related
+from twdiag.engine.frames import MINUTE, Cost, Following, Memory, Sight, fold, pace, related
 from twdiag.engine.look import Question, filtered
 from twdiag.errors import SourceError, UsageError
 from twdiag.model.snapshot import HOST_NETNS
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from twdiag.analysis.closers import Ends
     from twdiag.engine.frames import Frame
     from twdiag.engine.trace import Followed
-    from twdiag.model.closes import Close, Losses
+    from twdiag.model.closes import Close
     from twdiag.model.findings import Finding, Report
     from twdiag.model.snapshot import Breakdown, Gap, Owner, Snapshot
 
@@ -45,7 +45,16 @@ _FOLLOWING: Final = 0.03
 _SAVED: Final = 0.15
 """Seconds of CPU that can be saved for later: a slow look now and then needs no slower screen."""
 
-_ENOUGH: Final = 0.05
+_ENOUGH: Final = 0.1
+_SAMPLE: Final = 0.06
+"""Seconds of CPU that a sample may take: with opening and closing the source less than _ENOUGH."""
+
+_EACH: Final = 60e-6
+"""Seconds of CPU that a connection takes with both of its ends here, measured."""
+
+_SHORTEST, _LONGEST = 0.01, 0.25
+"""Seconds of a sample: the screen stands still meanwhile."""
+
 _MEASURED_SECONDS: Final = 10.0
 _COMPARED_SECONDS: Final = 10.0
 """Rules compare with a look that is at least so old, once there is one.
@@ -134,6 +143,7 @@ class Watch:
         self._follower = _Follower(request, now)
         self._meter = _Meter()
         self._last: float | None = None
+        self._paid = 0.0
 
     def __enter__(self) -> Watch:
         from twdiag.sources.live.netns import other_namespaces
@@ -177,15 +187,21 @@ class Watch:
         snapshot = replace(snapshot, pace=pace(self._memory, snapshot, at))
         report = self._judged(snapshot, at)
         assert self._view is not None
+        if self._last is None:
+            self._follower.expect(self._view.closing.now)
+        followed = self._follower.step()
         following, ends = self._follower.take()
         slowed = interval > 1.2 * self._request.interval and self._last is not None
-        cost = Cost(interval, None if self._last is None else self._meter.share(), slowed)
-        sight = Sight(at, report, self._view, ends, following, cost, self._owners.pending)
+        took = Cost(interval, None if self._last is None else self._meter.share(), slowed)
+        sight = Sight(at, report, self._view, ends, following, took, self._owners.pending)
         self._memory, frame = fold(self._memory, sight, self._wanted)
         if self._last is None:
             self._meter = _Meter()  # the first look loads what later ones use
         else:
-            self._looks.spend(time.process_time() - spent)
+            cost = time.process_time() - spent - followed
+            # The next one is paid for beforehand, by what this one took.
+            self._looks.spend(2 * cost - self._paid)
+            self._paid = cost
         self._last = at
         return frame
 
@@ -309,7 +325,7 @@ class _Meter:
         return (spent - before) / (now - began) if now > began else 0.0
 
 
-class _Ended(NamedTuple):
+class _Stretch(NamedTuple):
     """Some time: how many seconds of it ends were followed, and what that took of a core."""
 
     at: float
@@ -319,10 +335,13 @@ class _Ended(NamedTuple):
 
 
 class _Follower:
-    """Follows the ends of connections while there is CPU time for it."""
+    """Follows the ends of connections: all the time, or where that costs too much by samples.
+
+    A sample is short, and as long as what it is expected to cost allows.
+    """
 
     def __init__(self, request: Request, now: float) -> None:
-        self._trace = trace.Request(frozenset(request.ports), source=request.closes)
+        self._trace = trace.Request(frozenset(request.ports), source=request.closes, small=True)
         self._account = Account(_FOLLOWING, _SAVED, now)
         self._counter = EndsCounter()
         self._stack = contextlib.ExitStack()
@@ -331,10 +350,13 @@ class _Follower:
         self._refused = request.closes == "none"
         if self._refused:
             self._sentence = "--source none"
+        self._sampled = 0.0
         self._since = self._taken = now
+        self._phase = (now, 0.0)
         self._seconds = self._spent = 0.0
         self._lost: int | None = None
-        self._stretches: deque[_Ended] = deque()
+        self._told_lost = 0
+        self._stretches: deque[_Stretch] = deque()
 
     @property
     def costs(self) -> float:
@@ -347,7 +369,6 @@ class _Follower:
         """Open the best source, where there is one."""
         if self._refused or self._followed is not None:
             return
-        spent = time.process_time()
         self._sentence = ""
         try:
             self._followed = self._stack.enter_context(trace.follow(self._trace, self._say))
@@ -358,11 +379,7 @@ class _Follower:
             return
         self._source = self._followed.source
         self._since = time.monotonic()
-        self._spend(time.process_time() - spent)
-
-    def _spend(self, seconds: float) -> None:
-        self._account.spend(seconds)
-        self._spent += seconds
+        self._phase = (self._since, time.process_time())
 
     def _say(self, sentence: str) -> None:
         self._sentence = f"{self._sentence}; {sentence}" if self._sentence else sentence
@@ -373,25 +390,70 @@ class _Follower:
         self._sentence = f"{error.what}{step}"
 
     def waits_for(self) -> list[int]:
+        """Return the descriptors that can be read when a connection has ended."""
         return [] if self._followed is None else self._followed.waits_for()
 
-    def step(self) -> None:
-        """Read, or rest where the CPU time is used up, and begin again once there is enough."""
-        now = time.monotonic()
-        if self._followed is None:
-            if self._account.balance(now) >= _ENOUGH:
-                self.begin()
-            return
+    def step(self) -> float:
+        """Read what has ended, or take a sample, or rest; return the seconds of CPU it took."""
         spent = time.process_time()
         try:
-            self._count(self._followed.step())
+            if self._followed is not None:
+                self._read(self._followed)
+            elif self._account.balance(time.monotonic()) >= _ENOUGH:
+                self.begin()
+                if self._sampled and self._followed is not None:
+                    self._sample(self._followed)
         except SourceError as error:
             self.end()
             self._refuse(error)
+        spent = time.process_time() - spent
+        self._spend(spent)
+        return spent
+
+    def _spend(self, seconds: float) -> None:
+        self._account.spend(seconds)
+        self._spent += seconds
+
+    def _read(self, followed: Followed) -> None:
+        """Read on; where that costs more than is earned, go over to samples."""
+        self._count(followed.step())
+        now = time.monotonic()
+        if self._account.balance(now) > 0:
             return
-        if self._account.balance(now) <= 0:
-            self.end()
-        self._spend(time.process_time() - spent)
+        began, before = self._phase
+        self._plan((time.process_time() - before) / max(now - began, _SHORTEST))
+        self._drop()
+
+    def expect(self, closes: float) -> None:
+        """Begin with samples where so many closes a second would cost too much."""
+        if self._followed is not None and closes * _EACH > _FOLLOWING:
+            self._plan(closes * _EACH)
+            self._drop()
+
+    def _drop(self) -> None:
+        """Let go of the source and of what is not counted yet: it would lack what was not read."""
+        lost = self._lost
+        self.end()
+        self._lost = lost
+        self._counter.take(0.0)
+        self._seconds = 0.0
+
+    def _sample(self, followed: Followed) -> None:
+        """Count what ends in a short time, and plan the next one."""
+        spent = time.process_time()
+        closes, seconds = followed.sample(self._sampled)
+        self._count(closes)
+        self._plan((time.process_time() - spent) / seconds)
+        self._since = time.monotonic() - seconds
+        self.end()
+
+    def _plan(self, cost: float) -> None:
+        """Say how long the next sample is, 0 where all the time can be followed.
+
+        `cost` is what following takes of a core while it is done.
+        """
+        cheap = cost < _FOLLOWING / 2
+        self._sampled = 0.0 if cheap else min(_LONGEST, max(_SHORTEST, _SAMPLE / cost))
 
     def _count(self, closes: Iterable[Close]) -> None:
         for close in closes:
@@ -403,26 +465,38 @@ class _Follower:
         if self._followed is None:
             return
         self._seconds += time.monotonic() - self._since
-        self._add_lost(self._followed.losses())
+        losses = self._followed.losses()
+        self._lost = _sum(self._lost, losses.trace_events, losses.announcements)
         self._followed = None
         self._stack.close()
 
-    def _add_lost(self, losses: Losses) -> None:
-        counted = [n for n in (losses.trace_events, losses.announcements) if n is not None]
-        if counted:
-            self._lost = (self._lost or 0) + sum(counted)
-
     def take(self) -> tuple[Following, Ends]:
         """Return how the ends are followed, and those since the last call."""
-        now = time.monotonic()
+        now, lost = time.monotonic(), self._lost
         if self._followed is not None:
             self._seconds += now - self._since
             self._since = now
-        self._stretches.append(_Ended(now, now - self._taken, self._seconds, self._spent))
-        while self._stretches[0].at < now - 60:
+            losses = self._followed.losses()
+            lost = _sum(lost, losses.trace_events, losses.announcements)
+        if (lost or 0) > self._told_lost:  # the others would be too few
+            self._counter.take(0.0)
+            self._seconds = 0.0
+        ends = self._counter.take(self._seconds)
+        share = self._share(now)
+        self._told_lost = lost or 0
+        self._seconds, self._spent, self._taken = 0.0, 0.0, now
+        return Following(self._source, self._sentence, min(1.0, share), lost), ends
+
+    def _share(self, now: float) -> float:
+        """Return which part of the last minute was followed."""
+        self._stretches.append(_Stretch(now, now - self._taken, self._seconds, self._spent))
+        while self._stretches[0].at < now - MINUTE:
             self._stretches.popleft()
         passed = sum(one.passed for one in self._stretches)
-        share = sum(one.followed for one in self._stretches) / passed if passed else 1.0
-        ends = self._counter.take(self._seconds)
-        self._seconds, self._spent, self._taken = 0.0, 0.0, now
-        return Following(self._source, self._sentence, min(1.0, share), self._lost), ends
+        return sum(one.followed for one in self._stretches) / passed if passed else 1.0
+
+
+def _sum(*counts: int | None) -> int | None:
+    """Return the sum of what was counted, None where nothing was."""
+    known = [count for count in counts if count is not None]
+    return sum(known) if known else None

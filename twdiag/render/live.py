@@ -37,6 +37,9 @@ _NARROWEST: Final = 20
 _TALL: Final = 20
 """Lines from which on the head has a table of rates; below, each line goes to the rows."""
 
+_ALWAYS: Final = 0.95
+"""The share of time that counts as all of it: opening the source takes a little."""
+
 _MARK: Final = 2
 _LEAST_NAME: Final = 34
 RATES: Final = (
@@ -205,6 +208,8 @@ def _heading(
     frame: Frame, part: str, entries: Sequence[Entry[Any]], number: int, width: int
 ) -> Line:
     title = HEADS[part]
+    if part == "processes" and entries:
+        title += followed(frame)
     if not entries:
         return f"{title}  {nothing_in(frame, part)}", "bold"
     if number < len(entries):
@@ -224,8 +229,21 @@ def nothing_in(frame: Frame, part: str) -> str:
     if part == "processes":
         if not following.source.startswith("tracefs"):
             return f"not seen: {visible(following.sentence)}"
+        if following.share < _ALWAYS:
+            return "not seen yet: too many connections end to follow all of them"
         return "nobody yet"
     return "none"
+
+
+def followed(frame: Frame) -> str:
+    """Return what is missing of the ends that were followed: time, or lost events."""
+    following = frame.following
+    words = []
+    if following.source and following.share < _ALWAYS:
+        words.append(f"{share(following.share)} of the time")
+    if following.lost:
+        words.append(f"{following.lost:,} events lost")
+    return f" ({', '.join(words)})" if words else ""
 
 
 def _blind(frame: Frame) -> bool:

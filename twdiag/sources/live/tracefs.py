@@ -51,7 +51,7 @@ ROOTS: Final = ("/sys/kernel/tracing", "/sys/kernel/debug/tracing")
 
 _INSTANCE: Final = re.compile(r"twdiag-(\d+)-(\d+)")
 _LARGEST_PAGE: Final = 1 << 17
-_BUFFER_KIB: Final = 65_536
+BUFFER_KIB: Final = 65_536
 """The buffers of all CPUs together: 2 s of 10,000 connections a second, both ends here."""
 _LEAST_KIB, _MOST_KIB = 256, 16_384
 _MOST_PORTS: Final = 16
@@ -150,12 +150,14 @@ _WANTED: Final = (
 class Tracer:
     """The private tracing instance while it runs: a context manager that yields events in order.
 
-    With `ports`, the kernel leaves out the changes of state of connections without any of them.
+    With `ports`, the kernel leaves out the changes of state of connections without any of them;
+    `kib` is what the buffers of all CPUs take together.
     Raises SourceRefused where there is no tracefs, no right to it or no such event.
     """
 
-    def __init__(self, ports: Collection[int] = ()) -> None:
+    def __init__(self, ports: Collection[int] = (), kib: int = BUFFER_KIB) -> None:
         self._root = find()
+        self._kib = kib
         self._ports = sorted(ports)
         self._folder = ""
         self._keeper = -1
@@ -198,10 +200,11 @@ class Tracer:
             self._keeper = os.open(f"{folder}/free_buffer", os.O_WRONLY | os.O_CLOEXEC)
             _write(f"{folder}/trace_clock", "mono")
             cpus = sorted(os.listdir(f"{folder}/per_cpu"))
-            share = min(max(_BUFFER_KIB // len(cpus), _LEAST_KIB), _MOST_KIB)
+            share = min(max(self._kib // len(cpus), _LEAST_KIB), _MOST_KIB)
             _write(f"{folder}/buffer_size_kb", str(share))
             self._layout = parse_header_page(_read(f"{self._root}/events/header_page"))
             self._page_size = _page_size(folder)
+            self._pages = share * 1024 // self._page_size + 2
             for cpu in cpus:
                 path = f"{folder}/per_cpu/{cpu}/trace_pipe_raw"
                 self._rings.append(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC))
@@ -255,7 +258,8 @@ class Tracer:
         return events
 
     def _drain(self, ring: int, events: list[TraceEvent]) -> None:
-        while True:
+        """Read what a ring holds, and no more: events may come faster than they are read."""
+        for _ in range(self._pages):
             try:
                 page = os.read(ring, self._page_size)
             except BlockingIOError:
