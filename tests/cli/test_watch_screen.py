@@ -100,7 +100,7 @@ def test_pausing_lets_the_screen_stand_still() -> None:
             close_some(listener, 3)
             # Keys are heard meanwhile: by the time the page was open and closed, frames went by.
             terminal.type("?")
-            terminal.wait_for_text("KEYS AND COLUMNS")
+            terminal.wait_for_text("COLUMNS", "SETTLES")
             terminal.type("x")
             still = terminal.wait_for_text("PAUSED", "TIME_WAIT 12 ")
             terminal.type(" ")

@@ -16,6 +16,9 @@ if TYPE_CHECKING:
 
 _MOST: Final = 50
 _QUEUE_SHARE: Final = 0.1
+_NEARLY: Final = 0.9
+_SOON: Final = 300.0
+"""Seconds: time enough to do something, if one knows at once."""
 TABLE: Final = "net.ipv4.tcp_max_tw_buckets"
 _ORPHANS: Final = "net.ipv4.tcp_max_orphans"
 
@@ -41,9 +44,15 @@ class Budget(NamedTuple):
         """The used part."""
         return self.used / self.size if self.size else 1.0
 
+    @property
+    def urgent(self) -> bool:
+        """Whether it is nearly used up, or soon will be."""
+        soon = self.full_in is not None and self.full_in <= _SOON
+        return self.share >= _NEARLY or soon
+
 
 def budgets(view: View, wanted: Wanted) -> dict[Key, Budget]:
-    """Return what is used up to a good part, and the TIME_WAIT table in any case."""
+    """Return what is used up to a good part, the fullest first; the TIME_WAIT table in any case."""
     found: dict[Key, Budget] = {}
     if wanted.all:
         found |= _whole_host(view)
@@ -52,7 +61,7 @@ def budgets(view: View, wanted: Wanted) -> dict[Key, Budget]:
     found |= _queues(view, wanted)
     if not wanted.ports:
         found |= _descriptors(view, wanted)
-    return found
+    return dict(sorted(found.items(), key=lambda item: -item[1].share))
 
 
 def _whole_host(view: View) -> dict[Key, Budget]:

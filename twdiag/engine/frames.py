@@ -1,7 +1,7 @@
 """What the live screen shows: a pure fold from looks, and the ends between them, to frames.
 
-A row keeps its place, and stays when what it is about is gone.  Numbers of the last minute come
-from what earlier looks saw, so they cover less at first.  No clock and no I/O.
+A row keeps its place among those as bad, and stays when what it is about is gone.  Numbers of the
+last minute come from what earlier looks saw, so they cover less at first.  No clock and no I/O.
 """
 
 from __future__ import annotations
@@ -203,6 +203,7 @@ def fold(memory: Memory, sight: Sight, wanted: Wanted = EVERYTHING) -> tuple[Mem
     found["leaks"] = {key: growth.leak(key, leak) for key, leak in now.leaks.items()}
     rows = {name: _kept(memory.rows.get(name, ()), found[name], at) for name in PARTS}
     rows["findings"] = tuple(sorted(rows["findings"], key=lambda entry: -entry.row.severity))
+    rows["budgets"] = tuple(sorted(rows["budgets"], key=_is_calm))
     frame = Frame(
         at=at,
         report=sight.report,
@@ -353,6 +354,11 @@ def _kept(before: Iterable[Entry[Any]], found: dict[Key, Any], at: float) -> tup
         latest = sorted(gone)[-_MOST_GONE]
         kept = [e for e in kept if e.gone_at is None or e.gone_at >= latest]
     return tuple(kept)
+
+
+def _is_calm(entry: Entry[Budget]) -> bool:
+    """Return whether a budget can come behind those that are nearly used up."""
+    return entry.gone_at is not None or not entry.row.urgent
 
 
 def _findings(findings: Iterable[Finding]) -> Iterator[tuple[Key, Finding]]:

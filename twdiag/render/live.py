@@ -6,9 +6,11 @@ says how many there are; the selected one is always among them.
 
 from __future__ import annotations
 
+import textwrap
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any, Final
 
+from twdiag.model import facts
 from twdiag.model.snapshot import HOST_NETNS
 from twdiag.render import cells
 from twdiag.render.live_keys import SORTS, selected, shown
@@ -164,16 +166,28 @@ def _table_of_rates(frame: Frame, width: int) -> Iterator[Line]:
 def _rows(frame: Frame, choice: Choice, width: int, room: int) -> list[Line]:
     """Return the lines of the parts, at most so many."""
     parts, place = shown(frame, choice), selected(frame, choice)
-    shares = shared_out({part: len(found) for part, found in parts.items()}, room, place)
+    notes = {part: _note(frame, choice, part, width) for part, found in parts.items() if not found}
+    wanted = {part: len(found) or len(notes[part]) - 1 for part, found in parts.items()}
     lines: list[Line] = []
-    for part, number in shares.items():
+    for part, number in shared_out(wanted, room, place).items():
         entries = parts[part]
+        if not entries:
+            lines += [
+                (text, "" if n else "bold") for n, text in enumerate(notes[part][: 1 + number])
+            ]
+            continue
         at = _number_of(entries, part, place)
         first = max(0, min(at - number // 2, len(entries) - number))
         lines.append(_heading(frame, part, entries, number, width))
         for entry in entries[first : first + number]:
             lines.append(_row(frame, part, entry, (part, entry.key) == place, width))
     return lines
+
+
+def _note(frame: Frame, choice: Choice, part: str, width: int) -> list[str]:
+    """Return the lines of a part without rows: why it has none."""
+    why = "none with this text" if choice.filter and frame.parts[part] else nothing_in(frame, part)
+    return textwrap.wrap(f"{HEADS[part]}  {why}", width, subsequent_indent="  ") or [HEADS[part]]
 
 
 def shared_out(wanted: Mapping[str, int], room: int, place: Place | None) -> dict[str, int]:
@@ -208,10 +222,8 @@ def _heading(
     frame: Frame, part: str, entries: Sequence[Entry[Any]], number: int, width: int
 ) -> Line:
     title = HEADS[part]
-    if part == "processes" and entries:
+    if part == "processes":
         title += followed(frame)
-    if not entries:
-        return f"{title}  {nothing_in(frame, part)}", "bold"
     if number < len(entries):
         title += f"  {number} of {len(entries)}"
     kept = columns_that_fit(part, width - _MARK, _LEAST_NAME)
@@ -224,6 +236,10 @@ def _heading(
 def nothing_in(frame: Frame, part: str) -> str:
     """Return why a part has no row."""
     following = frame.following
+    hidden = frame.report.facts.get(facts.HIDDEN)
+    if part == "findings" and hidden:
+        worst = frame.report.facts.get(facts.HIDDEN_WORST)
+        return f"nothing about that; {hidden:,} about other things (the worst: {worst})"
     if part == "findings":
         return "nothing wrong" + (" in what could be seen" if _blind(frame) else "")
     if part == "processes":

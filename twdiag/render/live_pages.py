@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
 
@@ -17,28 +18,29 @@ if TYPE_CHECKING:
     from twdiag.render.live_keys import About, Choice
     from twdiag.render.pieces import Line, Look
 
-_HELP: Final = """\
- q            quit                       space   pause: the screen stands still
- j k, arrows  select a row               s       sort: largest, fastest, by name
- Enter        explain the selected row   /       show only rows with a text
- g G          the first, the last row    Esc     show all rows again
- r            forget gone rows and the last minute
-
- Rows keep their place, and stay when what they are about is gone.
- Rates are per second; "60 s" is the last minute, or less in the beginning.
-
- BUDGETS   what can run out: ports towards a destination, the TIME_WAIT table, descriptors,
-           accept queues. FULL IN: when, if it goes on as now; - if it does not fill.
- OLDEST    the oldest of these sockets has waited at least so long for a close().
- SETTLES   where the TIME_WAITs settle if connections close as now: each lives a minute.
- HERE PEER connections a second that this end, or the peer, closed first; RST: reset.
- FIRST     closes a second with which the process was the first; AFTER: after the peer's.
-"""
+_KEYS: Final = (
+    ("q", "quit"),
+    ("space", "pause: the screen stands still, and is watched on"),
+    ("j k, arrows", "select a row; g and G the first and the last, PgUp and PgDn ten on"),
+    ("Enter", "explain the selected row"),
+    ("s", "sort anew: the largest, the fastest, by name, as they came"),
+    ("/", "show only rows with a text; Esc shows all again"),
+    ("r", "reset: forget the rows that are gone, and the last minute"),
+)
+_MEANINGS: Final = (
+    ("60 S", "in the last minute, or since the beginning where that is less"),
+    ("FULL IN", "when, if it goes on as now; - where it does not fill"),
+    ("OLDEST", "for how long at least the oldest of them waits for a close()"),
+    ("SETTLES", "where its TIME_WAITs settle if it goes on as now: each lives a minute"),
+    ("HERE, PEER", "connections a second that this end, or the peer, closed first"),
+    ("RST", "connections a second that a reset ended"),
+    ("FIRST, AFTER", "closes a second of the process: the first one, or after the peer's"),
+)
 
 
 def page(frame: Frame, choice: Choice, look: Look, height: int) -> list[Line]:
     """Return the lines of the page that is open, from the line scrolled to, and its keys."""
-    lines = list(_help(frame) if choice.about is None else _about(choice.about, frame, look))
+    lines = list(_help(frame, look) if choice.about is None else _about(choice.about, frame, look))
     room = max(1, height - 1)
     first = max(0, min(choice.scroll, len(lines) - room))
     shown = lines[first : first + room]
@@ -47,19 +49,35 @@ def page(frame: Frame, choice: Choice, look: Look, height: int) -> list[Line]:
     return [*shown, *[("", "")] * (room - len(shown)), (keys, "dim")]
 
 
-def _help(frame: Frame) -> Iterator[Line]:
-    yield "KEYS AND COLUMNS", "bold"
-    for line in _HELP.splitlines():
+def _help(frame: Frame, look: Look) -> Iterator[Line]:
+    for title, items in (("KEYS", _KEYS), ("COLUMNS", _MEANINGS)):
+        yield title, "bold"
+        for name, meaning in items:
+            yield from _item(name, meaning, look)
+    yield from _item("", "A row keeps its place, and stays when what it is about is gone.", look)
+    yield from _not_seen(frame, look)
+
+
+def _item(name: str, text: str, look: Look) -> Iterator[Line]:
+    width = max(30, look.width or 80)
+    for line in textwrap.wrap(
+        text, width, initial_indent=f" {name:12} ", subsequent_indent=" " * 14
+    ):
         yield line, ""
+
+
+def _not_seen(frame: Frame, look: Look) -> Iterator[Line]:
+    """Yield all that the screen has no room for: what was not seen, and why."""
     report = frame.report
+    if frame.following.sentence or report.gaps or report.skipped:
+        yield "NOT SEEN", "bold"
     if frame.following.sentence:
-        yield "", ""
-        yield f" Closes: {visible(frame.following.sentence)}", ""
+        yield from _item("", visible(frame.following.sentence), look)
     for gap in report.gaps:
         how = f" ({visible(gap.how)})" if gap.how else ""
-        yield f" Not seen: {visible(gap.why)}{how}", ""
+        yield from _item("", f"{visible(gap.why)}{how}", look)
     for skip in report.skipped:
-        yield f" Not judged: {skip.rule}: {visible(skip.reason)}", ""
+        yield from _item("", f"{skip.rule} is not judged: {visible(skip.reason)}", look)
 
 
 def _about(about: About, frame: Frame, look: Look) -> Iterator[Line]:

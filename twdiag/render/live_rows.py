@@ -43,7 +43,7 @@ SINGULAR: Final[Mapping[str, str]] = {
 COLUMNS: Final[Mapping[str, tuple[Column, ...]]] = {
     "findings": (),
     "budgets": (
-        Column("USED", 9),
+        Column("USED", 9, 1),
         Column("OF", 9, 3),
         Column("SHARE", 6),
         Column("GROWS", 9, 2),
