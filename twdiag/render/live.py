@@ -64,11 +64,12 @@ def live(frame: Frame, choice: Choice, look: Look) -> list[Line]:
     else:
         head = [*_head(frame, choice, look, width), *_numbers(frame, look, width, height)]
         foot = [*_unseen(frame), (_keys(choice, width), "dim")]
+        if len(head) + len(foot) > height:
+            foot = foot[-1:]
+            head = head[: height - 1]
         room = height - len(head) - len(foot)
-        lines = head[: max(1, height - 2)]
-        rows = _rows(frame, choice, width, max(0, room))
-        lines += [*rows, *[("", "")] * (room - len(rows)), *foot]
-        lines = [*lines[: height - 1], lines[-1]] if len(lines) > height else lines
+        rows = _rows(frame, choice, width, room)
+        lines = [*head, *rows, *[("", "")] * (room - len(rows)), *foot]
     return [(cells.cut(_plain(text, look), width).rstrip(), style) for text, style in lines]
 
 
