@@ -199,11 +199,9 @@ def shared_out(wanted: Mapping[str, int], room: int, place: Place | None) -> dic
     parts = list(wanted)
     own = place[0] if place else ""
     least = {part: 1 + min(1, wanted[part]) for part in parts}
-    while sum(least[part] for part in parts) > room and parts:
+    while parts and sum(least[part] for part in parts) > room:
         spare = [part for part in parts if part != own]
-        if not spare:
-            break
-        parts.remove(spare[-1])
+        parts.remove(spare[-1] if spare else own)
     given = {part: min(1, wanted[part]) for part in parts}
     left = room - sum(1 + number for number in given.values())
     while left > 0 and (needy := [part for part in parts if given[part] < wanted[part]]):
