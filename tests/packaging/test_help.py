@@ -34,8 +34,8 @@ def test_the_same_option_has_the_same_words_and_takes_the_same_everywhere() -> N
     said = defaultdict(set)
     for command in COMMANDS:
         for option in command.options:
-            # Two schemas, two sets of formats, two kinds of sources.
-            if option.names[-1] not in ("--json", "--format", "--source"):
+            # Schemas, sets of formats, kinds of sources, one second sample or many of them.
+            if option.names[-1] not in ("--json", "--format", "--source", "--interval"):
                 said[option.names[-1]].add((option.help, option.value, option.bounds))
     assert {name: words for name, words in said.items() if len(words) > 1} == {}
 
