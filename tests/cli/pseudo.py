@@ -92,7 +92,8 @@ class Emulator:
                 self.cursor_hidden = not on
         elif kind == "H":
             row, _, column = numbers.partition(";")
-            self._row, self._column = int(row or 1) - 1, int(column or 1) - 1
+            self._row = min(self.lines, int(row or 1)) - 1
+            self._column = min(self.columns, int(column or 1)) - 1
         elif kind == "J":
             self._cells = [[" "] * self.columns for _ in range(self.lines)]
         elif kind == "K":

@@ -15,6 +15,7 @@ import pytest
 
 from tests.cli.test_watch_screen import PORT, traffic
 from tests.engine.privately import in_private
+from twdiag.lab.network import enter_private
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -117,6 +118,32 @@ def test_only_what_was_asked_for_is_shown(option: str, ports: list[int]) -> None
     asked, *others = in_private(work)
     assert asked == ports
     assert not any(others)
+
+
+def test_another_namespace_is_watched_from_here() -> None:
+    def work() -> tuple[dict[str, Any], int]:
+        ready, told = os.pipe()
+        pid = os.fork()
+        if pid == 0:
+            with contextlib.suppress(BaseException):
+                enter_private()
+                with traffic():
+                    os.write(told, b".")
+                    time.sleep(60)
+            os._exit(0)
+        os.close(told)
+        try:
+            os.read(ready, 1)
+            done = ran("--count", "1", "--json", "--netns", str(pid))
+            assert done.returncode == 0, done.stderr
+            return dict(json.loads(done.stdout)), pid
+        finally:
+            os.kill(pid, signal.SIGKILL)
+            os.waitpid(pid, 0)
+
+    found, pid = in_private(work)
+    assert found["netns"] == str(pid)
+    assert found["time_wait"]["now"] == 12
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])

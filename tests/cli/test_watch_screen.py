@@ -282,6 +282,16 @@ def test_a_refusal_comes_before_the_screen() -> None:
     assert b"\x1b" not in written
 
 
+def test_without_a_keyboard_the_screen_is_shown_all_the_same() -> None:
+    def work() -> tuple[bool, int]:
+        command = f"exec '{sys.executable}' -m twdiag watch --count 3 --interval 0.3 --source none"
+        with traffic(), Pseudo("sh", "-c", f"{command} </dev/null") as terminal:
+            shown = bool(terminal.wait_for_text(ENDED, "q quit"))
+            return shown, terminal.end()
+
+    assert in_private(work) == (True, 0)
+
+
 def test_it_ends_after_so_many_looks() -> None:
     def work() -> tuple[int, list[str]]:
         with traffic(), watch("--count", "2") as terminal:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from twdiag.analysis.port_use import WORTH_A_LOOK
@@ -12,7 +13,6 @@ from twdiag.wording import endpoint
 if TYPE_CHECKING:
     from twdiag.analysis.view import View
     from twdiag.analysis.wanted import Key, Wanted
-    from twdiag.model.census import Destination
 
 _MOST: Final = 50
 _QUEUE_SHARE: Final = 0.1
@@ -80,13 +80,14 @@ def _whole_host(view: View) -> dict[Key, Budget]:
 def _ports(view: View, wanted: Wanted) -> dict[Key, Budget]:
     """Return the port budgets of the destinations that use a good part of it, or are asked for."""
     found: dict[Key, Budget] = {}
+    places = Counter((d.address, d.port) for d in view.census.destinations)
     for use in view.port_use[:_MOST]:
         to = use.destination
         asked = to.port in wanted.ports
         if not wanted.port(to.port) or not (asked or use.used_ratio >= WORTH_A_LOOK):
             continue
         name = f"ports to {endpoint(to.address, to.port)}"
-        if _is_ambiguous(view, to):
+        if places[to.address, to.port] > 1:
             name += f" from {to.source}"
         key = ("ports", to.source, to.address, to.port)
         found[key] = Budget(
@@ -99,11 +100,6 @@ def _ports(view: View, wanted: Wanted) -> dict[Key, Budget]:
             reusable=use.reusable,
         )
     return found
-
-
-def _is_ambiguous(view: View, to: Destination) -> bool:
-    same = (d for d in view.census.destinations if (d.address, d.port) == (to.address, to.port))
-    return sum(1 for _ in same) > 1
 
 
 def _queues(view: View, wanted: Wanted) -> dict[Key, Budget]:

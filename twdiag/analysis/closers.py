@@ -13,7 +13,7 @@ from twdiag.tcp import TIME_WAIT_SECONDS, State
 from twdiag.wording import endpoint
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Mapping, Sequence
+    from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 
     from twdiag.analysis.view import View
     from twdiag.analysis.wanted import Wanted
@@ -153,7 +153,7 @@ def added_up(ends: Iterable[Ends]) -> Ends:
 
 def closers(
     view: View, ends: Ends | None, known: Collection[Key], wanted: Wanted
-) -> Iterable[tuple[Key, Closer]]:
+) -> Iterator[tuple[Key, Closer]]:
     """Yield the listeners and destinations whose connections end, the busiest first.
 
     Beside the busiest are those that are `known`: they are there, if not among the busiest.
@@ -162,17 +162,32 @@ def closers(
     groups = _tallies(view)
     for key in firsts or ():
         groups.setdefault(key, [])
-    rows = {key: _closer(view, key, found, firsts) for key, found in groups.items()}
-    rows = {key: row for key, row in rows.items() if _is_asked(key, row, ends, wanted)}
-    busiest = sorted(rows, key=lambda key: -_weight(rows[key]))
-    for number, key in enumerate(busiest):
-        if key in known or (number < _MOST and _weight(rows[key])):
-            yield key, rows[key]
+    weights = {
+        key: _weight(tallies, (firsts or {}).get(key))
+        for key, tallies in groups.items()
+        if wanted.port(_port(key))
+    }
+    left = _MOST
+    # There may be thousands of them: what costs is worked out for the busiest alone.
+    for key in sorted(weights, key=lambda key: -weights[key]):
+        if key not in known and not (left > 0 and weights[key]):
+            continue
+        row = _closer(view, key, groups[key], firsts)
+        if _is_asked(key, row, ends, wanted):
+            left -= 1
+            yield key, row
 
 
-def _weight(closer: Closer) -> float:
-    ended = sum(closer.firsts[:3]) if closer.firsts else 0.0
-    return closer.time_wait + _MINUTE * ended
+def _weight(tallies: Sequence[Tally], firsts: Firsts | None) -> float:
+    """Return how many connections of a group end in a minute, or have ended in it."""
+    ended = sum(firsts[:3]) if firsts else 0.0
+    return sum(tally.states.get(State.TIME_WAIT, 0) for tally in tallies) + _MINUTE * ended
+
+
+def _port(key: Key) -> int:
+    port = key[-1]
+    assert isinstance(port, int)
+    return port
 
 
 def _tallies(view: View) -> dict[Key, list[Tally]]:
@@ -191,8 +206,7 @@ def _tallies(view: View) -> dict[Key, list[Tally]]:
 def _closer(
     view: View, key: Key, tallies: Sequence[Tally], firsts: Mapping[Key, Firsts] | None
 ) -> Closer:
-    kind, port = str(key[0]), key[-1]
-    assert isinstance(port, int)
+    kind, port = str(key[0]), _port(key)
     listener = view.census.listeners.get((str(key[1]), port)) if kind == "server" else None
     owners = view.owners_of(s.inode for s in listener.sockets) if listener else ()
     timed = "timers" not in view.missing
@@ -215,8 +229,6 @@ def _together(rates: Sequence[Rate]) -> Rate:
 
 
 def _is_asked(key: Key, row: Closer, ends: Ends | None, wanted: Wanted) -> bool:
-    if not wanted.port(row.port):
-        return False
     if not wanted.processes or wanted.process(*row.processes):
         return True
     closers = () if ends is None else ends.closers
@@ -276,8 +288,7 @@ def processes(view: View, ends: Ends, wanted: Wanted) -> Iterable[tuple[Key, Pro
 
 
 def _process(key: Key, counts: Counter[str], ends: Ends) -> Process:
-    name, kind, port = str(key[0]), key[1], key[-1]
-    assert isinstance(port, int)
+    name, kind, port = str(key[0]), key[1], _port(key)
     end = f"to {endpoint(str(key[2]), port)}" if kind == "client" else f"on :{port}"
     seconds = ends.seconds or 1.0
     return Process(

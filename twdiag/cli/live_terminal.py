@@ -155,7 +155,8 @@ class Terminal:
     def leave(self) -> None:
         """Put the terminal back as it was found; one that is gone needs nothing."""
         with contextlib.suppress(OSError):
-            self._write(_OWN_SCREEN)
+            # At the bottom, for terminals that have no other screen.
+            self._write(f"\x1b[0m\x1b[{self.size[1]};1H\n{_OWN_SCREEN}")
         if self._in is not None and self._found is not None:
             import termios
 
@@ -204,4 +205,7 @@ class Terminal:
     def _write(self, text: str) -> None:
         data = text.encode(sys.stdout.encoding or "ascii", "backslashreplace")
         while data:
-            data = data[os.write(self._out, data) :]
+            try:
+                data = data[os.write(self._out, data) :]
+            except BlockingIOError:  # somebody who shares the terminal has set it so
+                select.select([], [self._out], [], 1.0)

@@ -115,6 +115,7 @@ class Frame:
 
     `rates` are those of RATES.  `limit` is what the kernel allows of TIME_WAITs, and `settles_at`
     where they settle; `closing` are the closes that leave one.  None is not known.
+    Growth is of so many `seconds`.
     """
 
     at: float
@@ -124,6 +125,7 @@ class Frame:
     settles_at: int | None
     closing: PerSecond
     close_wait_grown: int | None
+    seconds: float
     rates: Mapping[str, PerSecond]
     findings: tuple[Entry[Finding], ...]
     budgets: tuple[Entry[Budget], ...]
@@ -212,6 +214,7 @@ def fold(memory: Memory, sight: Sight, wanted: Wanted = EVERYTHING) -> tuple[Mem
         settles_at=_settles(view),
         closing=_closing(view),
         close_wait_grown=growth.count(_CLOSE_WAITS)[0],
+        seconds=growth.count(_CLOSE_WAITS)[1],
         rates={name: growth.rate(counters) for name, counters in RATES.items()},
         following=sight.following,
         cost=sight.cost,

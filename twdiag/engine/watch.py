@@ -284,7 +284,8 @@ class _Owners:
             self._search(snapshot, wanted, at)
             self._again_at = max(at + _SEARCH_AGAIN, self._search_at)
         elif (new := wanted - self._known.keys() - self._unseen) and at >= self._search_at:
-            self._search(snapshot, new, at)
+            # With those not seen before: what is said of them is about all of them.
+            self._search(snapshot, new | self._unseen, at)
         self.pending = frozenset(wanted - self._known.keys() - self._unseen)
         return dict(self._known), self._gaps if self._unseen else []
 

@@ -14,7 +14,6 @@ from twdiag.model import facts
 from twdiag.model.snapshot import HOST_NETNS
 from twdiag.render import cells
 from twdiag.render.live_keys import SORTS, selected, shown
-from twdiag.render.live_pages import page
 from twdiag.render.live_rows import (
     COLUMNS,
     HEADS,
@@ -26,7 +25,7 @@ from twdiag.render.live_rows import (
 )
 from twdiag.render.pieces import STYLES, sparkline
 from twdiag.tcp import State
-from twdiag.wording import share, visible
+from twdiag.wording import duration, share, visible
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -60,6 +59,8 @@ def live(frame: Frame, choice: Choice, look: Look) -> list[Line]:
     """Return the lines of the screen: `look.height` of them at most, none wider than its width."""
     width, height = max(_NARROWEST, look.width or 80), look.height or 24
     if choice.on_page:
+        from twdiag.render.live_pages import page
+
         lines = page(frame, choice, look, height)
     else:
         head = [*_head(frame, choice, look, width), *_numbers(frame, look, width, height)]
@@ -122,7 +123,9 @@ def time_wait_words(frame: Frame) -> str:
 def other_states(frame: Frame) -> Iterator[str]:
     """Yield "CLOSE_WAIT 70 (+2 in 60 s)", "ESTABLISHED 12" ...: the states but TIME_WAIT."""
     states = frame.report.states
-    grown = f" ({frame.close_wait_grown:+,} in 60 s)" if frame.close_wait_grown else ""
+    grown = ""
+    if frame.close_wait_grown:
+        grown = f" ({frame.close_wait_grown:+,} in {duration(frame.seconds)})"
     yield f"CLOSE_WAIT {states.get(State.CLOSE_WAIT, 0):,}{grown}"
     for state, number in sorted(states.items(), key=lambda item: (-item[1], item[0])):
         if state not in (State.TIME_WAIT, State.CLOSE_WAIT):
@@ -132,8 +135,10 @@ def other_states(frame: Frame) -> Iterator[str]:
 def _states(frame: Frame, width: int) -> str:
     text = f" {time_wait_words(frame)}"
     for words in other_states(frame):
-        if len(text) + len(words) + 3 <= width:
-            text += f"   {words}"
+        for fitting in (words, words.partition(" (")[0]):
+            if len(text) + len(fitting) + 3 <= width:
+                text += f"   {fitting}"
+                break
     return text
 
 

@@ -47,6 +47,7 @@ def to_json(frame: Frame) -> dict[str, Any]:
             "closes_per_second_history": report["closes_per_second_history"],
         },
         "close_wait_grown": frame.close_wait_grown,
+        "grown_in_s": round(frame.seconds, 1),
         "per_second": {name: _rate(rate) for name, rate in frame.rates.items()},
         "findings": report["findings"],
         "budgets": [_budget(entry.row) for entry in frame.budgets if _is_there(entry)],
