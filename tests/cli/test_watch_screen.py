@@ -14,7 +14,7 @@ import pytest
 
 from tests.cli.pseudo import Pseudo, watch
 from tests.engine import endings
-from tests.engine.privately import in_private
+from tests.engine.privately import TRACEFS, in_private, needs_tracefs
 
 if TYPE_CHECKING:
     import socket
@@ -255,6 +255,31 @@ def test_ctrl_z_and_fg_leave_the_terminal_sane() -> None:
             return shown, again, not terminal.screen.cursor_hidden, codes[0]
 
     assert in_private(work) == (True, True, True, 0)
+
+
+@pytest.mark.parametrize("how", ["q", "\x03", signal.SIGTERM])
+def test_the_tracing_instance_goes_with_the_screen(how: str | signal.Signals) -> None:
+    needs_tracefs()
+
+    def instances() -> int:
+        return len([n for n in os.listdir(f"{TRACEFS}/instances") if n.startswith("twdiag-")])
+
+    def work() -> tuple[int, int, int]:
+        before = instances()
+        with traffic() as listener, watch("--source", "tracefs", "--port", str(PORT)) as terminal:
+            terminal.wait_for_text(ENDED)
+            during = instances()
+            # Until it is shown: what has ended before the instance was there is not.
+            while not any("(pid" in row and f"on :{PORT}" in row for row in terminal.screen.rows):
+                close_some(listener, 1)
+                terminal.read(0.1)
+            if isinstance(how, str):
+                terminal.type(how)
+            else:
+                terminal.signal(how)
+            return during - before, terminal.end(), instances() - before
+
+    assert in_private(work, tracefs=True) == (1, 0, 0)
 
 
 def test_a_stop_that_cannot_be_heard_is_followed_by_a_whole_screen() -> None:

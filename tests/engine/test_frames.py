@@ -24,12 +24,15 @@ from twdiag.analysis.closers import Ends, EndsCounter
 from twdiag.analysis.view import View
 from twdiag.analysis.wanted import EVERYTHING, Wanted
 from twdiag.engine.frames import PARTS, Following, Memory, Sight, fold, pace, related
+from twdiag.model import facts
 from twdiag.model.closes import Close, Closer, How, Opened, Side
 from twdiag.model.snapshot import Gap, Owner
+from twdiag.tcp import State
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from tests.conftest import Played
     from twdiag.engine.frames import Frame
     from twdiag.model.snapshot import Snapshot
 
@@ -386,3 +389,16 @@ def test_no_host_breaks_the_fold(looks: list[tuple[float, int, int, int]]) -> No
         assert sum(row.time_wait for row in there) == frame.time_wait
         assert all(rate.now is None or rate.now >= 0 for rate in frame.rates.values())
         assert replace(frame).at == one.at
+
+
+def test_what_the_rules_find_in_each_scenario_is_shown(played: dict[str, Played]) -> None:
+    for name, play in played.items():
+        (frame,) = frames([Sight(0, play.report, View(play.snapshot))])
+        assert [e.row for e in frame.findings] == list(play.report.findings), name
+        waiting = play.snapshot.census.in_state(State.CLOSE_WAIT)
+        assert sum(entry.row.sockets for entry in frame.leaks) == len(waiting), name
+        total = play.snapshot.census.states.get(State.TIME_WAIT, 0)
+        told = sum(entry.row.time_wait for entry in frame.closers)
+        unknown = play.report.facts[facts.BY_UNKNOWN]
+        assert isinstance(unknown, int)
+        assert 0 <= total - told <= unknown + play.snapshot.census.left_out, name

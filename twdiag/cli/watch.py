@@ -288,6 +288,7 @@ class _Screen:
             return
         if signals.suspend:
             signals.suspend = False
+            self._watched.rest()
             self._terminal.suspend()
         elif signals.continued:
             self._terminal.enter()  # stopped by a signal that cannot be heard

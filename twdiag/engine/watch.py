@@ -179,6 +179,11 @@ class Watch:
         """Forget the minute and the rows that are gone."""
         self._memory = self._memory.without_past()
 
+    def rest(self) -> None:
+        """Let go of what costs while nobody looks; the next look or step begins again."""
+        self._follower.end()
+        self._last = None
+
     def look(self) -> Frame:
         """Return what is there now."""
         spent, at = time.process_time(), time.monotonic()
