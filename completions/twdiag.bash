@@ -28,6 +28,7 @@ _twdiag() {
         case "$command $word" in
             ' diagnose') command=diagnose ;;
             ' check') command=check ;;
+            ' watch') command=watch ;;
             ' trace') command=trace ;;
             ' sockets') command=sockets ;;
             ' port') command=port ;;
@@ -40,6 +41,7 @@ _twdiag() {
             ' --port' | ' --process' | ' --netns' | ' --interval' | ' --format' | ' --select' | ' --ignore' | ' --limit' | ' --config' | ' --source' | ' --color') option=$word ;;
             'diagnose --port' | 'diagnose --process' | 'diagnose --netns' | 'diagnose --interval' | 'diagnose --format' | 'diagnose --select' | 'diagnose --ignore' | 'diagnose --limit' | 'diagnose --config' | 'diagnose --source' | 'diagnose --color') option=$word ;;
             'check -w' | 'check --warning' | 'check -c' | 'check --critical' | 'check --state' | 'check --notify-on' | 'check --again-after' | 'check --format' | 'check --output' | 'check --port' | 'check --process' | 'check --select' | 'check --ignore' | 'check --limit' | 'check --config' | 'check --warn-on' | 'check -t' | 'check --timeout' | 'check --source' | 'check --print-config') option=$word ;;
+            'watch --interval' | 'watch --port' | 'watch --process' | 'watch --netns' | 'watch --count' | 'watch --for' | 'watch --source' | 'watch --select' | 'watch --ignore' | 'watch --limit' | 'watch --config' | 'watch --color') option=$word ;;
             'trace --port' | 'trace --process' | 'trace --netns' | 'trace --for' | 'trace --source') option=$word ;;
             'sockets --state' | 'sockets --port' | 'sockets --peer' | 'sockets --process' | 'sockets --rule' | 'sockets --netns' | 'sockets --sort' | 'sockets --top' | 'sockets --limit' | 'sockets --config' | 'sockets --source') option=$word ;;
             'port --netns') option=$word ;;
@@ -85,6 +87,12 @@ _twdiag() {
             'check --warn-on') wanted='notice warning' ;;
             'check --source') wanted='auto netlink pyroute2 psutil proc' ;;
             'check --print-config') wanted='nagios nrpe icinga2 checkmk cron systemd-timer node-exporter prometheus-rules' ;;
+            'watch --source') wanted='auto tracefs multicast none' ;;
+            'watch --select') wanted='ports-running-out snat-ports-running-out conntrack-filling accept-queue-full fd-limit-near sockets-nobody-sees close-wait-never-accepted bound-ports-running-out close-wait-leak close-wait-unread idle-established-leak time-wait-table-filling fin-unanswered keep-alive-race peer-never-closes syn-unanswered restart-blocked close-wait-idle-pool time-wait-rising connection-churn server-closes-first listener-in-ephemeral-range misleading-sysctl' ;;
+            'watch --ignore') wanted='ports-running-out snat-ports-running-out conntrack-filling accept-queue-full fd-limit-near sockets-nobody-sees close-wait-never-accepted bound-ports-running-out close-wait-leak close-wait-unread idle-established-leak time-wait-table-filling fin-unanswered keep-alive-race peer-never-closes syn-unanswered restart-blocked close-wait-idle-pool time-wait-rising connection-churn server-closes-first listener-in-ephemeral-range misleading-sysctl' ;;
+            'watch --limit') wanted='ports-notice ports-warning ports-critical snat-ports-warning snat-ports-critical conntrack-warning conntrack-critical accept-wait-warning accept-wait-critical close-wait-notice fds-warning fds-critical fds-warning-seconds fds-critical-seconds sockets-nobody-sees sockets-nobody-sees-share close-wait-age bound-ports-notice bound-ports-warning close-wait-warning close-wait-warning-age close-wait-fds-warning close-wait-fds-critical idle-share idle-age idle-grown-age idle-leak-seconds time-wait-table-warning time-wait-table-critical fin-unanswered fin-unanswered-service fin-unanswered-retries orphans-warning orphans-critical keep-alive-race keep-alive-race-reuse fin-wait2-age fin-wait2-held-notice fin-wait2-held-warning fin-wait2-orphans-notice syn-unanswered syn-unanswered-destinations restart-blocked close-wait-leak-seconds time-wait-rising-factor time-wait-rising-table connection-churn server-closes-first server-closes-first-table' end='=' ;;
+            'watch --config') compopt -o default; return ;;
+            'watch --color') wanted='auto always never' ;;
             'trace --source') wanted='auto tracefs multicast' ;;
             'sockets --state') wanted='ESTABLISHED SYN_SENT SYN_RECV FIN_WAIT1 FIN_WAIT2 TIME_WAIT CLOSE_WAIT LAST_ACK LISTEN CLOSING BOUND' ;;
             'sockets --rule') wanted='ports-running-out snat-ports-running-out conntrack-filling accept-queue-full fd-limit-near sockets-nobody-sees close-wait-never-accepted bound-ports-running-out close-wait-leak close-wait-unread idle-established-leak time-wait-table-filling fin-unanswered keep-alive-race peer-never-closes syn-unanswered restart-blocked close-wait-idle-pool time-wait-rising connection-churn server-closes-first listener-in-ephemeral-range misleading-sysctl' ;;
@@ -100,6 +108,7 @@ _twdiag() {
             '') wanted='--port --process --netns --all-netns --this-netns --interval --json --format --brief --full --select --ignore --limit --config --source --ascii --color -V --version -h --help' ;;
             'diagnose') wanted='--port --process --netns --all-netns --this-netns --interval --json --format --brief --full --select --ignore --limit --config --source --ascii --color -h --help' ;;
             'check') wanted='-w --warning -c --critical --state -q --quiet --notify-on --again-after --format --output --port --process --all-netns --select --ignore --limit --config --warn-on --exit-zero -t --timeout --source -v --verbose --list-metrics --show-limits --print-config -V --version -h --help' ;;
+            'watch') wanted='--interval --port --process --netns --count --for --json --source --select --ignore --limit --config --ascii --color -h --help' ;;
             'trace') wanted='--port --process --netns --for --source --json -h --help' ;;
             'sockets') wanted='--state --port --peer --process --rule --netns --all-netns --sort --top --json --csv --limit --config --source -h --help' ;;
             'port') wanted='--netns --json -h --help' ;;
@@ -112,15 +121,16 @@ _twdiag() {
         esac
     else
         case $command in
-            '') wanted='diagnose check trace sockets port doctor explain help lab' ;;
+            '') wanted='diagnose check watch trace sockets port doctor explain help lab' ;;
             'diagnose') wanted='--port --process --netns --all-netns --this-netns --interval --json --format --brief --full --select --ignore --limit --config --source --ascii --color --help' ;;
             'check') wanted='--warning --critical --state --quiet --notify-on --again-after --format --output --port --process --all-netns --select --ignore --limit --config --warn-on --exit-zero --timeout --source --verbose --list-metrics --show-limits --print-config --version --help' ;;
+            'watch') wanted='--interval --port --process --netns --count --for --json --source --select --ignore --limit --config --ascii --color --help' ;;
             'trace') wanted='--port --process --netns --for --source --json --help' ;;
             'sockets') wanted='--state --port --peer --process --rule --netns --all-netns --sort --top --json --csv --limit --config --source --help' ;;
             'port') ((count)) || wanted='' ;;
             'doctor') wanted='--json --help' ;;
             'explain') ((count)) || wanted='LISTEN SYN_SENT SYN_RECV ESTABLISHED FIN_WAIT1 FIN_WAIT2 CLOSING TIME_WAIT CLOSE_WAIT LAST_ACK CLOSED error-messages find-the-line forgotten-or-stuck recv-q dead-peer idle-timeouts ephemeral-ports nat-and-conntrack counters states active-and-passive-closer close-wait-and-time-wait why-four-segments why-the-last-ack why-the-first-fin-carries-ack why-time-wait how-long-is-time-wait half-close graceful-and-abrupt flags who-should-close keep-alive shutdown so-linger reuse-options descriptor-copies fin-wait2-and-tcp-fin-timeout orphans sysctls myths three-way-open four-way-close half-close-with-data three-segment-close simultaneous-close last-ack-lost last-ack-lost-without-time-wait old-segment late-data-in-time-wait old-segment-without-time-wait fin-lost peer-vanished half-open close-wait-for-ever syn-meets-last-ack syn-meets-time-wait old-syn-meets-time-wait bind-fails-after-restart abrupt-close close-with-unread-data request-meets-close tcp-fin-timeout-shortens-time-wait tcp-tw-recycle tcp-tw-reuse-on-a-server time-wait-uses-descriptors lower-tcp-max-tw-buckets data-is-lost-without-time-wait only-old-data-harms time-wait-gives-the-server-time final-ack-after-2msl last-ack-means-ready closed-after-the-last-ack fin-wait-begins-with-the-ack time-wait-lasts-240-seconds only-clients-have-time-wait many-time-waits-are-a-fault close-wait-times-out linger-zero-is-the-cure reuseaddr-always-helps a-host-has-65535-connections four-segments-always fin-carries-ack-because-of-half-close fin-is-resent-for-ever last-ack-answers-rst unreachable-means-rst estab-counts-healthy-connections restart-clears-time-wait ports-running-out snat-ports-running-out conntrack-filling accept-queue-full fd-limit-near sockets-nobody-sees close-wait-never-accepted bound-ports-running-out close-wait-leak close-wait-unread idle-established-leak time-wait-table-filling fin-unanswered keep-alive-race peer-never-closes syn-unanswered restart-blocked close-wait-idle-pool time-wait-rising connection-churn server-closes-first listener-in-ephemeral-range misleading-sysctl aiohttp apache-httpclient apache aws-alb aws-nlb azure-lb caddy dotnet-httpclient envoy gcp-lb go grpc gunicorn haproxy hikaricp httpx hypercorn jdk-httpclient jetty kestrel memcached mysql nginx nodejs okhttp pgbouncer php-fpm postgresql psycopg-pool puma redis-py redis requests reqwest sqlalchemy squid tinyproxy tomcat traefik undertow uvicorn uwsgi' ;;
-            'help') ((count)) || wanted='diagnose check trace sockets port doctor explain help lab' ;;
+            'help') ((count)) || wanted='diagnose check watch trace sockets port doctor explain help lab' ;;
             'lab') wanted='list run' ;;
             'lab-list') wanted='--help' ;;
             'lab-run') ((count)) || wanted='idle busy-keep-alive keep-alive-race keep-alive-in-order simultaneous-close linger-zero server-closes-first ipv6 dual-stack reuse-port one-address orphan-fin-wait2 client-closes-first ports-running-out ports-reusable bound-ports-running-out time-wait-rising closing-schedule bucket-overflow close-wait-young close-wait-leak hostile-name fd-limit fd-limit-established sockets-nobody-sees idle-established-leak idle-timeout idle-database busy-pool websocket-server close-wait-unread close-wait-never-accepted accept-queue-full accept-queue-busy close-wait-idle-pool half-close fin-unanswered syn-unanswered snat-ports-running-out snat-ports-enough restart-blocked ephemeral-listener misleading-sysctl stuck-on-upstream slow-upstream workers-in-lock idle-workers epoll-forgot inherited not-inherited stopped' ;;

@@ -15,6 +15,8 @@ function __twdiag_is --argument-names wanted most
                 set command diagnose
             case ' check'
                 set command check
+            case ' watch'
+                set command watch
             case ' trace'
                 set command trace
             case ' sockets'
@@ -38,6 +40,8 @@ function __twdiag_is --argument-names wanted most
             case 'diagnose --port' 'diagnose --process' 'diagnose --netns' 'diagnose --interval' 'diagnose --format' 'diagnose --select' 'diagnose --ignore' 'diagnose --limit' 'diagnose --config' 'diagnose --source' 'diagnose --color'
                 set skip 1
             case 'check -w' 'check --warning' 'check -c' 'check --critical' 'check --state' 'check --notify-on' 'check --again-after' 'check --format' 'check --output' 'check --port' 'check --process' 'check --select' 'check --ignore' 'check --limit' 'check --config' 'check --warn-on' 'check -t' 'check --timeout' 'check --source' 'check --print-config'
+                set skip 1
+            case 'watch --interval' 'watch --port' 'watch --process' 'watch --netns' 'watch --count' 'watch --for' 'watch --source' 'watch --select' 'watch --ignore' 'watch --limit' 'watch --config' 'watch --color'
                 set skip 1
             case 'trace --port' 'trace --process' 'trace --netns' 'trace --for' 'trace --source'
                 set skip 1
@@ -401,6 +405,7 @@ function __twdiag_words_command
     printf '%s\t%s\n' \
         'diagnose' 'Report what the closing side of TCP does to this host.' \
         'check' 'Check this host: one status line, perfdata and an exit code.' \
+        'watch' 'Watch what closes, piles up and runs out, live.' \
         'trace' 'Show each connection\'s end: who closed first, how and why.' \
         'sockets' 'List sockets with role, age, queues, owner and who closed first.' \
         'port' 'Say why a port cannot be bound, by whom and until when.' \
@@ -413,6 +418,7 @@ end
 complete --command twdiag --no-files
 complete --command twdiag --condition '__twdiag_is "" 0' --arguments diagnose --description 'Report what the closing side of TCP does to this host.'
 complete --command twdiag --condition '__twdiag_is "" 0' --arguments check --description 'Check this host: one status line, perfdata and an exit code.'
+complete --command twdiag --condition '__twdiag_is "" 0' --arguments watch --description 'Watch what closes, piles up and runs out, live.'
 complete --command twdiag --condition '__twdiag_is "" 0' --arguments trace --description 'Show each connection\'s end: who closed first, how and why.'
 complete --command twdiag --condition '__twdiag_is "" 0' --arguments sockets --description 'List sockets with role, age, queues, owner and who closed first.'
 complete --command twdiag --condition '__twdiag_is "" 0' --arguments port --description 'Say why a port cannot be bound, by whom and until when.'
@@ -482,6 +488,21 @@ complete --command twdiag --condition '__twdiag_is "check" 99' --long-option sho
 complete --command twdiag --condition '__twdiag_is "check" 99' --long-option print-config --exclusive --arguments 'nagios nrpe icinga2 checkmk cron systemd-timer node-exporter prometheus-rules' --description 'Print a configuration to copy: nagios, nrpe, icinga2, checkmk, cron, systemd-timer, node-exporter, prometheus-rules.'
 complete --command twdiag --condition '__twdiag_is "check" 99' --short-option V --long-option version --description 'Show the version and exit.'
 complete --command twdiag --condition '__twdiag_is "check" 99' --short-option h --long-option help --description 'Show this message and exit.'
+complete --command twdiag --condition '__twdiag_is "watch" 99' --long-option interval --exclusive --description 'Look again after this time.'
+complete --command twdiag --condition '__twdiag_is "watch" 99' --long-option port --exclusive --description 'Show only what concerns this port (repeatable).'
+complete --command twdiag --condition '__twdiag_is "watch" 99' --long-option process --exclusive --description 'Show only what concerns this process, a name or PID (repeatable).'
+complete --command twdiag --condition '__twdiag_is "watch" 99' --long-option netns --exclusive --description 'Look in this network namespace: a name, a path, a PID or a container.'
+complete --command twdiag --condition '__twdiag_is "watch" 99' --long-option count --exclusive --description 'End after N looks.'
+complete --command twdiag --condition '__twdiag_is "watch" 99' --long-option for --exclusive --description 'End after this time, such as 30s, 5m or 1h.'
+complete --command twdiag --condition '__twdiag_is "watch" 99' --long-option json --description 'Write JSON, schema twdiag-watch/1, a line for a look.'
+complete --command twdiag --condition '__twdiag_is "watch" 99' --long-option source --exclusive --arguments 'auto tracefs multicast none' --description 'Learn of closes from this source; auto is the best.'
+complete --command twdiag --condition '__twdiag_is "watch" 99' --long-option select --exclusive --arguments '(__twdiag_words_rule)' --description 'Run only this rule (repeatable).'
+complete --command twdiag --condition '__twdiag_is "watch" 99' --long-option ignore --exclusive --arguments '(__twdiag_words_rule)' --description 'Leave this rule out (repeatable).'
+complete --command twdiag --condition '__twdiag_is "watch" 99' --long-option limit --exclusive --arguments '(__twdiag_words_limit)' --description 'Set one limit (repeatable).'
+complete --command twdiag --condition '__twdiag_is "watch" 99' --long-option config --require-parameter --force-files --description 'Read settings from this TOML file too.'
+complete --command twdiag --condition '__twdiag_is "watch" 99' --long-option ascii --description 'Draw with ASCII characters only.'
+complete --command twdiag --condition '__twdiag_is "watch" 99' --long-option color --exclusive --arguments 'auto always never' --description 'Use colours; auto is on a terminal.'
+complete --command twdiag --condition '__twdiag_is "watch" 99' --short-option h --long-option help --description 'Show this message and exit.'
 complete --command twdiag --condition '__twdiag_is "trace" 99' --long-option port --exclusive --description 'Show only what concerns this port (repeatable).'
 complete --command twdiag --condition '__twdiag_is "trace" 99' --long-option process --exclusive --description 'Show only what concerns this process, a name or PID (repeatable).'
 complete --command twdiag --condition '__twdiag_is "trace" 99' --long-option netns --exclusive --description 'Look in this network namespace: a name, a path, a PID or a container.'

@@ -14,7 +14,7 @@ import pytest
 
 from tests.engine import endings
 from tests.engine.privately import in_private
-from twdiag.cli.trace import parse_time
+from twdiag.cli.times import parse_time
 from twdiag.errors import UsageError
 
 if TYPE_CHECKING:

@@ -34,8 +34,10 @@ def test_the_same_option_has_the_same_words_and_takes_the_same_everywhere() -> N
     said = defaultdict(set)
     for command in COMMANDS:
         for option in command.options:
-            # Two schemas, sets of formats, kinds of sources; a file to remember, a socket's state.
-            if option.names[-1] not in ("--json", "--format", "--source", "--state"):
+            # Schemas, sets of formats, kinds of sources, one second sample or many; a file to
+            # remember, a socket's state.
+            several = ("--json", "--format", "--source", "--interval", "--state")
+            if option.names[-1] not in several:
                 said[option.names[-1]].add((option.help, option.value, option.bounds))
     assert {name: words for name, words in said.items() if len(words) > 1} == {}
 

@@ -30,6 +30,7 @@ SHARED: Final = {
     "share/man/man1/twdiag-diagnose.1",
     "share/man/man1/twdiag-explain.1",
     "share/man/man1/twdiag-lab.1",
+    "share/man/man1/twdiag-watch.1",
     "share/man/man1/twdiag-trace.1",
     "share/man/man1/twdiag-port.1",
     "share/man/man1/twdiag-sockets.1",

@@ -1,5 +1,6 @@
-"""Write the expected reports anew: look at what has changed before it is committed."""
+"""Write the expected reports and frames anew: look at what has changed before it is committed."""
 
-from tests.render.made_reports import write_all
+from tests.render import made_frames, made_reports
 
-write_all()
+made_reports.write_all()
+made_frames.write_all()

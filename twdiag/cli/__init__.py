@@ -22,6 +22,7 @@ Examples:
   twdiag                                 what is wrong on this host?
   twdiag diagnose --json | jq .status    the same for a program
   twdiag check                           one line and an exit code, for Nagios
+  twdiag watch                           the live screen
   twdiag sockets --state CLOSE_WAIT      the rows: role, age, owner
   twdiag trace --for 30s                 who closes first, as it happens
   twdiag explain CLOSE_WAIT              what a state, a finding or a myth is
@@ -81,6 +82,12 @@ def _add_trace(app: typer.Typer) -> None:
     app.command("trace", epilog=trace.EPILOG)(trace.trace)
 
 
+def _add_watch(app: typer.Typer) -> None:
+    from twdiag.cli import watch
+
+    app.command("watch", epilog=watch.EPILOG)(watch.watch)
+
+
 def _add_explain(app: typer.Typer) -> None:
     from twdiag.cli import explain
 
@@ -121,6 +128,7 @@ _OWN_OPTIONS: Final = frozenset({"-h", "--help", "-V", "--version"})
 _COMMANDS: Final[Mapping[str, Callable[[typer.Typer], None]]] = {
     "diagnose": _add_diagnose,
     "check": _add_check,
+    "watch": _add_watch,
     "trace": _add_trace,
     "sockets": _add_sockets,
     "port": _add_port,

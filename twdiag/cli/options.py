@@ -76,6 +76,10 @@ IntervalOption = Annotated[
         help="Compare with a second sample after S seconds, and watch what closes meanwhile.",
     ),
 ]
+ForOption = Annotated[
+    str | None,
+    typer.Option("--for", metavar="TIME", help="End after this time, such as 30s, 5m or 1h."),
+]
 NetnsOption = Annotated[
     str | None,
     typer.Option(

@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import enum
-import math
 import mmap
-import re
 import signal
 import sys
 from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
-from twdiag.cli.options import NetnsOption, PortOption, ProcessOption  # noqa: TC001
+from twdiag.cli.options import ForOption, NetnsOption, PortOption, ProcessOption  # noqa: TC001
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -30,9 +28,6 @@ Examples:
   twdiag trace --process nginx --json | jq -c 'select(.why == "exit")'
 """
 
-_UNITS: Final = {"": 1, "ms": 0.001, "s": 1, "m": 60, "min": 60, "h": 3600, "d": 86_400}
-_LONGEST: Final = 366 * 86_400
-
 
 class TraceSource(str, enum.Enum):
     """Where the ends of connections can be learned from."""
@@ -46,10 +41,7 @@ def trace(
     port: PortOption = None,
     process: ProcessOption = None,
     netns: NetnsOption = None,
-    duration: Annotated[
-        str | None,
-        typer.Option("--for", metavar="TIME", help="End after this time, such as 30s, 5m or 1h."),
-    ] = None,
+    duration: ForOption = None,
     source: Annotated[
         TraceSource,
         typer.Option(
@@ -66,6 +58,7 @@ def trace(
     instance, and removes it.
     """
     from twdiag.cli import terminal
+    from twdiag.cli.times import parse_time
     from twdiag.engine.trace import Hooks, Request
     from twdiag.engine.trace import trace as follow
     from twdiag.render.trace import JsonLines, TextLines
@@ -87,20 +80,6 @@ def trace(
         outcome = follow(request, hooks)
         lines.summary(outcome)
         lines.flush()
-
-
-def parse_time(text: str) -> float:
-    """Return "30s", "5m", "1h" or "90" in seconds.  Raises UsageError for any other."""
-    from twdiag.errors import UsageError
-
-    found = re.fullmatch(r"(\d+(?:\.\d*)?|\.\d+)\s*([a-z]*)", text.strip())
-    unit = _UNITS.get(found[2]) if found else None
-    seconds = float(found[1]) * unit if found and unit else math.nan
-    if not 0 < seconds <= _LONGEST:
-        raise UsageError(
-            f"--for {text!r} is not a time above 0 and up to a year", "say 30s, 5m or 1h"
-        )
-    return seconds
 
 
 class _Writer:

@@ -21,18 +21,23 @@ from twdiag.errors import SourceError, SourceRefused
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
+    from twdiag.engine.following import Followed
     from twdiag.model.closes import Close
 
 SOURCES: Final = ("auto", "tracefs", "multicast")
 
 _COLLECT_AFTER: Final = 500_000
+# 4,000 ends at about 1 KiB each, and as many connections' events: a quarter of a second of CPU.
+_SMALL_ROOM: Final = 4 << 20
+_SMALL_KIB: Final = 2048
 
 
 @dataclass(frozen=True)
 class Request:
     """What to tell: any of these ports at either end, any of these processes (name or PID).
 
-    `netns` is the namespace to look in, as --netns has it.
+    `netns` is the namespace to look in, as --netns has it.  With `small`, little is kept for later,
+    so that what has piled up is soon read.
     """
 
     ports: frozenset[int] = frozenset()
@@ -40,6 +45,7 @@ class Request:
     seconds: float | None = None
     source: str = "auto"
     netns: str | None = None
+    small: bool = False
 
     def asks_for_ports(self, local: int, remote: int) -> bool:
         """Return whether a connection between these ports is asked for."""
@@ -78,11 +84,10 @@ def follow(request: Request, hooks: Hooks) -> Outcome:
 
     Raises SourceError where there is no source at all.
     """
-    with contextlib.ExitStack() as stack:
-        sources = _open(request, hooks.say, stack)
-        clock = Clock(time.time_ns() - moment(), moment())
-        outcome = Outcome(sources.name, clock.unix(clock.began))
-        idle = IdleFollower(request.ports, hooks.say, sees_lost=sources.sees_lost)
+    with following(request, hooks.say) as followed:
+        clock = followed.clock
+        outcome = Outcome(followed.source, clock.unix(clock.began))
+        idle = IdleFollower(request.ports, hooks.say, sees_lost=followed.sees_lost)
 
         def told(closes: Iterable[Close]) -> None:
             for close in closes:
@@ -92,28 +97,40 @@ def follow(request: Request, hooks: Hooks) -> Outcome:
                     hooks.tell(close)
             hooks.told_all()
 
-        stack.enter_context(_few_collections())
-        following = (
-            Both(sources, clock, request.asks_for_ports)
-            if sources.tracer
-            else Announced(sources, clock)
-        )
         idle.look()
         hooks.ready()
         end = FOREVER if request.seconds is None else clock.began + int(request.seconds * 1e9)
         try:
             while not hooks.stop() and moment() < end:
-                following.pause(min((end - moment()) / 1e9, CALM))
-                told(following.step())
-                idle.refused(following.refused(), clock)
+                followed.pause(min((end - moment()) / 1e9, CALM))
+                told(followed.step())
+                idle.refused(followed.refused(), clock)
                 idle.look()
-            told(following.finish())
-            idle.refused(following.refused(), clock)
+            told(followed.finish())
+            idle.refused(followed.refused(), clock)
         finally:
             outcome.seconds = (moment() - clock.began) / 1e9
-            outcome.losses = following.losses()
+            outcome.losses = followed.losses()
             outcome.watched = idle.watch.watched(outcome.seconds)
         return outcome
+
+
+@contextlib.contextmanager
+def following(request: Request, say: Callable[[str], None]) -> Iterator[Followed]:
+    """Follow the ends of connections; nothing that ends from then on is missed.
+
+    `say` gets a sentence where the best source cannot be had.  Raises SourceError where there is no
+    source at all.
+    """
+    with contextlib.ExitStack() as stack:
+        sources = _open(request, say, stack)
+        clock = Clock(time.time_ns() - moment(), moment())
+        stack.enter_context(_few_collections())
+        yield (
+            Both(sources, clock, request.asks_for_ports)
+            if sources.tracer
+            else Announced(sources, clock)
+        )
 
 
 @contextlib.contextmanager
@@ -131,19 +148,20 @@ def _few_collections() -> Iterator[None]:
 
 def _open(request: Request, say: Callable[[str], None], stack: contextlib.ExitStack) -> Sources:
     """Open the announcements first, so that no traced end is missed among them."""
-    from twdiag.sources.live.destroy_events import Announcements, LeftBehind
-    from twdiag.sources.live.tracefs import Tracer
+    from twdiag.sources.live.destroy_events import ROOM, Announcements, LeftBehind
+    from twdiag.sources.live.tracefs import BUFFER_KIB, Tracer
 
     found = Sources()
     no_announcements = no_tracing = None
+    room, kib = (_SMALL_ROOM, _SMALL_KIB) if request.small else (ROOM, BUFFER_KIB)
     try:
-        found.announcements = stack.enter_context(Announcements())
+        found.announcements = stack.enter_context(Announcements(room))
         found.left_behind = stack.enter_context(LeftBehind())
     except SourceRefused as error:
         no_announcements = error
     if request.source != "multicast":
         try:
-            found.tracer = stack.enter_context(Tracer(request.ports))
+            found.tracer = stack.enter_context(Tracer(request.ports, kib))
         except SourceRefused as error:
             no_tracing = error
     if no_tracing is not None and request.source == "tracefs":

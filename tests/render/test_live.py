@@ -1,0 +1,135 @@
+"""The live screen as text: whole frames, and what holds on every terminal."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tests.made import aged, close_wait, held, snapshot_of
+from tests.render import made_frames
+from tests.render.made_frames import CLOSES, FOLDER, TRACED, block, frame_of, sight
+from twdiag.model.findings import Severity
+from twdiag.model.snapshot import Owner
+from twdiag.render.cells import width_of
+from twdiag.render.live import live, shared_out
+from twdiag.render.live_keys import Choice, press, selected
+from twdiag.render.pieces import Look
+
+TEXTS = made_frames.texts()
+BUSY, HOSTILE, GONE = made_frames.busy(), made_frames.hostile(), made_frames.gone()
+
+
+@pytest.mark.parametrize("name", TEXTS)
+def test_the_screen_is_as_it_was(name: str) -> None:
+    expected = (FOLDER / f"{name}.txt").read_text("utf-8")
+    assert TEXTS[name] == expected, "if it is better so: python -m tests.render"
+
+
+def test_no_screen_is_left_over() -> None:
+    assert {path.stem for path in FOLDER.iterdir()} == set(TEXTS)
+
+
+SIZES = st.tuples(st.integers(20, 250), st.integers(2, 80))
+KEYS = st.text("jkgGs/ r?\rq\x1b\x7fxあ", max_size=25)
+
+
+@given(SIZES, KEYS, st.sampled_from(["busy", "hostile", "gone"]), st.booleans())
+def test_no_line_is_wider_and_no_screen_higher_than_the_terminal(
+    size: tuple[int, int], keys: str, host: str, unicode: bool
+) -> None:
+    frame = {"busy": BUSY, "hostile": HOSTILE, "gone": GONE}[host]
+    choice, look = Choice(), Look(width=size[0], height=size[1], unicode=unicode)
+    for key in keys:
+        choice, _ = press(choice, key, frame)
+    lines = live(frame, choice, look)
+    assert len(lines) == size[1]
+    for text, _ in lines:
+        assert width_of(text) <= size[0]
+        assert all(c.isprintable() or c == "\u00a0" for c in text)
+        assert unicode or text.isascii()
+
+
+@given(SIZES, st.text("jkG", max_size=30))
+def test_the_selected_row_is_always_on_the_screen(size: tuple[int, int], keys: str) -> None:
+    choice, look = Choice(), Look(width=size[0], height=max(12, size[1]))
+    for key in keys:
+        choice, _ = press(choice, key, BUSY)
+    assert selected(BUSY, choice) is not None
+    assert sum(text.startswith("> ") for text, _ in live(BUSY, choice, look)) == 1
+
+
+@given(st.dictionaries(st.sampled_from("abcde"), st.integers(0, 100)), st.integers(0, 60))
+def test_room_is_shared_and_none_is_wasted(wanted: dict[str, int], room: int) -> None:
+    given_out = shared_out(wanted, room, None)
+    used = sum(1 + number for number in given_out.values())
+    assert used <= room
+    assert all(number <= wanted[part] for part, number in given_out.items())
+    if len(given_out) == len(wanted):
+        assert used == min(room, sum(1 + number for number in wanted.values()))
+
+
+def test_the_worst_and_the_gone_are_told_apart_by_style() -> None:
+    lines = live(BUSY, Choice(), Look(100, height=40))
+    (style,) = {style for text, style in lines if text.startswith("> WARNING")}
+    assert style == "bold yellow reverse"
+    gone = [style for text, style in live(GONE, Choice(), Look(100, height=40)) if "gone " in text]
+    assert len(gone) > 3
+    assert all(style.startswith("dim") for style in gone)
+
+
+def test_a_paused_screen_says_so_where_no_one_overlooks_it() -> None:
+    (head, style), *_ = live(BUSY, Choice(paused=True), Look(80, height=24))
+    assert "PAUSED" in head
+    assert "reverse" in style
+
+
+def test_without_rights_the_screen_says_what_would_name_the_processes() -> None:
+    lines = live(made_frames.untraced(), Choice(help=True), Look(80, height=40))
+    assert "run as root" in " ".join(" ".join(text for text, _ in lines).split())
+
+
+def test_a_filter_does_not_make_a_host_look_well() -> None:
+    lines = [t for t, _ in live(BUSY, Choice(filter="no such row"), Look(80, height=24))]
+    assert not any("nothing wrong" in line for line in lines)
+    assert lines[0].startswith("WARNING")
+
+
+def test_a_block_has_a_line_for_each_row_and_is_never_cut() -> None:
+    lines = block(made_frames.hostile).splitlines()
+    assert [line for line in lines if "..." in line] == []
+    assert all(line.isprintable() for line in lines)
+    assert sum(line.startswith("finding ") for line in lines) == len(HOSTILE.findings)
+
+
+NAMES = st.text(max_size=30) | st.binary(max_size=15).map(
+    lambda b: b.decode("utf-8", "surrogateescape")
+)
+
+
+@given(NAMES)
+def test_a_name_cannot_act_on_the_terminal(name: str) -> None:
+    owners = {100 + n: (Owner(812, name, name, 90, 1024),) for n in range(60)}
+    snapshot = snapshot_of(*aged(close_wait(60), 120), owners=owners)
+    closes = {
+        close._replace(closer=close.closer and close.closer._replace(name=name)): 1
+        for close in CLOSES
+    }
+    frame = frame_of([sight(0, snapshot, closes, TRACED)])
+    for choice in (Choice(), Choice(help=True)):
+        for text, _ in live(frame, choice, Look(120, height=40)):
+            assert all(c.isprintable() or c == "\u00a0" for c in text)
+
+
+def test_a_status_is_that_of_what_is_there_now() -> None:
+    well = frame_of(
+        [
+            sight(0, snapshot_of(*aged(close_wait(70), 120), owners=held(70, 90, 1024))),
+            sight(9, snapshot_of()),
+        ]
+    )
+    assert well.report.status is Severity.OK
+    assert live(well, Choice(), Look(80, height=24))[0][0].startswith("OK ")
+    assert replace(well).findings

@@ -1,0 +1,520 @@
+"""Look at a namespace again and again, and follow the ends of connections in between.
+
+It takes 5 % of a core at most: looks slow down, and the ends are followed for a part of the time.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections import deque
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+from twdiag import sources
+from twdiag.analysis.closers import EndsCounter
+from twdiag.analysis.elsewhere import placed
+from twdiag.analysis.view import View
+from twdiag.analysis.wanted import EVERYTHING, Wanted
+from twdiag.engine import follow
+from twdiag.engine.choice import chosen_rules, not_run
+from twdiag.engine.frames import MINUTE, Cost, Following, Memory, Sight, fold, pace, related
+from twdiag.engine.look import Question, filtered
+from twdiag.errors import SourceError, UsageError
+from twdiag.model.snapshot import HOST_NETNS
+from twdiag.rules import runner
+from twdiag.settings import config
+from twdiag.tcp import State
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterable
+
+    from twdiag.analysis.closers import Ends
+    from twdiag.engine.following import Followed
+    from twdiag.engine.frames import Frame
+    from twdiag.model.closes import Close
+    from twdiag.model.findings import Finding, Report
+    from twdiag.model.namespaces import Namespace
+    from twdiag.model.snapshot import Breakdown, Gap, Owner, Snapshot
+
+SOURCES: Final = ("auto", "tracefs", "multicast", "none")
+MOST: Final = 0.05
+"""The share of a core that the whole of it may take."""
+
+_FOLLOWING: Final = 0.03
+"""The part of it that following the ends may take, while they are followed."""
+
+_SAVED: Final = 0.15
+"""Seconds of CPU that can be saved for later: a slow look now and then needs no slower screen."""
+
+_ENOUGH: Final = 0.1
+_SAMPLE: Final = 0.06
+"""Seconds of CPU that a sample may take: with opening and closing the source less than _ENOUGH."""
+
+_EACH: Final = 60e-6
+"""Seconds of CPU that a connection takes with both of its ends here, measured."""
+
+_SHORTEST, _LONGEST = 0.01, 0.25
+"""Seconds of a sample: the screen stands still meanwhile."""
+
+_MEASURED_SECONDS: Final = 10.0
+_COMPARED_SECONDS: Final = 10.0
+"""Rules compare with a look that is at least so old, once there is one.
+
+Some judge by what has happened in between, and in a second that may be nothing by chance.
+"""
+
+_SEARCH_SECONDS: Final = 0.5
+_SEARCH_AGAIN: Final = 10.0
+_COSTS: Final = 50
+"""A search for owners is repeated only after so many times what the last one took."""
+
+
+@dataclass(frozen=True)
+class Request:
+    """What to watch, as diagnose has it; `closes` is the source of ended connections."""
+
+    interval: float = 1.0
+    ports: tuple[int, ...] = ()
+    processes: tuple[str, ...] = ()
+    select: tuple[str, ...] = ()
+    ignore: tuple[str, ...] = ()
+    limits: tuple[str, ...] = ()
+    config: str | None = None
+    netns: str | None = None
+    closes: str = "auto"
+
+
+class Account:
+    """Seconds of CPU that may be spent: earned as a share of the time, and saved up to `most`."""
+
+    def __init__(self, share: float, most: float, now: float) -> None:
+        self.share = share
+        self._most = most
+        self._balance = most
+        self._at = now
+
+    def balance(self, now: float) -> float:
+        """Return what may be spent now; below 0, more was spent than earned."""
+        earned = max(0.0, now - self._at) * self.share
+        self._balance = min(self._most, self._balance + earned)
+        self._at = max(self._at, now)
+        return self._balance
+
+    def spend(self, seconds: float) -> None:
+        """Take what was spent."""
+        self._balance -= seconds
+
+    def wait(self, now: float) -> float:
+        """Return in how many seconds all that was spent is earned."""
+        return max(0.0, -self.balance(now)) / self.share
+
+
+class Watch:
+    """One namespace while it is watched: a context manager.
+
+    It has to be entered in the namespace that is to be watched, `namespace` unless that is this
+    process's own, and stay there.
+    """
+
+    def __init__(self, request: Request, namespace: Namespace | None = None) -> None:
+        if not request.interval > 0:  # nan too
+            raise UsageError("--interval needs a time above 0", "for example --interval 1s")
+        settings = config.load(request.config, request.limits)
+        limits = settings.limits
+        if request.ports:  # whoever names a port wants to know of every left-over socket
+            limits = limits.replaced({"restart-blocked": 1}, "--port")
+        rules = chosen_rules(request.select, request.ignore)
+        self.notes = settings.notes
+        self._request = request
+        self._namespace = None if namespace is None or namespace.own else namespace
+        self._question = Question(
+            limits=limits,
+            rules=rules,
+            ports=request.ports,
+            processes=request.processes,
+        )
+        self._wanted = EVERYTHING
+        if request.ports or request.processes:
+            self._wanted = Wanted(frozenset(request.ports), frozenset(request.processes))
+        self._not_run = not_run(request.select, rules)
+        self._memory = Memory()
+        self._view: View | None = None
+        self._compared = _Compared()
+        self._owners = _Owners()
+        now = time.monotonic()
+        self._looks = Account(MOST, _SAVED, now)
+        self._follower = _Follower(request, now)
+        self._meter = _Meter()
+        self._last: float | None = None
+        self._paid = 0.0
+
+    def __enter__(self) -> Watch:
+        from twdiag.sources.live.netns import other_namespaces
+
+        if self._request.netns is None:
+            self._not_run = [*self._not_run, *other_namespaces()]
+        self._follower.begin()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._follower.end()
+
+    @property
+    def due(self) -> float:
+        """When the next look is due, by the monotonic clock."""
+        if self._last is None:
+            return 0.0
+        self._looks.share = MOST - self._follower.costs
+        now = time.monotonic()
+        wait = self._looks.wait(now)
+        asked = self._last + self._request.interval
+        return max(asked, now + wait) if wait else asked
+
+    def waits_for(self) -> list[int]:
+        """Return the descriptors that can be read when a connection has ended."""
+        return self._follower.waits_for()
+
+    def step(self) -> None:
+        """Take in the connections that have ended; call it ten times a second or more often."""
+        self._follower.step()
+
+    def reset(self) -> None:
+        """Forget the minute and the rows that are gone."""
+        self._memory = self._memory.without_past()
+
+    def rest(self) -> None:
+        """Let go of what costs while nobody looks; the next look or step begins again."""
+        self._follower.end()
+        self._last = None
+
+    def look(self) -> Frame:
+        """Return what is there now."""
+        spent, at = time.process_time(), time.monotonic()
+        interval = self._request.interval if self._last is None else at - self._last
+        snapshot = sources.collect(self._question.source, 0.0)
+        snapshot = replace(snapshot, pace=pace(self._memory, snapshot, at))
+        report = self._judged(snapshot, at)
+        assert self._view is not None
+        if self._last is None:
+            self._follower.expect(self._view.closing.now)
+        followed = self._follower.step()
+        following, ends = self._follower.take()
+        slowed = interval > 1.2 * self._request.interval and self._last is not None
+        took = Cost(interval, None if self._last is None else self._meter.share(), slowed)
+        sight = Sight(at, report, self._view, ends, following, took, self._owners.pending)
+        self._memory, frame = fold(self._memory, sight, self._wanted)
+        if self._last is None:
+            self._meter = _Meter()  # the first look loads what later ones use
+        else:
+            cost = time.process_time() - spent - followed
+            # The next one is paid for beforehand, by what this one took.
+            self._looks.spend(2 * cost - self._paid)
+            self._paid = cost
+        self._last = at
+        return frame
+
+    def _judged(self, snapshot: Snapshot, at: float) -> Report:
+        """Return the report on a snapshot; the view that it was made from is kept."""
+        question = self._question
+        view = View(replace(snapshot, earlier=self._compared.earlier))
+        selection = runner.select(view, question.limits, question.rules)
+        owners, gaps = self._owners.of(snapshot, selection.inodes | _held(view), at)
+        breakdowns, more = self._owners.breakdowns(snapshot, selection.pids, at)
+        self._view = view.with_owners(owners, (*gaps, *more), breakdowns)
+        report = filtered(runner.tell(selection, self._view), question)
+        self._compared.add(self._view.snapshot, at)
+        return replace(
+            report,
+            findings=self._placed(report.findings),
+            gaps=(*report.gaps, *self._not_run),
+            netns=self._request.netns or HOST_NETNS,
+        )
+
+    def _placed(self, findings: tuple[Finding, ...]) -> tuple[Finding, ...]:
+        """Return findings with commands that work in the namespace, which the screen names."""
+        if self._namespace is None:
+            return findings
+        moved = (placed(finding, self._namespace) for finding in findings)
+        return tuple(replace(finding, netns=HOST_NETNS) for finding in moved)
+
+    def explained(self, frame: Frame, part: str, row: object) -> tuple[Finding, ...]:
+        """Return the findings that concern a row, with what their processes wait for."""
+        from twdiag.engine.causes import with_causes
+
+        found = tuple(related(frame, part, row))
+        if self._view is None or not found:
+            return found
+        spent = time.process_time()
+        report = with_causes(replace(frame.report, findings=found), self._view)
+        self._looks.spend(time.process_time() - spent)
+        return report.findings
+
+
+def _held(view: View) -> set[int]:
+    """Return the inodes of the sockets whose owners the screen names."""
+    found = {s.inode for listener in view.listeners for s in listener.sockets}
+    found |= {s.inode for s in view.sockets(State.CLOSE_WAIT)}
+    return found - {0}
+
+
+class _Compared:
+    """The earlier look that rules compare with."""
+
+    def __init__(self) -> None:
+        self.earlier: Snapshot | None = None
+        self._next: tuple[float, Snapshot] | None = None
+
+    def add(self, snapshot: Snapshot, at: float) -> None:
+        """Take in the newest look."""
+        plain = replace(snapshot, earlier=None)
+        if self._next is None:
+            self.earlier, self._next = plain, (at, plain)
+        elif at - self._next[0] >= _COMPARED_SECONDS:
+            self.earlier, self._next = self._next[1], (at, plain)
+
+
+class _Owners:
+    """Who holds which socket: looked up once, and again now and then.
+
+    `pending` are the inodes that have not been looked for yet.
+    """
+
+    def __init__(self) -> None:
+        self.pending: frozenset[int] = frozenset()
+        self._known: dict[int, tuple[Owner, ...]] = {}
+        self._unseen: set[int] = set()
+        self._gaps: list[Gap] = []
+        self._search_at = self._again_at = 0.0
+        self._breakdowns: tuple[dict[int, Breakdown], list[Gap]] = ({}, [])
+        self._broken_down: frozenset[int] = frozenset()
+        self._break_down_at = 0.0
+
+    def of(
+        self, snapshot: Snapshot, inodes: Collection[int], at: float
+    ) -> tuple[dict[int, tuple[Owner, ...]], list[Gap]]:
+        """Return the owners of these sockets as far as they are known, and what was not seen."""
+        wanted = set(inodes)
+        self._known = {i: found for i, found in self._known.items() if i in wanted}
+        self._unseen &= wanted
+        if at >= self._again_at:
+            self._search(snapshot, wanted, at)
+            self._again_at = max(at + _SEARCH_AGAIN, self._search_at)
+        elif (new := wanted - self._known.keys() - self._unseen) and at >= self._search_at:
+            # With those not seen before: what is said of them is about all of them.
+            self._search(snapshot, new | self._unseen, at)
+        self.pending = frozenset(wanted - self._known.keys() - self._unseen)
+        return dict(self._known), self._gaps if self._unseen else []
+
+    def _search(self, snapshot: Snapshot, inodes: set[int], at: float) -> None:
+        spent = time.process_time()
+        found, gaps = sources.find_owners(snapshot, inodes, _SEARCH_SECONDS)
+        self._known |= found
+        self._unseen = (self._unseen | inodes) - self._known.keys()
+        self._gaps = gaps or self._gaps
+        self._search_at = at + min(_SEARCH_AGAIN, _COSTS * (time.process_time() - spent))
+
+    def breakdowns(
+        self, snapshot: Snapshot, pids: Collection[int], at: float
+    ) -> tuple[dict[int, Breakdown], list[Gap]]:
+        """Return what the descriptors of these processes are."""
+        if self._broken_down != pids or at >= self._break_down_at:
+            spent = time.process_time()
+            self._breakdowns = sources.break_down(snapshot, pids, _SEARCH_SECONDS)
+            self._broken_down = frozenset(pids)
+            took = _COSTS * (time.process_time() - spent)
+            self._break_down_at = at + max(_SEARCH_AGAIN, took)
+        return self._breakdowns
+
+
+class _Meter:
+    """The share of a core that this process took in the last seconds."""
+
+    def __init__(self) -> None:
+        self._marks = deque([(time.monotonic(), time.process_time())])
+
+    def share(self) -> float:
+        """Return the share."""
+        now, spent = time.monotonic(), time.process_time()
+        self._marks.append((now, spent))
+        while len(self._marks) > 2 and self._marks[1][0] <= now - _MEASURED_SECONDS:
+            self._marks.popleft()
+        began, before = self._marks[0]
+        return (spent - before) / (now - began) if now > began else 0.0
+
+
+class _Stretch(NamedTuple):
+    """Some time: how many seconds of it ends were followed, and what that took of a core."""
+
+    at: float
+    passed: float
+    followed: float
+    spent: float
+
+
+class _Follower:
+    """Follows the ends of connections: all the time, or where that costs too much by samples.
+
+    A sample is short, and as long as what it is expected to cost allows.
+    """
+
+    def __init__(self, request: Request, now: float) -> None:
+        self._trace = follow.Request(frozenset(request.ports), source=request.closes, small=True)
+        self._account = Account(_FOLLOWING, _SAVED, now)
+        self._counter = EndsCounter()
+        self._stack = contextlib.ExitStack()
+        self._followed: Followed | None = None
+        self._source = self._sentence = ""
+        self._refused = request.closes == "none"
+        if self._refused:
+            self._sentence = "--source none"
+        self._sampled = 0.0
+        self._since = self._taken = now
+        self._phase = (now, 0.0)
+        self._seconds = self._spent = 0.0
+        self._lost: int | None = None
+        self._told_lost = 0
+        self._stretches: deque[_Stretch] = deque()
+
+    @property
+    def costs(self) -> float:
+        """The share of a core that following took lately, as far as it is expected to."""
+        passed = sum(one.passed for one in self._stretches)
+        spent = sum(one.spent for one in self._stretches)
+        return min(_FOLLOWING, spent / passed) if passed else 0.0
+
+    def begin(self) -> None:
+        """Open the best source, where there is one."""
+        if self._refused or self._followed is not None:
+            return
+        self._sentence = ""
+        try:
+            self._followed = self._stack.enter_context(follow.following(self._trace, self._say))
+        except SourceError as error:
+            if self._trace.source != "auto":
+                raise
+            self._refuse(error)
+            return
+        self._source = self._followed.source
+        self._since = time.monotonic()
+        self._phase = (self._since, time.process_time())
+
+    def _say(self, sentence: str) -> None:
+        self._sentence = f"{self._sentence}; {sentence}" if self._sentence else sentence
+
+    def _refuse(self, error: SourceError) -> None:
+        step = f" ({error.next_step})" if error.next_step else ""
+        self._refused, self._source = True, ""
+        self._sentence = f"{error.what}{step}"
+
+    def waits_for(self) -> list[int]:
+        """Return the descriptors that can be read when a connection has ended."""
+        return [] if self._followed is None else self._followed.waits_for()
+
+    def step(self) -> float:
+        """Read what has ended, or take a sample, or rest; return the seconds of CPU it took."""
+        spent = time.process_time()
+        try:
+            if self._followed is not None:
+                self._read(self._followed)
+            elif self._account.balance(time.monotonic()) >= _ENOUGH:
+                self.begin()
+                if self._sampled and self._followed is not None:
+                    self._sample(self._followed)
+        except SourceError as error:
+            self.end()
+            self._refuse(error)
+        spent = time.process_time() - spent
+        self._spend(spent)
+        return spent
+
+    def _spend(self, seconds: float) -> None:
+        self._account.spend(seconds)
+        self._spent += seconds
+
+    def _read(self, followed: Followed) -> None:
+        """Read on; where that costs more than is earned, go over to samples."""
+        self._count(followed.step())
+        now = time.monotonic()
+        if self._account.balance(now) > 0:
+            return
+        began, before = self._phase
+        self._plan((time.process_time() - before) / max(now - began, _SHORTEST))
+        self._drop()
+
+    def expect(self, closes: float) -> None:
+        """Begin with samples where so many closes a second would cost too much."""
+        if self._followed is not None and closes * _EACH > _FOLLOWING:
+            self._plan(closes * _EACH)
+            self._drop()
+
+    def _drop(self) -> None:
+        """Let go of the source and of what is not counted yet: it would lack what was not read."""
+        lost = self._lost
+        self.end()
+        self._lost = lost
+        self._counter.take(0.0)
+        self._seconds = 0.0
+
+    def _sample(self, followed: Followed) -> None:
+        """Count what ends in a short time, and plan the next one."""
+        spent = time.process_time()
+        closes, seconds = followed.sample(self._sampled)
+        self._count(closes)
+        self._plan((time.process_time() - spent) / seconds)
+        self._since = time.monotonic() - seconds
+        self.end()
+
+    def _plan(self, cost: float) -> None:
+        """Say how long the next sample is, 0 where all the time can be followed.
+
+        `cost` is what following takes of a core while it is done.
+        """
+        cheap = cost < _FOLLOWING / 2
+        self._sampled = 0.0 if cheap else min(_LONGEST, max(_SHORTEST, _SAMPLE / cost))
+
+    def _count(self, closes: Iterable[Close]) -> None:
+        for close in closes:
+            if self._trace.asks_for_ports(close.local_port, close.remote_port):
+                self._counter.add(close)
+
+    def end(self) -> None:
+        """Let go of the source."""
+        if self._followed is None:
+            return
+        self._seconds += time.monotonic() - self._since
+        losses = self._followed.losses()
+        self._lost = _sum(self._lost, losses.trace_events, losses.announcements)
+        self._followed = None
+        self._stack.close()
+
+    def take(self) -> tuple[Following, Ends]:
+        """Return how the ends are followed, and those since the last call."""
+        now, lost = time.monotonic(), self._lost
+        if self._followed is not None:
+            self._seconds += now - self._since
+            self._since = now
+            losses = self._followed.losses()
+            lost = _sum(lost, losses.trace_events, losses.announcements)
+        if (lost or 0) > self._told_lost:  # the others would be too few
+            self._counter.take(0.0)
+            self._seconds = 0.0
+        ends = self._counter.take(self._seconds)
+        share = self._share(now)
+        self._told_lost = lost or 0
+        self._seconds, self._spent, self._taken = 0.0, 0.0, now
+        return Following(self._source, self._sentence, min(1.0, share), lost), ends
+
+    def _share(self, now: float) -> float:
+        """Return which part of the last minute was followed."""
+        self._stretches.append(_Stretch(now, now - self._taken, self._seconds, self._spent))
+        while self._stretches[0].at < now - MINUTE:
+            self._stretches.popleft()
+        passed = sum(one.passed for one in self._stretches)
+        return sum(one.followed for one in self._stretches) / passed if passed else 1.0
+
+
+def _sum(*counts: int | None) -> int | None:
+    """Return the sum of what was counted, None where nothing was."""
+    known = [count for count in counts if count is not None]
+    return sum(known) if known else None
