@@ -209,7 +209,7 @@ function __twdiag_words_page
         'fin-lost' 'A FIN that nothing acknowledges is sent again: the sender waits in FIN_WAIT1.' \
         'peer-vanished' 'No ACK and no RST: the FIN is resent until the retries are used up.' \
         'half-open' 'One end still has the connection. It learns the truth when it sends, not before.' \
-        'close-wait-for-ever' 'One application does not close: its socket stays for ever, the peer\'s for 60 s.' \
+        'close-wait-for-ever' 'One application does not close: its socket stays forever, the peer\'s for 60 s.' \
         'syn-meets-last-ack' 'A challenge ACK, a RST from the client, and the second SYN succeeds.' \
         'syn-meets-time-wait' 'A listener gives up a TIME_WAIT for a SYN that is provably new.' \
         'old-syn-meets-time-wait' 'An ACK, a RST from the client, and TIME_WAIT is gone; unless tcp_rfc1337 forbids it.' \
@@ -238,7 +238,7 @@ function __twdiag_words_page
         'a-host-has-65535-connections' 'A host can have at most 65,535 (or 28,232) connections.' \
         'four-segments-always' 'A close always takes four segments.' \
         'fin-carries-ack-because-of-half-close' 'The first FIN carries an ACK because of half-close.' \
-        'fin-is-resent-for-ever' 'Without TIME_WAIT the passive closer would resend its FIN for ever.' \
+        'fin-is-resent-for-ever' 'Without TIME_WAIT the passive closer would resend its FIN forever.' \
         'last-ack-answers-rst' 'A SYN to a connection in LAST_ACK is answered with RST, and the new connection fails.' \
         'unreachable-means-rst' 'When the remote host cannot be reached, the connection ends with a RST.' \
         'estab-counts-healthy-connections' '"estab" of ss -s counts the healthy connections.' \
