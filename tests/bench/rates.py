@@ -20,9 +20,10 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 from twdiag import lab
 from twdiag.analysis.rates import events
 from twdiag.analysis.view import View
+from twdiag.engine.look import Question
 from twdiag.errors import TwdiagError
 from twdiag.lab.actors import HERE, Program
-from twdiag.sources import collect
+from twdiag.sources import SHORT_PATIENCE, collect
 from twdiag.sources.live.proc import read_counters
 
 if TYPE_CHECKING:
@@ -142,23 +143,25 @@ def _counters() -> Mapping[str, int]:
     return counters
 
 
-def observe(number: int, stage: Stage) -> list[Sample]:
+def observe(number: int, patience: float, stage: Stage) -> list[Sample]:
     """Look once a second while a load is on, and some time after it."""
     del stage
     load, counters, start = LOADS[number], _Counters(), time.monotonic()
     samples = []
     while (at := time.monotonic() - start) < load.seconds + load.silence:
-        told = View(collect("netlink")).closing.now
+        told = View(collect("netlink", patience)).closing.now
         samples.append(Sample(at, told, counters.rate()))
         time.sleep(max(0.0, start + len(samples) - time.monotonic()))
     return samples
 
 
-def measure(number: int) -> list[Sample]:
+def measure(number: int, patience: float) -> list[Sample]:
     """Return the looks at one load."""
     load = LOADS[number]
     scenario = lab.Scenario(load.name, "", "", partial(build, number))
-    return lab.start(scenario, partial(observe, number)).result(load.seconds + load.silence + 30)
+    return lab.start(scenario, partial(observe, number, patience)).result(
+        load.seconds + load.silence + 30
+    )
 
 
 def settled(load: Load, samples: Sequence[Sample]) -> list[Sample]:
@@ -192,13 +195,20 @@ def row(load: Load, samples: Sequence[Sample]) -> str:
 
 def main(words: Sequence[str] | None = None) -> int:
     """Measure every load, one after the other, and print the table."""
-    argparse.ArgumentParser(prog="python -m tests.bench.rates", description=__doc__).parse_args(
-        words
+    parser = argparse.ArgumentParser(prog="python -m tests.bench.rates", description=__doc__)
+    parser.add_argument(
+        "--patience",
+        type=float,
+        default=SHORT_PATIENCE,
+        metavar="S",
+        help=f"how long a look watches the counters: {SHORT_PATIENCE:g} as check does (default), "
+        f"{Question().patience:g} as diagnose does",
     )
+    patience = parser.parse_args(words).patience
     print(f"{'load':36} {'told/s':>7} {'counted/s':>9} {'median':>8} {'least':>7} {'most':>7}")
     try:
         for number, load in enumerate(LOADS):
-            print(row(load, measure(number)), flush=True)
+            print(row(load, measure(number, patience)), flush=True)
     except TwdiagError as error:
         print(f"tests.bench.rates: {error}", file=sys.stderr)
         return 1

@@ -141,8 +141,8 @@ def _summary(
 def _advice(subject: ListenerSubject, somaxconn: Value) -> tuple[Advice, ...]:
     return (
         Advice(
-            "See why the server accepts too slowly",
-            "is it blocked, out of workers, or at its descriptor limit?",
+            "See why it accepts too slowly",
+            "is it stuck or out of workers?",
             verify="this stays the same: nstat -az TcpExtListenOverflows",
         ),
         *software_advice(subject.processes, "server", "accept-queue"),
