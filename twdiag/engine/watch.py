@@ -147,7 +147,7 @@ class Watch:
         self._follower = _Follower(request, now)
         self._meter = _Meter()
         self._last: float | None = None
-        self._paid = 0.0
+        self._paid = self._charged = 0.0
 
     def __enter__(self) -> Watch:
         from twdiag.sources.live.netns import other_namespaces
@@ -190,7 +190,7 @@ class Watch:
 
     def look(self) -> Frame:
         """Return what is there now."""
-        spent, at = time.process_time(), time.monotonic()
+        at = time.monotonic()
         interval = self._request.interval if self._last is None else at - self._last
         snapshot = sources.collect(self._question.source, 0.0)
         snapshot = replace(snapshot, pace=pace(self._memory, snapshot, at))
@@ -198,21 +198,29 @@ class Watch:
         assert self._view is not None
         if self._last is None:
             self._follower.expect(self._view.closing.now)
-        followed = self._follower.step()
+        self._follower.step()
         following, ends = self._follower.take()
         slowed = interval > 1.2 * self._request.interval and self._last is not None
         took = Cost(interval, None if self._last is None else self._meter.share(), slowed)
         sight = Sight(at, report, self._view, ends, following, took, self._owners.pending)
         self._memory, frame = fold(self._memory, sight, self._wanted)
+        self._pay()
+        self._last = at
+        return frame
+
+    def _pay(self) -> None:
+        """Charge what was spent since the last look, but for following, which has its own account.
+
+        The next look is paid for beforehand, by what this one took.
+        """
+        spent = time.process_time() - self._follower.spent
         if self._last is None:
             self._meter = _Meter()  # the first look loads what later ones use
         else:
-            cost = time.process_time() - spent - followed
-            # The next one is paid for beforehand, by what this one took.
+            cost = spent - self._charged
             self._looks.spend(2 * cost - self._paid)
             self._paid = cost
-        self._last = at
-        return frame
+        self._charged = spent
 
     def _judged(self, snapshot: Snapshot, at: float) -> Report:
         """Return the report on a snapshot; the view that it was made from is kept."""
@@ -245,10 +253,7 @@ class Watch:
         found = tuple(related(frame, part, row))
         if self._view is None or not found:
             return found
-        spent = time.process_time()
-        report = with_causes(replace(frame.report, findings=found), self._view)
-        self._looks.spend(time.process_time() - spent)
-        return report.findings
+        return with_causes(replace(frame.report, findings=found), self._view).findings
 
 
 def _held(view: View) -> set[int]:
@@ -355,7 +360,8 @@ class _Stretch(NamedTuple):
 class _Follower:
     """Follows the ends of connections: all the time, or where that costs too much by samples.
 
-    A sample is short, and as long as what it is expected to cost allows.
+    A sample is short, and as long as what it is expected to cost allows.  `spent` is the CPU time
+    that all of it took.
     """
 
     def __init__(self, request: Request, now: float) -> None:
@@ -371,7 +377,7 @@ class _Follower:
         self._sampled = 0.0
         self._since = self._taken = now
         self._phase = (now, 0.0)
-        self._seconds = self._spent = 0.0
+        self.spent = self._seconds = self._spent = 0.0
         self._lost: int | None = None
         self._told_lost = 0
         self._stretches: deque[_Stretch] = deque()
@@ -411,8 +417,8 @@ class _Follower:
         """Return the descriptors that can be read when a connection has ended."""
         return [] if self._followed is None else self._followed.waits_for()
 
-    def step(self) -> float:
-        """Read what has ended, or take a sample, or rest; return the seconds of CPU it took."""
+    def step(self) -> None:
+        """Read what has ended, or take a sample, or rest where the CPU time is used up."""
         spent = time.process_time()
         try:
             if self._followed is not None:
@@ -424,13 +430,12 @@ class _Follower:
         except SourceError as error:
             self.end()
             self._refuse(error)
-        spent = time.process_time() - spent
-        self._spend(spent)
-        return spent
+        self._spend(time.process_time() - spent)
 
     def _spend(self, seconds: float) -> None:
         self._account.spend(seconds)
         self._spent += seconds
+        self.spent += seconds
 
     def _read(self, followed: Followed) -> None:
         """Read on; where that costs more than is earned, go over to samples."""
@@ -441,25 +446,30 @@ class _Follower:
         began, before = self._phase
         self._plan((time.process_time() - before) / max(now - began, _SHORTEST))
         self._drop()
+        self._forget()
 
     def expect(self, closes: float) -> None:
         """Begin with samples where so many closes a second would cost too much."""
         if self._followed is not None and closes * _EACH > _FOLLOWING:
             self._plan(closes * _EACH)
             self._drop()
+            self._forget()
 
     def _drop(self) -> None:
-        """Let go of the source and of what is not counted yet: it would lack what was not read."""
-        lost = self._lost
+        """Let go of the source, and count nothing of what was not counted yet: some is missing."""
+        lost, seconds = self._lost, self._seconds
         self.end()
-        self._lost = lost
-        self._counter.take(0.0)
-        self._seconds = 0.0
+        self._lost, self._seconds = lost, seconds
 
     def _sample(self, followed: Followed) -> None:
-        """Count what ends in a short time, and plan the next one."""
+        """Count what ends in a short time, and plan the next sample: a shorter one if this lost."""
         spent = time.process_time()
         closes, seconds = followed.sample(self._sampled)
+        losses = followed.losses()
+        if losses.trace_events or losses.announcements:
+            self._sampled = max(_SHORTEST, self._sampled / 2)
+            self._drop()
+            return
         self._count(closes)
         self._plan((time.process_time() - spent) / seconds)
         self._since = time.monotonic() - seconds
@@ -488,6 +498,11 @@ class _Follower:
         self._followed = None
         self._stack.close()
 
+    def _forget(self) -> None:
+        """Count nothing of the time since the last look: some of its ends are missing."""
+        self._counter.take(0.0)
+        self._seconds = 0.0
+
     def take(self) -> tuple[Following, Ends]:
         """Return how the ends are followed, and those since the last call."""
         now, lost = time.monotonic(), self._lost
@@ -496,9 +511,8 @@ class _Follower:
             self._since = now
             losses = self._followed.losses()
             lost = _sum(lost, losses.trace_events, losses.announcements)
-        if (lost or 0) > self._told_lost:  # the others would be too few
-            self._counter.take(0.0)
-            self._seconds = 0.0
+        if (lost or 0) > self._told_lost:
+            self._forget()
         ends = self._counter.take(self._seconds)
         share = self._share(now)
         self._told_lost = lost or 0
