@@ -215,3 +215,34 @@ def test_too_many_half_closed_sockets_are_counted_and_not_joined() -> None:
     assert Neighbourhood(places).half_closed == MOST_SOCKETS + 12
     (end,) = ends_of(places, 0, "peer-never-closes", owned(theirs, JAVA))
     assert (end.sockets, end.must_act) == (0, False)
+
+
+def test_a_process_that_waits_for_itself_is_not_sent_to_itself() -> None:
+    """Both ends of six connections in one program, which closes neither."""
+    ours, theirs = half_closed(6, client="127.0.0.1", server="127.0.0.1")
+    owners = owned([*ours, *theirs], JAVA)
+    place = neighbour("web", WEB, listening(8080), *ours, *theirs, owners=owners)
+    (end,) = ends_of([place], 0, "close-wait-leak", owners)
+    assert end.text.startswith("java (pid 915) closed 6 of them first")
+    assert not end.must_act
+
+
+def test_orphans_of_a_server_are_told_by_its_own_address() -> None:
+    """Clients that leak: the server closed first and forgot them, which is only counted."""
+    leaked = [
+        Socket(
+            State.CLOSE_WAIT, SHOP, 40000 + i, WEB, 8080, inode=500 + i, cookie=900 + i, info=OLD
+        )
+        for i in range(25)
+    ]
+    orphaned = [Socket(State.FIN_WAIT2, WEB, 8080, SHOP, 40000 + i, 3, 30_000) for i in range(25)]
+    shop = neighbour("shop", SHOP, *leaked, owners=owned(leaked, CURL))
+    web = neighbour("web", WEB, listening(8080), *orphaned)
+    (end,) = ends_of([web, shop], 0, "peer-never-closes", owned(leaked, CURL))
+    assert (
+        end.text
+        == "curl (pid 77) in shop holds 25 connections from here in CLOSE_WAIT: it has to close"
+    )
+    elsewhere = neighbour("web", WEB, listening(8080, "10.0.0.3"), listening(8080, WEB), *orphaned)
+    (end,) = ends_of([elsewhere, shop], 0, "peer-never-closes", owned(leaked, CURL))
+    assert end.sockets == 25

@@ -38,6 +38,7 @@ MOST_SOCKETS: Final = 20_000
 """So many half-closed sockets are joined in 0.1 s; of more, none is."""
 
 _MOST_TOLD: Final = 3
+_WILDCARDS: Final = ("0.0.0.0", "::")
 _NEVER_CLOSES: Final = "peer-never-closes"
 """The rule whose first advice is to look at the other end, without knowing it."""
 
@@ -176,6 +177,7 @@ class Neighbourhood:
             pair
             for pair in self._passed_on(place, finding)
             if any(owner.pid in pids for owner in owners.get(pair.near.inode, ()))
+            and not any(owner.pid in pids for owner in owners.get(pair.far.inode, ()))
         ]
         for end in self._grouped(ours, owners):
             who = self._who(place, end.place, end.process)
@@ -214,7 +216,9 @@ class Neighbourhood:
             return [
                 end
                 for end in self._ends
-                if end.socket.remote_port == subject.port and self._is_left_by(place, end)
+                if end.socket.remote_port == subject.port
+                and subject.address in (*_WILDCARDS, end.socket.remote_address)
+                and self._is_left_by(place, end)
             ]
         return []
 
@@ -296,9 +300,11 @@ class Neighbourhood:
         if not isinstance(subject, ListenerSubject) or not isinstance(clients, list) or not clients:
             return None, set()
         home = self.home_of(place, str(clients[0]))
-        view = None if home in (None, place) else self._neighbours[home or 0].view
+        if home is None or home == place:
+            return None, set()
+        view = self._neighbours[home].view
         if view is None:
-            return None if home == place else home, set()
+            return home, set()
         here = self._neighbours[place].addresses
         live = {
             destination.inode
