@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import socket
+import sys
 from typing import TYPE_CHECKING, Any, Final
 
 import pytest
@@ -16,7 +17,9 @@ from twdiag.analysis.closes import (
     Join,
     address_text,
     bytes_sent,
+    end_of,
     idle_before,
+    requests_at_most,
 )
 from twdiag.analysis.inferred_closes import (
     LINGER,
@@ -588,3 +591,37 @@ def test_the_middle_one_is_in_the_band_that_is_named(ages: list[float]) -> None:
     assert low <= value
     assert high is None or value <= high
     assert Spread((0,) * (len(MARKS) + 1)).median is None
+
+
+@given(st.binary(max_size=40))
+def test_any_bytes_are_an_end_or_none(raw: bytes) -> None:
+    found = end_of(raw)
+    if found is not None:
+        family = socket.AF_INET6 if ":" in found[0] else socket.AF_INET
+        socket.inet_pton(family, found[0])
+        assert 0 <= found[1] < 1 << 16
+
+
+@pytest.mark.parametrize(
+    ("address", "port"), [("10.0.0.1", 8080), ("2001:db8::1", 1), ("::", 65535)]
+)
+def test_an_end_is_read_as_the_kernel_writes_it(address: str, port: int) -> None:
+    family = socket.AF_INET6 if ":" in address else socket.AF_INET
+    packed = socket.inet_pton(family, address)
+    raw = int(family).to_bytes(2, sys.byteorder) + port.to_bytes(2, "big")
+    raw += (bytes(4) + packed) if family is socket.AF_INET6 else packed
+    assert end_of(raw.ljust(28, b"\0")) == (address, port)
+
+
+def test_a_rst_to_data_after_the_close_is_handed_out_once() -> None:
+    fold = Fold()
+    late = ResetSent(9, 77, "TCP_TIMEWAIT_SOCKET", b"here", b"there")
+    fold.feed([late, ResetSent(9, 78, "TCP_STATE"), ResetSent(9, 79, "NOT_SPECIFIED")])
+    assert fold.refused() == [late]
+    assert fold.refused() == []
+
+
+def test_requests_are_at_most_as_many_as_segments_of_the_scarcer_direction() -> None:
+    assert requests_at_most(None) is None
+    assert requests_at_most(traffic(data_segments_in=7, data_segments_sent=3)) == 3
+    assert requests_at_most(traffic()) is None  # not counted before Linux 4.6

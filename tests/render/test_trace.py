@@ -15,6 +15,8 @@ from hypothesis import strategies as st
 
 from twdiag.analysis.close_summary import Outcome
 from twdiag.model.closes import Close, Closer, How, Losses, Opened, Side, Why
+from twdiag.model.findings import Advice, Confidence, Finding, ListenerSubject, Severity
+from twdiag.model.snapshot import Owner
 from twdiag.render.trace import JsonLines, TextLines, close_json, summary_lines, why_of
 
 FULL: Final = Close(
@@ -199,3 +201,46 @@ def test_local_time_is_shown(monkeypatch: pytest.MonkeyPatch) -> None:
     assert text(FULL, None)[:8] != utc
     monkeypatch.undo()
     time.tzset()
+
+
+FINDING: Final = Finding(
+    Severity.WARNING,
+    Confidence.OBSERVED,
+    "nginx on 0.0.0.0:8080 closes idle connections after 2.0 s while their clients still use them: "
+    "2 requests lost in 14 closes",
+    ListenerSubject("0.0.0.0", 8080, (Owner(5, "ngi\x1bnx", "www"),)),
+    {},
+    (
+        Advice(
+            "Raise its idle timeout",
+            "nginx's keepalive_timeout, 75 s as shipped",
+            verify="no request is lost any more: twdiag trace --port 8080 --for 60s",
+        ),
+    ),
+    rule="keep-alive-race",
+)
+
+
+def test_what_was_found_stands_last_with_what_to_do_and_what_to_type() -> None:
+    out = io.StringIO()
+    TextLines(out, 80).summary(Outcome("tracefs", 0.0, 5.0, findings=(FINDING,)))
+    assert out.getvalue().splitlines()[-6:] == [
+        " 1 WARNING  nginx on 0.0.0.0:8080 closes idle connections after 2.0 s while",
+        "            their clients still use them: 2 requests lost in 14 closes",
+        "            (keep-alive-race)",
+        "            fix   Raise its idle timeout: nginx's keepalive_timeout",
+        "            see   twdiag trace --port 8080 --for 60s",
+        "   why: twdiag explain keep-alive-race",
+    ]
+
+
+def test_in_json_the_summary_has_what_was_found() -> None:
+    out = io.StringIO()
+    JsonLines(out).summary(Outcome("tracefs", 0.0, 5.0, findings=(FINDING,)))
+    assert "\x1b" not in out.getvalue()
+    (found,) = json.loads(out.getvalue())["findings"]
+    assert (found["rule"], found["severity"]) == ("keep-alive-race", "warning")
+    assert found["subject"]["port"] == 8080
+    quiet = io.StringIO()
+    JsonLines(quiet).summary(Outcome("tracefs", 0.0, 5.0))
+    assert json.loads(quiet.getvalue())["findings"] == []

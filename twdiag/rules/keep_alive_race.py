@@ -175,7 +175,7 @@ def _advice(view: View, subject: ListenerSubject, race: Race) -> tuple[Advice, .
     names = {end.client for end in race.timeout.ends if end.client}
     return (
         Advice(
-            "Raise the server's idle timeout",
+            "Raise its idle timeout",
             f"{server_settings(subject.processes)}; it must be longer than its clients keep idle "
             "connections",
             "each idle connection keeps a descriptor and some memory for longer",

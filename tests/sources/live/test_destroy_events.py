@@ -6,7 +6,7 @@ import contextlib
 import socket
 import struct
 import time
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import pytest
 from hypothesis import given
@@ -19,11 +19,17 @@ from twdiag.model.closes import Traffic
 from twdiag.sources.live.addresses import parse_fib_trie, parse_if_inet6, read_addresses
 from twdiag.sources.live.destroy_events import (
     Announcements,
+    Decoder,
     LeftBehind,
     decode,
     decode_answers,
 )
 from twdiag.tcp import State
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from twdiag.model.closes import Death
 
 _PROTOCOL, _INFO = 10, 2
 INFO_BYTES: Final = 280
@@ -198,3 +204,35 @@ def test_own_addresses_are_read() -> None:
 @given(st.text(max_size=200))
 def test_any_text_has_addresses_or_none(text: str) -> None:
     assert isinstance(parse_fib_trie(text) | parse_if_inet6(text), frozenset)
+
+
+def attribute(value: bytes) -> bytes:
+    """Return a struct tcp_info with its attribute's head."""
+    return struct.pack("=HH", 4 + len(value), _INFO) + value
+
+
+KINDS: Final = {
+    "plain": message(),
+    "longer": message(attributes=struct.pack("=HHI", 8, 15, 3) + attribute(info(sent=9))),
+    "ipv6": message(10),
+    "old": message(attributes=attribute(info(200))),
+    "two": message() + message(),
+    "none": message(attributes=b""),
+    "junk": message()[:16] + bytes(len(message()) - 16),
+}
+
+
+def outcome(decode: Callable[[bytes, int], list[Death]], datagram: bytes) -> object:
+    """Return what is decoded, or the error's sentence."""
+    try:
+        return decode(datagram, 5)
+    except SourceError as error:
+        return error.what
+
+
+@given(st.lists(st.sampled_from(sorted(KINDS)), max_size=9), st.binary(max_size=400))
+def test_what_is_decoded_at_once_is_what_is_decoded_in_parts(kinds: list[str], raw: bytes) -> None:
+    decoder, size = Decoder(), len(message())
+    damaged = (raw, raw[:size].ljust(size, b"\0"), message()[:60] + raw[60:size])
+    for datagram in (*(KINDS[kind] for kind in kinds), message(), *damaged, message()):
+        assert outcome(decoder.decode, datagram) == outcome(decode, datagram)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import struct
+from itertools import pairwise
 from typing import TYPE_CHECKING, Final
 
 import pytest
@@ -159,6 +160,22 @@ def test_a_format_gives_offsets_and_words() -> None:
     buffer = bytes(3) + struct.pack("=HBBiQQiI", 2280, 16, 0, -7, 1, 2**63, -3, 11) + b"x" * 28
     assert found.decoder("skaddr", "reason")(buffer, 3) == (2**63, 11)
     assert found.decoder("reason", "common_pid", "saddr")(buffer, 3) == (11, -7, b"x" * 28)
+
+
+def test_fields_that_follow_each_other_are_read_as_one() -> None:
+    found = parse_format(FORMAT)
+    names = sorted(found.fields, key=lambda name: found.fields[name].offset)
+    pair = next(
+        (a, b)
+        for a, b in pairwise(names)
+        if found.fields[a].offset + found.fields[a].size == found.fields[b].offset
+    )
+    buffer = bytes(range(200))
+    first, second = (found.fields[name] for name in pair)
+    whole = buffer[3 + first.offset : 3 + second.offset + second.size]
+    assert found.decoder("+".join(pair))(buffer, 3) == (whole,)
+    with pytest.raises(SourceError, match="are apart"):
+        found.decoder("+".join(reversed(pair)))
 
 
 def test_a_field_that_is_missing_is_an_error() -> None:
