@@ -57,13 +57,14 @@ class Process:
 
 @dataclass(frozen=True)
 class Seen:
-    """Everything an observer saw in one private namespace."""
+    """Everything an observer saw in one private namespace, between two moments."""
 
     rows: tuple[Row, ...]
     counters: dict[str, int]
     processes: tuple[Process, ...]
     notes: dict[str, object]
     moment: float
+    later: float
     director: int = field(default_factory=os.getpid)
 
     def states(self) -> dict[str, int]:
@@ -82,12 +83,15 @@ class Seen:
 def look(stage: Stage) -> Seen:
     """Observe a stage."""
     moment = time.monotonic()
+    rows = tuple(_parse("tcp") + _parse("tcp6"))
+    later = time.monotonic()
     return Seen(
-        tuple(_parse("tcp") + _parse("tcp6")),
+        rows,
         _counters(),
         tuple(_process(a.pid) for a in stage.actors if Path(f"/proc/{a.pid}").exists()),
         stage.notes,
         moment,
+        later,
     )
 
 

@@ -233,12 +233,11 @@ def test_the_schedule_is_what_the_timers_say(seen: dict[str, Seen]) -> None:
     schedule = seen["closing-schedule"]
     closes = schedule.notes["closes"]
     assert isinstance(closes, list)
-    true = sorted(schedule.moment - monotonic for monotonic, _ in closes)
+    least = sorted(schedule.moment - monotonic for monotonic, _ in closes)
+    most = sorted(schedule.later - monotonic for monotonic, _ in closes)
     shown = sorted(60 - row.expires for row in schedule.of("TIME_WAIT"))
-    assert shown == pytest.approx(true, abs=1.0)
-    # On a busy machine a program may have to wait between a close and the note of its moment.
-    late = [1 for one, other in zip(shown, true, strict=True) if abs(one - other) > 0.1]
-    assert len(late) <= len(shown) // 10
+    for low, age, high in zip(least, shown, most, strict=True):
+        assert low - 0.1 < age < high + 0.1
 
 
 def test_rising_closes_are_spread_over_time(seen: dict[str, Seen]) -> None:
