@@ -105,7 +105,10 @@ def _header(report: Report, look: Look) -> Iterator[Line]:
 def _findings(report: Report, look: Look, room: int | None) -> list[Line]:
     """Return the lines of the findings, as many as there is room for; the rest is counted."""
     groups, above = folded(report.findings), dict[str, int]()
-    blocks = [_block(number, one, look, above) for number, one in enumerate(groups, start=1)]
+    blocks = [
+        _block(number, one, look, above, is_verdict=number == 1)
+        for number, one in enumerate(groups, start=1)
+    ]
     if room is None:
         return [line for block in blocks for line in (*block.head, *block.extra)]
     for keep_extra in (len(blocks), *range(len(blocks) - 1, -1, -1)):
@@ -130,18 +133,16 @@ def _laid_out(blocks: Sequence[_Block], extras: int) -> list[Line]:
     return lines
 
 
-def _block(number: int, group: Folded, look: Look, above: dict[str, int]) -> _Block:
-    """Return the lines of a finding; `above` has the number of the finding that named a command."""
+def _block(
+    number: int, group: Folded, look: Look, above: dict[str, int], *, is_verdict: bool = False
+) -> _Block:
+    """Return the lines of a finding; `above` has the number of the finding that named a command.
+
+    Where its summary is the verdict, it stands in the first line already.
+    """
     finding = group.worst
-    word = finding.severity.label.upper()
-    before = f"{number:2} {word:9}"
-    place = visible(where(finding))
-    text = f"{visible(finding.summary)} ({finding.rule}{f' in {place}' if place else ''})"
-    if group.namespaces > 1:
-        more = f" ({group.findings} findings)" if group.findings > group.namespaces else ""
-        worst = f"the worst, in {place}" if place else "the worst, here"
-        text = f"{finding.rule} in {group.namespaces} namespaces{more}; {worst}: "
-        text += visible(finding.summary)
+    before = f"{number:2} {finding.severity.label.upper():9}"
+    text = _heading(group, is_verdict=is_verdict)
     head = list(_wrapped(text, before, " " * _INDENT, look, STYLES[finding.severity]))
     # Whose fault it is belongs to the finding, whatever else there is no room for.
     guilty = [end for end in finding.other_ends[:1] if end.must_act]
@@ -152,6 +153,18 @@ def _block(number: int, group: Folded, look: Look, above: dict[str, int]) -> _Bl
         kept = max(1, 3 - len(waits)) if waits else 2
         return _Block([*head, *waits, *actions[:kept]], actions[kept:])
     return _Block(head, [*waits, *actions])
+
+
+def _heading(group: Folded, *, is_verdict: bool) -> str:
+    finding = group.worst
+    place, summary = visible(where(finding)), visible(finding.summary)
+    if group.namespaces > 1:
+        more = f" ({group.findings} findings)" if group.findings > group.namespaces else ""
+        worst = f"the worst, in {place}" if place else "the worst, here"
+        text = f"{finding.rule} in {group.namespaces} namespaces{more}; {worst}"
+        return text if is_verdict else f"{text}: {summary}"
+    rule = f"{finding.rule}{f' in {place}' if place else ''}"
+    return rule if is_verdict else f"{summary} ({rule})"
 
 
 def _waits(finding: Finding, look: Look) -> Iterator[Line]:
