@@ -402,7 +402,7 @@ def test_a_process_elsewhere_is_asked_what_it_does_instead() -> None:
 
     report, pid = alone(work)
     found = finding(report, "close-wait-leak", f"leaky (pid {pid})")
-    assert found.waits[0] == "nobody watches 6 of 6 sockets: forgotten by the program"
+    assert found.waits[0] == "nobody watches any of 6 sockets: forgotten by the program"
     assert any(str(pid) in step.run for step in found.steps)
 
 

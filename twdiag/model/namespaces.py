@@ -53,16 +53,22 @@ class Usage(NamedTuple):
 
     `inuse` are those in the hash tables of both families, LISTEN among them; `time_wait` counts the
     mini-sockets, those of IPv6 and of orphans in FIN_WAIT2 among them.  Bound, unconnected sockets
-    are in neither.
+    are in neither.  `tracked` counts the entries of connection tracking: a router has these alone.
     """
 
     inuse: int
     time_wait: int
+    tracked: int = 0
 
     @property
     def total(self) -> int:
-        """All of them."""
+        """All sockets."""
         return self.inuse + self.time_wait
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether there is nothing to look at."""
+        return not self.total and not self.tracked
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,13 +124,15 @@ def by_business(namespaces: tuple[Namespace, ...]) -> list[Namespace]:
     known; the empty ones are left out.
     """
 
-    def rank(namespace: Namespace) -> tuple[bool, bool, int, str]:
+    def rank(namespace: Namespace) -> tuple[bool, bool, int, int, str]:
         usage = namespace.usage
         return (
             not namespace.own,
             usage is None,
             -(usage.total if usage is not None else 0),
+            -(usage.tracked if usage is not None else 0),
             namespace.label,
         )
 
-    return sorted((n for n in namespaces if n.own or n.usage is None or n.usage.total), key=rank)
+    busy = (n for n in namespaces if n.own or n.usage is None or not n.usage.is_empty)
+    return sorted(busy, key=rank)

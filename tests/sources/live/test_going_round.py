@@ -12,13 +12,13 @@ import pytest
 
 from twdiag import sources
 from twdiag.errors import SourceError
-from twdiag.model.namespaces import Namespace, Usage
+from twdiag.model.namespaces import Namespace, Usage, by_business
 from twdiag.sources import OneOfMany
 from twdiag.sources.live import inet_diag
 from twdiag.sources.live.entering import inside
 from twdiag.sources.live.going_round import Visit, left_out, visit
 from twdiag.sources.live.inet_diag import CONNECTED
-from twdiag.sources.live.namespaces import find_namespaces
+from twdiag.sources.live.namespaces import find_namespaces, read_usage
 from twdiag.tcp import State
 
 from .dwellers import dweller, leave_time_waits, listen, of, ports_listening, skip_unless_entered
@@ -54,6 +54,19 @@ def test_an_empty_namespace_that_only_a_mount_keeps_is_passed_over(tmp_path: Pat
         assert list(visit((namespace,), lambda _: 1, 60)) == []
     finally:
         subprocess.run(["umount", str(path)], check=True)
+
+
+def test_a_router_is_looked_at_though_it_has_no_socket(tmp_path: Path) -> None:
+    router = Namespace("qrouter", 7, usage=Usage(0, 0, tracked=60_000))
+    pod = Namespace("web", 8, usage=Usage(3, 1))
+    assert by_business((Namespace("empty", 9, usage=Usage(0, 0)), router, pod)) == [pod, router]
+    (tmp_path / "stat").mkdir()
+    (tmp_path / "sockstat").write_text("TCP: inuse 0 orphan 0 tw 0 alloc 9 mem 0\n")
+    assert read_usage(str(tmp_path)) == Usage(0, 0)
+    heads = "entries clashres found new invalid ignore delete insert insert_failed drop early_drop"
+    numbers = "0000ea60 00000000 " + "00000001 " * 9
+    (tmp_path / "stat" / "nf_conntrack").write_text(f"{heads}\n{numbers}\n{numbers}\n")
+    assert read_usage(str(tmp_path)) == Usage(0, 0, tracked=60_000)
 
 
 def test_what_no_time_is_left_for_is_named() -> None:

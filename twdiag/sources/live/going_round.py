@@ -44,7 +44,7 @@ def visit(
     clock: Callable[[], float] = time.monotonic,
     from_outside: Callable[[Namespace], T] | None = None,
 ) -> Iterator[Visit[T]]:
-    """Yield what some work finds in each namespace that holds sockets, the busiest first.
+    """Yield what some work finds in each namespace with sockets or NAT, the busiest first.
 
     The own one comes first.  No visit begins once so many seconds have passed: the rest is yielded
     as left out for lack of time.  Nothing is said of empty ones, which are not entered; one whose
@@ -88,10 +88,10 @@ def _has_ended(namespace: Namespace) -> bool:
 
 
 def _unless_empty(namespace: Namespace, work: Callable[[Namespace], T]) -> tuple[T] | None:
-    """Return what the work finds, None in a namespace without sockets that nobody saw before."""
+    """Return what the work finds, None in an empty namespace that nobody saw before."""
     if namespace.usage is None and not namespace.own:
         usage = read_usage()
-        if usage is not None and not usage.total:
+        if usage is not None and usage.is_empty:
             return None
     return (work(namespace),)
 

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 from twdiag.model.namespaces import RIGHTS, UNSEEN, Namespace, Usage
 from twdiag.model.snapshot import HOST_NETNS, Gap
+from twdiag.sources.live.conntrack import parse_counters
 from twdiag.sources.live.containers import container_of
 from twdiag.sources.live.proc import read_text
 from twdiag.wording import few
@@ -80,8 +81,14 @@ def parse_usage(sockstat: str | None, sockstat6: str | None) -> Usage | None:
 
 
 def read_usage(folder: str = "/proc/self/net") -> Usage | None:
-    """Return how many TCP sockets the namespace of a /proc/PID/net has.  0.04 ms."""
-    return parse_usage(read_text(f"{folder}/sockstat"), read_text(f"{folder}/sockstat6"))
+    """Return how many sockets and tracked connections the namespace of a /proc/PID/net has.
+
+    0.05 ms.
+    """
+    usage = parse_usage(read_text(f"{folder}/sockstat"), read_text(f"{folder}/sockstat6"))
+    tracked = read_text(f"{folder}/stat/nf_conntrack")
+    counters = parse_counters(tracked) if tracked else None
+    return usage if usage is None or counters is None else usage._replace(tracked=counters.entries)
 
 
 def find_namespaces() -> Found:
