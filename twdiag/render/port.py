@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from typing import TYPE_CHECKING, Any, Final
 
 from twdiag import __version__
@@ -157,7 +158,7 @@ def _facts(report: PortReport) -> Iterator[str]:
     if start is not None and report.port < start:
         yield f" Privileged        below {start}: bind() needs CAP_NET_BIND_SERVICE, else EACCES"
     yield from _nat(report)
-    yield f" To look           {_way_in(report)}ss -Htanp 'sport = :{report.port}'"
+    yield f" To look           {_look(report)}"
 
 
 def _free(report: PortReport) -> str:
@@ -204,9 +205,18 @@ def _elsewhere(one: Diversion, port: int) -> str:
     return endpoint(one.address, one.port or port)
 
 
+def _look(report: PortReport) -> str:
+    """Return the command that shows the sockets; ss sees one namespace, its own."""
+    if report.way_in or report.netns == HOST_NETNS:
+        return f"{_way_in(report)}ss -Htanp 'sport = :{report.port}'"
+    words = ("twdiag", "sockets", "--port", str(report.port), "--netns", report.netns)
+    return visible(shlex.join(words))
+
+
 def _reserve(report: PortReport) -> str:
     """Return the command that reserves the port; what is reserved already stays in it."""
-    if report.reservation is None:
+    elsewhere = not report.way_in and report.netns != HOST_NETNS
+    if report.reservation is None or elsewhere:
         return f"add {report.port} to net.ipv4.ip_local_reserved_ports"
     setting = f"net.ipv4.ip_local_reserved_ports={report.reservation}"
     return f"{_way_in(report)}sysctl -w {setting}"
