@@ -17,7 +17,8 @@ from tests.engine import endings
 from tests.engine.privately import become_nobody, in_private, needs_tracefs
 from tests.sources.live.confinement import can_filter, forbid_netlink
 from twdiag.analysis.closers import added_up
-from twdiag.engine.watch import MOST, Account, Request, Watch
+from twdiag.engine.follower import Account
+from twdiag.engine.watch import MOST, Request, Watch
 from twdiag.errors import SourceError, TwdiagError, UsageError
 from twdiag.model.findings import Severity
 
