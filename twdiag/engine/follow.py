@@ -12,27 +12,29 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from twdiag.analysis.close_summary import Outcome
 from twdiag.analysis.closes import Clock
-from twdiag.engine.following import CALM, FOREVER, Announced, Both, Sources, moment
-from twdiag.engine.idle import IdleFollower
+from twdiag.engine.following import Announced, Both, Followed, Sources, moment
 from twdiag.errors import SourceError, SourceRefused
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Iterator
 
     from twdiag.model.closes import Close
 
 SOURCES: Final = ("auto", "tracefs", "multicast")
 
 _COLLECT_AFTER: Final = 500_000
+# 4,000 ends at about 1 KiB each, and as many connections' events: a quarter of a second of CPU.
+_SMALL_ROOM: Final = 4 << 20
+_SMALL_KIB: Final = 2048
 
 
 @dataclass(frozen=True)
 class Request:
     """What to tell: any of these ports at either end, any of these processes (name or PID).
 
-    `netns` is the namespace to look in, as --netns has it.
+    `netns` is the namespace to look in, as --netns has it.  With `small`, little is kept for later,
+    so that what has piled up is soon read.
     """
 
     ports: frozenset[int] = frozenset()
@@ -40,6 +42,7 @@ class Request:
     seconds: float | None = None
     source: str = "auto"
     netns: str | None = None
+    small: bool = False
 
     def asks_for_ports(self, local: int, remote: int) -> bool:
         """Return whether a connection between these ports is asked for."""
@@ -57,63 +60,22 @@ class Request:
         return not self.processes.isdisjoint((who.name, who.thread, str(who.pid), str(who.tid)))
 
 
-@dataclass(frozen=True)
-class Hooks:
-    """What is called meanwhile.
+@contextlib.contextmanager
+def follow(request: Request, say: Callable[[str], None]) -> Iterator[Followed]:
+    """Follow the ends of connections; nothing that ends from then on is missed.
 
-    `tell` gets each end that was asked for, `say` a sentence where the best source cannot be had;
-    `stop` says whether to end; `ready` is called when nothing that ends from then on is missed,
-    `told_all` after each burst.
-    """
-
-    tell: Callable[[Close], None] = lambda close: None
-    say: Callable[[str], None] = lambda sentence: None
-    stop: Callable[[], bool] = lambda: False
-    ready: Callable[[], None] = lambda: None
-    told_all: Callable[[], None] = lambda: None
-
-
-def follow(request: Request, hooks: Hooks) -> Outcome:
-    """Tell the ends of connections until a hook says to stop or the time is over.
-
-    Raises SourceError where there is no source at all.
+    `say` gets a sentence where the best source cannot be had.  Raises SourceError where there is no
+    source at all.
     """
     with contextlib.ExitStack() as stack:
-        sources = _open(request, hooks.say, stack)
+        sources = _open(request, say, stack)
         clock = Clock(time.time_ns() - moment(), moment())
-        outcome = Outcome(sources.name, clock.unix(clock.began))
-        idle = IdleFollower(request.ports, hooks.say, sees_lost=sources.sees_lost)
-
-        def told(closes: Iterable[Close]) -> None:
-            for close in closes:
-                idle.watch.add(close)
-                if request.asks_for(close):
-                    outcome.summary.add(close)
-                    hooks.tell(close)
-            hooks.told_all()
-
         stack.enter_context(_few_collections())
-        following = (
+        yield (
             Both(sources, clock, request.asks_for_ports)
             if sources.tracer
             else Announced(sources, clock)
         )
-        idle.look()
-        hooks.ready()
-        end = FOREVER if request.seconds is None else clock.began + int(request.seconds * 1e9)
-        try:
-            while not hooks.stop() and moment() < end:
-                following.pause(min((end - moment()) / 1e9, CALM))
-                told(following.step())
-                idle.refused(following.refused(), clock)
-                idle.look()
-            told(following.finish())
-            idle.refused(following.refused(), clock)
-        finally:
-            outcome.seconds = (moment() - clock.began) / 1e9
-            outcome.losses = following.losses()
-            outcome.watched = idle.watch.watched(outcome.seconds)
-        return outcome
 
 
 @contextlib.contextmanager
@@ -131,19 +93,20 @@ def _few_collections() -> Iterator[None]:
 
 def _open(request: Request, say: Callable[[str], None], stack: contextlib.ExitStack) -> Sources:
     """Open the announcements first, so that no traced end is missed among them."""
-    from twdiag.sources.live.destroy_events import Announcements, LeftBehind
-    from twdiag.sources.live.tracefs import Tracer
+    from twdiag.sources.live.destroy_events import ROOM, Announcements, LeftBehind
+    from twdiag.sources.live.tracefs import BUFFER_KIB, Tracer
 
     found = Sources()
     no_announcements = no_tracing = None
+    room, kib = (_SMALL_ROOM, _SMALL_KIB) if request.small else (ROOM, BUFFER_KIB)
     try:
-        found.announcements = stack.enter_context(Announcements())
+        found.announcements = stack.enter_context(Announcements(room))
         found.left_behind = stack.enter_context(LeftBehind())
     except SourceRefused as error:
         no_announcements = error
     if request.source != "multicast":
         try:
-            found.tracer = stack.enter_context(Tracer(request.ports))
+            found.tracer = stack.enter_context(Tracer(request.ports, kib))
         except SourceRefused as error:
             no_tracing = error
     if no_tracing is not None and request.source == "tracefs":

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple, Protocol
 
 from twdiag.analysis.closes import Join
 from twdiag.analysis.inferred_closes import Inference, Remains, is_connection, needs_listener
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 _BUSY, CALM = 0.05, 0.1
 _GATHER: Final = 0.003  # at 20,000 closes a second, a quarter of a plain user's room
 _BATCH: Final = 256
+_MOST_AT_ONCE: Final = 20_000  # they may come faster than they are read
 # A simultaneous close shows in both ends' rows; the second end dies a round trip later.
 _BOTH_ENDS: Final = 30_000_000
 # The announcement goes through a queue of the kernel, and waits for the last packet to be freed.
@@ -57,11 +58,48 @@ class Sources:
         return "tracefs" if self.announcements is None else "tracefs+multicast"
 
 
+class Followed(Protocol):
+    """The ends of connections while they are followed from the best source there is.
+
+    `source` is "tracefs+multicast", "tracefs" or "multicast"; `clock` began when it was opened.
+    `sees_lost` says whether refused() tells of every RST to data for a closed connection.
+    """
+
+    source: str
+    clock: Clock
+    sees_lost: bool
+
+    def pause(self, most: float) -> None:
+        """Wait until there may be something to read, at most so many seconds."""
+
+    def waits_for(self) -> list[int]:
+        """Return the descriptors that can be read when something has ended; none: look again."""
+
+    def step(self) -> list[Close]:
+        """Return what has ended since the last step."""
+
+    def refused(self) -> list[ResetSent]:
+        """Return, once, the RSTs that answered data for connections that this end had closed."""
+
+    def finish(self) -> list[Close]:
+        """Stop, and return what is left to tell."""
+
+    def sample(self, seconds: float) -> tuple[list[Close], float]:
+        """Return what ends until so many seconds after the opening, and after how many it stopped.
+
+        It is for a source that was just opened, and nothing can be read of it afterwards.
+        """
+
+    def losses(self) -> Losses:
+        """Return what was not told."""
+
+
 class Both:
     """Follows the trace events, joined with the announcements where there are any."""
 
     def __init__(self, sources: Sources, clock: Clock, asks: Callable[[int, int], bool]) -> None:
         assert sources.tracer is not None
+        self.source, self.clock, self.sees_lost = sources.name, clock, sources.sees_lost
         self._asks = asks
         self._tracer = sources.tracer
         self._announcements = sources.announcements
@@ -80,6 +118,9 @@ class Both:
         if not self._tracer.behind:
             time.sleep(max(0.0, min(most, _BUSY if self._busy else CALM)))
 
+    def waits_for(self) -> list[int]:
+        return []  # a ring wakes nobody before it is half full
+
     def step(self) -> list[Close]:
         closes = self._read()
         now = self._tracer.settled
@@ -93,7 +134,13 @@ class Both:
         finished = self._fold.feed(self._tracer.read(all_of_it=all_of_it))
         closes = list(self._join.ended(finished))
         if self._announcements is not None:
-            closes += self._join.died(self._announcements.read())
+            closes += self._join.died(self._announcements.read(_MOST_AT_ONCE))
+        return closes
+
+    def _read_all(self) -> list[Close]:
+        closes = self._read(all_of_it=True)
+        while self._tracer.behind:
+            closes += self._read(all_of_it=True)
         return closes
 
     def _infer(self, deaths: list[Death]) -> list[Close]:
@@ -120,15 +167,26 @@ class Both:
 
     def finish(self) -> list[Close]:
         self._tracer.stop()
-        closes = self._read(all_of_it=True)
-        while self._tracer.behind:
-            closes += self._read(all_of_it=True)
+        closes = self._read_all()
         if self._announcements is not None:
             time.sleep(CALM)  # for the last announcements
             closes += self._read(all_of_it=True)
         closes += self._infer(self._join.untold(FOREVER))
         self._unannounced += len(self._join.unannounced(FOREVER))
         return closes + self._still_open(self._fold.still_open(FOREVER))
+
+    def sample(self, seconds: float) -> tuple[list[Close], float]:
+        time.sleep(max(0.0, seconds - self._passed()))
+        self._tracer.stop()
+        passed = self._passed()
+        closes = self._read_all()
+        if self._announcements is not None:
+            time.sleep(_GATHER)  # for the last announcements
+            closes += self._join.died(self._announcements.read(_MOST_AT_ONCE))
+        return closes, passed
+
+    def _passed(self) -> float:
+        return (moment() - self.clock.began) / 1e9
 
     def refused(self) -> list[ResetSent]:
         return self._fold.refused()
@@ -145,6 +203,7 @@ class Announced:
     def __init__(self, sources: Sources, clock: Clock) -> None:
         assert sources.announcements is not None
         assert sources.left_behind is not None
+        self.source, self.clock, self.sees_lost = sources.name, clock, sources.sees_lost
         self._announcements = sources.announcements
         self._left_behind = sources.left_behind
         self._inference = Inference(clock, _counters())
@@ -157,6 +216,9 @@ class Announced:
             most = min(most, _BOTH_ENDS / 1e9)
         self._announcements.wait(max(0.0, most))
         time.sleep(_GATHER)
+
+    def waits_for(self) -> list[int]:
+        return [self._announcements.fileno()]
 
     def step(self) -> list[Close]:
         now = moment()
@@ -200,6 +262,18 @@ class Announced:
         self._batch = _Batch(moment(), self._held, before, _counters())
         self._held = []
         return closes + self._tell_batch()
+
+    def sample(self, seconds: float) -> tuple[list[Close], float]:
+        closes: list[Close] = []
+        end = self.clock.began + int(seconds * 1e9)
+        while (left := end - moment()) > 0:
+            self._announcements.wait(left / 1e9)
+            closes += self.step()
+        passed = (moment() - self.clock.began) / 1e9
+        closes += self._tell_batch()
+        counters = _counters()
+        self._batch, self._held = _Batch(moment(), self._held, counters, counters), []
+        return closes + self._tell_batch(), passed
 
     def refused(self) -> list[ResetSent]:
         return []

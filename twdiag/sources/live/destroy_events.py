@@ -30,7 +30,7 @@ _SO_RCVBUFFORCE: Final = 33
 _SO_MEMINFO: Final = 55
 _MEMINFO: Final = struct.Struct("=9I")
 _MEMINFO_DROPS: Final = 8  # SK_MEMINFO_DROPS
-_ROOM: Final = 1 << 25
+ROOM: Final = 1 << 25
 _DATAGRAM: Final = 1 << 15
 
 _HEADER: Final = struct.Struct("=IHHII")
@@ -58,11 +58,15 @@ _SAME_MOMENT: Final = 16
 class Announcements:
     """The announcements of this network namespace, from the moment this is entered.
 
-    Raises SourceRefused where the kernel (or a seccomp filter) has none for us.
+    `room` is the memory for those not read yet, if the kernel allows so much.  Raises SourceRefused
+    where the kernel (or a seccomp filter) has none for us.
     """
 
+    def __init__(self, room: int = ROOM) -> None:
+        self._room = room
+
     def __enter__(self) -> Announcements:
-        self._socket = _open()
+        self._socket = _open(self._room)
         self._buffer = bytearray(_DATAGRAM)
         self._decoder = Decoder()
         self._poll = select.poll()
@@ -76,6 +80,10 @@ class Announcements:
         trace: TracebackType | None,
     ) -> None:
         self._socket.close()
+
+    def fileno(self) -> int:
+        """Return the descriptor that can be read when something is announced."""
+        return self._socket.fileno()
 
     def wait(self, seconds: float) -> bool:
         """Wait until something is announced, at most so long; return whether something is."""
@@ -299,13 +307,13 @@ def _encode(death: Death, sequence: int) -> bytes:
     return request
 
 
-def _open() -> socket.socket:
+def _open(room: int) -> socket.socket:
     opened = _new_socket()
     try:
         with LeftBehind() as lookup:  # the first question loads the modules tcp_diag and inet_diag
             lookup.states([Death(0, 0, socket.AF_INET, bytes(4), 0, bytes(4), 0, 0, 0, 0, None)])
         opened.setblocking(False)
-        _make_room(opened)
+        _make_room(opened, room)
         opened.bind((0, 0))
         for group in _GROUPS:
             opened.setsockopt(_SOL_NETLINK, _ADD_MEMBERSHIP, group)
@@ -318,12 +326,12 @@ def _open() -> socket.socket:
     return opened
 
 
-def _make_room(opened: socket.socket) -> None:
+def _make_room(opened: socket.socket, room: int) -> None:
     """Ask for as much room as we may have: sysctl net.core.rmem_max, unless CAP_NET_ADMIN."""
     try:
-        opened.setsockopt(socket.SOL_SOCKET, _SO_RCVBUFFORCE, _ROOM)
+        opened.setsockopt(socket.SOL_SOCKET, _SO_RCVBUFFORCE, room)
     except OSError:
-        opened.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _ROOM)
+        opened.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, room)
 
 
 def _new_socket() -> socket.socket:

@@ -53,7 +53,7 @@ ROOTS: Final = ("/sys/kernel/tracing", "/sys/kernel/debug/tracing")
 
 _INSTANCE: Final = re.compile(r"twdiag-(\d+)-(\d+)")
 _LARGEST_PAGE: Final = 1 << 17
-_BUFFER_KIB: Final = 65_536
+BUFFER_KIB: Final = 65_536
 """The buffers of all CPUs together: 2 s of 10,000 connections a second, both ends here."""
 _MOST_PAGES: Final = 1024
 """The pages of one CPU that are read at a time: some 40,000 events."""
@@ -142,12 +142,14 @@ _WANTED: Final = (
 class Tracer:
     """The private tracing instance while it runs: a context manager that yields events in order.
 
-    With `ports`, the kernel leaves out the changes of state of connections without any of them.
+    With `ports`, the kernel leaves out the changes of state of connections without any of them;
+    `kib` is what the buffers of all CPUs take together.
     Raises SourceRefused where there is no tracefs, no right to it or no such event.
     """
 
-    def __init__(self, ports: Collection[int] = ()) -> None:
+    def __init__(self, ports: Collection[int] = (), kib: int = BUFFER_KIB) -> None:
         self._root = find()
+        self._kib = kib
         self._ports = sorted(ports)
         self._folder = ""
         self._keeper = -1
@@ -196,7 +198,7 @@ class Tracer:
             self._keeper = os.open(f"{folder}/free_buffer", os.O_WRONLY | os.O_CLOEXEC)
             _write(f"{folder}/trace_clock", "mono")
             cpus = sorted(os.listdir(f"{folder}/per_cpu"))
-            share = min(max(_BUFFER_KIB // len(cpus), _LEAST_KIB), _MOST_KIB)
+            share = min(max(self._kib // len(cpus), _LEAST_KIB), _MOST_KIB)
             _write(f"{folder}/buffer_size_kb", str(share))
             self._layout = parse_header_page(_read(f"{self._root}/events/header_page"))
             self._page_size = _page_size(folder)
