@@ -89,7 +89,7 @@ class IdleWatch:
 
     def add(self, close: Close) -> None:
         """Take in a connection's end."""
-        if close.opened is not Opened.IN:
+        if close.opened is not Opened.IN and (self._recent or close.why is Why.RESET):
             self._other_end(close)
         if close.idle is None or close.idle < LEAST_IDLE or not self._is_server(close):
             return

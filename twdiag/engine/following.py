@@ -113,9 +113,10 @@ class Both:
         self._unplaced = 0
         self._own = _OwnAddresses()
         self._busy = True
+        self._behind = False
 
     def pause(self, most: float) -> None:
-        if not self._tracer.behind:
+        if not self._behind:
             time.sleep(max(0.0, min(most, _BUSY if self._busy else CALM)))
 
     def waits_for(self) -> list[int]:
@@ -133,13 +134,16 @@ class Both:
     def _read(self, *, all_of_it: bool = False) -> list[Close]:
         finished = self._fold.feed(self._tracer.read(all_of_it=all_of_it))
         closes = list(self._join.ended(finished))
+        self._behind = self._tracer.behind
         if self._announcements is not None:
-            closes += self._join.died(self._announcements.read(_MOST_AT_ONCE))
+            deaths = self._announcements.read(_MOST_AT_ONCE)
+            self._behind |= len(deaths) >= _MOST_AT_ONCE
+            closes += self._join.died(deaths)
         return closes
 
     def _read_all(self) -> list[Close]:
         closes = self._read(all_of_it=True)
-        while self._tracer.behind:
+        while self._behind:
             closes += self._read(all_of_it=True)
         return closes
 
