@@ -11,6 +11,7 @@ from tests.software.stage import (
     eventually,
     program,
     request,
+    watched_pool,
 )
 
 APP = """
@@ -44,3 +45,13 @@ def try_threads_alone_keep_connections(stage: Stage) -> str:
         idle = closed_after(client, 8)
     assert 1.5 < idle < 5, idle
     return f"--threads 2 alone: connections are kept, and closed after {idle:.1f} s (keepalive 2)"
+
+
+def try_the_keep_alive_race(stage: Stage) -> str:
+    gunicorn(stage, "--threads", "4")
+    finding, lost = watched_pool(8080, pauses=(1.3, 4.5), seconds=22)
+    timeout = finding.evidence["idle_timeout_seconds"]
+    assert isinstance(timeout, float)
+    assert 1.95 < timeout < 3.5, timeout  # its threads look once a second
+    assert finding.evidence["lost_requests"] == lost > 0, (finding.summary, lost)
+    return f"keepalive 2 measured as {timeout:.1f} s; {lost} requests of a pool lost"
