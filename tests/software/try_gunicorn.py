@@ -13,6 +13,7 @@ from tests.software.stage import (
     eventually,
     program,
     request,
+    watched_pool,
 )
 
 APP = """
@@ -77,3 +78,13 @@ def try_busy_workers_are_not_stuck(stage: Stage) -> str:
     gunicorn(stage, "--workers", "2", "--backlog", "4", app=ASKS_A_DATABASE)
     looks = never_stuck(8080, 16)
     return f"a slow database, 16 clients, a backlog of 4: {looks} looks, none says stuck"
+
+
+def try_the_keep_alive_race(stage: Stage) -> str:
+    gunicorn(stage, "--threads", "4")
+    finding, lost = watched_pool(8080, pauses=(1.3, 4.5), seconds=22)
+    timeout = finding.evidence["idle_timeout_seconds"]
+    assert isinstance(timeout, float)
+    assert 1.95 < timeout < 3.5, timeout  # its threads look once a second
+    assert finding.evidence["lost_requests"] == lost > 0, (finding.summary, lost)
+    return f"keepalive 2 measured as {timeout:.1f} s; {lost} requests of a pool lost"

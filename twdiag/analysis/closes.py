@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
     from twdiag.analysis.tracks import Finished, Track
-    from twdiag.model.closes import Closer, Death, SocketGone, StateChange, Traffic
+    from twdiag.model.closes import Closer, Death, SocketGone, Traffic
 
 _T = TypeVar("_T")
 
@@ -123,7 +123,7 @@ class Join:
         closer = _closer(track, gone)
         began = track.born if track.born is not None else clock.began
         first_at = track.first_at or track.ended_at
-        local, remote = _addresses(place)
+        local, remote = _texts(place.family, place.addresses)
         sent, received, idle, rtt = _traffic(track, gone, death, how)
         close_wait = None
         if track.fin_at is not None:
@@ -308,10 +308,12 @@ def idle_before(traffic: Traffic, since: float, blur: float = 10.0) -> float | N
     return None if last < -blur else max(0.0, last) / 1e3
 
 
-def _addresses(place: StateChange) -> tuple[str, str]:
-    if place.family == socket.AF_INET:
-        return address_text(place.addresses[:4]), address_text(place.addresses[4:8])
-    return address_text(place.addresses[8:24]), address_text(place.addresses[24:])
+@lru_cache(maxsize=4096)
+def _texts(family: int, addresses: bytes) -> tuple[str, str]:
+    """Return the local and the remote address of a change of state."""
+    if family == socket.AF_INET:
+        return address_text(addresses[:4]), address_text(addresses[4:8])
+    return address_text(addresses[8:24]), address_text(addresses[24:])
 
 
 @lru_cache(maxsize=4096)

@@ -64,10 +64,9 @@ class _Listener:
 
 
 class IdleWatch:
-    """Watches how connections idle; `sees_lost` says whether lost_request() will be told of all."""
+    """Watches how connections idle and end."""
 
-    def __init__(self, *, sees_lost: bool = False) -> None:
-        self._sees_lost = sees_lost
+    def __init__(self) -> None:
         self._ports: frozenset[int] = frozenset()
         self._uses: dict[_Ends, _Use] = {}
         self._earlier: dict[_Ends, _Use] = {}
@@ -90,7 +89,7 @@ class IdleWatch:
 
     def add(self, close: Close) -> None:
         """Take in a connection's end."""
-        if close.opened is not Opened.IN:
+        if close.opened is not Opened.IN and (self._recent or close.why is Why.RESET):
             self._other_end(close)
         if close.idle is None or close.idle < LEAST_IDLE or not self._is_server(close):
             return
@@ -120,8 +119,11 @@ class IdleWatch:
             self._met.clear()
         self._met[ends] = at  # the close itself may be told later
 
-    def watched(self, seconds: float) -> Watched:
-        """Return what was gathered in so many seconds."""
+    def watched(self, seconds: float, *, sees_lost: bool = False) -> Watched:
+        """Return what was gathered in so many seconds.
+
+        `sees_lost` says whether lost_request() was told of every one.
+        """
         idling = tuple(
             Idling(
                 address,
@@ -137,7 +139,7 @@ class IdleWatch:
             )
             for (address, port), listener in self._listeners.items()
         )
-        return Watched(seconds, idling, self._sees_lost)
+        return Watched(seconds, idling, sees_lost)
 
     def _is_server(self, close: Close) -> bool:
         if close.opened is None:

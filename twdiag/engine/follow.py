@@ -12,16 +12,13 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from twdiag.analysis.close_summary import Outcome
 from twdiag.analysis.closes import Clock
-from twdiag.engine.following import CALM, FOREVER, Announced, Both, Sources, moment
-from twdiag.engine.idle import IdleFollower
+from twdiag.engine.following import Announced, Both, Followed, Sources, moment
 from twdiag.errors import SourceError, SourceRefused
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Iterator
 
-    from twdiag.engine.following import Followed
     from twdiag.model.closes import Close
 
 SOURCES: Final = ("auto", "tracefs", "multicast")
@@ -63,60 +60,8 @@ class Request:
         return not self.processes.isdisjoint((who.name, who.thread, str(who.pid), str(who.tid)))
 
 
-@dataclass(frozen=True)
-class Hooks:
-    """What is called meanwhile.
-
-    `tell` gets each end that was asked for, `say` a sentence where the best source cannot be had;
-    `stop` says whether to end; `ready` is called when nothing that ends from then on is missed,
-    `told_all` after each burst.
-    """
-
-    tell: Callable[[Close], None] = lambda close: None
-    say: Callable[[str], None] = lambda sentence: None
-    stop: Callable[[], bool] = lambda: False
-    ready: Callable[[], None] = lambda: None
-    told_all: Callable[[], None] = lambda: None
-
-
-def follow(request: Request, hooks: Hooks) -> Outcome:
-    """Tell the ends of connections until a hook says to stop or the time is over.
-
-    Raises SourceError where there is no source at all.
-    """
-    with following(request, hooks.say) as followed:
-        clock = followed.clock
-        outcome = Outcome(followed.source, clock.unix(clock.began))
-        idle = IdleFollower(request.ports, hooks.say, sees_lost=followed.sees_lost)
-
-        def told(closes: Iterable[Close]) -> None:
-            for close in closes:
-                idle.watch.add(close)
-                if request.asks_for(close):
-                    outcome.summary.add(close)
-                    hooks.tell(close)
-            hooks.told_all()
-
-        idle.look()
-        hooks.ready()
-        end = FOREVER if request.seconds is None else clock.began + int(request.seconds * 1e9)
-        try:
-            while not hooks.stop() and moment() < end:
-                followed.pause(min((end - moment()) / 1e9, CALM))
-                told(followed.step())
-                idle.refused(followed.refused(), clock)
-                idle.look()
-            told(followed.finish())
-            idle.refused(followed.refused(), clock)
-        finally:
-            outcome.seconds = (moment() - clock.began) / 1e9
-            outcome.losses = followed.losses()
-            outcome.watched = idle.watch.watched(outcome.seconds)
-        return outcome
-
-
 @contextlib.contextmanager
-def following(request: Request, say: Callable[[str], None]) -> Iterator[Followed]:
+def follow(request: Request, say: Callable[[str], None]) -> Iterator[Followed]:
     """Follow the ends of connections; nothing that ends from then on is missed.
 
     `say` gets a sentence where the best source cannot be had.  Raises SourceError where there is no

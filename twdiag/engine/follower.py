@@ -108,7 +108,7 @@ class Follower:
             return
         self._sentence = ""
         try:
-            self._followed = self._stack.enter_context(follow.following(self._trace, self._say))
+            self._followed = self._stack.enter_context(follow.follow(self._trace, self._say))
         except SourceError as error:
             if self._trace.source != "auto":
                 raise

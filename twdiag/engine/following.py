@@ -62,7 +62,7 @@ class Followed(Protocol):
     """The ends of connections while they are followed from the best source there is.
 
     `source` is "tracefs+multicast", "tracefs" or "multicast"; `clock` began when it was opened.
-    `sees_lost` is whether a RST to data for a closed connection would be seen.
+    `sees_lost` says whether refused() tells of every RST to data for a closed connection.
     """
 
     source: str
@@ -78,6 +78,9 @@ class Followed(Protocol):
     def step(self) -> list[Close]:
         """Return what has ended since the last step."""
 
+    def refused(self) -> list[ResetSent]:
+        """Return, once, the RSTs that answered data for connections that this end had closed."""
+
     def finish(self) -> list[Close]:
         """Stop, and return what is left to tell."""
 
@@ -86,9 +89,6 @@ class Followed(Protocol):
 
         It is for a source that was just opened, and nothing can be read of it afterwards.
         """
-
-    def refused(self) -> list[ResetSent]:
-        """Return the RSTs to data for closed connections since the last call."""
 
     def losses(self) -> Losses:
         """Return what was not told."""
@@ -113,9 +113,10 @@ class Both:
         self._unplaced = 0
         self._own = _OwnAddresses()
         self._busy = True
+        self._behind = False
 
     def pause(self, most: float) -> None:
-        if not self._tracer.behind:
+        if not self._behind:
             time.sleep(max(0.0, min(most, _BUSY if self._busy else CALM)))
 
     def waits_for(self) -> list[int]:
@@ -133,8 +134,17 @@ class Both:
     def _read(self, *, all_of_it: bool = False) -> list[Close]:
         finished = self._fold.feed(self._tracer.read(all_of_it=all_of_it))
         closes = list(self._join.ended(finished))
+        self._behind = self._tracer.behind
         if self._announcements is not None:
-            closes += self._join.died(self._announcements.read(_MOST_AT_ONCE))
+            deaths = self._announcements.read(_MOST_AT_ONCE)
+            self._behind |= len(deaths) >= _MOST_AT_ONCE
+            closes += self._join.died(deaths)
+        return closes
+
+    def _read_all(self) -> list[Close]:
+        closes = self._read(all_of_it=True)
+        while self._behind:
+            closes += self._read(all_of_it=True)
         return closes
 
     def _infer(self, deaths: list[Death]) -> list[Close]:
@@ -168,12 +178,6 @@ class Both:
         closes += self._infer(self._join.untold(FOREVER))
         self._unannounced += len(self._join.unannounced(FOREVER))
         return closes + self._still_open(self._fold.still_open(FOREVER))
-
-    def _read_all(self) -> list[Close]:
-        closes = self._read(all_of_it=True)
-        while self._tracer.behind:
-            closes += self._read(all_of_it=True)
-        return closes
 
     def sample(self, seconds: float) -> tuple[list[Close], float]:
         time.sleep(max(0.0, seconds - self._passed()))

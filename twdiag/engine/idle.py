@@ -12,8 +12,9 @@ from twdiag.errors import SourceError
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable
 
-    from twdiag.analysis.closes import Clock
-    from twdiag.model.closes import ResetSent
+    from twdiag.engine.following import Followed
+    from twdiag.model.closes import Close
+    from twdiag.model.idling import Watched
 
 _MOST_SOCKETS: Final = 20_000
 """With more of them a look would take as long as the trace buffer has room for."""
@@ -24,15 +25,14 @@ _SHARE: Final = 50
 
 
 class IdleFollower:
-    """Looks at the open connections of listeners in turn; `watch` gathers what it sees."""
+    """Gathers how connections idle, from their ends and from a look at open ones now and then."""
 
-    def __init__(
-        self, ports: Collection[int], say: Callable[[str], None], *, sees_lost: bool
-    ) -> None:
-        self.watch = IdleWatch(sees_lost=sees_lost)
+    def __init__(self, ports: Collection[int], say: Callable[[str], None]) -> None:
+        self._watch = IdleWatch()
         self._ports = ports
         self._say = say
         self._next = 0.0
+        self._sees_lost = False
 
     def look(self) -> None:
         """Look, if it is time to."""
@@ -49,16 +49,23 @@ class IdleFollower:
         except SourceError as error:
             self._give_up(error.what)
             return
-        self.watch.look(found.standing, found.ports)
+        self._watch.look(found.standing, found.ports)
         took = time.process_time() - began
         self._next = time.monotonic() + max(_OFTEN, _SHARE * took)
 
-    def refused(self, resets: Iterable[ResetSent], clock: Clock) -> None:
-        """Take in RSTs that answered data for connections that this end had closed."""
-        for reset in resets:
+    def take_in(self, closes: Iterable[Close], followed: Followed) -> None:
+        """Take in connections that have ended, and RSTs to data for some of them."""
+        for close in closes:
+            self._watch.add(close)
+        for reset in followed.refused():
             local, remote = end_of(reset.local), end_of(reset.remote)
             if local is not None and remote is not None:
-                self.watch.lost_request((*local, *remote), clock.unix(reset.at))
+                self._watch.lost_request((*local, *remote), followed.clock.unix(reset.at))
+        self._sees_lost = followed.sees_lost
+
+    def watched(self, seconds: float) -> Watched:
+        """Return what was gathered in so many seconds."""
+        return self._watch.watched(seconds, sees_lost=self._sees_lost)
 
     def _give_up(self, why: str) -> None:
         self._next = float("inf")

@@ -76,7 +76,8 @@ def looked(question: Question) -> Examined:
 
 def _watch(question: Question) -> tuple[Watched | None, list[Gap]]:
     """Watch for the interval how connections idle and end; return that, and what was not seen."""
-    from twdiag.engine.follow import Hooks, Request, follow
+    from twdiag.engine.follow import Request
+    from twdiag.engine.watched import Hooks, watch_ends
 
     until = time.monotonic() + question.interval
     said: list[str] = []
@@ -84,7 +85,7 @@ def _watch(question: Question) -> tuple[Watched | None, list[Gap]]:
     try:
         if question.source not in ("auto", "netlink"):
             raise SourceRefused("how connections end is announced by netlink", "--source netlink")
-        watched = follow(request, Hooks(say=said.append)).watched
+        watched = watch_ends(request, Hooks(say=said.append)).watched
     except SourceError as error:
         time.sleep(max(0.0, until - time.monotonic()))
         return None, [Gap("closes", error.what, error.next_step)]

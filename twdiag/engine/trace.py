@@ -6,7 +6,9 @@ from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
 
-from twdiag.engine.follow import SOURCES, Hooks, Request, follow
+from twdiag.engine.follow import SOURCES, Request, follow
+from twdiag.engine.following import Followed
+from twdiag.engine.watched import Hooks, watch_ends
 from twdiag.errors import SourceError
 from twdiag.model.snapshot import HOST_NETNS
 
@@ -14,7 +16,7 @@ if TYPE_CHECKING:
     from twdiag.analysis.close_summary import Outcome
     from twdiag.model.findings import Finding
 
-__all__ = ["SOURCES", "Hooks", "Request", "trace"]
+__all__ = ["SOURCES", "Followed", "Hooks", "Request", "follow", "trace"]
 
 
 def trace(request: Request, hooks: Hooks) -> Outcome:
@@ -40,7 +42,7 @@ def trace(request: Request, hooks: Hooks) -> Outcome:
 
 
 def _followed(request: Request, hooks: Hooks) -> Outcome:
-    outcome = follow(request, hooks)
+    outcome = watch_ends(request, hooks)
     try:
         outcome.findings = _judged(request, outcome)
     except SourceError as error:

@@ -6,9 +6,9 @@ the client or the proxy in front takes this connection from its pool and sends t
 Nobody is left to read it, and the kernel answers it with a RST: the request is lost.
 
 The idle timeout is measured, at connections that this host closed first, all after the same idle
-time. A client that sent again after a pause nearly as long has no shorter limit of its own. It
-takes some seconds to see: twdiag diagnose --interval 30, or twdiag trace, which as root also counts
-the requests that met a close.
+time. A client that sent again after a pause nearly as long has no shorter limit. Seeing it takes
+time: twdiag diagnose --interval 30, or twdiag trace, which as root also counts the requests that
+met a close.
 
 Why it matters:
 The client sees ECONNRESET, EPIPE or an empty answer, a proxy answers 502. It happens rarely, at low
