@@ -27,12 +27,13 @@ _STUCK: Final = re.compile(r"workers? waits? |on a CPU all the time|nobody |stop
 
 
 class Said(NamedTuple):
-    """A finding: its rule, its processes, what they wait for in words, the commands to run next."""
+    """A finding: its rule, its processes, what they wait for in words, what to run and do next."""
 
     rule: str
     pids: tuple[int, ...]
     waits: tuple[str, ...]
     commands: tuple[str, ...]
+    advice: tuple[str, ...]
 
     @property
     def why(self) -> str:
@@ -62,7 +63,9 @@ def diagnose(*words: str) -> list[Said]:
 
 def _said(finding: dict[str, Any]) -> Said:
     commands = tuple(step["run"] for step in finding["steps"])
-    return Said(finding["rule"], tuple(finding["pids"]), tuple(finding["waits"]), commands)
+    advice = tuple(item["do"] for item in finding["advice"])
+    pids, waits = tuple(finding["pids"]), tuple(finding["waits"])
+    return Said(finding["rule"], pids, waits, commands, advice)
 
 
 def of_rule(said: list[Said], rule: str) -> Said:

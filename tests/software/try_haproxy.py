@@ -130,6 +130,7 @@ def try_clients_that_gave_up_are_told_as_configuration(stage: Stage) -> str:
         "HAProxy keeps clients that gave up until its server answers, unless option abortonclose "
         "is set: it is not stuck"
     ), said
+    assert "option abortonclose" in said.advice[0], said
     assert said.now == f"ss -tnp state established | grep pid={said.pids[0]},", said
     return f"10 clients that gave up: {said.why}"
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Final
 
 from twdiag.engine.waits import SECONDS, Question, host_names, look_closer
 from twdiag.model.findings import ListenerSubject, Step
+from twdiag.model.waits import Cause
 from twdiag.rules import (
     accept_queue_full,
     close_wait_leak,
@@ -24,8 +25,9 @@ if TYPE_CHECKING:
 
     from twdiag.analysis.view import View
     from twdiag.engine.waits import Answer
-    from twdiag.model.findings import Finding, Report
+    from twdiag.model.findings import Advice, Finding, Report
     from twdiag.model.sockets import Socket
+    from twdiag.model.waits import Conclusion
 
 CONCERNED: Final = frozenset(
     {
@@ -93,4 +95,14 @@ def _told(finding: Finding, answer: Answer) -> Finding:
     waits, conclusion = answer.waits, answer.waits.conclusion
     lines = (conclusion.sentence, *waits.lines) if conclusion else waits.lines
     steps = tuple(Step(c.run, c.look, c.effect, c.tool) for c in answer.commands)
-    return replace(finding, waits=lines, steps=steps)
+    advice = finding.advice
+    if conclusion and conclusion.cause is Cause.CONFIGURED:
+        # What its program is known for comes before what helps where a process is stuck.
+        advice = tuple(sorted(advice, key=lambda item: not _names_program(item, conclusion)))
+    return replace(finding, waits=lines, steps=steps, advice=advice)
+
+
+def _names_program(advice: Advice, conclusion: Conclusion) -> bool:
+    """Say whether advice is about the program that a conclusion begins with ("HAProxy: ...")."""
+    title, colon, _ = advice.do.partition(": ")
+    return bool(colon) and conclusion.sentence.startswith(f"{title} ")

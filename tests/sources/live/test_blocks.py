@@ -124,11 +124,13 @@ def damaged(random: Random, datagrams: list[bytes]) -> list[bytes]:
     return [bytes(raw if random.random() < 0.9 else raw[: random.randint(0, len(raw))])]
 
 
-@settings(MANY, max_examples=3000)
-@given(dumps(), st.integers(0, 1 << 32))
+# To make a dump costs ten times what it takes to damage and read it: each is damaged in ten ways.
+@settings(MANY, max_examples=300)
+@given(dumps(), st.lists(st.integers(0, 1 << 32), min_size=10, max_size=10))
 def test_damage_is_an_error_or_a_census_and_nothing_else(
-    dump: tuple[list[Row], list[bytes]], seed: int
+    dump: tuple[list[Row], list[bytes]], seeds: list[int]
 ) -> None:
-    with contextlib.suppress(SourceError):
-        intake, _ = census(*damaged(Random(seed), dump[1]), done())
-        census_of(intake)
+    for seed in seeds:
+        with contextlib.suppress(SourceError):
+            intake, _ = census(*damaged(Random(seed), dump[1]), done())
+            census_of(intake)
