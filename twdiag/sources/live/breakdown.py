@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING
 from twdiag.model.snapshot import Breakdown, Gap
 from twdiag.model.waits import FdKind
 from twdiag.sources.live.descriptors import TCP_PROTOCOLS, descriptors, protocol
-from twdiag.sources.live.endpoints import read_endpoints
+from twdiag.sources.live.endpoints import look_up
+from twdiag.wording import count
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Mapping
+    from collections.abc import Collection, Iterable, Iterator, Mapping
 
     from twdiag.tcp import State
 
@@ -28,30 +29,51 @@ def break_down(
     """
     until = time.monotonic() + seconds
     found: dict[int, Breakdown] = {}
-    denied = 0
+    denied = unfinished = 0
     for pid in pids:
-        if time.monotonic() > until:
-            break
         try:
-            found[pid] = _broken_down(pid, known)
+            seen = _broken_down(pid, known) if time.monotonic() <= until else None
         except PermissionError:
             denied += 1
         except OSError:
             continue
-    if not denied:
-        return found, []
-    processes = "1 process" if denied == 1 else f"{denied} processes"
-    why = f"no permission to read the descriptors of {processes} near the limit"
-    how = "run as root, or with the capabilities CAP_SYS_PTRACE and CAP_DAC_READ_SEARCH"
-    return found, [Gap("breakdown", why, how, partial=True)]
+        else:
+            unfinished += seen is None
+            if seen is not None:
+                found[pid] = seen
+    return found, [*_denied(denied), *_unfinished(unfinished)]
 
 
-def _broken_down(pid: int, known: Mapping[int, State]) -> Breakdown:
+def _denied(processes: int) -> Iterator[Gap]:
+    if processes:
+        of_them = count(processes, "process", "processes")
+        why = f"no permission to read the descriptors of {of_them} near the limit"
+        how = "run as root, or with the capabilities CAP_SYS_PTRACE and CAP_DAC_READ_SEARCH"
+        yield Gap("breakdown", why, how, partial=True)
+
+
+def _unfinished(processes: int) -> Iterator[Gap]:
+    if processes:
+        of_them = count(processes, "process", "processes")
+        why = f"the sockets of {of_them} near the limit of descriptors could not all be looked up"
+        yield Gap(
+            "breakdown", why, "allow netlink; run again when the host is calmer", partial=True
+        )
+
+
+def _broken_down(pid: int, known: Mapping[int, State]) -> Breakdown | None:
+    """Return what the descriptors of a process are, None where not all sockets could be read.
+
+    Then nobody knows which of them are in no table.
+    """
     seen = list(descriptors(pid))
     sockets = {d.inode: d.number for d in seen if d.kind is FdKind.SOCKET and d.inode is not None}
     states = {inode: known[inode] for inode in sockets if inode in known}
     rest = sockets.keys() - states.keys()
-    states.update({inode: row.state for inode, row in read_endpoints(rest).items()})
+    connected = look_up(rest)
+    if not connected.complete:
+        return None
+    states.update({inode: row.state for inode, row in connected.found.items()})
     kinds = Counter(d.kind.value for d in seen if d.kind is not FdKind.SOCKET)
     nowhere = 0
     for inode in _still_open(pid, sockets, rest - states.keys()):
