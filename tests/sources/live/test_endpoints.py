@@ -2,14 +2,26 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import socket
+import struct
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from twdiag.sources.live.endpoints import parse_datagram, parse_row, read_endpoints
+from twdiag.sources.live.endpoints import (
+    LookUp,
+    look_up,
+    parse_datagram,
+    parse_error,
+    parse_row,
+    read_endpoints,
+)
 from twdiag.tcp import State
+
+from .confinement import can_filter, forbid_netlink, in_child
 
 
 def inode(end: socket.socket) -> int:
@@ -48,6 +60,50 @@ def test_an_ipv4_client_of_a_dual_stack_listener_is_shown_as_ipv4() -> None:
 def test_no_inodes_cost_no_dump() -> None:
     assert read_endpoints([]) == {}
     assert read_endpoints([0]) == {}
+
+
+def test_a_look_that_was_cut_short_says_so() -> None:
+    """Else what was not found would be taken for sockets that no table shows."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        assert look_up({inode(listener), 1}, seconds=10.0).complete
+        late = look_up({inode(listener)}, seconds=-1.0)
+        assert not late.complete
+        assert late.found == {}
+        assert look_up({0}) == LookUp({})
+
+
+@can_filter
+def test_a_look_that_is_refused_says_so() -> None:
+    def refused() -> LookUp:
+        forbid_netlink(errno.EPERM)
+        return look_up({1}, seconds=10.0)
+
+    assert in_child(refused) == LookUp({}, complete=False)
+
+
+def message(kind: int, payload: bytes) -> bytes:
+    return struct.pack("=IHHII", 16 + len(payload), kind, 0, 1, 0) + payload
+
+
+@pytest.mark.parametrize(
+    ("data", "number"),
+    [
+        (message(3, struct.pack("=i", 0)), 0),
+        (message(3, b""), 0),
+        (message(3, struct.pack("=i", -errno.ENOENT)), errno.ENOENT),
+        (message(2, struct.pack("=i", -errno.EPERM) + bytes(16)), errno.EPERM),
+        (message(2, struct.pack("=i", 0) + bytes(16)), errno.EIO),
+        (message(20, bytes(72)), 0),
+    ],
+)
+def test_the_end_of_a_dump_tells_whether_it_was_refused(data: bytes, number: int) -> None:
+    assert parse_error(data) == number
+    assert parse_error(message(20, bytes(72)) + data) == number
+
+
+@given(st.binary(max_size=400))
+def test_any_datagram_ends_with_a_number_or_none(data: bytes) -> None:
+    assert parse_error(data) >= 0
 
 
 @given(st.binary(max_size=400))

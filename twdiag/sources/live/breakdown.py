@@ -15,6 +15,7 @@ from twdiag.sources.live.descriptors import TCP_PROTOCOLS, descriptors, parse_st
 from twdiag.sources.live.headroom import read_bytes
 from twdiag.sources.live.netlink import read_established, read_states
 from twdiag.tcp import State
+from twdiag.wording import count
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping
@@ -46,17 +47,18 @@ def break_down(
     """
     until = time.monotonic() + seconds
     seen: dict[int, _Seen] = {}
-    denied = 0
+    denied = late = 0
     for pid in pids:
         if time.monotonic() > until:
-            break
+            late += 1
+            continue
         try:
             seen[pid] = _descriptors(pid)
         except PermissionError:
             denied += 1
         except OSError:
             continue
-    gaps = [_denied(denied)] if denied else []
+    gaps = [*([_denied(denied)] if denied else []), *([_late(late)] if late else [])]
     try:
         states = _states(seen.values(), known)
     except SourceError as error:
@@ -68,10 +70,16 @@ def break_down(
 
 
 def _denied(processes: int) -> Gap:
-    many = "1 process" if processes == 1 else f"{processes} processes"
+    many = count(processes, "process", "processes")
     why = f"no permission to read the descriptors of {many} near the limit"
     how = "run as root, or with the capabilities CAP_SYS_PTRACE and CAP_DAC_READ_SEARCH"
     return Gap("breakdown", why, how, partial=True)
+
+
+def _late(processes: int) -> Gap:
+    many = count(processes, "process", "processes")
+    why = f"there was no time to look at the descriptors of {many} near the limit"
+    return Gap("breakdown", why, "run again when the host is calmer", partial=True)
 
 
 def _descriptors(pid: int) -> _Seen:

@@ -6,8 +6,11 @@ that are sought (0.5 us for each one passed over).  Layout: include/uapi/linux/i
 
 from __future__ import annotations
 
+import errno
+import os
 import socket
 import struct
+import sys
 import time
 from typing import TYPE_CHECKING, Final, NamedTuple
 
@@ -24,6 +27,7 @@ _SOCK_DIAG_BY_FAMILY: Final = 20
 _NLM_F_REQUEST_DUMP: Final = 0x301
 _NLMSG_ERROR: Final = 2
 _NLMSG_DONE: Final = 3
+_IPV6: Final = "/proc/net/if_inet6"
 _BUFFER: Final = 1 << 15  # the kernel fills datagrams up to 32 KB
 _TCP: Final = 6
 # Without TIME_WAIT, which has no inode, and SYN_RECV.
@@ -55,52 +59,55 @@ class Endpoint(NamedTuple):
     inode: int
 
 
+class LookUp(NamedTuple):
+    """The sockets found, by inode; `complete` tells that those not found are in no table here."""
+
+    found: dict[int, Endpoint]
+    complete: bool = True
+
+
 def read_endpoints(inodes: Collection[int], seconds: float = 0.5) -> dict[int, Endpoint]:
     """Return the sockets of this namespace that have these inodes, as far as time allows.
 
     Missing ones are of another kind (Unix, UDP), another namespace, or in no table.  Needs no
     right; {} where the kernel refuses.
     """
+    return look_up(inodes, seconds).found
+
+
+def look_up(inodes: Collection[int], seconds: float = 0.5) -> LookUp:
+    """Return the same, and whether the kernel showed all sockets in that time."""
     wanted = frozenset(inodes) - {0}
     found: dict[int, Endpoint] = {}
     until = time.monotonic() + seconds
-    if not wanted:
-        return found
-    try:
-        with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, 4) as link:  # NETLINK_SOCK_DIAG
-            for family in (socket.AF_INET, socket.AF_INET6):
-                link.settimeout(max(0.01, until - time.monotonic()))
-                link.send(
-                    _REQUEST.pack(
-                        72,
-                        _SOCK_DIAG_BY_FAMILY,
-                        _NLM_F_REQUEST_DUMP,
-                        1,
-                        0,
-                        family,
-                        _TCP,
-                        0,
-                        0,
-                        _STATES,
-                    )
-                )
-                for row in _rows(link, until):
-                    if row.inode in wanted:
-                        found[row.inode] = row
-                if len(found) == len(wanted) or time.monotonic() > until:
-                    break
-    except OSError:
-        pass  # refused, or out of time: what was found is still true
-    return found
+    for family in (socket.AF_INET, socket.AF_INET6) if wanted else ():
+        try:
+            for row in _dump(family, until):
+                if row.inode in wanted:
+                    found[row.inode] = row
+        except OSError:
+            # A kernel without IPv6 has no such sockets; what else was found is still true.
+            return LookUp(found, family == socket.AF_INET6 and not os.path.exists(_IPV6))
+        if len(found) == len(wanted):
+            break
+    return LookUp(found)
 
 
-def _rows(link: socket.socket, until: float) -> Iterator[Endpoint]:
-    while time.monotonic() < until:
-        data = link.recv(_BUFFER)
-        done, rows = parse_datagram(data)
-        yield from rows
-        if done:
-            return
+def _dump(family: int, until: float) -> Iterator[Endpoint]:
+    """Yield the sockets of a family; raises OSError where it is refused or takes too long."""
+    with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, 4) as link:  # NETLINK_SOCK_DIAG
+        link.settimeout(max(0.01, until - time.monotonic()))
+        head = (72, _SOCK_DIAG_BY_FAMILY, _NLM_F_REQUEST_DUMP, 1, 0)
+        link.send(_REQUEST.pack(*head, family, _TCP, 0, 0, _STATES))
+        while time.monotonic() < until:
+            data = link.recv(_BUFFER)
+            done, rows = parse_datagram(data)
+            yield from rows
+            if done:
+                if number := parse_error(data):
+                    raise OSError(number, os.strerror(number))
+                return
+    raise TimeoutError
 
 
 def parse_datagram(data: bytes) -> tuple[bool, list[Endpoint]]:
@@ -118,6 +125,22 @@ def parse_datagram(data: bytes) -> tuple[bool, list[Endpoint]]:
             rows.append(row)
         at += (length + 3) & ~3
     return False, rows
+
+
+def parse_error(data: bytes) -> int:
+    """Return the errno with which a datagram ends a dump, 0 for an end without one."""
+    at = 0
+    while at + _HEADER.size <= len(data):
+        length, kind, *_ = _HEADER.unpack_from(data, at)
+        if kind in (_NLMSG_DONE, _NLMSG_ERROR):
+            # struct nlmsgerr begins with the errno, and so does what follows NLMSG_DONE.
+            code = data[at + _HEADER.size : at + _HEADER.size + 4]
+            number = int.from_bytes(code, sys.byteorder, signed=True)
+            return max(0, -number) or (errno.EIO if kind == _NLMSG_ERROR else 0)
+        if length < _HEADER.size:
+            return errno.EIO
+        at += (length + 3) & ~3
+    return 0
 
 
 def parse_row(message: bytes) -> Endpoint | None:
