@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     import socket
     from collections.abc import Iterator
 
+    from tests.cli.pseudo import Emulator
+
 PORT: Final = 7400
 OTHER: Final = 7401
 ENDED: Final = f"server 127.0.0.1:{PORT}"
@@ -261,23 +263,25 @@ def test_ctrl_z_and_fg_leave_the_terminal_sane() -> None:
 def test_the_tracing_instance_goes_with_the_screen(how: str | signal.Signals) -> None:
     needs_tracefs()
 
-    def instances() -> int:
-        return len([n for n in os.listdir(f"{TRACEFS}/instances") if n.startswith("twdiag-")])
+    def instances(pid: int) -> int:
+        names = os.listdir(f"{TRACEFS}/instances")
+        return sum(name.startswith(f"twdiag-{pid}-") for name in names)
 
     def work() -> tuple[int, int, int]:
-        before = instances()
         with traffic() as listener, watch("--source", "tracefs", "--port", str(PORT)) as terminal:
             terminal.wait_for_text(ENDED)
-            during = instances()
-            # Until it is shown: what has ended before the instance was there is not.
-            while not any("(pid" in row and f"on :{PORT}" in row for row in terminal.screen.rows):
-                close_some(listener, 1)
-                terminal.read(0.1)
+            during = instances(terminal.process.pid)
+
+            def named(screen: Emulator) -> bool:
+                close_some(listener, 1)  # what ended before the instance was there is not told
+                return any("(pid" in row and f"on :{PORT}" in row for row in screen.rows)
+
+            terminal.wait_for(named)
             if isinstance(how, str):
                 terminal.type(how)
             else:
                 terminal.signal(how)
-            return during - before, terminal.end(), instances() - before
+            return during, terminal.end(), instances(terminal.process.pid)
 
     assert in_private(work, tracefs=True) == (1, 0, 0)
 
