@@ -16,11 +16,13 @@ from hypothesis import strategies as st
 from tests.engine import endings
 from tests.engine.privately import become_nobody, in_private, needs_tracefs
 from tests.sources.live.confinement import can_filter, forbid_netlink
+from twdiag import lab
 from twdiag.analysis.closers import added_up
 from twdiag.engine.follower import Account
 from twdiag.engine.watch import MOST, Request, Watch
-from twdiag.errors import SourceError, TwdiagError, UsageError
+from twdiag.errors import SourceError, SourceRefused, TwdiagError, UsageError
 from twdiag.model.findings import Severity
+from twdiag.rules import keep_alive_race
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -194,6 +196,33 @@ def test_rules_compare_two_looks() -> None:
             return found
 
     assert "accept-queue-full" in in_private(work)
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"), [("keep-alive-race", True), ("keep-alive-in-order", False)]
+)
+def test_requests_that_meet_a_close_are_told_while_it_is_watched(name: str, expected: bool) -> None:
+    def watched(stage: lab.Stage) -> bool:
+        stage.go_on()
+        with Watch(Request(interval=0.2)) as watch:
+            end = time.monotonic() + (PATIENCE if expected else 5.0)
+            while time.monotonic() < end:
+                watch.step()
+                time.sleep(0.1)
+                frame = watch.look()
+                if any(f.rule == keep_alive_race.NAME for f in frame.report.findings):
+                    return True
+            return False
+
+    scenario = next(one for one in lab.SCENARIOS if one.name == name)
+    play = lab.start(scenario, watched)
+    try:
+        found = play.result(timeout=90)
+    except SourceRefused as error:
+        pytest.skip(f"{error.what}; {error.next_step}")
+    finally:
+        play.close()
+    assert found is expected
 
 
 def test_no_memory_is_kept_of_looks_long_ago() -> None:

@@ -119,8 +119,8 @@ class IdleWatch:
             self._met.clear()
         self._met[ends] = at  # the close itself may be told later
 
-    def watched(self, seconds: float, *, sees_lost: bool = False) -> Watched:
-        """Return what was gathered in so many seconds.
+    def watched(self, seconds: float, *, sees_lost: bool = False, since: float = 0.0) -> Watched:
+        """Return what was gathered in so many seconds, without ends before a Unix time.
 
         `sees_lost` says whether lost_request() was told of every one.
         """
@@ -133,6 +133,7 @@ class IdleWatch:
                         e.ended_at, e.idle, e.remote, e.reused_after, e.requests, e.lost, e.client
                     )
                     for e in sorted(listener.ends, key=lambda end: end.ended_at)
+                    if e.ended_at >= since
                 ),
                 tuple(listener.by_peers),
                 listener.open_for,

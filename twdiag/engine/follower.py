@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 from twdiag.analysis.closers import EndsCounter
 from twdiag.engine import follow
 from twdiag.engine.frames import MINUTE, Following
+from twdiag.engine.idle import IdleFollower
 from twdiag.errors import SourceError
 
 if TYPE_CHECKING:
@@ -18,12 +19,19 @@ if TYPE_CHECKING:
     from twdiag.analysis.closers import Ends
     from twdiag.engine.following import Followed
     from twdiag.model.closes import Close
+    from twdiag.model.idling import Watched
 
 SHARE: Final = 0.03
 """The share of a core that following the ends may take."""
 
 SAVED: Final = 0.15
 """Seconds of CPU that can be saved for later: what costs much now and then slows nothing down."""
+
+_IDLE_SHARE: Final = 0.005
+"""The share of a core that looks at idle connections may take."""
+
+_IDLE_SECONDS: Final = 600.0
+"""What was seen of idle connections longer ago may be mended by now."""
 
 _ENOUGH: Final = 0.1
 _SAMPLE: Final = 0.06
@@ -81,6 +89,7 @@ class Follower:
         self._trace = follow.Request(frozenset(ports), source=source, small=True)
         self._account = Account(SHARE, SAVED, now)
         self._counter = EndsCounter()
+        self._idle = self._new_idle()
         self._stack = contextlib.ExitStack()
         self._followed: Followed | None = None
         self._source = self._sentence = ""
@@ -94,6 +103,20 @@ class Follower:
         self._lost: int | None = None
         self._told_lost = 0
         self._stretches: deque[_Stretch] = deque()
+
+    def _new_idle(self) -> IdleFollower:
+        # Where it cannot look, the requests that met a close are still seen.
+        return IdleFollower(self._trace.ports, lambda sentence: None, _IDLE_SHARE)
+
+    def forget_idle(self) -> None:
+        """Forget how connections idled."""
+        self._idle = self._new_idle()
+
+    def watched(self) -> Watched | None:
+        """Return how connections idled and ended lately, None where not all ends are followed."""
+        if self._followed is None or self._sampled:
+            return None
+        return self._idle.watched(_IDLE_SECONDS, time.time() - _IDLE_SECONDS)
 
     @property
     def costs(self) -> float:
@@ -152,7 +175,10 @@ class Follower:
 
     def _read(self, followed: Followed) -> None:
         """Read on; where that costs more than is earned, go over to samples."""
-        self._count(followed.step())
+        closes = followed.step()
+        self._count(closes)
+        self._idle.take_in(closes, followed)
+        self._idle.look()
         now = time.monotonic()
         if self._account.balance(now) > 0:
             return

@@ -20,17 +20,20 @@ _MOST_SOCKETS: Final = 20_000
 """With more of them a look would take as long as the trace buffer has room for."""
 
 _OFTEN: Final = 0.25
-_SHARE: Final = 50
-"""A look may take a fiftieth of a core's time until the next."""
+SHARE: Final = 0.02
+"""The share of a core that looks may take."""
 
 
 class IdleFollower:
     """Gathers how connections idle, from their ends and from a look at open ones now and then."""
 
-    def __init__(self, ports: Collection[int], say: Callable[[str], None]) -> None:
+    def __init__(
+        self, ports: Collection[int], say: Callable[[str], None], share: float = SHARE
+    ) -> None:
         self._watch = IdleWatch()
         self._ports = ports
         self._say = say
+        self._share = share
         self._next = 0.0
         self._sees_lost = False
 
@@ -51,7 +54,7 @@ class IdleFollower:
             return
         self._watch.look(found.standing, found.ports)
         took = time.process_time() - began
-        self._next = time.monotonic() + max(_OFTEN, _SHARE * took)
+        self._next = time.monotonic() + max(_OFTEN, took / self._share)
 
     def take_in(self, closes: Iterable[Close], followed: Followed) -> None:
         """Take in connections that have ended, and RSTs to data for some of them."""
@@ -63,9 +66,9 @@ class IdleFollower:
                 self._watch.lost_request((*local, *remote), followed.clock.unix(reset.at))
         self._sees_lost = followed.sees_lost
 
-    def watched(self, seconds: float) -> Watched:
-        """Return what was gathered in so many seconds."""
-        return self._watch.watched(seconds, sees_lost=self._sees_lost)
+    def watched(self, seconds: float, since: float = 0.0) -> Watched:
+        """Return what was gathered in so many seconds, and the ends since a Unix time."""
+        return self._watch.watched(seconds, sees_lost=self._sees_lost, since=since)
 
     def _give_up(self, why: str) -> None:
         self._next = float("inf")

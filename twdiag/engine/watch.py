@@ -135,6 +135,7 @@ class Watch:
     def reset(self) -> None:
         """Forget the minute and the rows that are gone."""
         self._memory = self._memory.without_past()
+        self._follower.forget_idle()
 
     def rest(self) -> None:
         """Let go of what costs while nobody looks; the next look or step begins again."""
@@ -146,7 +147,8 @@ class Watch:
         at = time.monotonic()
         interval = self._request.interval if self._last is None else at - self._last
         snapshot = sources.collect(self._question.source, 0.0)
-        snapshot = replace(snapshot, pace=pace(self._memory, snapshot, at))
+        watched = self._follower.watched()
+        snapshot = replace(snapshot, pace=pace(self._memory, snapshot, at), watched=watched)
         report = self._judged(snapshot, at)
         assert self._view is not None
         if self._last is None:
