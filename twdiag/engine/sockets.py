@@ -248,8 +248,8 @@ class Listing:
 
     def _read(self, gaps: list[Gap]) -> Streamed:
         """Return the sockets by the source asked for; auto is netlink, then /proc."""
-        from twdiag.sources.live.netlink import stream_netlink
         from twdiag.sources.live.proc import parse_sockstat, read_text, stream_proc
+        from twdiag.sources.live.streaming import stream_netlink
 
         source = self._request.source
         if source == "proc":

@@ -32,7 +32,8 @@ from twdiag.lab.actors import (
 from twdiag.lab.network import MAIN_ADDRESS
 from twdiag.lab.scenario import Scenario
 from twdiag.model.sockets import Socket
-from twdiag.sources.live import netlink, proc, psutil_reader, pyroute2_reader
+from twdiag.sources.live import proc, psutil_reader, pyroute2_reader
+from twdiag.sources.live.channel import Channel
 from twdiag.sources.live.inet_diag import ALL_STATES
 from twdiag.sources.live.netlink import read_netlink
 from twdiag.sources.live.seen import census_of_sockets
@@ -279,7 +280,7 @@ def _look() -> Views:
 
 def _by_netlink() -> list[Socket]:
     """Return all sockets of our own dump one by one, those too that are only counted."""
-    with netlink.Channel() as channel:
+    with Channel() as channel:
         return [s for block in channel.read(ALL_STATES) for s in block.sockets()]
 
 

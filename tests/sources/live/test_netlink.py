@@ -13,7 +13,7 @@ import pytest
 from twdiag.errors import SourceError, SourceRefused
 from twdiag.model.sockets import Socket
 from twdiag.sources import collect
-from twdiag.sources.live import netlink, proc
+from twdiag.sources.live import channel, netlink, proc
 from twdiag.sources.live.netlink import read_netlink
 from twdiag.tcp import State
 
@@ -46,7 +46,7 @@ def start(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Kernel]:
         script: Callable[[Request], list[object]], protocols: str = "", *, ipv6: bool = True
     ) -> Kernel:
         kernel = Kernel(script)
-        monkeypatch.setattr(netlink, "socket", kernel)
+        monkeypatch.setattr(channel, "socket", kernel)
         monkeypatch.setattr(netlink, "read_text", {"/proc/net/protocols": protocols}.get)
         monkeypatch.setattr(os.path, "exists", {"/proc/net/if_inet6": ipv6}.get)
         return kernel

@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING
 import pytest
 
 from twdiag.errors import SourceError, SourceRefused
-from twdiag.sources.live import netlink, proc
+from twdiag.sources.live import channel, netlink, proc
 from twdiag.sources.live.inet_diag import ALL_STATES, state_bits
-from twdiag.sources.live.netlink import stream_netlink
 from twdiag.sources.live.proc import stream_proc
+from twdiag.sources.live.streaming import stream_netlink
 from twdiag.tcp import State
 
 from .fake_kernel import INTERRUPTED, Kernel, Request
@@ -47,7 +47,7 @@ def start(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Kernel]:
 
     def begin(script: Callable[[Request], list[object]]) -> Kernel:
         kernel = Kernel(script)
-        monkeypatch.setattr(netlink, "socket", kernel)
+        monkeypatch.setattr(channel, "socket", kernel)
         monkeypatch.setattr(netlink, "read_text", {}.get)
         return kernel
 
@@ -203,7 +203,7 @@ def _datagrams(rows: int, seq: int) -> Iterator[bytes]:
 
 def peak_of(number: int, monkeypatch: pytest.MonkeyPatch) -> int:
     """Return the most memory that is held while so many sockets are streamed, in bytes."""
-    monkeypatch.setattr(netlink, "socket", Endless(number))
+    monkeypatch.setattr(channel, "socket", Endless(number))
     monkeypatch.setattr(netlink, "read_text", {}.get)
     tracemalloc.start()
     try:
