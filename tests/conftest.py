@@ -70,28 +70,10 @@ def _listed(
         }
 
 
-_PLAYS = pytest.StashKey[list["lab.Play[Played]"]]()
-
-
-def pytest_collection_finish(session: pytest.Session) -> None:
-    """Start the plays that tests ask for: they mostly wait, and other tests run meanwhile."""
-    if session.config.option.collectonly:
-        return
-    if any("played" in getattr(item, "fixturenames", ()) for item in session.items):
-        plays = [lab.start(scenario, partial(look, scenario)) for scenario in lab.SCENARIOS]
-        session.config.stash[_PLAYS] = plays
-
-
-def pytest_sessionfinish(session: pytest.Session) -> None:
-    """End the plays whose tests never came."""
-    for play in session.config.stash.get(_PLAYS, []):
-        play.close()
-
-
 @pytest.fixture(scope="session")
-def played(request: pytest.FixtureRequest) -> dict[str, Played]:
+def played() -> dict[str, Played]:
     """Every scenario by its name."""
-    plays = request.config.stash[_PLAYS]
+    plays = [lab.start(scenario, partial(look, scenario)) for scenario in lab.SCENARIOS]
     try:
         return {play.scenario.name: play.result(timeout=90) for play in plays}
     except SourceRefused as error:
