@@ -13,6 +13,7 @@ import pytest
 
 from tests.engine import endings
 from tests.engine.privately import become_nobody, in_private, needs_tracefs
+from twdiag.engine import idle
 from twdiag.engine.look import Question, looked
 from twdiag.engine.trace import Hooks, Request, trace
 from twdiag.lab import kernel
@@ -129,6 +130,21 @@ def test_the_idle_timeout_of_a_server_is_measured(source: str) -> None:
     assert all(IDLE - 0.02 <= end.idle < IDLE + 0.3 for end in ends)
     assert all(end.requests == 2 for end in ends)
     assert not any(end.lost for end in ends)
+
+
+def test_a_pause_before_another_request_is_measured(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(idle, "_OFTEN", 0.02)
+    monkeypatch.setattr(idle, "_SHARE", 0)
+    for _ in range(5):  # a host that is busy may look too seldom to see it
+        found = in_private(lambda: watched(lambda: each(server_gives_up, (0.6,))))
+        pauses = [end.reused_after for end in only(found).ends]
+        if all(pause is not None and pause >= 0.3 for pause in pauses):
+            break
+    else:
+        pytest.fail(f"the pauses of 0.6 s were seen as {pauses}")
+    open_for = only(found).open_for
+    assert open_for is not None
+    assert open_for >= 0.3
 
 
 @pytest.mark.parametrize("source", ["auto", "multicast"])
