@@ -13,7 +13,7 @@ import pytest
 
 from tests.engine import endings
 from tests.engine.privately import become_nobody, in_private, needs_tracefs
-from twdiag.engine import idle
+from twdiag.engine import idle, look
 from twdiag.engine.look import Question, looked
 from twdiag.engine.trace import Hooks, Request, trace
 from twdiag.lab import kernel
@@ -256,3 +256,31 @@ def test_a_source_that_shows_no_closes_is_a_skip() -> None:
     question = Question("proc", rules=(keep_alive_race.RULE,), interval=0.1)
     report = in_private(lambda: looked(question).report)
     assert [skip.rule for skip in report.skipped] == [keep_alive_race.NAME]
+
+
+def test_a_look_does_not_follow_a_host_on_which_very_many_connections_end(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(look, "_MOST_ENDS", 10)
+
+    def busy() -> None:
+        until = time.monotonic() + 3.5
+        while time.monotonic() < until:
+            each(closes_after_answer, ())
+            time.sleep(0.01)
+
+    def found() -> tuple[Report, float]:
+        child = os.fork()
+        if child == 0:
+            with contextlib.suppress(BaseException):
+                busy()
+            os._exit(0)
+        began = time.monotonic()
+        report = looked(Question(interval=3.0)).report
+        os.waitpid(child, 0)
+        return report, time.monotonic() - began
+
+    report, seconds = in_private(found)
+    (gap,) = [gap for gap in report.gaps if gap.what == "idling"]
+    assert gap.why.startswith("so many connections end that only ")
+    assert seconds >= 3.0  # the two samples are as far apart as was asked
