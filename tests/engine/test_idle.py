@@ -13,6 +13,7 @@ import pytest
 
 from tests.engine import endings
 from tests.engine.privately import become_nobody, in_private, needs_tracefs
+from twdiag.engine import idle, look
 from twdiag.engine.look import Question, looked
 from twdiag.engine.trace import Hooks, Request, trace
 from twdiag.lab import kernel
@@ -131,6 +132,21 @@ def test_the_idle_timeout_of_a_server_is_measured(source: str) -> None:
     assert not any(end.lost for end in ends)
 
 
+def test_a_pause_before_another_request_is_measured(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(idle, "_OFTEN", 0.02)
+    monkeypatch.setattr(idle, "_SHARE", 0)
+    for _ in range(5):  # a host that is busy may look too seldom to see it
+        found = in_private(lambda: watched(lambda: each(server_gives_up, (0.6,))))
+        pauses = [end.reused_after for end in only(found).ends]
+        if all(pause is not None and pause >= 0.3 for pause in pauses):
+            break
+    else:
+        pytest.fail(f"the pauses of 0.6 s were seen as {pauses}")
+    open_for = only(found).open_for
+    assert open_for is not None
+    assert open_for >= 0.3
+
+
 @pytest.mark.parametrize("source", ["auto", "multicast"])
 def test_a_request_of_a_client_here_that_meets_the_close_is_lost(source: str) -> None:
     if source == "auto":
@@ -240,3 +256,31 @@ def test_a_source_that_shows_no_closes_is_a_skip() -> None:
     question = Question("proc", rules=(keep_alive_race.RULE,), interval=0.1)
     report = in_private(lambda: looked(question).report)
     assert [skip.rule for skip in report.skipped] == [keep_alive_race.NAME]
+
+
+def test_a_look_does_not_follow_a_host_on_which_very_many_connections_end(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(look, "_MOST_ENDS", 10)
+
+    def busy() -> None:
+        until = time.monotonic() + 3.5
+        while time.monotonic() < until:
+            each(closes_after_answer, ())
+            time.sleep(0.01)
+
+    def found() -> tuple[Report, float]:
+        child = os.fork()
+        if child == 0:
+            with contextlib.suppress(BaseException):
+                busy()
+            os._exit(0)
+        began = time.monotonic()
+        report = looked(Question(interval=3.0)).report
+        os.waitpid(child, 0)
+        return report, time.monotonic() - began
+
+    report, seconds = in_private(found)
+    (gap,) = [gap for gap in report.gaps if gap.what == "idling"]
+    assert gap.why.startswith("so many connections end that only ")
+    assert seconds >= 3.0  # the two samples are as far apart as was asked

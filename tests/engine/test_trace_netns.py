@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import pytest
 
 from tests.engine import endings
-from tests.engine.privately import in_private, needs_tracefs
+from tests.engine.privately import become_nobody, in_private, needs_tracefs
 from tests.sources.live.confinement import can_filter, forbid_netlink
 from twdiag.engine.trace import Hooks, Request, trace
 from twdiag.errors import TwdiagError
@@ -125,6 +125,21 @@ def test_only_that_namespaces_closes_are_told(
     if source == "auto":
         assert elsewhere >= 2 * TIMES
         assert all(close.closer is not None and close.closer.name for close in closes)
+
+
+def test_an_ordinary_user_traces_a_container_of_theirs() -> None:
+    def traced() -> tuple[int, int]:
+        become_nobody()
+        other = neighbour(THERE)  # in a user namespace too: nobody comes back from there
+        told: list[Close] = []
+        hooks = Hooks(told.append, stop=lambda: len(told) >= 2 * TIMES, ready=other.work)
+        try:
+            outcome = trace(Request(netns=str(other.pid), seconds=20), hooks)
+        finally:
+            other.end()
+        return outcome.summary.all.total, outcome.summary.all.here
+
+    assert in_private(traced) == (2 * TIMES, TIMES)
 
 
 @pytest.mark.parametrize("word", ["no-such-namespace", "/etc/hosts", "0"])

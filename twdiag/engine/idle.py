@@ -72,7 +72,7 @@ class IdleFollower:
 
     def _give_up(self, why: str) -> None:
         self._next = float("inf")
-        self._say(f"{why}, so it is not looked at how long they idle before they are used again")
+        self._say(f"{why}: how long connections pause between requests was not looked at")
 
 
 def _sockets() -> int:

@@ -6,7 +6,7 @@ import dataclasses
 import math
 import time
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from twdiag import sources
 from twdiag.analysis.view import View
@@ -24,11 +24,17 @@ from twdiag.model.snapshot import Gap
 from twdiag.rules import DEFAULTS, RULES, runner
 
 if TYPE_CHECKING:
+    from twdiag.model.closes import Close
     from twdiag.model.findings import Finding, Report
     from twdiag.model.idling import Watched
     from twdiag.model.limits import Limits
     from twdiag.model.snapshot import Snapshot
     from twdiag.rules.rule import Rule
+
+
+_MOST_ENDS: Final = 4_000
+"""So many ends a second take a tenth of a CPU to follow."""
+_NEARLY_OVER: Final = 0.5
 
 
 @dataclass(frozen=True)
@@ -75,21 +81,37 @@ def looked(question: Question) -> Examined:
 
 
 def _watch(question: Question) -> tuple[Watched | None, list[Gap]]:
-    """Watch for the interval how connections idle and end; return that, and what was not seen."""
+    """Watch for the interval how connections idle and end; return that, and what was not seen.
+
+    Where very many end, only a second of it: a look must not take half of a CPU.
+    """
     from twdiag.engine.follow import Request
     from twdiag.engine.watched import Hooks, watch_ends
 
-    until = time.monotonic() + question.interval
+    began, ends = time.monotonic(), 0
     said: list[str] = []
+
+    def tell(_: Close) -> None:
+        nonlocal ends
+        ends += 1
+
+    def too_many() -> bool:
+        passed = time.monotonic() - began
+        return passed >= 1 and ends > _MOST_ENDS * passed
+
     request = Request(frozenset(question.ports), seconds=question.interval, source="multicast")
+    watched, gaps = None, list[Gap]()
     try:
         if question.source not in ("auto", "netlink"):
             raise SourceRefused("how connections end is announced by netlink", "--source netlink")
-        watched = watch_ends(request, Hooks(say=said.append)).watched
+        watched = watch_ends(request, Hooks(tell, said.append, too_many)).watched
     except SourceError as error:
-        time.sleep(max(0.0, until - time.monotonic()))
-        return None, [Gap("closes", error.what, error.next_step)]
-    return watched, [Gap("idling", sentence, "", partial=True) for sentence in said]
+        gaps.append(Gap("closes", error.what, error.next_step))
+    left = began + question.interval - time.monotonic()
+    if left > _NEARLY_OVER and watched is not None:
+        said.append(f"so many connections end that only {watched.seconds:.0f} s were watched")
+    time.sleep(max(0.0, left))
+    return watched, gaps + [Gap("idling", text, "twdiag trace", partial=True) for text in said]
 
 
 class Examined(NamedTuple):
