@@ -134,7 +134,7 @@ def test_the_idle_timeout_of_a_server_is_measured(source: str) -> None:
 
 def test_a_pause_before_another_request_is_measured(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(idle, "_OFTEN", 0.02)
-    monkeypatch.setattr(idle, "_SHARE", 0)
+    monkeypatch.setattr(idle, "SHARE", float("inf"))
     for _ in range(5):  # a host that is busy may look too seldom to see it
         found = in_private(lambda: watched(lambda: each(server_gives_up, (0.6,))))
         pauses = [end.reused_after for end in only(found).ends]

@@ -41,7 +41,7 @@ STATES: dict[str, dict[str, int | range]] = {
     "idle-timeout": {"LISTEN": 1, "ESTABLISHED": range(40, 91)},
     "idle-database": {"LISTEN": 1, "ESTABLISHED": 500},
     "busy-pool": {"LISTEN": 1, "ESTABLISHED": 100},
-    "websocket-server": {"LISTEN": 1, "ESTABLISHED": 2000},
+    "websocket-server": {"LISTEN": 1, "ESTABLISHED": 1000},
     "close-wait-unread": {"LISTEN": 1, "CLOSE_WAIT": 5},
     "close-wait-never-accepted": {"LISTEN": 1, "CLOSE_WAIT": 6},
     "keep-alive-race": {"LISTEN": 1, "ESTABLISHED": 8},

@@ -28,12 +28,12 @@ class IdleFollower:
     """Gathers how connections idle, from their ends and from a look at open ones now and then."""
 
     def __init__(
-        self, ports: Collection[int], say: Callable[[str], None], share: float = SHARE
+        self, ports: Collection[int], say: Callable[[str], None], share: float | None = None
     ) -> None:
         self._watch = IdleWatch()
         self._ports = ports
         self._say = say
-        self._share = share
+        self._share = SHARE if share is None else share
         self._next = 0.0
         self._sees_lost = False
 

@@ -1,4 +1,4 @@
-"""A server with thousands of long connections that each say a word now and then."""
+"""A server with a thousand long connections that each say a word now and then."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ if TYPE_CHECKING:
 
 
 def build(stage: Stage) -> None:
-    """Let 200 connections a second come, and each of them say a word every two seconds."""
-    _, client = server_and_client(stage, "websockets", 3000)
-    client.do(connect_steadily, 2000, 200)
-    client.do(use_in_turn, 2)
+    """Let 100 connections a second come, and each of them say a word every second."""
+    _, client = server_and_client(stage, "websockets", 1500)
+    client.do(connect_steadily, 1000, 100)
+    client.do(use_in_turn, 1)
 
 
 SCENARIO = Scenario(
     name="websocket-server",
-    summary="2,000 long connections of a server that may open 3,000 files, each with a ping",
+    summary="1,000 long connections of a server that may open 1,500 files, each with a ping",
     teaches=(
         "A server of long connections has thousands of them, more and more through the day, and "
         "that is its work.  Its pings tell them from forgotten ones: data moves on each every few "
