@@ -84,7 +84,7 @@ def _use(sockets: Sockets, every: float) -> None:
         for number, connection in enumerate(connections):
             connection.sendall(b"x")
             if number % _AT_ONCE == 0:
-                time.sleep(every * _AT_ONCE / len(connections))
+                time.sleep(every * min(1.0, _AT_ONCE / len(connections)))
 
 
 def reset_after(sockets: Sockets, idle: float) -> None:
