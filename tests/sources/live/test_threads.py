@@ -158,6 +158,18 @@ def test_only_a_contended_lock_is_called_one(operation: int, value: int, act: Ac
     assert known_call(call(202, 0x1000, operation, value), "x86_64").act is act
 
 
+def test_to_wait_for_no_descriptor_is_to_sleep() -> None:
+    # time.sleep() of Python 3.10 is select() with nothing but a timeout.
+    for number, nothing, something in (
+        (270, (0, 0, 0, 0), (5, 0x1000, 0, 0)),
+        (23, (0, 0, 0, 0), (5, 0x1000, 0, 0)),
+        (7, (0, 0, 500, 0), (0x1000, 1, 500, 0)),
+        (271, (0, 0, 0x1000, 0), (0x1000, 1, 0, 0)),
+    ):
+        assert known_call(call(number, *nothing), "x86_64").act is Act.SLEEP
+        assert known_call(call(number, *something), "x86_64").act is Act.POLL
+
+
 def test_poll_and_select_keep_their_descriptors_in_memory() -> None:
     poll = call(7, 0x1000, 3, 0xC350)
     assert memory_of(poll, known_call(poll, "x86_64")) == ((0x1000, 24),)
