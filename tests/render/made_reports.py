@@ -18,7 +18,7 @@ from tests.made import (
     snapshot_of,
     time_wait,
 )
-from twdiag.model.findings import Report, Step
+from twdiag.model.findings import OtherEnd, Report, Step
 from twdiag.model.snapshot import Gap, Owner
 from twdiag.render.pieces import Detail, Look
 from twdiag.render.text import render_text
@@ -91,10 +91,20 @@ def unseen() -> Report:
 
 def hostile() -> Report:
     """A process whose name acts on a terminal, if it is let to."""
-    owner = Owner(812, "\x1b[2J\x07evil\u202e", "www", 90, 1024)
+    name = "\x1b[2J\x07evil\u202e\u4f60"
+    owner = Owner(812, name, "www", 90, 1024)
     sockets = aged(close_wait(70), 120)
     owners = {socket.inode: (owner,) for socket in sockets}
-    return report_of(snapshot_of(listening(8080), *sockets, owners=owners))
+    report = report_of(snapshot_of(listening(8080), *sockets, owners=owners))
+    step = Step(f"ps -C {name}", f"{name} is there")
+    waits, ends = (
+        (f"all wait for {name}",),
+        (OtherEnd(f"{name} has to close", name, must_act=True),),
+    )
+    findings = (
+        replace(f, waits=waits, steps=(step,), other_ends=ends, netns=name) for f in report.findings
+    )
+    return replace(report, findings=tuple(findings))
 
 
 REPORTS: Final = {
@@ -111,6 +121,8 @@ REPORTS: Final = {
     "mixed-ascii": Made(mixed, Look(width=80, height=24, unicode=False)),
     "unseen": Made(unseen),
     "hostile-name": Made(hostile),
+    "hostile-name-ascii": Made(hostile, Look(unicode=False)),
+    "hostile-name-full-ascii": Made(hostile, Look(60, unicode=False, detail=Detail.FULL)),
 }
 
 

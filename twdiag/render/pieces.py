@@ -65,7 +65,11 @@ Line = tuple[str, str]
 
 
 def write_lines(lines: Iterator[Line] | Sequence[Line], out: TextIO, look: Look) -> None:
-    """Write styled lines, in colour only where asked."""
+    """Write styled lines, in colour and beyond ASCII only where asked."""
+    if not look.unicode:
+        lines = [
+            (text.encode("ascii", "backslashreplace").decode(), style) for text, style in lines
+        ]
     if not look.color:
         for text, _ in lines:
             out.write(text.rstrip() + "\n")
