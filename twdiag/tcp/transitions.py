@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Final, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from twdiag.tcp.roles import Role
 from twdiag.tcp.segments import Event, Segment
 from twdiag.tcp.states import TIME_WAIT_SECONDS, State
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 
 class Transition(NamedTuple):
@@ -352,74 +355,75 @@ _PASSIVE_CLOSE: Final = (
     ),
 )
 
+_ROLES: Final = {
+    State.ESTABLISHED: _NONE,
+    State.FIN_WAIT1: _ACTIVE,
+    State.FIN_WAIT2: _ACTIVE,
+    State.CLOSE_WAIT: _PASSIVE,
+    State.CLOSING: _BOTH,
+    State.LAST_ACK: _PASSIVE,
+}
+"""The part that an end plays in each state in which both ends know the connection."""
+
+
+def _in_each(
+    states: Iterable[State],
+    event: Event,
+    sends: Segment | None,
+    after: State | None,
+    section: str,
+    note: str = "",
+) -> tuple[Transition, ...]:
+    """Return what an event does in each of some states; `after` None stays where it is."""
+    return tuple(
+        Transition(state, event, sends, after or state, _ROLES[state], section, note)
+        for state in states
+    )
+
+
 _REPEATED: Final = (
-    *(
-        Transition(
-            state,
-            Event.RECEIVE_FIN,
-            Segment.ACK,
-            state,
-            role,
-            _RFC + "3.10.7.4",
-            "a retransmitted FIN is acknowledged again",
-        )
-        for state, role in (
-            (State.CLOSE_WAIT, _PASSIVE),
-            (State.CLOSING, _BOTH),
-            (State.LAST_ACK, _PASSIVE),
-        )
+    *_in_each(
+        (State.CLOSE_WAIT, State.CLOSING, State.LAST_ACK),
+        Event.RECEIVE_FIN,
+        Segment.ACK,
+        None,
+        _RFC + "3.10.7.4",
+        "a retransmitted FIN is acknowledged again",
     ),
-    *(
-        Transition(
-            state,
-            Event.RECEIVE_SYN,
-            Segment.ACK,
-            state,
-            role,
-            "RFC 9293 section 3.10.7.4, RFC 5961 section 4",
-            "a challenge ACK: a peer that began anew does not know it and answers with RST",
-        )
-        for state, role in (
-            (State.ESTABLISHED, _NONE),
-            (State.FIN_WAIT1, _ACTIVE),
-            (State.FIN_WAIT2, _ACTIVE),
-            (State.CLOSE_WAIT, _PASSIVE),
-            (State.CLOSING, _BOTH),
-            (State.LAST_ACK, _PASSIVE),
-        )
+    *_in_each(
+        _ROLES,
+        Event.RECEIVE_SYN,
+        Segment.ACK,
+        None,
+        "RFC 9293 section 3.10.7.4, RFC 5961 section 4",
+        "a challenge ACK: a peer that began anew does not know it and answers with RST",
     ),
 )
 
 _GIVING_UP: Final = (
-    *(
-        Transition(
-            state, Event.RETRIES_EXHAUSTED, None, State.CLOSE, role, _RFC + "3.8.3", _RETRIES2
-        )
-        for state, role in ((State.ESTABLISHED, _NONE), (State.CLOSE_WAIT, _PASSIVE))
+    *_in_each(
+        (State.ESTABLISHED, State.CLOSE_WAIT),
+        Event.RETRIES_EXHAUSTED,
+        None,
+        State.CLOSE,
+        _RFC + "3.8.3",
+        _RETRIES2,
     ),
-    *(
-        Transition(state, Event.RETRIES_EXHAUSTED, None, State.CLOSE, role, _RFC + "3.8.3", _ORPHAN)
-        for state, role in (
-            (State.FIN_WAIT1, _ACTIVE),
-            (State.CLOSING, _BOTH),
-            (State.LAST_ACK, _PASSIVE),
-        )
+    *_in_each(
+        (State.FIN_WAIT1, State.CLOSING, State.LAST_ACK),
+        Event.RETRIES_EXHAUSTED,
+        None,
+        State.CLOSE,
+        _RFC + "3.8.3",
+        _ORPHAN,
     ),
-    *(
-        Transition(
-            state,
-            Event.KEEPALIVE_EXHAUSTED,
-            Segment.RST,
-            State.CLOSE,
-            role,
-            _RFC + "3.8.4",
-            _PROBES,
-        )
-        for state, role in (
-            (State.ESTABLISHED, _NONE),
-            (State.CLOSE_WAIT, _PASSIVE),
-            (State.FIN_WAIT2, _ACTIVE),
-        )
+    *_in_each(
+        (State.ESTABLISHED, State.CLOSE_WAIT, State.FIN_WAIT2),
+        Event.KEEPALIVE_EXHAUSTED,
+        Segment.RST,
+        State.CLOSE,
+        _RFC + "3.8.4",
+        _PROBES,
     ),
     Transition(
         State.FIN_WAIT2,
@@ -433,45 +437,22 @@ _GIVING_UP: Final = (
 )
 
 _RESETS: Final = (
-    *(
-        Transition(state, Event.RECEIVE_RST, None, State.CLOSE, role, _RFC + "3.10.7.4")
-        for state, role in (
-            (State.ESTABLISHED, _NONE),
-            (State.FIN_WAIT1, _ACTIVE),
-            (State.FIN_WAIT2, _ACTIVE),
-            (State.CLOSE_WAIT, _PASSIVE),
-            (State.CLOSING, _BOTH),
-            (State.LAST_ACK, _PASSIVE),
-        )
+    *_in_each(_ROLES, Event.RECEIVE_RST, None, State.CLOSE, _RFC + "3.10.7.4"),
+    *_in_each(
+        (State.ESTABLISHED, State.FIN_WAIT1, State.FIN_WAIT2, State.CLOSE_WAIT),
+        Event.ABORT,
+        Segment.RST,
+        State.CLOSE,
+        _RFC + "3.10.5",
+        "SO_LINGER with 0 s, or close() with unread data: no TIME_WAIT at either end",
     ),
-    *(
-        Transition(
-            state,
-            Event.ABORT,
-            Segment.RST,
-            State.CLOSE,
-            role,
-            _RFC + "3.10.5",
-            "SO_LINGER with 0 s, or close() with unread data: no TIME_WAIT at either end",
-        )
-        for state, role in (
-            (State.ESTABLISHED, _NONE),
-            (State.FIN_WAIT1, _ACTIVE),
-            (State.FIN_WAIT2, _ACTIVE),
-            (State.CLOSE_WAIT, _PASSIVE),
-        )
-    ),
-    *(
-        Transition(
-            state,
-            Event.ABORT,
-            None,
-            State.CLOSE,
-            role,
-            _RFC + "3.10.5",
-            "both FINs are sent: there is nothing to reset any more",
-        )
-        for state, role in ((State.CLOSING, _BOTH), (State.LAST_ACK, _PASSIVE))
+    *_in_each(
+        (State.CLOSING, State.LAST_ACK),
+        Event.ABORT,
+        None,
+        State.CLOSE,
+        _RFC + "3.10.5",
+        "both FINs are sent: there is nothing to reset any more",
     ),
 )
 
