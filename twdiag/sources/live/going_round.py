@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import shlex
 import time
-from typing import TYPE_CHECKING, Final, Generic, NamedTuple, TypeVar
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final, Generic, TypeVar
 
 from twdiag.errors import TwdiagError
 from twdiag.model.namespaces import NO_TIME, RIGHTS, UNSEEN, by_business
@@ -24,7 +25,8 @@ _SECONDS_A_ROW: Final = 40e-6
 """What a row of /proc/PID/net/tcp takes to be read twice: the listeners have to come first."""
 
 
-class Visit(NamedTuple, Generic[T]):
+@dataclass(frozen=True, slots=True)  # a generic NamedTuple needs Python 3.11
+class Visit(Generic[T]):
     """One namespace with what some work found there; `why_not` says why it was left out.
 
     `why_not` is "" where it was looked at, else "rights", "time", "gone" or the error's sentence.
