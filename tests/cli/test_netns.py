@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import subprocess
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -103,6 +105,38 @@ def test_without_any_right_the_same_is_found_from_outside(open_twdiag: str) -> N
     assert "run as root" in said.out
 
 
+def named(village: Village, name: str) -> None:
+    """Name the namespace of a new server as `ip netns add` does it, in a /run of this test's."""
+    house = village.house()
+    server, client = village.move_in("web", house), village.move_in("client", house)
+    village.closed_first(house, server, client, 30)
+    subprocess.run(["mount", "-t", "tmpfs", "none", "/run"], check=True)
+    Path("/run/netns").mkdir()
+    file = Path("/run/netns", name)
+    file.touch()
+    subprocess.run(["mount", "--bind", f"/proc/{village.pid('web')}/ns/net", file], check=True)
+
+
+def test_a_namespace_that_may_not_be_entered_is_not_said_to_be_missing(open_twdiag: str) -> None:
+    def work(village: Village) -> Said:
+        named(village, "blue")
+        return process(*NOBODY, open_twdiag, "sockets", "--netns", "blue")
+
+    said = alone(work)
+    assert said.code == 3
+    assert "no permission to enter the network namespace of blue" in said.err
+    assert "run as root" in said.err
+
+
+def test_another_namespace_that_is_called_host_is_not_taken_for_this_one() -> None:
+    def work(village: Village) -> Said:
+        named(village, "host")
+        return twdiag("--brief")
+
+    said = alone(work)
+    assert f"{CLOSES_FIRST}: in /run/netns/host: " in said.out
+
+
 def test_a_check_looks_at_its_own_namespace_unless_asked() -> None:
     said, _ = beside_a_server(lambda _: twdiag("check", "--warn-on", "notice"))
     assert said.code == 0
@@ -151,9 +185,7 @@ def test_the_series_of_a_check_of_all_namespaces_are_few_and_have_no_number() ->
 def test_what_is_alike_in_many_namespaces_is_one_line_and_whole_in_json() -> None:
     shown, names = beside_a_server(lambda _: twdiag(), houses=4)
     lines = [line for line in shown.out.splitlines() if CLOSES_FIRST in line]
-    assert lines[0].startswith(
-        f" 1 NOTICE   {CLOSES_FIRST} in 4 namespaces; the worst, in {names[0]}: web0 "
-    )
+    assert lines[0] == f" 1 NOTICE   {CLOSES_FIRST} in 4 namespaces; the worst, in {names[0]}"
     assert len([line for line in lines if line.startswith(" ")]) == 2  # and `twdiag explain`
     for words in (("--json",), ("--full",), ("--brief",)):
         said, names = beside_a_server(lambda _, words=words: twdiag(*words), houses=4)  # type: ignore[misc]

@@ -103,7 +103,7 @@ _PHRASES: Final = {
     Act.FUTEX: "in futex() (a lock, or idle)",
     Act.MUTEX: "in a lock",
     Act.CHILD: "waiting for a child process",
-    Act.SLEEP: "asleep (nanosleep)",
+    Act.SLEEP: "asleep",
     Act.SIGNAL: "waiting for a signal",
     Act.DISK: "in disk sleep",
     Act.STOPPED: "stopped",

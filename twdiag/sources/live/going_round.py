@@ -25,7 +25,7 @@ _SECONDS_A_ROW: Final = 40e-6
 """What a row of /proc/PID/net/tcp takes to be read twice: the listeners have to come first."""
 
 
-@dataclass(frozen=True, slots=True)  # a generic NamedTuple needs Python 3.11
+@dataclass(frozen=True)
 class Visit(Generic[T]):
     """One namespace with what some work found there; `why_not` says why it was left out.
 

@@ -143,6 +143,8 @@ def known_call(call: SystemCall, machine: str) -> Known:
         return Known(f"call {call.number}", Act.OTHER, False)
     if known.act is Act.FUTEX and known.name == "futex":
         return known._replace(act=_futex(call.arguments))
+    if known.act is Act.POLL and not known.has_fd and not memory_of(call, known):
+        return known._replace(act=Act.SLEEP)  # sleep() of Perl, and of Python before 3.11
     return known
 
 
