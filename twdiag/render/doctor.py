@@ -38,7 +38,8 @@ def headline(health: Health) -> str:
         return "No reader of sockets works here"
     if len(could) == 1:
         return f"Only {could[0]} can read sockets here: nothing to compare it with"
-    return f"All is well: {', '.join(could)} count the same sockets"
+    alike = f"{', '.join(could)} count the same sockets"
+    return f"All is well: {alike}" if health.netlink_shows else f"Netlink shows no socket; {alike}"
 
 
 def _lines(health: Health) -> Iterator[str]:
