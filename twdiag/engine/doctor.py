@@ -174,7 +174,7 @@ def _works(probe: Callable[[], bool | None]) -> bool | None:
 
 _OF_NETLINK: Final = frozenset({"bound", "ages", "mptcp", "destroy"})
 _BY_NETLINK: Final = "sockets by netlink come first: see above"
-_MOUNT: Final = "mount -t tracefs tracefs /sys/kernel/tracing"
+_MOUNT: Final = "mount tracefs on /sys/kernel/tracing, unless locked down"
 
 
 def _features() -> list[Check]:
@@ -228,7 +228,7 @@ def _features() -> list[Check]:
             "trace events of sockets (tracefs)",
             probes.may_trace(),
             "which process closes first, live",
-            f"{'run as root' if os.geteuid() else _MOUNT}; not where the kernel is locked down",
+            "run as root; not where the kernel is locked down" if os.geteuid() else _MOUNT,
         ),
         Check(
             "namespaces",
