@@ -71,7 +71,7 @@ def _lines(health: Health) -> Iterator[str]:
 def _check(check: Check) -> Iterator[str]:
     yield f"  {_MARKS[check.works]:5}{check.what}"
     if check.works is None:
-        yield "         could not be tried: no socket is open, or /proc does not say"
+        yield "         could not be tried: no socket is open, no port is free, or /proc is silent"
     if check.works is False:
         yield f"         not seen: {check.costs}"
         yield f"         to get it: {check.how}"
