@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
@@ -128,3 +129,18 @@ def test_a_finding_carries_its_namespace_and_its_steps_work_there() -> None:
     assert there.steps[0].run == "nsenter -t 915 -n ss -tanp state close-wait"
     assert there.located == "in web_1: something"
     assert finding().located == "something"
+
+
+@pytest.mark.parametrize(
+    ("label", "located"),
+    [
+        ("1", "in 1: web (pid 915) on 10.0.0.1:80"),  # a part of the address by chance
+        ("web", "in web: web (pid 915) on 10.0.0.1:80"),  # the network's name and a program's
+        ("web (pid 915)", "web (pid 915) on 10.0.0.1:80"),
+    ],
+)
+def test_a_place_is_left_out_only_where_the_summary_has_the_very_process(
+    label: str, located: str
+) -> None:
+    there = replace(finding(), summary="web (pid 915) on 10.0.0.1:80", netns=label)
+    assert there.located == located

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import subprocess
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -101,6 +103,38 @@ def test_without_any_right_the_same_is_found_from_outside(open_twdiag: str) -> N
     assert f"NOTICE  in {web}: " in said.out
     assert "1 namespace was read from outside" in said.out
     assert "run as root" in said.out
+
+
+def named(village: Village, name: str) -> None:
+    """Name the namespace of a new server as `ip netns add` does it, in a /run of this test's."""
+    house = village.house()
+    server, client = village.move_in("web", house), village.move_in("client", house)
+    village.closed_first(house, server, client, 30)
+    subprocess.run(["mount", "-t", "tmpfs", "none", "/run"], check=True)
+    Path("/run/netns").mkdir()
+    file = Path("/run/netns", name)
+    file.touch()
+    subprocess.run(["mount", "--bind", f"/proc/{village.pid('web')}/ns/net", file], check=True)
+
+
+def test_a_namespace_that_may_not_be_entered_is_not_said_to_be_missing(open_twdiag: str) -> None:
+    def work(village: Village) -> Said:
+        named(village, "blue")
+        return process(*NOBODY, open_twdiag, "sockets", "--netns", "blue")
+
+    said = alone(work)
+    assert said.code == 3
+    assert "no permission to enter the network namespace of blue" in said.err
+    assert "run as root" in said.err
+
+
+def test_another_namespace_that_is_called_host_is_not_taken_for_this_one() -> None:
+    def work(village: Village) -> Said:
+        named(village, "host")
+        return twdiag("--brief")
+
+    said = alone(work)
+    assert f"{CLOSES_FIRST}: in /run/netns/host: " in said.out
 
 
 def test_a_check_looks_at_its_own_namespace_unless_asked() -> None:

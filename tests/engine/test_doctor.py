@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import json
 import os
@@ -12,7 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.sources.live.confinement import become_nobody, in_child
+from tests.sources.live.confinement import become_nobody, can_filter, forbid_netlink, in_child
 from tests.sources.live.dwellers import dweller
 from twdiag import cli
 from twdiag.engine import doctor
@@ -160,6 +161,18 @@ def test_nobody_is_told_what_is_refused_and_what_that_costs() -> None:
         pytest.skip("this namespace knows no other user")
     assert "no   CAP_SYS_ADMIN\n         not seen: the inside of other network namespaces" in seen
     assert "to get it: run as root" in seen
+
+
+@can_filter
+def test_where_netlink_is_refused_not_all_is_well_and_its_cause_is_told_once() -> None:
+    def look() -> str:
+        forbid_netlink(errno.EPERM)
+        return text_of(examine())
+
+    seen = in_child(look)
+    assert seen.startswith("Netlink shows no socket; proc, psutil count the same sockets\n")
+    assert seen.count("to get it: sockets by netlink come first: see above") == 4
+    assert "Linux 6.8 or later" not in seen
 
 
 def test_each_check_that_fails_says_what_is_lost_and_what_helps() -> None:

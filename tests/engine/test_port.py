@@ -14,6 +14,7 @@ import socket
 import struct
 import time
 from collections import Counter
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import pytest
@@ -442,7 +443,7 @@ def test_a_v4_mapped_connection_is_an_ipv4_one() -> None:
 
 
 def test_the_rows_of_a_port_are_those_of_the_port_alone() -> None:
-    def look() -> tuple[list[list[int]], bool]:
+    def look() -> tuple[list[list[int]], bool | None]:
         servers = [socket.create_server(("127.0.0.1", port)) for port in (7801, 7802, 65535)]
         found = [[r.socket.local_port for r in read_port(p)] for p in (7800, 7801, 7802, 65535, 1)]
         del servers
@@ -451,6 +452,23 @@ def test_the_rows_of_a_port_are_those_of_the_port_alone() -> None:
     found, bound_seen = in_private(look)
     assert found == [[], [7801], [7802], [65535], []]
     assert isinstance(bound_seen, bool)
+
+
+def test_where_no_port_is_free_the_kernel_is_not_said_to_show_less() -> None:
+    def reports() -> list[engine.PortReport]:
+        Path("/proc/sys/net/ipv4/ip_local_port_range").write_text("40000 40003")
+        taken = [socket.create_server(("0.0.0.0", port)) for port in range(40000, 40004)]
+        bound = socket.socket()
+        bound.bind(("0.0.0.0", 8080))
+        seen = [engine.look(8080), engine.look(8081)]
+        del taken
+        return seen
+
+    held, free = in_private(reports)
+    shown = [holder.kind for holder in held.holders] == [Kind.BOUND]
+    assert [gap.what for gap in held.gaps] == ([] if shown else ["bound"])
+    (gap,) = free.gaps
+    assert "no port is free here to try" in gap.why
 
 
 # Pure.

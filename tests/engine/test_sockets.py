@@ -304,6 +304,15 @@ def test_a_rule_that_could_not_look_is_no_empty_list() -> None:
     assert answer.next_step
 
 
+def test_bound_sockets_that_a_source_cannot_show_are_no_empty_list() -> None:
+    answer = in_private(lambda: listed(states=("bound",), source="proc"))
+    assert isinstance(answer, SourceError)
+    assert answer.what == "/proc/net/tcp does not show bound, unconnected sockets"
+    both = in_private(lambda: listed(states=("bound", "listen"), source="proc"))
+    assert isinstance(both, Listed)
+    assert "bound" in [gap.what for gap in both.gaps]
+
+
 def test_a_rule_judges_now_with_the_limits_given() -> None:
     def leak() -> tuple[list[Row], list[Row], list[Row]]:
         made = [close_wait(frozenset()) for _ in range(3)]

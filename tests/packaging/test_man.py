@@ -7,14 +7,24 @@ import re
 import shutil
 import subprocess
 import sys
-from typing import TYPE_CHECKING, Final
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, Final
 
 import pytest
 
 from completions import grammar
+from twdiag.analysis.close_summary import Outcome
 from twdiag.check.metrics import METRICS
+from twdiag.engine.port import examine
 from twdiag.model import facts
+from twdiag.model.nat import Diversion, Diversions
+from twdiag.model.snapshot import Gap, Owner
+from twdiag.model.sockets import Socket
+from twdiag.render.port import to_json
+from twdiag.render.trace import summary_json
 from twdiag.rules import LIMITS, RULES
+from twdiag.sources.live.one_port import PortRow
+from twdiag.tcp import State
 
 from .shells import ROOT
 
@@ -197,6 +207,33 @@ def test_what_real_sockets_give_as_evidence_is_explained(played: dict[str, Playe
         for key in finding.evidence
     }
     assert sorted(given - told_evidence()) == []
+
+
+def keys_of(value: Any) -> set[str]:
+    """Return every key in a value that JSON was made of."""
+    if isinstance(value, dict):
+        return set(value).union(*map(keys_of, value.values()))
+    return set[str]().union(*map(keys_of, value)) if isinstance(value, list) else set()
+
+
+def untold(name: str, keys: set[str]) -> list[str]:
+    """Return the keys that a page does not name."""
+    return sorted(key for key in keys if not re.search(rf"\b{re.escape(key)}\b", source(name)))
+
+
+def test_each_key_of_the_json_of_a_port_is_told() -> None:
+    held = PortRow(Socket(State.LISTEN, "10.0.0.1", 8080, "0.0.0.0", 0, inode=7))
+    report = examine(8080, [held], {}, {7: (Owner(1, "web", "root"),)}, [Gap("x", "y", "z")])
+    report = replace(report, nat=Diversions((Diversion("10.0.0.2", 80),)))
+    keys = keys_of(to_json(report)) - {"schema", "version"}
+    assert {"remotes", "user", "how", "by_rule"} <= keys
+    assert untold("twdiag-port.1", keys) == []
+
+
+def test_each_key_of_the_summary_of_a_trace_is_told() -> None:
+    keys = keys_of(summary_json(Outcome("tracefs", 0.0, 5.0)))
+    assert "both_at_once" in keys
+    assert untold("twdiag-trace.1", keys) == []
 
 
 def test_each_prometheus_metric_is_told() -> None:

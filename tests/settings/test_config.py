@@ -280,6 +280,12 @@ def test_a_file_asked_for_must_be_there(tmp_path: Path, check: Callable[..., Sai
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can become nobody")
+def test_a_file_without_a_name_is_not_passed_over(check: Callable[..., Said]) -> None:
+    said = check("--config", "")
+    assert said.code == 3
+    assert "--config '' names no file" in said.out
+
+
 def test_a_file_that_may_not_be_read(monkeypatch: pytest.MonkeyPatch) -> None:
     """A file that is there and cannot be read is an error; a folder of another user is not."""
     with tempfile.TemporaryDirectory() as folder:

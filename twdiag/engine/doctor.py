@@ -63,6 +63,11 @@ class Health:
     time_wait_seconds: float | None
 
     @property
+    def netlink_shows(self) -> bool:
+        """Whether sock_diag works: without it much is not seen, however well the readers agree."""
+        return not any(check.key == "sock-diag" and check.works is False for check in self.checks)
+
+    @property
     def agree(self) -> bool:
         """Whether two readers or more could read, none is broken, and no two of them differ."""
         could = [reading for reading in self.readings if reading.states is not None]
@@ -167,11 +172,16 @@ def _works(probe: Callable[[], bool | None]) -> bool | None:
         return False
 
 
+_OF_NETLINK: Final = frozenset({"bound", "ages", "mptcp", "destroy"})
+_BY_NETLINK: Final = "sockets by netlink come first: see above"
+_MOUNT: Final = "mount tracefs on /sys/kernel/tracing, unless locked down"
+
+
 def _features() -> list[Check]:
     """Return which features of the kernel are there, each tried."""
     from twdiag.sources.live import one_port, probes
 
-    return [
+    found = [
         Check(
             "sock-diag",
             "kernel",
@@ -218,7 +228,7 @@ def _features() -> list[Check]:
             "trace events of sockets (tracefs)",
             probes.may_trace(),
             "which process closes first, live",
-            "run as root; not where the kernel is locked down",
+            "run as root; not where the kernel is locked down" if os.geteuid() else _MOUNT,
         ),
         Check(
             "namespaces",
@@ -237,6 +247,9 @@ def _features() -> list[Check]:
             "Linux 6.2 or later",
         ),
     ]
+    if found[0].works:
+        return found
+    return [c._replace(how=_BY_NETLINK) if c.key in _OF_NETLINK else c for c in found]
 
 
 _COSTS: Final = {

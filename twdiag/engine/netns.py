@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Final, TypeVar
 from twdiag.errors import UsageError
 from twdiag.model.limits import nearest
 from twdiag.model.namespaces import Namespace
+from twdiag.model.snapshot import HOST_NETNS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -48,10 +49,12 @@ def resolve(word: str) -> Namespace:
     try:
         return choose(word, namespaces)
     except UsageError:
-        guest = _of_guest(word, namespaces)
-        if guest is None:
+        # Without rights nothing tells which namespace a file of `ip netns` is, but the file itself.
+        named = None if "/" in word else _at_path(f"/run/netns/{word}", namespaces)
+        meant = named or _of_guest(word, namespaces)
+        if meant is None:
             raise
-        return guest
+        return meant
 
 
 def choose(word: str, namespaces: Sequence[Namespace]) -> Namespace:
@@ -63,6 +66,8 @@ def choose(word: str, namespaces: Sequence[Namespace]) -> Namespace:
     """
     if word.isascii() and word.isdigit():
         fitting = [n for n in namespaces if int(word) in n.pids]
+    elif word == HOST_NETNS:  # whatever others may be called
+        fitting = [n for n in namespaces if n.own]
     else:
         fitting = (
             [n for n in namespaces if word in n.names]

@@ -348,11 +348,14 @@ def _look_here(port: int, netns: str) -> PortReport:
     from twdiag.sources.live.one_port import read_port, shows_bound
     from twdiag.sources.live.owners import read_owners
 
-    gaps = []
-    if not shows_bound():
+    gaps, rows = [], read_port(port)
+    shown = any(row.socket.state is State.CLOSE for row in rows) or shows_bound()
+    if not shown:
         why = "this kernel does not list sockets that are bound and neither listen nor connect"
+        if shown is None:
+            why = "sockets that are bound and neither listen nor connect may be unseen: "
+            why += "no port is free here to try whether this kernel lists them"
         gaps.append(Gap("bound", why, "Linux 6.8 or later shows them", partial=True))
-    rows = read_port(port)
     inodes = {row.socket.inode for row in rows if row.socket.inode}
     owners, unseen = read_owners(inodes, (), {row.socket.uid for row in rows}, _OWNER_SECONDS)
     sysctls, missing = _read_sysctls()

@@ -224,7 +224,10 @@ class Listing:
         for socket in itertools.chain(*streamed):
             if self._filter.takes(socket) and self._is_wanted(socket, behind):
                 yield self._row(socket, view, netns, backlogs)
-        yield from filter(self._matters, gaps)
+        for gap in filter(self._matters, gaps):
+            if gap.what == "bound" and self._filter.states == {BOUND_WORD}:
+                raise SourceError(gap.why, gap.how)  # else no row would mean that there is none
+            yield gap
 
     def _is_wanted(self, socket: Socket, behind: _Behind | None) -> bool:
         """Return whether the rules and the processes asked for have to do with a socket."""

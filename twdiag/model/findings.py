@@ -216,12 +216,17 @@ class Finding:
 
     @property
     def located(self) -> str:
-        """The summary, behind the namespace where that is not this process's own.
+        """The summary, behind the namespace where that is not this process's own."""
+        said = self.netns == HOST_NETNS or self.tells(self.netns)
+        return self.summary if said else f"in {self.netns}: {self.summary}"
+
+    def tells(self, place: str) -> bool:
+        """Return whether the summary says where it is.
 
         A namespace without another name is called by a process of it: no need to say that twice.
+        Any other name may be in the summary by chance: "1" is in each address.
         """
-        said = self.netns == HOST_NETNS or self.netns in self.summary
-        return self.summary if said else f"in {self.netns}: {self.summary}"
+        return "(pid " in place and place in self.summary
 
 
 class Skip(NamedTuple):

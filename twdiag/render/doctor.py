@@ -38,7 +38,8 @@ def headline(health: Health) -> str:
         return "No reader of sockets works here"
     if len(could) == 1:
         return f"Only {could[0]} can read sockets here: nothing to compare it with"
-    return f"All is well: {', '.join(could)} count the same sockets"
+    alike = f"{', '.join(could)} count the same sockets"
+    return f"All is well: {alike}" if health.netlink_shows else f"Netlink shows no socket; {alike}"
 
 
 def _lines(health: Health) -> Iterator[str]:
@@ -70,7 +71,7 @@ def _lines(health: Health) -> Iterator[str]:
 def _check(check: Check) -> Iterator[str]:
     yield f"  {_MARKS[check.works]:5}{check.what}"
     if check.works is None:
-        yield "         could not be tried: no socket is open, or /proc does not say"
+        yield "         could not be tried: no socket is open, no port is free, or /proc is silent"
     if check.works is False:
         yield f"         not seen: {check.costs}"
         yield f"         to get it: {check.how}"

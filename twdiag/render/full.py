@@ -101,7 +101,7 @@ class _Writer:
     def _one_line(self, finding: Finding) -> Iterator[Line]:
         place = visible(where(finding))
         text = f"{finding.severity.label.upper():8} {finding.rule}: "
-        said = not place or place in visible(finding.summary)
+        said = not place or finding.tells(where(finding))
         text += f"{'' if said else f'in {place}: '}{visible(finding.summary)}"
         yield from self._wrap(text, after=" " * 9, style=STYLES[finding.severity])
 

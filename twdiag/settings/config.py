@@ -103,6 +103,8 @@ def _paths(config: str | None, environ: Mapping[str, str]) -> Iterator[tuple[str
         folder = f"{home}/.config" if home.startswith("/") else ""
     if folder:
         yield f"{folder.rstrip('/')}/twdiag.toml", False
+    if config == "":  # a variable that is not set: its limits must not be dropped silently
+        raise UsageError("--config '' names no file", "name a file, or leave --config out")
     chosen = config or environ.get("TWDIAG_CONFIG")
     if chosen:
         yield chosen, True

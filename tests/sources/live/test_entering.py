@@ -18,6 +18,7 @@ from twdiag.sources.live.namespaces import Found, find_namespaces, read_usage
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
 from .confinement import become_nobody, in_child
 from .dwellers import (
@@ -96,6 +97,13 @@ def test_a_namespace_that_has_ended_is_not_mistaken_for_another() -> None:
             with pytest.raises(Vanished), entered(namespace):
                 pass
     with pytest.raises(Vanished), entered(gone):
+        pass
+
+
+def test_a_pipe_where_a_namespace_was_mounted_holds_nobody_up(tmp_path: Path) -> None:
+    pipe = tmp_path / "blue"
+    os.mkfifo(pipe)
+    with pytest.raises(Vanished), entered(Namespace("blue", inode=1, paths=(str(pipe),))):
         pass
 
 

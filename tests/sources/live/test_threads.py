@@ -175,6 +175,8 @@ def test_poll_and_select_keep_their_descriptors_in_memory() -> None:
     assert memory_of(poll, known_call(poll, "x86_64")) == ((0x1000, 24),)
     select = call(270, 65, 0x2000, 0, 0x3000)
     assert memory_of(select, known_call(select, "x86_64")) == ((0x2000, 16), (0x3000, 16))
+    for sleeping in (call(7, 0, 0, 1000), call(270, 0, 0, 0, 0, 0x1000)):
+        assert known_call(sleeping, "x86_64").act is Act.SLEEP
     read = call(0, 9, 0x1000, 10)
     assert memory_of(read, known_call(read, "x86_64")) == ()
 

@@ -181,7 +181,8 @@ def _outcome(namespace: Namespace, work: Callable[[], T]) -> tuple[bool, T | Bas
 
 
 def _open(path: str, stack: contextlib.ExitStack) -> int:
-    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    # A container can put a pipe where its namespace's file was: that must not hold up the opening.
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
     stack.callback(os.close, descriptor)
     return descriptor
 

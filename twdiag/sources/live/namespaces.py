@@ -111,7 +111,7 @@ def find_namespaces() -> Found:
     found = [namespace for namespace in found if namespace.inode is not None or _lives(namespace)]
     mounts = _mounts(found)
     named, unmatched = _with_paths(found, mounts)
-    return Found(tuple(named), tuple(_gaps(unmatched)))
+    return Found(tuple(map(_distinct, named)), tuple(_gaps(unmatched)))
 
 
 def _lives(namespace: Namespace) -> bool:
@@ -218,6 +218,14 @@ def _with_paths(
         for inode, places in paths.items()
     ]
     return named + alone, []
+
+
+def _distinct(namespace: Namespace) -> Namespace:
+    """Return a namespace that is not called as this process's own is."""
+    if namespace.own or namespace.label != HOST_NETNS:
+        return namespace
+    other = namespace.paths[0] if namespace.paths else f"{HOST_NETNS} (pid {namespace.pid})"
+    return replace(namespace, label=other)
 
 
 def _nameless(namespace: Namespace) -> bool:

@@ -184,14 +184,15 @@ def _dump(channel: socket.socket, family: int, port: int) -> list[PortRow]:
     return rows
 
 
-def shows_bound() -> bool:
+def shows_bound() -> bool | None:
     """Return whether the kernel shows bound, unconnected sockets (Linux 6.8).
 
-    Asked of a socket of this process's own, bound to a port of the loopback device for a moment.
+    Asked of a socket of this process's own, bound to a port of the loopback device for a moment;
+    None where no port is free for it.
     """
     with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as own:
         try:
             own.bind(("127.0.0.1", 0))
         except OSError:
-            return False
+            return None
         return any(row.socket.state is State.CLOSE for row in read_port(own.getsockname()[1]))

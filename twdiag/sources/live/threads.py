@@ -143,15 +143,9 @@ def known_call(call: SystemCall, machine: str) -> Known:
         return Known(f"call {call.number}", Act.OTHER, False)
     if known.act is Act.FUTEX and known.name == "futex":
         return known._replace(act=_futex(call.arguments))
-    if known.name in POLLS_MEMORY and not _watches_any(call, known):
-        return known._replace(act=Act.SLEEP)
+    if known.act is Act.POLL and not known.has_fd and not memory_of(call, known):
+        return known._replace(act=Act.SLEEP)  # sleep() of Perl, and of Python before 3.11
     return known
-
-
-def _watches_any(call: SystemCall, known: Known) -> bool:
-    """Return whether a poll() or select() waits for descriptors: programs sleep by them too."""
-    place = 1 if known.name in ("poll", "ppoll") else 0
-    return call.arguments[place] & 0xFFFFFFFF != 0
 
 
 def _futex(arguments: tuple[int, ...]) -> Act:
