@@ -1,4 +1,4 @@
-"""One play of every lab scenario, looked at as the product looks, shared by all tests."""
+"""One play of every lab scenario, looked at by /proc and as the product looks, for all tests."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from unittest import mock
 import pytest
 from hypothesis import settings
 
+from tests.lab import proctable
 from twdiag import lab, rules, sources
 from twdiag.engine.look import Question, looked
 from twdiag.engine.reproduce import limits_of
@@ -46,6 +47,14 @@ class Played(NamedTuple):
         return runner.analyze(self.snapshot, rules.DEFAULTS.replaced(self.limits, "lab"))
 
 
+def look_twice(scenario: lab.Scenario, stage: Stage) -> tuple[proctable.Seen, Played]:
+    """Look by a reader that the product does not share, while the stage is as built; then with it.
+
+    Two plays of all scenarios would take twice as long and show no more.
+    """
+    return proctable.look(stage), look(scenario, stage)
+
+
 def look(scenario: lab.Scenario, stage: Stage) -> Played:
     """Collect as `twdiag lab run` does, inside of the scenario's namespace."""
     stage.go_on()
@@ -71,9 +80,9 @@ def _listed(
 
 
 @pytest.fixture(scope="session")
-def played() -> dict[str, Played]:
-    """Every scenario by its name."""
-    plays = [lab.start(scenario, partial(look, scenario)) for scenario in lab.SCENARIOS]
+def looks() -> dict[str, tuple[proctable.Seen, Played]]:
+    """Both looks at every scenario, by its name."""
+    plays = [lab.start(scenario, partial(look_twice, scenario)) for scenario in lab.SCENARIOS]
     try:
         return {play.scenario.name: play.result(timeout=90) for play in plays}
     except SourceRefused as error:
@@ -81,3 +90,15 @@ def played() -> dict[str, Played]:
     finally:
         for play in plays:
             play.close()
+
+
+@pytest.fixture(scope="session")
+def played(looks: dict[str, tuple[proctable.Seen, Played]]) -> dict[str, Played]:
+    """What the product saw of every scenario, by its name."""
+    return {name: both[1] for name, both in looks.items()}
+
+
+@pytest.fixture(scope="session")
+def seen(looks: dict[str, tuple[proctable.Seen, Played]]) -> dict[str, proctable.Seen]:
+    """What the kernel's own tables showed of every scenario before, by its name."""
+    return {name: both[0] for name, both in looks.items()}
