@@ -377,7 +377,7 @@ function __twdiag_words_scenario
         'idle-timeout' '20 connections a second come to a server that closes idle ones after 3 s' \
         'idle-database' '500 connections to a database are idle, and it may open 900 files' \
         'busy-pool' 'a pool uses its 100 connections in turn, each one every 2 s' \
-        'websocket-server' '2,000 long connections of a server that may open 3,000 files, each with a ping' \
+        'websocket-server' '1,000 long connections of a server that may open 1,500 files, each with a ping' \
         'close-wait-unread' 'a stuck program leaves 100 bytes unread on 5 closed connections' \
         'close-wait-never-accepted' '6 clients gave up in the accept queue of a server that is frozen' \
         'accept-queue-full' '6 clients wait for 6 s in the full accept queue of a server that is frozen' \
