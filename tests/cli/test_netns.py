@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -134,7 +135,18 @@ def test_another_namespace_that_is_called_host_is_not_taken_for_this_one() -> No
         return twdiag("--brief")
 
     said = alone(work)
-    assert f"{CLOSES_FIRST}: in /run/netns/host: " in said.out
+    assert re.search(rf"{CLOSES_FIRST}: in host \(pid \d+\): web on ", said.out)
+
+
+@pytest.mark.parametrize("word", ["", ".", "..", "run", "netns"])
+def test_no_part_of_a_path_is_a_name(word: str) -> None:
+    def work(village: Village) -> Said:
+        named(village, "host")
+        return twdiag("port", "8080", "--netns", word)
+
+    said = alone(work)
+    assert said.code == 3
+    assert "there is no network namespace" in said.err
 
 
 def test_a_check_looks_at_its_own_namespace_unless_asked() -> None:
