@@ -47,6 +47,7 @@ if TYPE_CHECKING:
         ["--select", "no-such-rule"],
         ["--ignore", "no-such-rule"],
         ["--config", "/nonexistent/file"],
+        ["--process", ""],
         ["--state", "/nonexistent/file"],
         ["--output", "/nonexistent/file"],
         ["--output", "/dev/null"],

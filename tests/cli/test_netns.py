@@ -134,7 +134,18 @@ def test_another_namespace_that_is_called_host_is_not_taken_for_this_one() -> No
         return twdiag("--brief")
 
     said = alone(work)
-    assert f"{CLOSES_FIRST}: in /run/netns/host: " in said.out
+    assert f"{CLOSES_FIRST}: in host (another): web on " in said.out
+
+
+@pytest.mark.parametrize("word", ["", ".", "..", "run", "netns"])
+def test_no_part_of_a_path_is_a_name(word: str) -> None:
+    def work(village: Village) -> Said:
+        named(village, "host")
+        return twdiag("port", "8080", "--netns", word)
+
+    said = alone(work)
+    assert said.code == 3
+    assert "there is no network namespace" in said.err
 
 
 def test_a_check_looks_at_its_own_namespace_unless_asked() -> None:

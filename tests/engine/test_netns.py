@@ -75,7 +75,7 @@ def test_a_word_with_two_meanings_is_an_error_that_names_both() -> None:
 
 
 def test_host_is_this_process_s_own_whatever_others_are_called() -> None:
-    other = Namespace("/run/netns/host", 5, 5, (50,), paths=("/run/netns/host",))
+    other = Namespace("host (another)", 5, 5, (50,), paths=("/run/netns/host",))
     assert choose("host", (*ALL, other)) is HOST
     assert choose("/run/netns/host", (*ALL, other)) is other
 

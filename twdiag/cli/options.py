@@ -26,6 +26,18 @@ class Color(str, enum.Enum):
     NEVER = "never"
 
 
+def _named(words: list[str] | None) -> list[str] | None:
+    """Return the processes asked for; raises UsageError for one without a name.
+
+    That comes of a variable that is not set, and would hide every finding.
+    """
+    if words and "" in words:
+        from twdiag.errors import UsageError
+
+        raise UsageError("--process '' names no process", "give the name or the PID of one")
+    return words
+
+
 SourceOption = Annotated[
     Source,
     typer.Option("--source", help="Read sockets from this source; auto is netlink, else proc."),
@@ -62,6 +74,7 @@ ProcessOption = Annotated[
     typer.Option(
         "--process",
         metavar="NAME",
+        callback=_named,
         help="Show only what concerns this process, a name or PID (repeatable).",
     ),
 ]

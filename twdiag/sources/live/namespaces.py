@@ -224,8 +224,7 @@ def _distinct(namespace: Namespace) -> Namespace:
     """Return a namespace that is not called as this process's own is."""
     if namespace.own or namespace.label != HOST_NETNS:
         return namespace
-    other = namespace.paths[0] if namespace.paths else f"{HOST_NETNS} (pid {namespace.pid})"
-    return replace(namespace, label=other)
+    return replace(namespace, label=f"{HOST_NETNS} (another)")
 
 
 def _nameless(namespace: Namespace) -> bool:
