@@ -14,7 +14,6 @@ import socket
 import subprocess
 import tarfile
 import tempfile
-import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -95,11 +94,10 @@ def podman() -> Iterator[Podman]:
         )
         yield podman
     finally:
-        podman("stop", "-t", "0", "-a")
-        # Each conmon tidies up after its container, in this folder.
-        until = time.monotonic() + 20
-        while podman("ps", "-a", "-q") and time.monotonic() < until:
-            time.sleep(0.1)
+        # Killed and removed here: stop leaves it to a conmon, which may never get the web server's
+        # container away, since the sidecar needs that.
+        podman("rm", "--force", "--ignore", "--time", "0", "--depend", "twdiag-web")
+        assert not podman("ps", "-a", "-q")
         shutil.rmtree(folder, ignore_errors=True)
 
 
