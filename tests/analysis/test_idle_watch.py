@@ -167,8 +167,33 @@ def test_a_request_that_met_the_close_is_lost(
 
 def test_data_that_crossed_the_fin_is_lost() -> None:
     watch = IdleWatch()
-    watch.add(closed(how=How.FIN_RST, why=Why.LATE_DATA))
+    watch.add(closed(how=How.FIN_RST, why=Why.LATE_DATA, crossed=True))
     assert end_of(watch).lost
+
+
+@pytest.mark.parametrize(
+    "say",
+    [
+        lambda watch: watch.lost_request((*HERE, *CLIENT), 100.05),
+        lambda watch: watch.add(other_end(ended_at=100.05)),
+        lambda watch: watch.add(other_end(ended_at=100.0, first=None, how=How.RST)),
+    ],
+)
+@pytest.mark.parametrize("told_first", [True, False])
+def test_last_words_in_answer_to_the_close_are_no_request(
+    say: Callable[[IdleWatch], None], told_first: bool
+) -> None:
+    watch = IdleWatch()
+    steps = [lambda w: w.add(closed()), say]
+    for step in steps if told_first else reversed(steps):
+        step(watch)
+    assert not end_of(watch).lost
+
+
+def test_last_words_that_took_the_closed_socket_with_them_are_no_request() -> None:
+    watch = IdleWatch()
+    watch.add(closed(how=How.FIN_RST, why=Why.LATE_DATA))
+    assert not end_of(watch).lost
 
 
 def test_a_rst_a_minute_later_answers_a_keepalive_probe() -> None:

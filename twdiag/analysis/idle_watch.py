@@ -29,6 +29,12 @@ _FORGOTTEN: Final = 55.0
 
 The closed socket is gone after 60 s, and from then on a keepalive probe draws a RST too.
 """
+_LAST_WORDS: Final = 0.2
+"""Seconds in which a client answers the FIN with its last words, which nobody has to read.
+
+A TLS close_notify, MySQL's COM_QUIT, a GOAWAY: they draw a RST as a request does.  A request that
+comes as soon is not told from them, unless it crossed the FIN.
+"""
 
 
 @dataclass(slots=True)
@@ -113,7 +119,7 @@ class IdleWatch:
         """Take in that a RST answered data for a connection, whose local end is the first one."""
         end = self._recent.get(ends)
         if end is not None:
-            end.lost |= at - end.ended_at < _FORGOTTEN
+            end.lost |= _is_request(at - end.ended_at)
             return
         if len(self._met) >= _MOST_RECENT:
             self._met.clear()
@@ -153,8 +159,7 @@ class IdleWatch:
             return
         ends = close.local, close.local_port, close.remote, close.remote_port
         met = self._met.pop(ends, None)
-        late = close.why is Why.LATE_DATA
-        lost = late or (met is not None and abs(met - close.ended_at) < _FORGOTTEN)
+        lost = close.crossed or (met is not None and _is_request(met - close.ended_at))
         use = self._uses.get(ends) or self._earlier.get(ends)
         reused_after = None if use is None else _reused_after(use, close.received)
         end = _End(close.ended_at, idle, close.remote, reused_after, close.requests, lost)
@@ -172,6 +177,11 @@ class IdleWatch:
 
 
 _ENDED: Final = (How.FIN, How.FIN_RST)
+
+
+def _is_request(after: float) -> bool:
+    """Return whether data that a RST answered so many seconds after the close was a request."""
+    return _LAST_WORDS < after < _FORGOTTEN
 
 
 def _reused_after(use: _Use, received: int | None) -> float | None:
