@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import socket
-from contextlib import ExitStack
+import ssl
+import subprocess
+import threading
+from contextlib import ExitStack, suppress
 
 from tests.software.diagnosis import diagnose, give_up, never_stuck, of_rule
 from tests.software.stage import (
@@ -19,6 +22,8 @@ from tests.software.stage import (
     sysctl,
     watched_pool,
 )
+from twdiag.engine.look import Question, looked
+from twdiag.rules import keep_alive_race
 
 CONFIG = """
 user root;
@@ -83,6 +88,37 @@ def try_a_pool_in_order(stage: Stage) -> str:
     finding, lost = watched_pool(8080, pauses=(0.8, 2.3), seconds=8, limit=1.0)
     assert (finding, lost) == (None, 0)
     return "a pool whose limit is 1 s behind keepalive_timeout 2s loses nothing, and is quiet"
+
+
+def try_the_last_words_of_tls(stage: Stage) -> str:
+    key, certificate = stage.folder / "key.pem", stage.folder / "certificate.pem"
+    openssl = (program("openssl", "openssl"), "req", "-x509", "-newkey", "rsa:2048", "-nodes")
+    made = ("-keyout", key, "-out", certificate, "-subj", "/CN=here", "-days", "2")
+    subprocess.run((*openssl, *made), check=True, capture_output=True)
+    files = f"ssl_certificate {certificate}; ssl_certificate_key {key};"
+    nginx(stage, f'keepalive_timeout 1s; server {{ listen 8080 ssl; {files} return 200 "ok"; }}')
+    stopping = threading.Event()
+    clients = [threading.Thread(target=_polite_clients, args=(stopping,)) for _ in range(3)]
+    for client in clients:
+        client.start()
+    report, _ = looked(Question(rules=(keep_alive_race.RULE,), interval=6.0))
+    stopping.set()
+    for client in clients:
+        client.join()
+    assert not report.findings, report.findings[0].summary
+    return "a TLS client that answers each close with close_notify has lost no request"
+
+
+def _polite_clients(stopping: threading.Event) -> None:
+    """Ask once over TLS, wait for the server's close, and answer it; again and again."""
+    context = ssl.create_default_context()
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    while not stopping.is_set():
+        with context.wrap_socket(socket.create_connection((HERE, 8080), timeout=10)) as client:
+            request(client)
+            with suppress(OSError):
+                client.recv(1)
+                client.unwrap()
 
 
 def try_what_the_proxy_asks_for(stage: Stage) -> str:
