@@ -85,6 +85,32 @@ def test_one_that_the_client_closed_is_the_clients() -> None:
     assert only(watch) == Idling(*HERE, (), (1.5,))
 
 
+def test_the_last_look_tells_the_idle_time_that_a_close_notify_hides() -> None:
+    watch = IdleWatch()
+    watch.look([standing(1.2, 50)], {8080}, 99.25)
+    watch.add(closed(0.0))
+    assert end_of(watch).idle == 1.95
+
+
+@pytest.mark.parametrize(
+    ("look", "changes"),
+    [
+        (standing(1.2, 20), {}),  # another request, and its answer right before the close
+        (standing(1.2, 50, answered=False), {}),  # an answer that took long
+        (standing(0.0, 50), {"ended_at": 99.3}),
+        (standing(1.2, 50), {"first": Side.PEER}),
+        (standing(1.2, 50), {"received": None}),
+    ],
+)
+def test_an_answer_right_before_the_close_is_no_idle_time(
+    look: Standing, changes: dict[str, Any]
+) -> None:
+    watch = IdleWatch()
+    watch.look([look], {8080}, 99.25)
+    watch.add(closed(0.0)._replace(**changes))
+    assert [one.ends for one in watch.watched(1.0).idling if one.ends] == []
+
+
 def test_a_connection_older_than_the_trace_is_known_by_its_listeners_port() -> None:
     watch = IdleWatch()
     watch.look([], {8080})
