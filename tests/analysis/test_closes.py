@@ -206,6 +206,15 @@ def test_a_rst_that_leaves_after_the_socket_counts() -> None:
     assert verdict(*events) == (Side.HERE, How.FIN_RST, Why.LATE_DATA)
 
 
+@pytest.mark.parametrize(("before", "crossed"), [(FW1, True), (FW2, False)])
+def test_data_that_came_before_our_fin_was_acknowledged_crossed_it(
+    before: State, crossed: bool
+) -> None:
+    late = ResetSent(29 * MS, 1, "TCP_ABORT_ON_DATA")
+    (close,) = told(BORN, change(9, E, FW1), late, change(30, before, CL, SOFTIRQ), gone(30))
+    assert (close.why, close.crossed) == (Why.LATE_DATA, crossed)
+
+
 def test_before_linux_6_10_the_reason_of_a_rst_is_seen_in_what_is_left() -> None:
     events = (BORN, change(9, E, CL), ResetSent(9 * MS, 1, ""), gone(9, TASK))
     assert verdict(*events, died=death(unread=5))[2] is Why.UNREAD

@@ -85,6 +85,32 @@ def test_one_that_the_client_closed_is_the_clients() -> None:
     assert only(watch) == Idling(*HERE, (), (1.5,))
 
 
+def test_the_last_look_tells_the_idle_time_that_a_close_notify_hides() -> None:
+    watch = IdleWatch()
+    watch.look([standing(1.2, 50)], {8080}, 99.25)
+    watch.add(closed(0.0))
+    assert end_of(watch).idle == 1.95
+
+
+@pytest.mark.parametrize(
+    ("look", "changes"),
+    [
+        (standing(1.2, 20), {}),  # another request, and its answer right before the close
+        (standing(1.2, 50, answered=False), {}),  # an answer that took long
+        (standing(0.0, 50), {"ended_at": 99.3}),
+        (standing(1.2, 50), {"first": Side.PEER}),
+        (standing(1.2, 50), {"received": None}),
+    ],
+)
+def test_an_answer_right_before_the_close_is_no_idle_time(
+    look: Standing, changes: dict[str, Any]
+) -> None:
+    watch = IdleWatch()
+    watch.look([look], {8080}, 99.25)
+    watch.add(closed(0.0)._replace(**changes))
+    assert [one.ends for one in watch.watched(1.0).idling if one.ends] == []
+
+
 def test_a_connection_older_than_the_trace_is_known_by_its_listeners_port() -> None:
     watch = IdleWatch()
     watch.look([], {8080})
@@ -167,8 +193,33 @@ def test_a_request_that_met_the_close_is_lost(
 
 def test_data_that_crossed_the_fin_is_lost() -> None:
     watch = IdleWatch()
-    watch.add(closed(how=How.FIN_RST, why=Why.LATE_DATA))
+    watch.add(closed(how=How.FIN_RST, why=Why.LATE_DATA, crossed=True))
     assert end_of(watch).lost
+
+
+@pytest.mark.parametrize(
+    "say",
+    [
+        lambda watch: watch.lost_request((*HERE, *CLIENT), 100.05),
+        lambda watch: watch.add(other_end(ended_at=100.05)),
+        lambda watch: watch.add(other_end(ended_at=100.0, first=None, how=How.RST)),
+    ],
+)
+@pytest.mark.parametrize("told_first", [True, False])
+def test_last_words_in_answer_to_the_close_are_no_request(
+    say: Callable[[IdleWatch], None], told_first: bool
+) -> None:
+    watch = IdleWatch()
+    steps = [lambda w: w.add(closed()), say]
+    for step in steps if told_first else reversed(steps):
+        step(watch)
+    assert not end_of(watch).lost
+
+
+def test_last_words_that_took_the_closed_socket_with_them_are_no_request() -> None:
+    watch = IdleWatch()
+    watch.add(closed(how=How.FIN_RST, why=Why.LATE_DATA))
+    assert not end_of(watch).lost
 
 
 def test_a_rst_a_minute_later_answers_a_keepalive_probe() -> None:

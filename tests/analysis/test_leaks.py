@@ -60,3 +60,11 @@ def test_only_what_is_asked_for_is_there() -> None:
         (Wanted(processes=frozenset({"nginx"})), 0),
     ):
         assert len(leaks(view, wanted)) == number
+
+
+def test_an_ownerless_socket_of_a_moment_is_no_leak_and_an_older_one_is() -> None:
+    passing, staying = aged(close_wait(1, inode=5), 0.02), aged(close_wait(2, inode=6), 1.5)
+    assert [one.sockets for one in leaks(view_of(*passing, *staying), EVERYTHING).values()] == [2]
+    assert leaks(view_of(*passing), EVERYTHING) == {}
+    owned = view_of(*passing, owners={5: (Owner(9, "app", "www"),)})
+    assert len(leaks(owned, EVERYTHING)) == 1

@@ -248,6 +248,18 @@ def test_rates_of_ends_are_of_the_time_they_were_followed() -> None:
     assert (first.peer, second.peer, third.peer) == (2.0, 4.0, 2.0)  # the minute forgets
 
 
+def test_that_nothing_ended_in_a_moment_is_no_rate_of_zero() -> None:
+    snapshot = snapshot_of(listening(443), *closed_first(5))
+    looks = [
+        sight(0, snapshot, ends=Ends(0.02), following=TRACED),
+        sight(1, snapshot, ends=Ends(1.0), following=TRACED),
+    ]
+    first, second = (f.closers[0].row.firsts for f in frames(looks))
+    assert first is None
+    assert second is not None
+    assert second.here == 0
+
+
 def test_the_groups_of_ends_are_bounded() -> None:
     counter = EndsCounter()
     for number in range(5000):

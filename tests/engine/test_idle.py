@@ -18,6 +18,7 @@ from twdiag.engine.look import Question, looked
 from twdiag.engine.trace import Hooks, Request, trace
 from twdiag.lab import kernel
 from twdiag.lab.network import MAIN_ADDRESS, connect_peer
+from twdiag.lab.scenarios.close_wait_idle_pool import TLS_1_2_CLOSE_NOTIFY
 from twdiag.rules import keep_alive_race
 
 if TYPE_CHECKING:
@@ -105,10 +106,19 @@ def request_meets_close(client: socket.socket, server: socket.socket) -> None:
     """Let the client send once more after the server has closed."""
     time.sleep(IDLE)
     server.close()
-    time.sleep(0.1)
+    time.sleep(0.3)
     with contextlib.suppress(ConnectionError):
         client.sendall(b"request")
         client.recv(1)
+
+
+def client_has_last_words(client: socket.socket, server: socket.socket) -> None:
+    """Let the client answer the server's close, as TLS, MySQL and HTTP/2 do, and close too."""
+    time.sleep(IDLE)
+    server.close()
+    client.recv(1)
+    with contextlib.suppress(ConnectionError):
+        client.sendall(TLS_1_2_CLOSE_NOTIFY)
 
 
 def closes_after_answer(client: socket.socket, server: socket.socket) -> None:
@@ -157,6 +167,17 @@ def test_a_request_of_a_client_here_that_meets_the_close_is_lost(source: str) ->
     assert [end.lost for end in only(found).ends] == [True] * TIMES
 
 
+@pytest.mark.parametrize("source", ["auto", "multicast"])
+def test_what_a_client_says_in_answer_to_the_close_is_no_lost_request(source: str) -> None:
+    if source == "auto":
+        needs_tracefs()
+    found = in_private(
+        lambda: watched(lambda: each(client_has_last_words, ()), source), tracefs=source == "auto"
+    )
+    assert not any(end.lost for one in found.idling for end in one.ends)
+    assert source != "auto" or len(only(found).ends) == TIMES
+
+
 def test_a_request_from_another_host_that_meets_the_close_is_lost_too() -> None:
     needs_tracefs()
 
@@ -173,6 +194,7 @@ def test_a_request_from_another_host_that_meets_the_close_is_lost_too() -> None:
                             end.sendall(b"request")
                             end.recv(6)
                             end.recv(1)  # the server's FIN
+                            time.sleep(0.3)
                             with contextlib.suppress(ConnectionError):
                                 end.sendall(b"request")
                                 end.recv(1)

@@ -505,3 +505,37 @@ def test_each_refusal_is_told_with_its_cause(
     monkeypatch.setattr(tracefs, "_read", lambda path: lockdown)
     monkeypatch.setattr(os, "geteuid", lambda: uid)
     assert said in tracefs._refusal(error).what
+
+
+def test_what_ends_after_the_stop_is_not_guessed_at() -> None:
+    needs_tracefs()
+
+    def traced_on_a_busy_host() -> list[Close]:
+        children: list[int] = []
+        closes: list[Close] = []
+
+        def begin() -> None:
+            children.append(os.fork())
+            if not children[0]:
+                with contextlib.suppress(BaseException), endings.listen(7_222) as listener:
+                    while True:
+                        client, server = endings.connected(listener)
+                        server.close()
+                        client.recv(1)
+                        client.close()
+                        time.sleep(0.002)
+                os._exit(1)
+
+        def is_enough() -> bool:
+            return len(closes) > 50
+
+        try:
+            trace(Request(seconds=20), Hooks(closes.append, stop=is_enough, ready=begin))
+        finally:
+            os.kill(children[0], signal.SIGKILL)
+            os.waitpid(children[0], 0)
+        return closes
+
+    closes = in_private(traced_on_a_busy_host, tracefs=True)
+    assert len(closes) > 50
+    assert [close for close in closes if not close.observed or close.closer is None] == []

@@ -12,10 +12,11 @@ from tests.made import aged, close_wait, held, snapshot_of
 from tests.render import made_frames
 from tests.render.made_frames import CLOSES, FOLDER, TRACED, block, frame_of, sight
 from twdiag.model.findings import Severity
-from twdiag.model.snapshot import Owner
+from twdiag.model.namespaces import Namespace
+from twdiag.model.snapshot import Gap, Owner
 from twdiag.render.cells import width_of
 from twdiag.render.live import live, shared_out
-from twdiag.render.live_keys import Choice, press, selected
+from twdiag.render.live_keys import About, Choice, press, selected
 from twdiag.render.pieces import Look
 
 TEXTS = made_frames.texts()
@@ -89,6 +90,43 @@ def test_a_paused_screen_says_so_where_no_one_overlooks_it() -> None:
 def test_without_rights_the_screen_says_what_would_name_the_processes() -> None:
     lines = live(made_frames.untraced(), Choice(help=True), Look(80, height=40))
     assert "run as root" in " ".join(" ".join(text for text, _ in lines).split())
+
+
+def test_what_was_not_seen_points_to_all_of_it_where_the_line_is_cut() -> None:
+    gap = Gap("netns", "3 other network namespaces (containers?) were not looked at", "twdiag -a")
+    frame = frame_of([sight(0, snapshot_of(gaps=(gap,)))])
+    wide, narrow = (live(frame, Choice(), Look(width, height=24))[-2][0] for width in (90, 60))
+    assert wide.endswith("looked at (twdiag -a)")
+    assert narrow == " Not seen: 3 other network namespaces (contai...  ? says all"
+
+
+def about(part: str, namespace: Namespace | None = None, **changes: object) -> str:
+    """Return the page of the first row of a part."""
+    row = BUSY.parts[part][0].row._replace(**changes)
+    choice = Choice(about=About(part, row, (), namespace))
+    return "\n".join(text.strip() for text, _ in live(BUSY, choice, Look(100, height=60)))
+
+
+@pytest.mark.parametrize(
+    ("name", "word"),
+    [
+        ("nginx", "nginx"),
+        ("a b; reboot", "'a b; reboot'"),
+        ("$(reboot)", "'$(reboot)'"),
+        ("\x1b[2Jx", "915"),
+    ],
+)
+def test_a_command_to_paste_holds_no_other_command(name: str, word: str) -> None:
+    page = about("processes", name=name, pids=(915,))
+    assert f"twdiag trace --process {word}\n" in page
+
+
+def test_the_commands_of_a_row_look_into_the_namespace_that_is_watched() -> None:
+    pod = Namespace("pod", 4026532000, pids=(4711,))
+    assert "nsenter -t 4711 -n ss -tan" in about("closers", pod)
+    assert "twdiag trace --process python --netns 4711" in about("processes", pod)
+    assert "nsenter -t 4711 -n ss -tanpo state close-wait | grep pid=812," in about("leaks", pod)
+    assert "now        twdiag trace --process python\n" in about("processes")
 
 
 def test_a_filter_does_not_make_a_host_look_well() -> None:

@@ -3,7 +3,13 @@
 from __future__ import annotations
 
 import socket
-from contextlib import ExitStack
+import ssl
+import subprocess
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, suppress
+from itertools import cycle
+from typing import TYPE_CHECKING
 
 from tests.software.diagnosis import diagnose, give_up, never_stuck, of_rule
 from tests.software.stage import (
@@ -19,6 +25,13 @@ from tests.software.stage import (
     sysctl,
     watched_pool,
 )
+from twdiag.engine.look import Question, looked
+from twdiag.rules import keep_alive_race
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from twdiag.model.findings import Finding
 
 CONFIG = """
 user root;
@@ -83,6 +96,77 @@ def try_a_pool_in_order(stage: Stage) -> str:
     finding, lost = watched_pool(8080, pauses=(0.8, 2.3), seconds=8, limit=1.0)
     assert (finding, lost) == (None, 0)
     return "a pool whose limit is 1 s behind keepalive_timeout 2s loses nothing, and is quiet"
+
+
+def try_the_keep_alive_race_over_tls(stage: Stage) -> str:
+    nginx(stage, f'keepalive_timeout 2s; server {{ {_tls(stage)} return 200 "ok"; }}')
+    findings, lost = _watched_over_tls(_use_after_pauses, 11.0)
+    (finding,) = findings
+    timeout = finding.evidence["idle_timeout_seconds"]
+    assert isinstance(timeout, float)
+    assert 1.9 < timeout < 2.3, timeout
+    assert finding.evidence["lost_requests"] == lost > 0, (finding.summary, lost)
+    return f"over TLS keepalive_timeout 2s is measured as {timeout:.2f} s; {lost} requests lost"
+
+
+def try_the_last_words_of_tls(stage: Stage) -> str:
+    nginx(stage, f'keepalive_timeout 1s; server {{ {_tls(stage)} return 200 "ok"; }}')
+    findings, _ = _watched_over_tls(_answer_the_close, 6.0)
+    assert not findings, findings[0].summary
+    return "a TLS client that answers each close with close_notify has lost no request"
+
+
+def _tls(stage: Stage) -> str:
+    """Return what lets a server of nginx listen with a certificate that nobody has signed."""
+    key, certificate = stage.folder / "key.pem", stage.folder / "certificate.pem"
+    openssl = (program("openssl", "openssl"), "req", "-x509", "-newkey", "rsa:2048", "-nodes")
+    made = ("-keyout", key, "-out", certificate, "-subj", "/CN=here", "-days", "2")
+    subprocess.run((*openssl, *made), check=True, capture_output=True)
+    return f"listen 8080 ssl; ssl_certificate {certificate}; ssl_certificate_key {key};"
+
+
+def _watched_over_tls(
+    use: Callable[[Callable[[], socket.socket], threading.Event], int], seconds: float
+) -> tuple[tuple[Finding, ...], int]:
+    """Return what keep-alive-race finds while four clients do something, and what they count."""
+    context, stopping = ssl.create_default_context(), threading.Event()
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+
+    def connected() -> socket.socket:
+        return context.wrap_socket(socket.create_connection((HERE, 8080), timeout=10))
+
+    with ThreadPoolExecutor(4) as clients:
+        counts = [clients.submit(use, connected, stopping) for _ in range(4)]
+        threading.Timer(seconds - 1, stopping.set).start()
+        report, _ = looked(Question(rules=(keep_alive_race.RULE,), interval=seconds))
+        return report.findings, sum(count.result() for count in counts)
+
+
+def _use_after_pauses(connected: Callable[[], socket.socket], stopping: threading.Event) -> int:
+    """Send requests after pauses, without a look at the connection; return how many were lost."""
+    lost, client = 0, connected()
+    for pause in cycle((1.2, 2.5)):
+        with suppress(OSError):
+            if "200" in request(client):
+                if stopping.wait(pause):
+                    break
+                continue
+        lost += 1
+        client.close()
+        client = connected()
+    client.close()
+    return lost
+
+
+def _answer_the_close(connected: Callable[[], socket.socket], stopping: threading.Event) -> int:
+    """Ask once, wait for the server's close and answer it, again and again."""
+    while not stopping.is_set():
+        with connected() as client:
+            request(client)
+            with suppress(OSError):
+                client.recv(1)
+                client.unwrap()  # type: ignore[attr-defined]
+    return 0
 
 
 def try_what_the_proxy_asks_for(stage: Stage) -> str:

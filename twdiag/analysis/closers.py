@@ -26,6 +26,8 @@ _MINUTE: Final = 60.0
 _MOST: Final = 50
 _MOST_ENDS: Final = 500
 _MOST_PIDS: Final = 9
+_TOO_SHORT: Final = 0.5
+"""Seconds in which nothing may end by chance: that is no rate of 0."""
 
 
 class Ends(NamedTuple):
@@ -240,7 +242,7 @@ def _is_asked(key: Key, row: Closer, ends: Ends | None, wanted: Wanted) -> bool:
 
 def _firsts(view: View, ends: Ends | None) -> dict[Key, Firsts] | None:
     """Return who closed first by listener and destination, None where nothing was followed."""
-    if ends is None or not ends.seconds:
+    if ends is None or not ends.seconds or (not ends.counts and ends.seconds < _TOO_SHORT):
         return None
     sums: dict[Key, Counter[str]] = {}
     for (where, what), number in ends.counts.items():

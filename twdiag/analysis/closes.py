@@ -42,7 +42,7 @@ _CLOSING: Final = int(State.CLOSING)
 _HERE, _PEER, _BOTH = Side.HERE, Side.PEER, Side.BOTH
 _FIN, _RST, _FIN_RST, _TIMEOUT = How.FIN, How.RST, How.FIN_RST, How.TIMEOUT
 _OUT = Opened.OUT
-_BY_CLOSE, _SHUTDOWN = Why.CLOSE, Why.SHUTDOWN
+_BY_CLOSE, _SHUTDOWN, _LATE_DATA = Why.CLOSE, Why.SHUTDOWN, Why.LATE_DATA
 
 _SAME_CALL_NS: Final = 100_000
 
@@ -156,6 +156,7 @@ class Join:
             gone is None,
             True,
             requests,
+            why is _LATE_DATA and track.before == _FIN_WAIT1,
         )
         return tuple.__new__(Close, values)  # as Close() does, without its call
 

@@ -1,7 +1,9 @@
 """Gather how the connections of listeners idle and end, from looks at them and from their ends.
 
 A look shows for how long each connection has been idle; if it received data by the next look, its
-client sent again after at least so long a pause.  Bounded: the newest ends of so many listeners.
+client sent again after at least so long a pause.  A TLS server says close_notify before it closes,
+which hides the idle time at the end: then the last look tells it.  Bounded: the newest ends of so
+many listeners.
 """
 
 from __future__ import annotations
@@ -29,15 +31,25 @@ _FORGOTTEN: Final = 55.0
 
 The closed socket is gone after 60 s, and from then on a keepalive probe draws a RST too.
 """
+_LAST_WORDS: Final = 0.2
+"""Seconds in which a client answers the FIN with its last words, which nobody has to read.
+
+A TLS close_notify, MySQL's COM_QUIT, a GOAWAY: they draw a RST as a request does.  A request that
+comes as soon is not told from them, unless it crossed the FIN.
+"""
 
 
 @dataclass(slots=True)
 class _Use:
-    """What looks have shown of one open connection; `pause` is since this end sent last."""
+    """What looks have shown of one open connection; `pause` is since this end sent last.
+
+    `at` is the Unix time of the last look, None where that was not told.
+    """
 
     cookie: int
     received: int
     pause: float | None
+    at: float | None
     longest: float | None = None
 
 
@@ -74,13 +86,18 @@ class IdleWatch:
         self._recent: dict[_Ends, _End] = {}
         self._met: dict[_Ends, float] = {}
 
-    def look(self, standing: Iterable[Standing], ports: Collection[int]) -> None:
-        """Take in the established connections of listeners, and the ports that these listen on."""
+    def look(
+        self, standing: Iterable[Standing], ports: Collection[int], at: float | None = None
+    ) -> None:
+        """Take in the established connections of listeners, and the ports that these listen on.
+
+        `at` is the Unix time of the look.
+        """
         self._ports = frozenset(ports)
         uses: dict[_Ends, _Use] = {}
         for one in standing:
             ends = one.local, one.local_port, one.remote, one.remote_port
-            uses[ends] = _used(self._uses.get(ends), one)
+            uses[ends] = _used(self._uses.get(ends), one, at)
             if one.answered and one.idle >= LEAST_IDLE:
                 listener = self._of(one.local, one.local_port)
                 if listener is not None:
@@ -91,14 +108,34 @@ class IdleWatch:
         """Take in a connection's end."""
         if close.opened is not Opened.IN and (self._recent or close.why is Why.RESET):
             self._other_end(close)
-        if close.idle is None or close.idle < LEAST_IDLE or not self._is_server(close):
+        if not self._is_server(close):
             return
-        if close.first is Side.HERE and close.how in _ENDED and not close.dying:
-            self._closed_here(close, close.idle)
+        here = close.first is Side.HERE and close.how in _ENDED and not close.dying
+        idle = close.idle
+        if here and (idle is None or idle < LEAST_IDLE):
+            idle = self._idle_by_looks(close)
+        if idle is None or idle < LEAST_IDLE:
+            return
+        if here:
+            self._closed_here(close, idle)
         elif close.first is Side.PEER and close.how is How.FIN:
             listener = self._of(close.local, close.local_port)
             if listener is not None:
-                listener.by_peers.append(close.idle)
+                listener.by_peers.append(idle)
+
+    def _idle_by_looks(self, close: Close) -> float | None:
+        """Return for how long the client had been silent, where the last look found it answered."""
+        use = self._use_of(close)
+        if use is None or use.pause is None or use.at is None or close.received is None:
+            return None
+        # The peer's FIN can count as a byte.
+        if close.received > use.received + 1:
+            return None
+        return use.pause + max(0.0, close.ended_at - use.at)
+
+    def _use_of(self, close: Close) -> _Use | None:
+        ends = close.local, close.local_port, close.remote, close.remote_port
+        return self._uses.get(ends) or self._earlier.get(ends)
 
     def _other_end(self, close: Close) -> None:
         """Take in what the client's end tells, where that is here too."""
@@ -113,7 +150,7 @@ class IdleWatch:
         """Take in that a RST answered data for a connection, whose local end is the first one."""
         end = self._recent.get(ends)
         if end is not None:
-            end.lost |= at - end.ended_at < _FORGOTTEN
+            end.lost |= _is_request(at - end.ended_at)
             return
         if len(self._met) >= _MOST_RECENT:
             self._met.clear()
@@ -153,9 +190,8 @@ class IdleWatch:
             return
         ends = close.local, close.local_port, close.remote, close.remote_port
         met = self._met.pop(ends, None)
-        late = close.why is Why.LATE_DATA
-        lost = late or (met is not None and abs(met - close.ended_at) < _FORGOTTEN)
-        use = self._uses.get(ends) or self._earlier.get(ends)
+        lost = close.crossed or (met is not None and _is_request(met - close.ended_at))
+        use = self._use_of(close)
         reused_after = None if use is None else _reused_after(use, close.received)
         end = _End(close.ended_at, idle, close.remote, reused_after, close.requests, lost)
         listener.ends.append(end)
@@ -174,6 +210,11 @@ class IdleWatch:
 _ENDED: Final = (How.FIN, How.FIN_RST)
 
 
+def _is_request(after: float) -> bool:
+    """Return whether data that a RST answered so many seconds after the close was a request."""
+    return _LAST_WORDS < after < _FORGOTTEN
+
+
 def _reused_after(use: _Use, received: int | None) -> float | None:
     """Return the longest pause before more data, given all that had been received at the end."""
     # The peer's FIN can count as a byte.
@@ -185,12 +226,12 @@ def _longer(one: float | None, other: float | None) -> float | None:
     return one if other is None else max(other, one or 0.0)
 
 
-def _used(before: _Use | None, now: Standing) -> _Use:
+def _used(before: _Use | None, now: Standing, at: float | None) -> _Use:
     """Return what is known of a connection with one more look at it."""
     pause = now.idle if now.answered else None
     if before is None or before.cookie != now.cookie:
-        return _Use(now.cookie, now.received, pause)
+        return _Use(now.cookie, now.received, pause, at)
     if now.received > before.received:
         before.longest = _longer(before.longest, before.pause)
-    before.received, before.pause = now.received, pause
+    before.received, before.pause, before.at = now.received, pause, at
     return before

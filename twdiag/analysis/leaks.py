@@ -8,13 +8,16 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 from twdiag.analysis.half_closed import Kind, by_program
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Sequence
+    from collections.abc import Collection, Mapping, Sequence
 
     from twdiag.analysis.half_closed import Holder, Waiting
     from twdiag.analysis.view import View
     from twdiag.analysis.wanted import Key, Wanted
+    from twdiag.model.snapshot import Owner
 
 _MOST: Final = 50
+_PASSING: Final = 1.0
+"""Seconds in which a program may close after the peer: its socket has no owner any more then."""
 
 
 class Leak(NamedTuple):
@@ -44,7 +47,11 @@ def leaks(view: View, wanted: Wanted, pending: Collection[int] = ()) -> dict[Key
         if waiting.socket.inode not in pending
         and wanted.port(waiting.socket.local_port, waiting.socket.remote_port)
     ]
-    accepted = [waiting for waiting in asked if waiting.kind is not Kind.NEVER_ACCEPTED]
+    accepted = [
+        waiting
+        for waiting in asked
+        if waiting.kind is not Kind.NEVER_ACCEPTED and not _passes(waiting, view.owners)
+    ]
     found: dict[Key, Leak] = {}
     for holder in by_program(view.owners, accepted):
         words = (holder.owner.name, *map(str, holder.pids)) if holder.owner else ()
@@ -56,6 +63,12 @@ def leaks(view: View, wanted: Wanted, pending: Collection[int] = ()) -> dict[Key
             _add(found, ("queue", port), _leak(f"accept queue of port {port}", [waiting]))
     largest = sorted(found, key=lambda key: -found[key].sockets)[:_MOST]
     return {key: found[key] for key in largest}
+
+
+def _passes(waiting: Waiting, owners: Mapping[int, Sequence[Owner]]) -> bool:
+    """Return whether a socket is so young and ownerless that it was surely about to be closed."""
+    young = waiting.age_min is not None and waiting.age_min < _PASSING
+    return young and not owners.get(waiting.socket.inode)
 
 
 def _key(holder: Holder) -> Key:

@@ -334,5 +334,5 @@ class _Screen:
         if place is None or entry is None:
             return
         findings = self._watched.explained(self._shown, place[0], entry.row)
-        about = About(place[0], entry.row, findings)
+        about = About(place[0], entry.row, findings, self._watched.namespace)
         self._choice = replace(self._choice, about=about, scroll=0)

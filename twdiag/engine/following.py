@@ -171,11 +171,13 @@ class Both:
 
     def finish(self) -> list[Close]:
         self._tracer.stop()
+        stopped = moment()
         closes = self._read_all()
         if self._announcements is not None:
             time.sleep(CALM)  # for the last announcements
             closes += self._read(all_of_it=True)
-        closes += self._infer(self._join.untold(FOREVER))
+        # What ends after the stop leaves no trace event, as what was lost does.
+        closes += self._infer(self._join.untold(FOREVER if self._tracer.lost else stopped))
         self._unannounced += len(self._join.unannounced(FOREVER))
         return closes + self._still_open(self._fold.still_open(FOREVER))
 

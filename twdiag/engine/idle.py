@@ -48,11 +48,12 @@ class IdleFollower:
             if _sockets() > _MOST_SOCKETS:
                 self._give_up(f"more than {_MOST_SOCKETS:,} sockets are in use")
                 return
+            at = time.time()
             found = read_standing(self._ports)
         except SourceError as error:
             self._give_up(error.what)
             return
-        self._watch.look(found.standing, found.ports)
+        self._watch.look(found.standing, found.ports, at)
         took = time.process_time() - began
         self._next = time.monotonic() + max(_OFTEN, took / self._share)
 

@@ -80,7 +80,7 @@ class Watch:
         rules = chosen_rules(request.select, request.ignore)
         self.notes = settings.notes
         self._request = request
-        self._namespace = None if namespace is None or namespace.own else namespace
+        self.namespace = None if namespace is None or namespace.own else namespace
         self._question = Question(
             limits=limits,
             rules=rules,
@@ -196,9 +196,9 @@ class Watch:
 
     def _placed(self, findings: tuple[Finding, ...]) -> tuple[Finding, ...]:
         """Return findings with commands that work in the namespace, which the screen names."""
-        if self._namespace is None:
+        if self.namespace is None:
             return findings
-        moved = (placed(finding, self._namespace) for finding in findings)
+        moved = (placed(finding, self.namespace) for finding in findings)
         return tuple(replace(finding, netns=HOST_NETNS) for finding in moved)
 
     def explained(self, frame: Frame, part: str, row: object) -> tuple[Finding, ...]:

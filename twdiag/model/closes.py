@@ -221,7 +221,8 @@ class Close(NamedTuple):
     those that arrived, `requests` the most that it can have carried: the segments of data of the
     scarcer direction.  `dying` says that our end was closed because its process ended.  `open` says
     that a descriptor still holds the socket, which no table shows any more.  `observed` is False
-    where `first`, `how` and `why` are reasoned from what the socket left behind.
+    where `first`, `how` and `why` are reasoned from what the socket left behind.  `crossed` says
+    that the peer sent data before it knew of our FIN, and got a RST for it.
     """
 
     ended_at: float
@@ -246,6 +247,7 @@ class Close(NamedTuple):
     open: bool = False
     observed: bool = True
     requests: int | None = None
+    crossed: bool = False
 
 
 class Losses(NamedTuple):

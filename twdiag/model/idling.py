@@ -37,7 +37,8 @@ class IdleEnd(NamedTuple):
     `ended_at` is Unix time, `idle` seconds.  `reused_after` is the longest pause, of those that
     looks at it show, after which its client had sent again, at least; None where none was seen.
     `requests` are those that it carried, at most; None unseen.  `lost` says that another request
-    met the close, `client` is the process at the other end, where that is on this host too.
+    met the close, not only last words in answer to it; `client` is the process at the other end,
+    where that is on this host too.
     """
 
     ended_at: float

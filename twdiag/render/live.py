@@ -64,7 +64,7 @@ def live(frame: Frame, choice: Choice, look: Look) -> list[Line]:
         lines = page(frame, choice, look, height)
     else:
         head = [*_head(frame, choice, look, width), *_numbers(frame, look, width, height)]
-        foot = [*_unseen(frame), (_keys(choice, width), "dim")]
+        foot = [*_unseen(frame, width), (_keys(choice, width), "dim")]
         if len(head) + len(foot) > height:
             foot = foot[-1:]
             head = head[: height - 1]
@@ -297,13 +297,17 @@ def _style(part: str, entry: Entry[Any], is_selected: bool) -> str:
 # The foot.
 
 
-def _unseen(frame: Frame) -> Iterator[Line]:
+def _unseen(frame: Frame, width: int) -> Iterator[Line]:
     """Yield one line on what was not seen; the page of ? has all of it."""
     gaps = frame.report.gaps
     if gaps:
+        why = f" Not seen: {visible(gaps[0].why)}"
         how = f" ({visible(gaps[0].how)})" if gaps[0].how else ""
         more = f", and {len(gaps) - 1} more: ?" if len(gaps) > 1 else ""
-        yield f" Not seen: {visible(gaps[0].why)}{how}{more}", "dim"
+        if cells.width_of(why + how + more) > width:
+            how, more = "", "  ? says all"
+            why = cells.cut(why, width - len(more))
+        yield why + how + more, "dim"
 
 
 def _keys(choice: Choice, width: int) -> str:

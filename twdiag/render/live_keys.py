@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from twdiag.analysis.wanted import Key
     from twdiag.engine.frames import Entry, Frame
     from twdiag.model.findings import Finding
+    from twdiag.model.namespaces import Namespace
 
 SORTS: Final = ("as they came", "largest first", "fastest first", "by name")
 _LONGEST: Final = 60
@@ -24,11 +25,15 @@ Place = tuple[str, "Key"]
 
 @dataclass(frozen=True)
 class About:
-    """What Enter explains: a row, and the findings that concern it, with their causes."""
+    """What Enter explains: a row, and the findings that concern it, with their causes.
+
+    `namespace` is where commands have to look, None where they are run there anyway.
+    """
 
     part: str
     row: Any
     findings: tuple[Finding, ...] = ()
+    namespace: Namespace | None = None
 
 
 @dataclass(frozen=True)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import shlex
 import textwrap
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
 
+from twdiag.analysis.elsewhere import moved
 from twdiag.render.full import full
 from twdiag.render.live_rows import COLUMNS, HEADS, cells_of, name_of
 from twdiag.render.pieces import Detail
@@ -100,6 +102,8 @@ def _about(about: About, frame: Frame, look: Look) -> Iterator[Line]:
 def _next_steps(about: About) -> Iterator[Line]:
     """Yield the commands that show more of a row."""
     for number, command in enumerate(_COMMANDS[about.part](about.row)):
+        if about.namespace is not None:
+            command = moved(command, about.namespace)
         yield f"  {'' if number else 'now':10} {visible(command)}", "bold"
     yield "", ""
 
@@ -132,7 +136,8 @@ def _of_closer(row: Any) -> list[str]:
 
 
 def _of_process(row: Any) -> list[str]:
-    return [f"twdiag trace --process {row.name}"]
+    name = row.name if visible(row.name) == row.name or not row.pids else str(row.pids[0])
+    return [f"twdiag trace --process {shlex.quote(name)}"]
 
 
 _COMMANDS: Final = {

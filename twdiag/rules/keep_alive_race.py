@@ -7,8 +7,9 @@ Nobody is left to read it, and the kernel answers it with a RST: the request is 
 
 The idle timeout is measured, at connections that this host closed first, all after the same idle
 time. A client that sent again after a pause nearly as long has no shorter limit. Seeing it takes
-time: twdiag diagnose --interval 30, or twdiag trace, which as root also counts the requests that
-met a close.
+time: twdiag watch, twdiag diagnose --interval 30, or twdiag trace, which as root also counts the
+requests that met a close. Data in the first 0.2 s after a close is not counted unless it crossed
+the FIN: a TLS client, MySQL or HTTP/2 answers a close with last words, and nobody misses those.
 
 Why it matters:
 The client sees ECONNRESET, EPIPE or an empty answer, a proxy answers 502. It happens rarely, at low

@@ -88,7 +88,7 @@ def tell(view: View, limits: Limits, group: Group[int]) -> Iterator[Finding]:
             Advice(
                 "Find what began to open and close connections",
                 "the other findings name the server or destination; look at the last deployment",
-                verify="the rate of each second: twdiag --full",
+                verify="how fast, and who closes, live: twdiag watch",
             ),
         ),
         Place.of(State.TIME_WAIT),

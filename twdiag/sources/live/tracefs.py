@@ -490,7 +490,7 @@ def _refusal(error: OSError) -> SourceRefused:
         return SourceRefused("the kernel is locked down, which forbids tracing")
     if error.errno in (errno.EACCES, errno.EPERM):
         if os.geteuid() != 0:
-            return SourceRefused("tracing needs root", "sudo twdiag trace")
+            return SourceRefused("tracing needs root", "run it with sudo")
         return SourceRefused("this root may not trace (a container?)", "run it on the host")
     return SourceRefused(f"a private tracing instance is refused: {error.strerror}")
 
