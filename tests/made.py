@@ -25,7 +25,7 @@ from twdiag.sources.live.seen import census_of_sockets
 from twdiag.tcp import State
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
 
     from twdiag.model.census import Census
     from twdiag.model.findings import Finding, Report
@@ -200,6 +200,15 @@ def aged(sockets: Iterable[Socket], seconds: float) -> list[Socket]:
     milliseconds = int(seconds * 1000)
     info = TcpInfo(0, milliseconds, milliseconds)
     return [socket._replace(info=info) for socket in sockets]
+
+
+def spread(sockets: Sequence[Socket], seconds: float) -> list[Socket]:
+    """Return sockets that have come at a steady rate, the first so many seconds ago."""
+    return [
+        one
+        for n, socket in enumerate(sockets, start=1)
+        for one in aged([socket], seconds * n / len(sockets))
+    ]
 
 
 def answered_by_keepalive(sockets: Iterable[Socket]) -> list[Socket]:

@@ -14,6 +14,7 @@ from tests.made import (
     only_finding,
     report_of,
     snapshot_of,
+    spread,
 )
 from twdiag.model.findings import ProcessSubject, Severity
 
@@ -72,3 +73,13 @@ def test_the_range_decides_which_ports_are_clients() -> None:
     assert RULE not in found(snapshot_of(*rows))
     wide = SYSCTLS | {"net.ipv4.ip_local_port_range": "15000 65535"}
     assert RULE in found(snapshot_of(*rows, sysctls=wide))
+
+
+def test_a_pool_that_leaks_is_told_from_one_look_by_the_ages_of_its_connections() -> None:
+    rows = close_wait(374, recv_q=1, server=False)
+    leaks = snapshot_of(*spread(rows, 300), owners=held(374, 400, 1024))
+    assert only_finding(leaks, RULE).severity is Severity.WARNING
+    assert only_finding(leaks, RULE).evidence["seconds_to_exhaustion"] == pytest.approx(500, rel=0.05)
+    filled_at_once = snapshot_of(*aged(rows, 300), owners=held(374, 400, 1024))
+    assert only_finding(filled_at_once, RULE).severity is Severity.NOTICE
+    assert only_finding(filled_at_once, RULE).evidence["seconds_to_exhaustion"] is None

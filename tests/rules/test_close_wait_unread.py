@@ -9,9 +9,11 @@ from tests.made import (
     aged,
     close_wait,
     found,
+    held,
     only_finding,
     report_of,
     snapshot_of,
+    spread,
 )
 from twdiag.model.findings import Severity
 
@@ -53,3 +55,16 @@ def test_a_client_that_leaks_is_told_from_a_pool_by_its_growth(recv_q: int) -> N
     for earlier, worst in ((rows, Severity.NOTICE), (rows[:100], Severity.WARNING)):
         before = snapshot_of(*earlier, taken_at=999_900.0)
         assert report_of(snapshot_of(*aged(rows, 90), earlier=before)).status is worst
+
+
+def test_responses_that_leak_are_told_from_one_look_by_their_ages() -> None:
+    """374 descriptors in 300 s: the 624 that are left last for 500 s more."""
+    rows = close_wait(374, recv_q=400, server=False)
+    owners = held(374, 400, 1024)
+    finding = only_finding(snapshot_of(*spread(rows, 300), owners=owners), RULE)
+    assert finding.severity is Severity.WARNING
+    assert finding.summary.endswith("if none is closed, the descriptor limit is reached in 8 min")
+    assert finding.evidence["seconds_to_exhaustion"] == pytest.approx(500, rel=0.05)
+    for sockets, limit in ((aged(rows, 300), 1024), (spread(rows, 300), 65_536)):
+        later = snapshot_of(*sockets, owners=held(374, 400, limit))
+        assert only_finding(later, RULE).severity is Severity.NOTICE

@@ -3,7 +3,8 @@
 What it means:
 CLOSE_WAIT with unread bytes: the peer sent data and its FIN, and the application has read neither
 to the end. Recv-Q is the number of unread bytes plus one for the FIN; Recv-Q 1 means that only
-the end of the stream is unread. On a server that means a reader that has stopped reading.
+the end of the stream is unread. On a server that means a reader that has stopped reading; on a
+client, responses that were never read to their end, which leak where more and more of them wait.
 
 Why it matters:
 The thread, worker or event loop in charge of these connections is stuck: blocked on something
@@ -30,7 +31,7 @@ from twdiag.rules import close_wait, manual
 from twdiag.rules.rule import Rule
 from twdiag.rules.subjects import holder_subject, software_advice
 from twdiag.tcp import State
-from twdiag.wording import between, count
+from twdiag.wording import between, count, duration
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -54,10 +55,11 @@ def tell(view: View, limits: Limits, group: Group[Aged]) -> Iterator[Finding]:
     """Yield one finding for each process whose reader is stuck."""
     for holder in by_program(view.owners, group.about):
         if len(holder.sockets) >= limits[close_wait.NOTICE]:
-            yield _finding(holder, limits)
+            left = close_wait.seconds_to_limit(holder, view.close_waits)
+            yield _finding(holder, limits, left)
 
 
-def _severity(holder: Holder, limits: Limits, server: bool) -> Severity:
+def _severity(holder: Holder, limits: Limits, server: bool, left: float | None) -> Severity:
     # A TLS close_notify before the FIN is no request that somebody waits for.
     queues = (w.socket.recv_q for w in holder.sockets)
     requests = sum(queue - 1 for queue in queues if queue not in POOL_RECV_Q)
@@ -66,27 +68,32 @@ def _severity(holder: Holder, limits: Limits, server: bool) -> Severity:
     # works on it leaves the FIN unread: that is not stuck before it has lasted.
     many = close_wait.settled(holder, limits) >= limits[close_wait.WARNING]
     # A client leaks unread responses where their number grows; a slow one holds the same number.
-    stuck = (requests > 0 or many) if server else many and bool(holder.new())
+    soon = left is not None and left <= limits[close_wait.LEAK_SECONDS]
+    stuck = (requests > 0 or many) if server else soon or (many and bool(holder.new()))
     return Severity.WARNING if stuck else Severity.NOTICE
 
 
-def _finding(holder: Holder, limits: Limits) -> Finding:
+def _finding(holder: Holder, limits: Limits, left: float | None) -> Finding:
     queues = [w.socket.recv_q for w in holder.sockets]
     unread = sum(queues) - len(queues)  # each FIN occupies one sequence number
     server = any(w.server for w in holder.sockets)
     owners = (holder.owner,) if holder.owner else ()
     what = f"{count(unread, 'byte')} unread" if unread else "only the FIN is unread"
+    growth = ""
+    if left is not None and not holder.new():
+        growth = f"; if none is closed, the descriptor limit is reached in {duration(left)}"
     return Finding(
-        _severity(holder, limits, server),
+        _severity(holder, limits, server, left),
         Confidence.OBSERVED,
         f"{holder.name} does not read {count(len(queues), 'connection')} that the peer closed: "
-        f"{what}, {between(holder.age_min, holder.age_max)}",
+        f"{what}, {between(holder.age_min, holder.age_max)}{growth}",
         holder_subject(holder),
         close_wait.evidence(holder)
         | {
             facts.RECV_Q: max(queues),
             facts.UNREAD_BYTES: unread,
             facts.SERVER_SIDE: server,
+            facts.SECONDS_LEFT: None if left is None else round(left, 1),
         },
         (
             Advice(
@@ -115,6 +122,6 @@ RULE = Rule(
     select,
     tell,
     ("sockets", "queues", "inodes", "tcp-info|earlier"),
-    close_wait.LIMITS,
+    (*close_wait.LIMITS, close_wait.LEAK_SECONDS),
     rows,
 )
