@@ -309,6 +309,18 @@ def test_no_command_of_a_screen_is_broken(
     assert written_out + whole.count("now   the same as for 1\n") == len(report.findings)
 
 
+@pytest.mark.parametrize("scenario", lab.SCENARIOS, ids=lambda s: s.name)
+def test_no_command_of_the_whole_report_is_broken(
+    scenario: lab.Scenario, played: dict[str, Played]
+) -> None:
+    report = with_causes(played[scenario.name].report)
+    lines = written(report, width=80, detail=Detail.FULL).splitlines()
+    for finding in report.findings:
+        for advice in finding.advice:
+            for command in filter(None, map(command_in, (advice.how, advice.verify))):
+                assert any(line.endswith(visible(command)) for line in lines), command
+
+
 def commands_of(report: Report) -> set[str]:
     """Return every command that a report could show, as it is shown."""
     steps = {step.run for finding in report.findings for step in finding.steps}

@@ -40,6 +40,7 @@ def test_the_address_and_the_parity_are_told() -> None:
     assert finding.subject == AddressSubject(HERE)
     assert (finding.evidence["used"], finding.evidence["ports"]) == (75, 100)
     assert finding.evidence["bind_parity_ports"] == 50
+    assert finding.place is None  # no socket of it need be in SYN_SENT, or in any one state
     assert "75 of 100 local ports (75 %) on 10.0.0.1" in finding.summary
 
 

@@ -79,7 +79,9 @@ def test_a_pool_that_leaks_is_told_from_one_look_by_the_ages_of_its_connections(
     rows = close_wait(374, recv_q=1, server=False)
     leaks = snapshot_of(*spread(rows, 300), owners=held(374, 400, 1024))
     assert only_finding(leaks, RULE).severity is Severity.WARNING
-    assert only_finding(leaks, RULE).evidence["seconds_to_exhaustion"] == pytest.approx(500, rel=0.05)
+    assert only_finding(leaks, RULE).evidence["seconds_to_exhaustion"] == pytest.approx(
+        500, rel=0.05
+    )
     filled_at_once = snapshot_of(*aged(rows, 300), owners=held(374, 400, 1024))
     assert only_finding(filled_at_once, RULE).severity is Severity.NOTICE
     assert only_finding(filled_at_once, RULE).evidence["seconds_to_exhaustion"] is None

@@ -37,7 +37,7 @@ def test_each_destination_is_counted_for_itself() -> None:
 
 def test_live_connections_name_a_likely_process_but_the_summary_does_not_blame_it() -> None:
     rows = [*time_wait(600), *established(2, port=50000)]
-    owners = {50_000 + i: (Owner(5, "shop", "www"),) for i in range(2)}
+    owners = {50_000 + i: (Owner(5 + i, "shop", "www"),) for i in range(2)}
     finding = only_finding(snapshot_of(*rows, owners=owners))
     assert finding.evidence["likely_processes"] == ["shop"]
     assert finding.evidence["established"] == 2

@@ -339,7 +339,7 @@ class _Owners:
         """Return what is said where the owners of so many sockets were not seen."""
         if denied := self._holders.denied:
             why = f"the owners of {count(unseen, 'socket')} are not visible: "
-            why += f"{count(denied, 'process', 'processes')} may not be read"
+            why += f"no permission to read {count(denied, 'process', 'processes')}"
             how = "run as root, or with CAP_SYS_PTRACE and CAP_DAC_READ_SEARCH"
             return Gap("owners", why, how, partial=True)
         why = f"no process that is visible from here holds {count(unseen, 'socket')}"

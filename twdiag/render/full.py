@@ -24,7 +24,7 @@ from twdiag.render.pieces import (
     where,
 )
 from twdiag.tcp.roles import Role
-from twdiag.wording import count, visible
+from twdiag.wording import command_in, count, visible
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -143,18 +143,19 @@ class _Writer:
         sure = "" if finding.confidence.value == "observed" else " (inferred)"
         yield from self._labelled("Seen", visible(", ".join(words) + sure))
         history = finding.evidence.get(facts.HISTORY)
-        if isinstance(history, list) and any(history):
+        if isinstance(history, list) and any(history) and history != self.drawn_history:
             self.drawn_history = history
             yield from self._history([int(value) for value in history])
 
     def _history(self, values: Sequence[int]) -> Iterator[Line]:
-        most = f" max {max(values):,}/s"
+        most = f"max {max(values):,}/s"
         room = 200 if self.look.width is None else max(10, self.look.width - _LABEL - 2)
         step = -(-len(values) // room)
         sums = [sum(values[at : at + step]) for at in range(0, len(values), step)]
         line = sparkline(sums, unicode=self.look.unicode)
-        yield f"  {'Closes':{_LABEL}}{line}{most if len(line) + len(most) <= room else ''}", ""
-        yield f"  {'':{_LABEL}}{'60 s ago':<{len(line) - 3}}now", "dim"
+        yield f"  {'Closes':{_LABEL}}{line}", ""
+        axis = f"60 s ago{most:^{len(line) - 11}}now"
+        yield f"  {'':{_LABEL}}{axis}", "dim"
 
     def _where(self, finding: Finding) -> Iterator[Line]:
         place = finding.place
@@ -181,7 +182,18 @@ class _Writer:
             yield from self._labelled(label, f"{number}. {visible(item.do)}", bold=True, hang=3)
             for name, text in (("", item.how), ("cost: ", item.cost), ("check: ", item.verify)):
                 if text:
-                    yield from self._labelled("", f"   {name}{visible(text)}", hang=3)
+                    yield from self._with_command(f"   {name}{visible(text)}")
+
+    def _with_command(self, text: str) -> Iterator[Line]:
+        """Yield a line of advice; a command at its end is never wrapped."""
+        command, width = command_in(text), self.look.width
+        if not command or width is None or 2 + _LABEL + len(text) <= width:
+            yield from self._labelled("", text, hang=3)
+            return
+        lead = text.removesuffix(command).rstrip()
+        if lead:
+            yield from self._labelled("", lead, hang=3)
+        yield f"  {'':{_LABEL}}     {command}", ""
 
     def _glance(self, report: Report) -> Iterator[Line]:
         states = ", ".join(f"{state.name} {number:,}" for state, number in _by_size(report))

@@ -25,7 +25,7 @@ from twdiag.render.live_rows import (
 )
 from twdiag.render.pieces import STYLES, sparkline
 from twdiag.tcp import State
-from twdiag.wording import duration, share, visible
+from twdiag.wording import count, duration, share, visible
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -243,7 +243,8 @@ def nothing_in(frame: Frame, part: str) -> str:
     hidden = frame.report.facts.get(facts.HIDDEN)
     if part == "findings" and hidden:
         worst = frame.report.facts.get(facts.HIDDEN_WORST)
-        return f"nothing about that; {hidden:,} about other things (the worst: {worst})"
+        others = count(int(str(hidden)), "other")
+        return f"no finding matches the filter; {others} left out, the worst {worst}"
     if part == "findings":
         return "nothing wrong" + (" in what could be seen" if _blind(frame) else "")
     if part == "processes":

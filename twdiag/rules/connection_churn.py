@@ -29,7 +29,7 @@ from twdiag.model.limits import sockets
 from twdiag.rules import manual
 from twdiag.rules.behind import of_destination
 from twdiag.rules.rule import Group, Rule
-from twdiag.rules.subjects import destination_subject, owner_advice, software_advice
+from twdiag.rules.subjects import destination_subject, names_of, owner_advice, software_advice
 from twdiag.tcp import State
 from twdiag.wording import count, endpoint, rate, ss_address
 
@@ -73,7 +73,7 @@ def tell(view: View, limits: Limits, group: Group[Destination]) -> Iterator[Find
             facts.CLOSES_AT_LEAST: now.at_least,
             facts.HISTORY: list(closed.seconds),
             facts.ESTABLISHED: group.about.tally.states.get(State.ESTABLISHED, 0),
-            facts.LIKELY_PROCESSES: [owner.name for owner in owners],
+            facts.LIKELY_PROCESSES: names_of(owners),
         },
         (
             Advice(

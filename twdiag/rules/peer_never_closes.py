@@ -41,7 +41,7 @@ from twdiag.model.limits import seconds, sockets
 from twdiag.rules import manual
 from twdiag.rules.behind import Rows, these
 from twdiag.rules.rule import Group, Rule
-from twdiag.rules.subjects import listener_subject
+from twdiag.rules.subjects import listener_subject, names_of
 from twdiag.tcp import State
 from twdiag.wording import count, endpoint
 
@@ -150,7 +150,7 @@ def tell(view: View, limits: Limits, group: Group[_Waiting]) -> Iterator[Finding
             facts.ORPHANS: waiting.orphans,
             facts.AGE_MIN: round(min(waiting.ages), 1),
             facts.FIN_TIMEOUT: view.sysctl(_TIMEOUT),
-            facts.PROCESSES: [owner.name for owner in owners],
+            facts.PROCESSES: names_of(owners),
         },
         (
             Advice(

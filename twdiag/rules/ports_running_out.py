@@ -43,7 +43,7 @@ from twdiag.model.limits import ratio
 from twdiag.rules import manual
 from twdiag.rules.behind import Rows, of_destination
 from twdiag.rules.rule import Group, Rule
-from twdiag.rules.subjects import destination_subject, owner_advice, software_advice
+from twdiag.rules.subjects import destination_subject, names_of, owner_advice, software_advice
 from twdiag.tcp import State
 from twdiag.wording import count, duration, endpoint, rate, ss_address
 
@@ -200,7 +200,7 @@ def _evidence(
         facts.RESERVED: len(budget.reserved),
         facts.BLOCKED: len(budget.blocked),
         facts.TW_REUSE: view.sysctl(TW_REUSE),
-        facts.LIKELY_PROCESSES: [owner.name for owner in owners],
+        facts.LIKELY_PROCESSES: names_of(owners),
         facts.SUSTAINED: round(use.ports / use.hold_seconds, 1),
     }
 

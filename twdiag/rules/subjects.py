@@ -55,6 +55,11 @@ def owner_advice(port: int, what: str = "TIME_WAIT has no owner") -> Advice:
     )
 
 
+def names_of(owners: Iterable[Owner]) -> list[str]:
+    """Return the names of some processes, each once."""
+    return list(dict.fromkeys(owner.name for owner in owners))
+
+
 def trace_command(port: int, seconds: int = 10) -> str:
     """Return the command that shows each close of a port as it happens, and who closes."""
     return f"twdiag trace --port {port} --for {seconds}s"

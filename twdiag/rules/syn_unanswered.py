@@ -36,6 +36,7 @@ from twdiag.model.limits import sockets
 from twdiag.rules import manual
 from twdiag.rules.behind import these
 from twdiag.rules.rule import Group, Rule
+from twdiag.rules.subjects import names_of
 from twdiag.tcp import State
 from twdiag.wording import count, endpoint, ss_address
 
@@ -91,7 +92,7 @@ def tell(view: View, limits: Limits, group: Group[_Attempts]) -> Iterator[Findin
         {
             facts.SYN_SENT: len(found),
             facts.RETRANSMISSIONS: max(socket.retrans for socket in found),
-            facts.PROCESSES: [owner.name for owner in owners],
+            facts.PROCESSES: names_of(owners),
         },
         (
             Advice(

@@ -206,7 +206,7 @@ def test_processes_that_may_not_be_read_are_counted(
     monkeypatch.undo()
     assert [owner.pid for owner in found[inode(listener)]] == [os.getpid()]
     assert (gap.what, gap.partial) == ("owners", True)
-    assert "the owners of 1 socket are not visible: 1 process may not be read" in gap.why
+    assert "the owners of 1 socket are not visible: no permission to read 1 process" in gap.why
     assert "CAP_SYS_PTRACE" in gap.how
 
 
@@ -507,7 +507,7 @@ def test_a_process_that_may_not_be_read_is_counted_once_despite_the_glance(
         monkeypatch.setattr(os, call, deny)
     found, (gap,) = read_owners(wanted)
     assert found == {}
-    assert "the owners of 50 sockets are not visible: 1 process may not be read" in gap.why
+    assert "the owners of 50 sockets are not visible: no permission to read 1 process" in gap.why
 
 
 @pytest.mark.parametrize("kernel_counts", [True, False], ids=["Linux 6.2", "before Linux 6.2"])

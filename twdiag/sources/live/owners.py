@@ -345,7 +345,7 @@ def _gaps(missing: int, denied: int, late: float | None) -> list[Gap]:
         return [Gap("owners", why, "give it more time (--timeout)", partial=True)]
     if denied:
         processes = "1 process" if denied == 1 else f"{denied} processes"
-        why = f"the owners of {sockets} are not visible: {processes} may not be read"
+        why = f"the owners of {sockets} are not visible: no permission to read {processes}"
         how = "run as root, or with the capabilities CAP_SYS_PTRACE and CAP_DAC_READ_SEARCH"
         return [Gap("owners", why, how, partial=True)]
     why = f"no process visible from here holds {sockets} (another PID namespace, or in transit)"

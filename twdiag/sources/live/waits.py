@@ -444,7 +444,7 @@ def _rights_gap(denied: list[ProcessWaits]) -> Gap:
     """Return the gap for processes that may not be read, with the right that is missing."""
     names = ", ".join(f"pid {waits.pid}" for waits in denied[:3])
     names += f" and {len(denied) - 3} more" if len(denied) > 3 else ""
-    why = f"the system calls of {names} may not be read"
+    why = f"no permission to read the system calls of {names}"
     scope = _ptrace_scope()
     if scope == 3:
         how = "kernel.yama.ptrace_scope is 3: nobody may, until the host starts with a lower value"
