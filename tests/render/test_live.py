@@ -129,6 +129,18 @@ def test_the_commands_of_a_row_look_into_the_namespace_that_is_watched() -> None
     assert "now        twdiag trace --process python\n" in about("processes")
 
 
+def test_a_name_that_ascii_makes_longer_leaves_room_for_the_numbers() -> None:
+    lines = [text for text, _ in live(HOSTILE, Choice(), Look(80, height=30, unicode=False))]
+    row = next(line for line in lines if "\\u6570" in line)
+    assert row.split()[-3:] == ["3.0", "0", "0"]
+
+
+def test_growth_in_less_than_a_second_is_not_told() -> None:
+    looks = [sight(at, snapshot_of(*close_wait(number))) for at, number in ((0, 3), (0.3, 4))]
+    assert "CLOSE_WAIT 4" in live(frame_of(looks), Choice(), Look(80, height=24))[1][0]
+    assert "(+" not in live(frame_of(looks), Choice(), Look(80, height=24))[1][0]
+
+
 def test_a_filter_does_not_make_a_host_look_well() -> None:
     lines = [t for t, _ in live(BUSY, Choice(filter="no such row"), Look(80, height=24))]
     assert not any("nothing wrong" in line for line in lines)

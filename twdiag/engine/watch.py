@@ -36,6 +36,8 @@ MOST: Final = 0.05
 """The share of a core that the whole of it may take."""
 
 _MEASURED_SECONDS: Final = 10.0
+_TOO_SHORT: Final = 3.0
+"""What it takes is not told of less: opening the sources alone can be all of a second."""
 _COMPARED_SECONDS: Final = 10.0
 """Rules compare with a look that is at least so old, once there is one.
 
@@ -293,11 +295,11 @@ class _Meter:
     def __init__(self) -> None:
         self._marks = deque([(time.monotonic(), time.process_time())])
 
-    def share(self) -> float:
-        """Return the share."""
+    def share(self) -> float | None:
+        """Return the share, None where too little time was measured."""
         now, spent = time.monotonic(), time.process_time()
         self._marks.append((now, spent))
         while len(self._marks) > 2 and self._marks[1][0] <= now - _MEASURED_SECONDS:
             self._marks.popleft()
         began, before = self._marks[0]
-        return (spent - before) / (now - began) if now > began else 0.0
+        return (spent - before) / (now - began) if now - began >= _TOO_SHORT else None

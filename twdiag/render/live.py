@@ -69,7 +69,7 @@ def live(frame: Frame, choice: Choice, look: Look) -> list[Line]:
             foot = foot[-1:]
             head = head[: height - 1]
         room = height - len(head) - len(foot)
-        rows = _rows(frame, choice, width, room)
+        rows = _rows(frame, choice, look, width, room)
         lines = [*head, *rows, *[("", "")] * (room - len(rows)), *foot]
     return [(cells.cut(_plain(text, look), width).rstrip(), style) for text, style in lines]
 
@@ -124,7 +124,7 @@ def other_states(frame: Frame) -> Iterator[str]:
     """Yield "CLOSE_WAIT 70 (+2 in 60 s)", "ESTABLISHED 12" ...: the states but TIME_WAIT."""
     states = frame.report.states
     grown = ""
-    if frame.close_wait_grown:
+    if frame.close_wait_grown and frame.seconds >= 1:
         grown = f" ({frame.close_wait_grown:+,} in {duration(frame.seconds)})"
     yield f"CLOSE_WAIT {states.get(State.CLOSE_WAIT, 0):,}{grown}"
     for state, number in sorted(states.items(), key=lambda item: (-item[1], item[0])):
@@ -169,7 +169,7 @@ def _table_of_rates(frame: Frame, width: int) -> Iterator[Line]:
 # The rows.
 
 
-def _rows(frame: Frame, choice: Choice, width: int, room: int) -> list[Line]:
+def _rows(frame: Frame, choice: Choice, look: Look, width: int, room: int) -> list[Line]:
     """Return the lines of the parts, at most so many."""
     parts, place = shown(frame, choice), selected(frame, choice)
     notes = {part: _note(frame, choice, part, width) for part, found in parts.items() if not found}
@@ -186,7 +186,7 @@ def _rows(frame: Frame, choice: Choice, width: int, room: int) -> list[Line]:
         first = max(0, min(at - number // 2, len(entries) - number))
         lines.append(_heading(frame, part, entries, number, width))
         for entry in entries[first : first + number]:
-            lines.append(_row(frame, part, entry, (part, entry.key) == place, width))
+            lines.append(_row(frame, part, entry, (part, entry.key) == place, look, width))
     return lines
 
 
@@ -271,14 +271,16 @@ def _blind(frame: Frame) -> bool:
     return bool(frame.report.gaps or frame.report.skipped)
 
 
-def _row(frame: Frame, part: str, entry: Entry[Any], is_selected: bool, width: int) -> Line:
+def _row(
+    frame: Frame, part: str, entry: Entry[Any], is_selected: bool, look: Look, width: int
+) -> Line:
     mark = "> " if is_selected else "  "
     kept = columns_that_fit(part, width - _MARK, _LEAST_NAME)
     columns = [COLUMNS[part][n] for n in kept]
     found = cells_of(part, entry.row)
     values = [found[n] for n in kept]
     ended = gone(entry, frame)
-    name = name_of(part, entry.row)
+    name = _plain(name_of(part, entry.row), look)  # before it is measured: it gets longer
     if ended:
         name = f"{ended}: {name}"
     room = width - _MARK - sum(column.width + 1 for column in columns)
