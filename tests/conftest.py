@@ -11,7 +11,7 @@ from hypothesis import settings
 
 from tests.lab import proctable
 from twdiag import lab, rules, sources
-from twdiag.engine.look import Question, looked
+from twdiag.engine.look import Question, look_closely
 from twdiag.engine.reproduce import limits_of
 from twdiag.engine.sockets import Listing, Request
 from twdiag.errors import SourceRefused
@@ -38,6 +38,8 @@ class Played(NamedTuple):
     notes: dict[str, object]
     pids: dict[str, int]
     limits: Mapping[str, float]
+    told: Report
+    """The report as `twdiag lab run` gives it, with the causes looked up while all was there."""
     listed: dict[str, list[Row]]
     """What `twdiag sockets --rule` lists for each rule that speaks, and under "" for all others."""
 
@@ -58,10 +60,10 @@ def look_twice(scenario: lab.Scenario, stage: Stage) -> tuple[proctable.Seen, Pl
 def look(scenario: lab.Scenario, stage: Stage) -> Played:
     """Collect as `twdiag lab run` does, inside of the scenario's namespace."""
     stage.go_on()
-    report, view = looked(Question(limits=limits_of(scenario), interval=scenario.interval))
+    report, view = look_closely(Question(limits=limits_of(scenario), interval=scenario.interval))
     pids, limits = {actor.name: actor.pid for actor in stage.actors}, scenario.limits
     listed = _listed(report, view.snapshot, limits)
-    return Played(view.snapshot, dict(stage.notes), pids, limits, listed)
+    return Played(view.snapshot, dict(stage.notes), pids, limits, report, listed)
 
 
 def _listed(

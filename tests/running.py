@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import io
 import os
+import re
+import runpy
+import select
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple, NoReturn
 
 import pytest
 
@@ -20,7 +24,7 @@ from twdiag.cli import run
 from twdiag.settings import config
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Mapping
 
     from tests.conftest import Played
     from twdiag.model.snapshot import Snapshot
@@ -154,3 +158,85 @@ def process(*words: str, **options: object) -> Said:
 def twdiag(*words: str, **options: object) -> Said:
     """Run twdiag as a process of its own."""
     return process(sys.executable, "-m", "twdiag", *words, **options)
+
+
+REDIRECTION: Final = re.compile(r"([012])?([<>])(&-|/\S+)")
+
+
+def forked(*words: str, streams: str = "", environ: Mapping[str, str] | None = None) -> Said:
+    """Run twdiag in a fork of this process, which shows what a start shows and takes a fifth of it.
+
+    All is real but the start of the interpreter and the imports: descriptors, streams made of them
+    as Python makes its own, the hooks of `python -m twdiag`, the exit code.  `streams` redirects
+    as a shell does (">/dev/full", ">&-", "2>&-"); ">|" is a pipe whose reader has gone.
+    """
+    with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
+        child = os.fork()
+        if child == 0:
+            try:
+                _redirect(out.fileno(), err.fileno(), streams)
+                _become_twdiag(words, environ or {})
+            finally:
+                os._exit(70)
+        code = _exit_code(child)
+        for file in (out, err):
+            file.seek(0)
+        return Said(code, out.read().decode(), err.read().decode())
+
+
+def _redirect(out: int, err: int, streams: str) -> None:
+    """Give this process the standard streams that a shell would start a program with."""
+    nothing = os.open(os.devnull, os.O_RDWR)
+    for number, to in enumerate((nothing, out, err)):
+        os.dup2(to, number)
+    for stream in streams.split():
+        if stream == ">|":
+            reading, writing = os.pipe()
+            os.close(reading)
+            os.dup2(writing, 1)
+            os.close(writing)
+            continue
+        found = REDIRECTION.fullmatch(stream)
+        assert found is not None, stream
+        number = int(found[1] or found[2] == ">")
+        if found[3] == "&-":
+            os.close(number)
+        else:
+            os.dup2(os.open(found[3], os.O_RDWR), number)
+    # Only now: what took the lowest free number before must not stand in for a closed stream.
+    for extra in {nothing, out, err} - {0, 1, 2}:
+        os.close(extra)
+
+
+def _become_twdiag(words: tuple[str, ...], environ: Mapping[str, str]) -> NoReturn:
+    """Do what the interpreter does of `python -m twdiag`, with its modules loaded before."""
+    os.environ.clear()
+    os.environ.update({"PATH": os.defpath, **environ})
+    sys.stdin, sys.stdout, sys.stderr = (_stream(number) for number in range(3))  # type: ignore[assignment]
+    sys.argv = ["twdiag", *words]
+    try:
+        runpy.run_module("twdiag", run_name="__main__", alter_sys=True)
+    except BaseException as error:
+        sys.excepthook(type(error), error, error.__traceback__)
+    raise AssertionError("twdiag ends its process")
+
+
+def _stream(number: int) -> io.TextIOWrapper | None:
+    """Return a standard stream as Python opens it, None where it is closed."""
+    try:
+        os.fstat(number)
+    except OSError:
+        return None
+    errors = "backslashreplace" if number == 2 else "strict"
+    return open(number, "w" if number else "r", encoding="utf-8", errors=errors, closefd=False)
+
+
+def _exit_code(child: int) -> int:
+    """Wait for a child and return its exit code; end it where it takes a minute."""
+    watched = os.pidfd_open(child)
+    try:
+        if not select.select([watched], [], [], 60)[0]:
+            os.kill(child, signal.SIGKILL)
+    finally:
+        os.close(watched)
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.made import LISTEN_8080, aged, close_wait, held, listening, report_of, snapshot_of
+from tests.running import forked
 from twdiag import __version__, cli, lab
 from twdiag.engine.look import Question, filtered
 from twdiag.model.findings import Severity, Step
@@ -123,21 +124,21 @@ def test_json_is_schema_one_and_nothing_else() -> None:
     ],
 )
 def test_a_mistake_is_one_sentence_and_a_next_step(words: tuple[str, ...], said: str) -> None:
-    done = twdiag(*words)
-    assert done.returncode == 3
-    assert done.stdout == ""
-    assert said in done.stderr
-    assert len(done.stderr.splitlines()) == 2
-    assert "Traceback" not in done.stderr
+    done = forked(*words)
+    assert done.code == 3
+    assert done.out == ""
+    assert said in done.err
+    assert len(done.err.splitlines()) == 2
+    assert "Traceback" not in done.err
 
 
 def test_help_and_version() -> None:
     assert twdiag("--version").stdout == twdiag("-V").stdout == f"twdiag {__version__}\n"
     for words in ((), ("diagnose",), ("lab",), ("lab", "run")):
-        shown = twdiag(*words, "-h")
-        assert shown.returncode == 0
-        assert "Examples:" in shown.stdout
-        assert max(map(len, shown.stdout.splitlines())) <= 100
+        shown = forked(*words, "-h")
+        assert shown.code == 0
+        assert "Examples:" in shown.out
+        assert max(map(len, shown.out.splitlines())) <= 100
 
 
 def test_a_reader_that_leaves_early_is_no_error() -> None:

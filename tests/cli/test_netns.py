@@ -12,7 +12,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from tests.engine.village import Village, alone
-from tests.running import NOBODY, Said, process, twdiag
+from tests.running import NOBODY, Said, forked, process, twdiag
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -74,7 +74,7 @@ def test_all_namespaces_are_looked_at_unless_one_is_asked_for() -> None:
     ],
 )
 def test_one_place_to_look_at_excludes_the_other(words: tuple[str, ...]) -> None:
-    said = twdiag(*words)
+    said = forked(*words)
     assert said.code == 3
     assert "exclude each other" in said.err
     assert len(said.err.splitlines()) == 2

@@ -8,7 +8,7 @@ import socket
 
 import pytest
 
-from tests.running import twdiag
+from tests.running import forked, twdiag
 from tests.sources.live.dwellers import dweller
 
 
@@ -51,7 +51,7 @@ def test_a_port_is_that_of_the_namespace_asked_for() -> None:
     "words", [("port",), ("port", "0"), ("port", "65536"), ("port", "http"), ("port", "80", "81")]
 )
 def test_words_that_make_no_sense_end_with_3(words: tuple[str, ...]) -> None:
-    said = twdiag(*words)
+    said = forked(*words)
     assert said.code == 3
     assert said.out == ""
     assert "Traceback" not in said.err

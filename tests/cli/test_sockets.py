@@ -15,10 +15,11 @@ from typing import TYPE_CHECKING, Final
 import pytest
 
 from tests.cli.test_diagnose import text_of
-from tests.cli.test_streams import TWDIAG, _gone, shell
 from tests.packaging.test_man import parsed_by_typer
-from tests.running import NOBODY, process, twdiag
+from tests.running import NOBODY, forked, process, twdiag
 from twdiag.render.pieces import Detail
+
+from .test_streams import TWDIAG, shell, told
 
 if TYPE_CHECKING:
     from tests.conftest import Played
@@ -67,7 +68,7 @@ def test_json_and_csv_tell_the_same(server: socket.socket) -> None:
     ],
 )
 def test_a_mistake_is_a_sentence_with_a_next_step(words: str, what: str) -> None:
-    said = twdiag("sockets", *words.split())
+    said = forked("sockets", *words.split())
     assert (said.code, said.out) == (3, "")
     assert said.err.splitlines()[0].startswith(f"twdiag: {what}")
     assert len(said.err.splitlines()) == 2
@@ -75,12 +76,12 @@ def test_a_mistake_is_a_sentence_with_a_next_step(words: str, what: str) -> None
 
 @pytest.mark.parametrize("words", ALL)
 def test_a_full_disk_is_3_and_a_reader_that_has_gone_0(words: str) -> None:
-    done = shell(f"{TWDIAG} sockets {words} >/dev/full")
-    assert done.returncode == 3
-    assert done.stderr.splitlines()[0] == "twdiag: it cannot go on: No space left on device"
-    assert shell(f"{TWDIAG} sockets {words} >/dev/full 2>&-").returncode == 3
-    done = shell(_gone(f"sockets {words}"))
-    assert (done.returncode, done.stderr) == (0, "")
+    done = told(f"sockets {words}", ">/dev/full", real="sockets ")
+    assert done.code == 3
+    assert done.err.splitlines()[0] == "twdiag: it cannot go on: No space left on device"
+    assert told(f"sockets {words}", ">/dev/full 2>&-", real="sockets ").code == 3
+    done = told(f"sockets {words}", ">|", real="sockets ")
+    assert (done.code, done.err) == (0, "")
 
 
 def test_closed_streams_are_no_traceback() -> None:

@@ -9,7 +9,7 @@ from typing import Final
 
 import pytest
 
-from tests.running import SOURCE
+from tests.running import SOURCE, Said, forked
 
 TWDIAG: Final = f"{sys.executable} -m twdiag"
 STATES: Final = (0, 1, 2)
@@ -27,17 +27,36 @@ def shell(command: str, **environ: str) -> subprocess.CompletedProcess[str]:
     )
 
 
+def started(words: str, streams: str) -> Said:
+    """Run twdiag from its start on, with such streams."""
+    done = shell(_gone(words) if streams == ">|" else f"{TWDIAG} {words} {streams}")
+    return Said(done.returncode, done.stdout, done.stderr)
+
+
+def told(words: str, streams: str, real: str) -> Said:
+    """Run twdiag with such streams: from its start for the words `real`, else in a fork."""
+    if words == real:
+        return started(words, streams)
+    return forked(*words.split(), streams=streams)
+
+
 CHECKS: Final = ("", "-vv", "--nope", "--help", "--version", "--list-metrics", "--format json")
+LOST: Final = (">/dev/full", ">&-", ">&- 2>&-", ">/dev/full 2>&-", ">|")
 
 
 @pytest.mark.parametrize("words", CHECKS)
-@pytest.mark.parametrize("lost", [">/dev/full", ">&-", ">&- 2>&-", ">/dev/full 2>&-", "a pipe"])
+@pytest.mark.parametrize("lost", LOST)
 def test_a_check_whose_answer_is_lost_is_unknown(words: str, lost: str) -> None:
-    check = f"check {words}"
-    done = shell(_gone(check) if lost == "a pipe" else f"{TWDIAG} {check} {lost}")
-    assert (done.returncode, done.stdout) == (3, "")
-    assert "Traceback" not in done.stderr
-    assert len(done.stderr.splitlines()) <= 2
+    said = told(f"check {words}", lost, real="check ")
+    assert (said.code, said.out) == (3, "")
+    assert "Traceback" not in said.err
+    assert len(said.err.splitlines()) <= 2
+
+
+@pytest.mark.parametrize("streams", ["", "2>&-", *LOST])
+@pytest.mark.parametrize("words", ["check --nope", "--nope", "check --list-metrics"])
+def test_a_fork_shows_what_a_start_shows(words: str, streams: str) -> None:
+    assert forked(*words.split(), streams=streams) == started(words, streams)
 
 
 def _gone(words: str) -> str:
@@ -52,21 +71,24 @@ def _gone(words: str) -> str:
 @pytest.mark.parametrize("words", ["", "-v", "--quiet", "--format prometheus"])
 def test_a_check_needs_no_stderr(words: str) -> None:
     """Its answer goes to stdout, and is told in full."""
-    done = shell(f"{TWDIAG} check {words} 2>&-")
-    assert done.returncode in STATES
-    assert bool(done.stdout) is (words != "--quiet" or done.returncode != 0)
-    done = shell(f"{TWDIAG} check --nope 2>&-")
-    assert done.returncode == 3
-    assert done.stdout.startswith("TWDIAG UNKNOWN - twdiag check has no option --nope")
+    said = told(f"check {words}", "2>&-", real="check ")
+    assert said.code in STATES
+    assert bool(said.out) is (words != "--quiet" or said.code != 0)
+
+
+def test_a_refusal_of_a_check_needs_no_stderr() -> None:
+    said = started("check --nope", "2>&-")
+    assert said.code == 3
+    assert said.out.startswith("TWDIAG UNKNOWN - twdiag check has no option --nope")
 
 
 @pytest.mark.parametrize(
     ("words", "code"),
     [
         ("", 0),
-        ("--json", 0),
-        ("--brief", 0),
-        ("--interval 0.1", 0),
+        ("--json --this-netns", 0),
+        ("--brief --this-netns", 0),
+        ("--interval 0.1 --this-netns", 0),
         ("explain", 0),
         ("explain CLOSE_WAIT --live", 0),
         ("lab list", 0),
@@ -82,21 +104,23 @@ def test_a_check_needs_no_stderr(words: str) -> None:
 )
 def test_other_commands_do_without_stderr_and_stdout(words: str, code: int) -> None:
     for closed in ("2>&-", ">&-", ">&- 2>&- <&-"):
-        done = shell(f"{TWDIAG} {words} {closed}")
-        assert done.returncode == code, closed
-        assert "Traceback" not in done.stdout + done.stderr
-        assert "twdiag: " not in done.stdout  # a refusal must not pass for data
+        said = told(words, closed, real="")
+        assert said.code == code, closed
+        assert "Traceback" not in said.out + said.err
+        assert "twdiag: " not in said.out  # a refusal must not pass for data
 
 
-@pytest.mark.parametrize("words", ["diagnose", "--json", "explain", "lab list", "--help"])
+@pytest.mark.parametrize(
+    "words", ["diagnose --this-netns", "--json --this-netns", "explain", "lab list", "--help"]
+)
 def test_a_full_disk_is_a_sentence_and_a_reader_that_has_gone_is_none(words: str) -> None:
-    done = shell(f"{TWDIAG} {words} >/dev/full")
-    assert done.returncode == 3
-    assert done.stderr.splitlines()[0] == "twdiag: it cannot go on: No space left on device"
-    assert len(done.stderr.splitlines()) == 2
-    assert shell(f"{TWDIAG} {words} >/dev/full 2>&-").returncode == 3
-    done = shell(_gone(words))
-    assert (done.returncode, done.stderr) == (0, "")
+    said = told(words, ">/dev/full", real="explain")
+    assert said.code == 3
+    assert said.err.splitlines()[0] == "twdiag: it cannot go on: No space left on device"
+    assert len(said.err.splitlines()) == 2
+    assert told(words, ">/dev/full 2>&-", real="explain").code == 3
+    said = told(words, ">|", real="explain")
+    assert (said.code, said.err) == (0, "")
 
 
 @pytest.mark.parametrize("closed", ["0", "1", "2"])

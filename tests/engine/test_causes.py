@@ -2,23 +2,14 @@
 
 from __future__ import annotations
 
-from functools import partial
+from typing import TYPE_CHECKING
 
-import pytest
-
-from twdiag import lab
-from twdiag.engine.reproduce import observe
-from twdiag.errors import SourceRefused
+if TYPE_CHECKING:
+    from tests.conftest import Played
 
 
-def test_an_idle_leak_says_who_watches_its_connections() -> None:
-    scenario = lab.find("idle-established-leak")
-    assert scenario is not None
-    try:
-        report = lab.start(scenario, partial(observe, scenario)).result(timeout=60)
-    except SourceRefused as refused:
-        pytest.skip(f"{refused.what}; {refused.next_step}")
-    (finding,) = report.findings
+def test_an_idle_leak_says_who_watches_its_connections(played: dict[str, Played]) -> None:
+    (finding,) = played["idle-established-leak"].told.findings
     assert finding.rule == "idle-established-leak"
     assert any("nobody watches" in line for line in finding.waits)
     assert finding.steps

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import re
-import subprocess
-import sys
 from collections import defaultdict
 
 import pytest
 
 from completions import grammar
+from tests.running import forked
 
 from .test_man import parsed_by_typer
 
@@ -18,16 +17,10 @@ COMMANDS = list(grammar.read().walk())
 
 @pytest.mark.parametrize("command", COMMANDS, ids=lambda command: command.name)
 def test_help_fits_a_terminal_of_80_columns(command: grammar.Command) -> None:
-    done = subprocess.run(
-        [sys.executable, "-m", "twdiag", *command.path, "--help"],
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=60,
-    )
-    assert [line for line in done.stdout.splitlines() if len(line) > 80] == []
-    assert "..." not in done.stdout.partition("\n")[2]  # a summary that was cut
-    assert done.stdout.index("Options:") > done.stdout.index("Usage:")
+    shown = forked(*command.path, "--help").out
+    assert [line for line in shown.splitlines() if len(line) > 80] == []
+    assert "..." not in shown.partition("\n")[2]  # a summary that was cut
+    assert shown.index("Options:") > shown.index("Usage:")
 
 
 def test_the_same_option_has_the_same_words_and_takes_the_same_everywhere() -> None:

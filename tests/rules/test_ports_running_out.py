@@ -46,10 +46,11 @@ def test_a_pool_of_live_connections_is_quiet() -> None:
 
 
 def test_ports_are_judged_per_destination_not_in_sum() -> None:
-    rows = [s for host in range(4) for s in time_wait(9000, to=f"10.0.1.{host}")]
-    assert RULE not in found(snapshot_of(*rows), connection_churn=10000)
-    rows = [s for port in range(4) for s in time_wait(9000, dport=5000 + port)]
-    assert RULE not in found(snapshot_of(*rows), connection_churn=10000)
+    rows = [s for host in range(3) for s in time_wait(32, port=40000, to=f"10.0.1.{host}")]
+    assert RULE not in found(snapshot_of(*rows, sysctls=HUNDRED))
+    rows = [s for port in range(3) for s in time_wait(32, port=40000, dport=5000 + port)]
+    assert RULE not in found(snapshot_of(*rows, sysctls=HUNDRED))
+    assert RULE in found(snapshot_of(*time_wait(3 * 32, port=40000), sysctls=HUNDRED))
 
 
 def test_each_source_address_has_a_budget_of_its_own() -> None:
@@ -70,16 +71,16 @@ def test_reserved_ports_and_listeners_shrink_the_budget() -> None:
 
 
 def test_reuse_needs_timestamps_and_mode_two_only_serves_loopback() -> None:
-    rows = time_wait(26000)
+    rows = time_wait(92, port=40000)
     for changes, severity in (
         ({"net.ipv4.tcp_tw_reuse": "0"}, Severity.CRITICAL),
         ({"net.ipv4.tcp_tw_reuse": "2"}, Severity.CRITICAL),
         ({"net.ipv4.tcp_tw_reuse": "1"}, Severity.NOTICE),
         ({"net.ipv4.tcp_tw_reuse": "1", "net.ipv4.tcp_timestamps": "0"}, Severity.CRITICAL),
     ):
-        assert found(snapshot_of(*rows, sysctls=SYSCTLS | changes))[RULE] == severity
+        assert found(snapshot_of(*rows, sysctls=HUNDRED | changes))[RULE] == severity
     loopback = [row._replace(local_address="127.0.0.1", remote_address="127.0.0.1") for row in rows]
-    assert found(snapshot_of(*loopback))[RULE] == Severity.NOTICE
+    assert found(snapshot_of(*loopback, sysctls=HUNDRED))[RULE] == Severity.NOTICE
 
 
 def test_reusable_time_waits_are_inferred_and_counted() -> None:
