@@ -128,7 +128,10 @@ CLOSES: Final = _rate(
     "closes_per_second", "closes into TIME_WAIT, mean of the minute", label="closes on average"
 )
 CLOSES_NOW: Final = _rate(
-    "recent_closes_per_second", "the same now: median of ten seconds", label="closes now"
+    "recent_closes_per_second",
+    "the same now: mean of the last ten seconds where they are steady, else the median of three; "
+    "by the kernel's counters where rows are replaced",
+    label="closes now",
 )
 CLOSES_BEFORE: Final = _rate(
     "closes_per_second_before", "the same in the fifty seconds before", label="closes before"

@@ -7,8 +7,8 @@ is still in front of the FIN).
 
 Why it matters:
 One peer that does not answer is gone, cut off by a firewall, or stuck with a full receive buffer.
-The kernel keeps each orphan for 8 retries, about 108 s, with all its unsent data; at
-tcp_max_orphans (host-wide) it begins to reset them.
+The kernel keeps each orphan for 8 retries, 102 to 205 s by the round-trip time, with all its
+unsent data; at tcp_max_orphans (host-wide) it begins to reset them.
 
 What to do:
 See whether the peer can be reached at all, and whether a firewall or NAT on the way dropped the

@@ -4,8 +4,8 @@ What it means:
 A connection is told apart by source address, source port, destination address and destination
 port. Towards one destination only the source port is free to choose, from ip_local_port_range
 without the reserved ports and without those that a bound socket owns. Every socket on the tuple
-takes one, whatever its state; a TIME_WAIT takes it for 60 s, unless tcp_tw_reuse lets connect()
-reuse it.
+takes one, whatever its state; a TIME_WAIT takes it for 60 to 62 s, unless tcp_tw_reuse lets
+connect() reuse it.
 
 Why it matters:
 When none is left, connect() fails with EADDRNOTAVAIL ("Cannot assign requested address"). Long

@@ -28,8 +28,9 @@ SCENARIO = Scenario(
     teaches=(
         "The client sends the first FIN, so the TIME_WAITs stand at its end, each with a local "
         "port of its own.  With net.ipv4.tcp_tw_reuse=0 none of these ports reaches the same "
-        "destination again for 60 seconds: some 28,000 ports allow about 470 new connections a "
-        "second in the long run.  A pool of kept connections needs a few ports for the same work."
+        "destination again for 62 seconds (60, and up to 2 until the kernel's timer removes it): "
+        "28,232 ports allow about 455 new connections a second in the long run.  A pool of kept "
+        "connections needs a few ports for the same work."
     ),
     build=build,
     expects=(Expected("connection-churn", "notice", {"time_wait": 600}),),

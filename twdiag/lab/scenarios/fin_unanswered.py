@@ -31,7 +31,8 @@ SCENARIO = Scenario(
         "FIN_WAIT1 lasts until the peer's kernel acknowledges the FIN: a round trip.  It does not "
         "need the peer's program, so a FIN_WAIT1 that retransmits means that segments are lost on "
         "the way, as behind a firewall that forgot the connection or on a host that is gone.  An "
-        "orphan gives up after 8 retries, about 108 seconds (net.ipv4.tcp_orphan_retries)."
+        "orphan gives up after 8 retries (net.ipv4.tcp_orphan_retries): 102 to 205 seconds by the "
+        "round-trip time."
     ),
     build=build,
     expects=(Expected("fin-unanswered", "warning", {"unanswered": 6}),),
