@@ -128,6 +128,7 @@ function __twdiag_words_limit
         'close-wait-warning-age=' 'age from which close-wait-warning counts' \
         'close-wait-fds-warning=' 'CLOSE_WAIT sockets as a share of the descriptor limit' \
         'close-wait-fds-critical=' 'CLOSE_WAIT sockets as a share of the descriptor limit' \
+        'close-wait-leak-seconds=' 'time until a pool\'s leak reaches the descriptor limit' \
         'idle-share=' 'idle connections without keepalive as a share of the limit' \
         'idle-age=' 'how long the oldest have been idle, where one look is enough' \
         'idle-grown-age=' 'the same, where two samples show that their number grows' \
@@ -148,7 +149,6 @@ function __twdiag_words_limit
         'syn-unanswered=' 'retransmitted SYNs to one destination' \
         'syn-unanswered-destinations=' 'destinations that do not answer SYNs' \
         'restart-blocked=' 'left-over sockets of a service without a listener' \
-        'close-wait-leak-seconds=' 'time until a pool\'s leak reaches the descriptor limit' \
         'time-wait-rising-factor=' 'closing rate of the last 10 s against that of the 50 s before' \
         'time-wait-rising-table=' 'where the rate settles, as a share of the table' \
         'connection-churn=' 'connections to one destination closed here in a minute' \
