@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -23,6 +25,7 @@ from tests.made import (
     view_of,
 )
 from twdiag import rules
+from twdiag.analysis import view
 from twdiag.errors import UsageError
 from twdiag.model.findings import Severity
 from twdiag.model.snapshot import Gap
@@ -30,6 +33,8 @@ from twdiag.rules import runner
 from twdiag.tcp import State
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from twdiag.rules.rule import Rule
 
 
@@ -173,3 +178,25 @@ def test_limits_move_a_threshold() -> None:
     snapshot = snapshot_of(*time_wait(400))
     assert found(snapshot) == {}
     assert found(snapshot, connection_churn=400) == {"connection-churn": Severity.NOTICE}
+
+
+def test_each_rule_selects_once_and_what_rules_share_is_worked_out_once(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    calls: Counter[str] = Counter()
+
+    def counting(name: str, work: Callable[..., Any]) -> Callable[..., Any]:
+        def counted(*args: Any) -> Any:
+            calls[name] += 1
+            return work(*args)
+
+        return counted
+
+    monkeypatch.setattr(view, "close_waits", counting("close_waits", view.close_waits))
+    monkeypatch.setattr(view, "port_uses", counting("port_uses", view.port_uses))
+    counted = tuple(replace(rule, select=counting(rule.name, rule.select)) for rule in rules.RULES)
+    snapshot = snapshot_of(*time_wait(600), *aged(close_wait(70), 120), owners=held(70, 90, 1024))
+    report = runner.analyze(snapshot, rules.DEFAULTS, counted)
+    assert len(report.findings) >= 2
+    assert set(calls.values()) == {1}
+    assert calls.keys() >= {"close_waits", "port_uses"}
