@@ -186,9 +186,9 @@ def test_each_rule_selects_once_and_what_rules_share_is_worked_out_once(
     calls: Counter[str] = Counter()
 
     def counting(name: str, work: Callable[..., Any]) -> Callable[..., Any]:
-        def counted(*args: Any) -> Any:
+        def counted(*args: Any, **words: Any) -> Any:
             calls[name] += 1
-            return work(*args)
+            return work(*args, **words)
 
         return counted
 
