@@ -10,6 +10,7 @@ import re
 from typing import TYPE_CHECKING, Final
 
 from twdiag.check.metrics import METRICS
+from twdiag.model import facts
 from twdiag.model.findings import DestinationSubject
 from twdiag.model.ranges import number
 from twdiag.wording import count, duration, endpoint
@@ -79,12 +80,12 @@ def _ways_to_say(problem: Problem) -> Iterator[str]:
 def _ports_used(finding: Finding) -> Iterator[str]:
     """Yield "10.0.0.5:5432 27,104 of 28,232 ports used, full in 9 s" where that is the finding."""
     subject, evidence = finding.subject, finding.evidence
-    used, ports = evidence.get("used"), evidence.get("ports")
+    used, ports = evidence.get(facts.USED), evidence.get(facts.PORTS)
     if isinstance(subject, DestinationSubject) and isinstance(used, int) and isinstance(ports, int):
         where = endpoint(subject.address, subject.port)
-        left = evidence.get("seconds_to_exhaustion")
+        left = evidence.get(facts.SECONDS_LEFT)
         full = f", full in {duration(left)}" if isinstance(left, float) and left else ""
-        if used >= ports and not evidence.get("reusable"):
+        if used >= ports and not evidence.get(facts.REUSABLE):
             full = ", connect() fails"
         place = finding.located.removesuffix(finding.summary)
         yield f"{place}{where} {used:,} of {ports:,} ports used{full}"

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 from twdiag import __version__
 from twdiag.check.metrics import METRICS
+from twdiag.model import facts
 from twdiag.model.findings import (
     AddressSubject,
     DestinationSubject,
@@ -176,7 +177,7 @@ def _exhaustion(findings: Iterable[Finding], everywhere: bool) -> Family:
     """The soonest end of a resource for each rule and subject."""
     soonest: dict[Labels, float] = {}
     for finding in list(findings)[:_MOST_SUBJECTS]:
-        left = finding.evidence.get("seconds_to_exhaustion")
+        left = finding.evidence.get(facts.SECONDS_LEFT)
         if isinstance(left, (int, float)):
             labels: Labels = (("rule", finding.rule), ("subject", subject_name(finding.subject)))
             labels += _place(finding, few=True) if everywhere else ()
