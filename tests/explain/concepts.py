@@ -9,6 +9,8 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+from twdiag.analysis.port_use import HOLD_SECONDS
+
 
 class Concept(NamedTuple):
     """A concept: the notes that have it, what it is, its page, and what must stand there."""
@@ -514,3 +516,232 @@ CONCEPTS = (
     Concept((5,), "solving CLOSE_WAIT", "close-wait-for-ever", r"Find the process and the code"),
     Concept((1,), "the final analysis of CLOSE_WAIT", "close-wait-times-out", r"No sysctl ends it"),
 )
+
+
+class Statement(NamedTuple):
+    """What a page once said wrongly, or without its condition, and what must stand there."""
+
+    page: str
+    what: str
+    pattern: str
+
+
+STATEMENTS = (
+    # What bind() takes into account.
+    Statement(
+        "reuse-options",
+        "SO_REUSEPORT is needed on both sockets, as SO_REUSEADDR is",
+        r"needed on \| the old socket and the new one \| the old socket and the new one",
+    ),
+    Statement(
+        "reuse-options",
+        "SO_REUSEPORT helps against what is left over",
+        r"against leftovers \(TIME_WAIT.*\| bind\(\) succeeds \| bind\(\) succeeds",
+    ),
+    Statement(
+        "bind-fails-after-restart",
+        "SO_REUSEPORT on both helps",
+        r"SO_REUSEPORT on both sockets works as well",
+    ),
+    Statement(
+        "reuseaddr-always-helps",
+        "SO_REUSEPORT on both helps",
+        r"against left-over sockets SO_REUSEPORT on both helps",
+    ),
+    # What a RST that is ignored costs.
+    Statement(
+        "old-syn-meets-time-wait",
+        "tcp_rfc1337=1 makes connect() fail",
+        r"tcp_rfc1337=1.*has a price: in this case connect\(\) fails",
+    ),
+    Statement(
+        "sysctls",
+        "tcp_rfc1337=1 keeps clients behind NAT out",
+        r"tcp_rfc1337 \(0\).*The price: a client whose SYN looks old.*cannot connect",
+    ),
+    # The ACK of a FIN is a delayed one.
+    Statement(
+        "four-way-close",
+        "the ACK of the FIN can be late, the last ACK is not",
+        r"the last ACK at once, the first within about 40 ms",
+    ),
+    Statement(
+        "four-way-close",
+        "the step of the drawing says so too",
+        r"acknowledges without asking the application, within about 40 ms",
+    ),
+    Statement(
+        "why-four-segments",
+        "the kernel delays the ACK",
+        r"within about 40 ms: it delays the ACK a little",
+    ),
+    Statement(
+        "FIN_WAIT1",
+        "it outlasts a round trip by the delay",
+        r"one round trip, and up to 40 ms more for a delayed ACK",
+    ),
+    # What a RST takes away.
+    Statement(
+        "close-with-unread-data",
+        "Linux still reads what arrived; the loss is at the end that closed",
+        r"lost is at the end that closed.*can still read what arrived before the RST, on Linux",
+    ),
+    Statement(
+        "close-with-unread-data",
+        "the step of the drawing says so too",
+        r"a client on Linux still reads it, and then gets ECONNRESET",
+    ),
+    Statement(
+        "linger-zero-is-the-cure",
+        "a Linux peer reads before the error",
+        r"ECONNRESET \(a Linux peer after it has read what arrived\)",
+    ),
+    Statement(
+        "error-messages",
+        "data before the RST can be read",
+        r"arrived before the RST can still be read on Linux; the error comes after it",
+    ),
+    Statement(
+        "error-messages",
+        "EPIPE and not ECONNRESET in CLOSE_WAIT",
+        r"In CLOSE_WAIT a RST is reported as EPIPE, never as ECONNRESET",
+    ),
+    Statement(
+        "graceful-and-abrupt",
+        "EPIPE in CLOSE_WAIT",
+        r"gets ECONNRESET \(in CLOSE_WAIT: EPIPE\)",
+    ),
+    Statement(
+        "graceful-and-abrupt",
+        "Linux still reads what its kernel has",
+        r"the receiver's kernel already has can still be read on Linux",
+    ),
+    # Numbers, and what they depend on.
+    *(
+        Statement(page, "how long an orphan lasts varies", r"8 retries, 102 to 205 s")
+        for page in ("CLOSING", "LAST_ACK", "orphans", "fin-unanswered")
+    ),
+    Statement(
+        "FIN_WAIT1",
+        "how long an orphan lasts varies",
+        r"8 retries: 108 s at a retransmission timer of 204 ms, 102 to 205 s in all",
+    ),
+    Statement(
+        "dead-peer", "how long an orphan lasts varies", r"FIN_WAIT1, closed \|.*102 to 205 s"
+    ),
+    Statement(
+        "orphans", "108 s is that of one timer", r"by the round-trip time \(108 s at a timer"
+    ),
+    Statement(
+        "how-long-is-time-wait",
+        "how late the timer is depends on its ticks",
+        r"60 to 62 s are seen at 250 timer ticks a second, up to 64 s at 1000",
+    ),
+    Statement(
+        "TIME_WAIT",
+        "how late the timer is depends on its ticks",
+        r"60 to 62 s are seen \(64 s where the kernel ticks 1000 times a second\)",
+    ),
+    *(
+        Statement(page, "one vendor's kernel has a sysctl for it", r"net\.ipv4\.tcp_tw_timeout")
+        for page in ("how-long-is-time-wait", "TIME_WAIT", "time-wait-lasts-240-seconds")
+    ),
+    *(
+        Statement(
+            page, "how long a port is held", rf"\bports? .{{0,40}}for [a-z0-9 ]*{HOLD_SECONDS} s"
+        )
+        for page in ("ephemeral-ports", "who-should-close", "TIME_WAIT", "connection-churn")
+    ),
+    *(
+        Statement(
+            page,
+            "so the default range allows this rate",
+            rf"(?s)\b{28_232 // HOLD_SECONDS}\s+(new )?connections (a|per)\s+second",
+        )
+        for page in ("ephemeral-ports", "who-should-close", "connection-churn")
+    ),
+    Statement(
+        "TIME_WAIT", "a client's takes more memory", r"256 bytes \(a client's holds two more"
+    ),
+    Statement("sysctls", "a client's takes more memory", r"256 bytes each, twice that at a client"),
+    Statement(
+        "fin-wait2-and-tcp-fin-timeout",
+        "above 60 s the orphan is a full socket at first",
+        r"still a full socket with a keepalive timer in ss \(its inode is 0\)",
+    ),
+    Statement(
+        "nat-and-conntrack",
+        "conntrack says FIN_WAIT first",
+        r"the first FIN makes it FIN_WAIT and the ACK of that CLOSE_WAIT",
+    ),
+    Statement(
+        "syn-meets-last-ack",
+        "RFC 793 reset a SYN inside of the window only",
+        r"RFC 793 did so for a SYN inside the window only",
+    ),
+    Statement(
+        "old-segment-without-time-wait",
+        "the ACK number must fit too",
+        r"in the new window, and so must its ACK number \(RFC 5961\)",
+    ),
+    Statement(
+        "fin-lost",
+        "a tail loss probe comes before the timer",
+        r"a tail loss probe repeats the FIN.*5 to 7 ms in a local network",
+    ),
+    # What had no page.
+    Statement(
+        "dead-peer",
+        "a deadline for each state, and what sets it",
+        r"ESTABLISHED, idle \| nothing \| never \| SO_KEEPALIVE",
+    ),
+    Statement("dead-peer", "TCP_USER_TIMEOUT", r"TCP_USER_TIMEOUT replaces it, for one socket"),
+    Statement(
+        "dead-peer",
+        "only keepalive sends a RST when it gives up",
+        r"gets ETIMEDOUT, and no RST is sent.*ETIMEDOUT too, and a RST is sent",
+    ),
+    Statement(
+        "descriptor-copies",
+        "close() beside a copy sends nothing",
+        r"If a child holds a copy, close\(\) in the parent sends no FIN",
+    ),
+    Statement(
+        "descriptor-copies",
+        "shutdown() does",
+        r"shutdown\(\) acts on the connection itself: it sends the FIN whoever holds copies",
+    ),
+    Statement("shutdown", "SHUT_RD is no message", r"SHUT_RD is no message: the peer does not"),
+    Statement("shutdown", "SHUT_RD sends nothing", r"shutdown\(SHUT_RD\) \| nothing \|"),
+    Statement("shutdown", "it leaves the descriptor", r"shutdown\(\) never frees the descriptor"),
+    Statement("so-linger", "more than 0 waits", r"close\(\) waits until the data and the FIN are"),
+    Statement("so-linger", "more than 0 is no RST", r"It is not a RST after N seconds"),
+    Statement(
+        "keep-alive",
+        "the two are told apart",
+        r"what it does \| sends an empty probe.* \| keeps the connection",
+    ),
+    Statement(
+        "half-open",
+        "a peer that rebooted answers with RST",
+        r"Once it is up it answers the next segment with a RST",
+    ),
+    Statement(
+        "syn-meets-last-ack",
+        "a client's tcp_tw_reuse meets LAST_ACK",
+        r"net\.ipv4\.tcp_tw_reuse: with the peer still in LAST_ACK connect\(\) took 11 ms",
+    ),
+    Statement(
+        "idle-timeouts",
+        "the keep-alive race",
+        r"The FIN and the request cross.*a proxy answers 502",
+    ),
+)
+
+NOWHERE = (
+    ("the ACK of a FIN is sent at once", r"(kernel|server|peer) acknowledges at once"),
+    ("SO_REUSEPORT is of no help", r"SO_REUSEPORT does not help"),
+    ("an orphan lasts 108 s, without a condition", r"8 retries[,:] (about )?108 s(?! at)"),
+    ("a port is free after 60 s", r"\b470 (new )?connections|28,232 / 60\b"),
+)
+"""What was wrong, and stands on no page and in no lesson of the lab again."""

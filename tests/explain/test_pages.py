@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 import subprocess
 
 import pytest
 
-from tests.explain.concepts import CONCEPTS, Concept
+from tests.explain.concepts import CONCEPTS, NOWHERE, STATEMENTS, Concept, Statement
 from twdiag.errors import UsageError
 from twdiag.explain.layout import set_blocks, set_index, set_page
 from twdiag.explain.library import FOLDER, Library
 from twdiag.explain.page import (
+    Block,
     Code,
     Command,
     Drawing,
@@ -46,20 +48,44 @@ def _flat(page: Page) -> str:
     return plain(set_page(page, ascii=True))
 
 
+def _rows(page: Page) -> str:
+    """Return the rows of a page's tables, a line for each: on the page long cells are wrapped."""
+    tables = (block for block in page.body if isinstance(block, Table))
+    return "\n".join(" | ".join(row) for table in tables for row in table.rows)
+
+
+def _says(page: Page, pattern: str) -> bool:
+    """Return whether the pattern is found in a page's words, its lines as drawn, or its tables."""
+    return bool(
+        re.search(pattern, _words(page))
+        or re.search(pattern, _flat(page), re.DOTALL)
+        or re.search(pattern, _rows(page))
+    )
+
+
 @pytest.mark.parametrize(
     "concept", CONCEPTS, ids=lambda c: f"{''.join(map(str, c.notes))}-{c.what[:40]}"
 )
 def test_every_concept_of_the_notes_is_explained(concept: Concept) -> None:
     page = LIBRARY.find(concept.page)
-    found = re.search(concept.pattern, _words(page)) or re.search(
-        concept.pattern, _flat(page), re.DOTALL
-    )
-    assert found, f"{concept.page} says nothing of: {concept.what}"
+    assert _says(page, concept.pattern), f"{concept.page} says nothing of: {concept.what}"
 
 
 def test_every_note_is_in_the_table() -> None:
     assert {note for concept in CONCEPTS for note in concept.notes} == {1, 2, 3, 4, 5}
     assert len(CONCEPTS) == len({(c.notes, c.what) for c in CONCEPTS})
+
+
+@pytest.mark.parametrize("statement", STATEMENTS, ids=lambda s: f"{s.page}-{s.what[:40]}")
+def test_a_statement_has_its_condition(statement: Statement) -> None:
+    page = LIBRARY.find(statement.page)
+    assert page.name == statement.page
+    assert _says(page, statement.pattern), f"{page.name} does not say: {statement.what}"
+
+
+@pytest.mark.parametrize(("what", "pattern"), NOWHERE, ids=lambda value: value[:40])
+def test_what_was_wrong_stands_on_no_page_again(what: str, pattern: str) -> None:
+    assert not [page.name for page in ALL if _says(page, pattern)], what
 
 
 def test_there_is_a_page_for_all_that_was_asked_for() -> None:
@@ -234,6 +260,64 @@ def test_counters_in_commands_exist_in_this_kernel(page: str, command: str) -> N
             known |= {prefix.removesuffix(":") + counter for counter in counters}
     # Linux 6.12 and 6.18 have them all; older kernels may lack some.
     assert {word for word in words[1:] if not word.startswith("-")} <= known, page
+
+
+# The pages of the states show what is seen of each, and what to do.
+
+_ROWS_HEADING = "As `ss -tanop` shows it"
+_SS_ROW = re.compile(r"(?:[A-Z-]+ +)?\d+ +\d+ +[\d.]+:\d+ +[\d.]+:[\d*]+")
+
+
+def _below(page: Page, heading: str) -> list[Block]:
+    """Return the blocks of a page below a heading, up to the next one."""
+    at = page.body.index(Heading(heading))
+    return list(itertools.takewhile(lambda b: not isinstance(b, Heading), page.body[at + 1 :]))
+
+
+def _lines(blocks: list[Block]) -> list[str]:
+    return [line for block in blocks if isinstance(block, Code) for line in block.lines]
+
+
+@pytest.mark.parametrize("state", [state for state in State if state is not State.CLOSE])
+def test_the_page_of_a_state_has_rows_of_ss(state: State) -> None:
+    head, *rows = _lines(_below(LIBRARY.find(state.name), _ROWS_HEADING))
+    assert head.split()[-4:] == ["Recv-Q", "Send-Q", "Local", "Peer"]
+    assert any(_SS_ROW.fullmatch(row) for row in rows)
+    for row in rows:
+        assert _SS_ROW.fullmatch(row) or re.match(r" +(users:\(\(|timer:\()", row), row
+
+
+def test_close_wait_shows_wrong_and_right_code_and_the_way_to_the_line() -> None:
+    page = LIBRARY.find("CLOSE_WAIT")
+    blocks = _below(page, "Wrong and right")
+    wrong, right = (
+        next(i for i, b in enumerate(blocks) if isinstance(b, Text) and b.text.startswith(word))
+        for word in ("Wrong", "Right")
+    )
+    assert wrong < right
+    wrong_code, right_code = _lines(blocks[:right]), _lines(blocks[right:])
+    leaks = wrong_code.index(next(line for line in wrong_code if "return" in line))
+    assert not any("close()" in line for line in wrong_code[:leaks])
+    for language, closes in (("Python", "with conn"), ("Go", "defer"), ("Java", "try (")):
+        assert any(language in line for line in right_code)
+        assert any(closes in line for line in right_code)
+    assert "find-the-line" in page.see
+
+
+def test_two_msl_is_drawn_and_derived_on_one_page_alone() -> None:
+    assert [page.name for page in ALL if _says(page, r"\b1 MSL\b")] == ["how-long-is-time-wait"]
+    drawn = [
+        block
+        for block in LIBRARY.find("how-long-is-time-wait").body
+        if isinstance(block, Code) and re.search(r"1 MSL +2 MSL", block.lines[0])
+    ]
+    assert len(drawn) == 1
+    assert drawn[0].lines[1].startswith("|--")
+    assert _says(LIBRARY.find("old-segment"), r"how-long-is-time-wait shows why two")
+
+
+def test_closed_is_a_short_page() -> None:
+    assert len(set_page(LIBRARY.find("CLOSED"), ascii=True)) <= 40
 
 
 # Finding pages.

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.explain.concepts import NOWHERE
 from twdiag import lab
 
 if TYPE_CHECKING:
@@ -97,6 +98,11 @@ def test_words(scenario: lab.Scenario) -> None:
     assert len(scenario.summary) <= 80
     assert len(scenario.teaches) > 150
     assert {expected.severity for expected in scenario.expects} <= {"notice", "warning", "critical"}
+
+
+@pytest.mark.parametrize(("what", "pattern"), NOWHERE, ids=lambda value: value[:40])
+def test_no_lesson_repeats_what_was_wrong(what: str, pattern: str) -> None:
+    assert not [s.name for s in lab.SCENARIOS if re.search(pattern, s.teaches)], what
 
 
 def test_find() -> None:

@@ -35,11 +35,11 @@ def rule_page(rule: Rule[Any]) -> Page:
     lines = _HEADING.sub(r"## \1", rest).split("\n")
     # A manual names no drawings: words in braces would be a mistake in the rule.
     body = [b for b in parse_blocks(lines, rule.name) if not isinstance(b, Directive)]
-    see = _SEE.get(rule.name, ())
+    see = SEE.get(rule.name, ())
     return Page(rule.name, Kind.RULE, entry.title, entry.summary, tuple(body), see)
 
 
-_SEE: Final = {
+SEE: Final = {
     "server-closes-first": ("who-should-close", "active-and-passive-closer", "TIME_WAIT"),
     "time-wait-table-filling": ("lower-tcp-max-tw-buckets", "TIME_WAIT"),
     "time-wait-rising": ("TIME_WAIT", "how-long-is-time-wait"),
@@ -55,6 +55,7 @@ _SEE: Final = {
     "close-wait-idle-pool": ("CLOSE_WAIT", "recv-q"),
     "accept-queue-full": ("LISTEN",),
     "fd-limit-near": ("CLOSE_WAIT",),
+    "sockets-nobody-sees": ("keep-alive", "CLOSED", "find-the-line", "error-messages"),
     "idle-established-leak": ("ESTABLISHED", "dead-peer", "half-open"),
     "peer-never-closes": ("FIN_WAIT2", "fin-wait2-and-tcp-fin-timeout", "half-close"),
     "fin-unanswered": ("FIN_WAIT1", "LAST_ACK", "orphans", "peer-vanished"),
@@ -63,6 +64,7 @@ _SEE: Final = {
     "misleading-sysctl": ("sysctls", "myths"),
     "syn-unanswered": ("SYN_SENT", "three-way-open"),
 }
+"""What to read beside the manual of each rule, by its name."""
 
 
 def software_entry(software: Software) -> Entry:
