@@ -619,7 +619,13 @@ STATEMENTS = (
     # Numbers, and what they depend on.
     *(
         Statement(page, "how long an orphan lasts varies", r"8 retries, 102 to 205 s")
-        for page in ("CLOSING", "LAST_ACK", "orphans", "fin-unanswered")
+        for page in ("orphans", "fin-unanswered")
+    ),
+    *(
+        Statement(
+            page, "how long an orphan lasts varies", r"lost its peer.*: 8 retries, 102 to 205"
+        )
+        for page in ("CLOSING", "LAST_ACK")
     ),
     Statement(
         "FIN_WAIT1",

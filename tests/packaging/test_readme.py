@@ -15,6 +15,7 @@ import pytest
 
 from completions import grammar
 from twdiag.rules import RULES
+from twdiag.tcp import LONGEST_TIME_WAIT_SECONDS
 
 from .shells import ROOT
 
@@ -167,6 +168,11 @@ def test_the_map_has_every_room() -> None:
 def test_the_table_of_rules_is_complete() -> None:
     named = re.findall(r"(?m)^\| `([a-z0-9-]+)` \|", README)
     assert [name for name in named if name != "ss"][: len(RULES)] == [rule.name for rule in RULES]
+
+
+def test_time_wait_is_not_said_to_be_exact() -> None:
+    assert f"60 seconds (up to {LONGEST_TIME_WAIT_SECONDS} until" in README
+    assert "exactly 60" not in README
 
 
 def test_every_option_that_is_named_exists() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -45,6 +46,34 @@ def test_each_rule_has_a_whole_manual(rule: Rule[Any]) -> None:
     assert manual.why(rule.manual)
     assert all(item.startswith("Do not ") for item in manual.do_not(rule.manual))
     assert manual.do_not(rule.manual)
+
+
+@pytest.mark.parametrize(
+    ("name", "section", "pattern"),
+    [
+        ("server-closes-first", "What it means", r"the client asked for it: HTTP/1\.0 \(ab\)"),
+        ("server-closes-first", "What it means", r"`Connection: close` \(nginx as a proxy"),
+        ("server-closes-first", "What it means", r"whatever its keep-alive settings say"),
+        ("server-closes-first", "Why it matters", r"A pooled client.*a 502 at a proxy, ECONNRESET"),
+        ("server-closes-first", "Why it matters", r"see keep-alive-race"),
+        (
+            "bound-ports-running-out",
+            "What it means",
+            r"connect\(\) first takes ports of the same parity",
+        ),
+        ("bound-ports-running-out", "What to do", r"nginx \(proxy_bind, .*and HAProxy \(source, "),
+        ("bound-ports-running-out", "What to do", r"set it unless you give them a port"),
+        ("restart-blocked", "What it means", r"SO_REUSEADDR, or both SO_REUSEPORT"),
+        ("restart-blocked", "What not to do", r"it helps only if the old socket had it too"),
+        ("restart-blocked", "What it means", r"A TIME_WAIT blocks for 60 to 64 s"),
+        ("fin-unanswered", "Why it matters", r"102 to 205 s by the round-trip time"),
+    ],
+)
+def test_what_real_servers_and_kernels_showed_is_said(
+    name: str, section: str, pattern: str
+) -> None:
+    rule = next(rule for rule in rules.RULES if rule.name == name)
+    assert re.search(pattern, manual.sections(rule.manual)[section], re.DOTALL)
 
 
 def test_sections_join_lines_and_keep_paragraphs() -> None:

@@ -37,6 +37,18 @@ def test_many_server_side_time_waits_are_only_a_notice() -> None:
     assert evidence["limit"] == 131072
 
 
+def test_the_first_advice_is_to_see_whether_the_clients_asked_for_it() -> None:
+    first = only_finding(snapshot_of(listening(443), *closed_first(5000))).advice[0]
+    assert first.do.startswith("See what the clients ask for")
+    assert "HTTP/1.0 or Connection: close" in first.how
+
+
+def test_it_is_checked_where_the_rows_are() -> None:
+    for rows, state in ((closed_first(30), "time-wait"), (orphans(30, left=55), "fin-wait-2")):
+        first = only_finding(snapshot_of(listening(443), *rows), RULE).advice[0]
+        assert f"state {state} sport = :443" in first.verify
+
+
 def test_a_server_whose_clients_close_first_is_quiet() -> None:
     assert found(snapshot_of(*served(5000))) == {}
 

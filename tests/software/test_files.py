@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -253,6 +254,97 @@ def test_source_is_the_projects_own_site_or_repository(statement: Statement | Id
     assert source.netloc in OFFICIAL
     if source.netloc == "github.com":
         assert "/".join(source.path.split("/")[1:3]) in REPOSITORIES
+
+
+def said(name: str, side: str, topic: str) -> list[Statement]:
+    return list(load(name).advice(side, topic))
+
+
+@pytest.mark.parametrize(
+    ("name", "side", "topic", "setting", "pattern"),
+    [
+        (
+            "nginx",
+            "server",
+            "closes-first",
+            "",
+            r"the client asks for it: HTTP/1\.0 \(ab\), or Conn",
+        ),
+        (
+            "apache",
+            "server",
+            "closes-first",
+            "",
+            r"the client asks for it: HTTP/1\.0 \(ab\), or Conn",
+        ),
+        ("apache", "server", "accept-queue", "MaxRequestWorkers", r"AH00161"),
+        (
+            "apache",
+            "server",
+            "accept-queue",
+            "MaxRequestWorkers",
+            r"ListenBackLog.* only lets more",
+        ),
+        ("haproxy", "server", "close-wait", "option abortonclose", r"option abortonclose ends the"),
+        (
+            "haproxy",
+            "client",
+            "pool",
+            "tune.pool-low-fd-ratio, tune.pool-high-fd-ratio, maxconn",
+            r"of its descriptors are open, busy client connections included",
+        ),
+        (
+            "haproxy",
+            "client",
+            "pool",
+            "source (server, backend)",
+            r"an address alone costs no port",
+        ),
+        ("haproxy", "client", "pool", "source (server, backend)", r"IP_BIND_ADDRESS_NO_PORT"),
+        ("nginx", "client", "pool", "proxy_bind", r"an address alone costs no port"),
+        ("nginx", "client", "pool", "proxy_bind", r"IP_BIND_ADDRESS_NO_PORT"),
+        (
+            "php-fpm",
+            "server",
+            "accept-queue",
+            "pm.max_children, listen.backlog",
+            r"as long as net\.core\.somaxconn allows",
+        ),
+        ("redis", "server", "keep-alive", "tcp-keepalive", r"about 600 s, twice the setting"),
+    ],
+)
+def test_what_the_real_program_showed_is_said(
+    name: str, side: str, topic: str, setting: str, pattern: str
+) -> None:
+    texts = [s.text for s in said(name, side, topic) if s.setting == setting]
+    assert any(re.search(pattern, text) for text in texts), texts
+
+
+def test_advice_that_was_tried_in_vain_is_not_given() -> None:
+    # More workers serve a full queue of Apache, a longer queue serves nobody.
+    (queue,) = said("apache", "server", "accept-queue")
+    assert "MaxRequestWorkers" in queue.change
+    assert "ListenBackLog" not in queue.change
+    # timeout client-fin left 10 of 10 CLOSE_WAITs of HAProxy, option abortonclose none.
+    (aborted,) = said("haproxy", "server", "close-wait")
+    assert aborted.change.startswith("option abortonclose")
+    assert "timeout client-fin does not help" in aborted.change
+    # A keep-alive setting is no cure where the client asks for the close.
+    for name in ("nginx", "apache"):
+        asked = next(s for s in said(name, "server", "closes-first") if not s.setting)
+        assert asked.change.endswith("No setting here changes it")
+
+
+def test_threads_alone_make_gunicorn_keep_connections() -> None:
+    sync = said("gunicorn", "server", "closes-first")[0]
+    assert "--threads 4" in sync.change
+    assert "--worker-class" not in sync.change
+    assert "more than one thread makes a sync worker a gthread one" in sync.change
+
+
+def test_php_fpm_names_the_queue_of_today_and_of_old_versions() -> None:
+    (queue,) = said("php-fpm", "server", "accept-queue")
+    assert re.search(r"-1 on Linux, which is net\.core\.somaxconn \(511 in old", queue.default)
 
 
 def test_no_statement_is_there_twice() -> None:

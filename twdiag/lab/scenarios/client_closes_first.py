@@ -26,8 +26,8 @@ SCENARIO = Scenario(
     name="client-closes-first",
     summary="a client without a connection pool leaves 600 TIME_WAITs to one destination",
     teaches=(
-        "The client sends the first FIN, so the TIME_WAITs stand at its end, each with a local "
-        "port of its own.  With net.ipv4.tcp_tw_reuse=0 none of these ports reaches the same "
+        "The client sends the first FIN, so the TIME_WAITs stand at its end, and each holds a "
+        "local port.  With net.ipv4.tcp_tw_reuse=0 none of these ports reaches the same "
         "destination again for 62 seconds (60, and up to 2 until the kernel's timer removes it): "
         "28,232 ports allow about 455 new connections a second in the long run.  A pool of kept "
         "connections needs a few ports for the same work."

@@ -23,9 +23,9 @@ SCENARIO = Scenario(
     teaches=(
         "A connection is its two addresses and two ports.  To one destination only the local port "
         "can differ, and it comes from net.ipv4.ip_local_port_range.  The client closes first, so "
-        "each closed connection keeps its port for 60 seconds, and with net.ipv4.tcp_tw_reuse=0 "
-        "there is no exception.  When the range is used up connect() fails with EADDRNOTAVAIL; "
-        "other destinations are not affected."
+        "each closed connection keeps its port for 60 to 62 seconds, and with "
+        "net.ipv4.tcp_tw_reuse=0 there is no exception.  When the range is used up connect() "
+        "fails with EADDRNOTAVAIL; other destinations are not affected."
     ),
     build=build,
     expects=(Expected("ports-running-out", "critical", {"used": 90, "ports": 100}),),
