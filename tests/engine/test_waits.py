@@ -15,7 +15,7 @@ import pytest
 
 from tests.sources.live.blocked import NOBODY, as_user, blocked
 from twdiag import lab
-from twdiag.engine.waits import Question, first_command, host_names, look_closer
+from twdiag.engine.waits import Question, host_names, look_closer
 from twdiag.errors import SourceRefused
 from twdiag.model.findings import Confidence
 from twdiag.model.waits import Cause, EndRole
@@ -186,7 +186,7 @@ def test_what_was_not_inherited_leaves_nothing_to_ask_about(seen: dict[str, Seen
 def test_the_next_command_is_that_of_the_runtime(seen: dict[str, Seen]) -> None:
     answer = seen["stuck-on-upstream"].held
     assert answer is not None
-    assert first_command(answer.commands).startswith("py-spy dump --pid ")
+    assert answer.commands[0].run.startswith("py-spy dump --pid ")
 
 
 @pytest.mark.parametrize(
@@ -197,7 +197,7 @@ def test_where_a_stack_tells_nothing_another_command_comes_first(
 ) -> None:
     answer = seen[name].held
     assert answer is not None
-    assert re.fullmatch(command, first_command(answer.commands))
+    assert re.fullmatch(command, answer.commands[0].run)
 
 
 def test_a_worker_that_accepts_is_found_through_its_master() -> None:

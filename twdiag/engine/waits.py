@@ -25,7 +25,7 @@ from twdiag.sources.live.waits import read_waits, wanted_inodes
 from twdiag.tcp import State
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Mapping
+    from collections.abc import Collection, Mapping
 
     from twdiag.analysis.inherited import Inherited
     from twdiag.analysis.waits.ends import Row
@@ -206,8 +206,3 @@ def host_names(listeners: Mapping[tuple[str, int], str], local: Collection[str] 
     except OSError:
         hosts = {}
     return Names(hosts, listeners, frozenset(local))
-
-
-def first_command(commands: Iterable[NextCommand]) -> str:
-    """Return the one command for the first screen ("py-spy dump --pid 915"), "" without one."""
-    return next((command.run for command in commands), "")

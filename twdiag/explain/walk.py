@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     from twdiag.explain.page import Page
     from twdiag.explain.play import Scenario
 
-_NEXT: Final = (" ", "\r", "\n", "n", "j", "l", "\x1b[C", "\x1b[B")
 _BACK: Final = ("b", "p", "k", "h", "\x7f", "\x1b[D", "\x1b[A")
 _QUIT: Final = ("q", "Q", "\x1b", "\x04", "")
 _CLEAR: Final = "\x1b[H\x1b[2J"

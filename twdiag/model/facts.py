@@ -114,9 +114,6 @@ NEW: Final = Fact("new_since_first_sample", "sockets that began to wait since th
 AGE_MIN: Final = _seconds("age_seconds_min", "least age of the youngest", label="youngest at least")
 AGE_MAX: Final = _seconds("age_seconds_max", "greatest age of the oldest", label="oldest at most")
 
-ARRIVALS: Final = _rate(
-    "arrivals_per_second", "how many began to wait each second, told by their ages", label="new"
-)
 GROWTH: Final = _rate(
     "growth_per_second",
     "by how many sockets a process grows, told by their ages or two samples",
@@ -201,7 +198,6 @@ OVER_ENTRIES: Final = Fact(
 )
 ENTRY_STATES: Final = _text("entry_states", "the states of the entries, the most frequent first")
 STATE_ENTRIES: Final = Fact("state_entries", "the entries in each of these states")
-OTHER_ENTRIES: Final = Fact("other_entries", "entries of UDP and other protocols")
 SNAT_PORTS: Final = Fact("snat_ports", "source ports that the rule, or else the kernel, can give")
 SNAT_LOW: Final = _in_full("snat_low", "the first of these ports")
 SNAT_HIGH: Final = _in_full("snat_high", "the last of these ports")

@@ -104,11 +104,6 @@ class Namespace:
         return self.label if named or not self.command else self.command
 
     @property
-    def processless(self) -> bool:
-        """Whether no process is in it, so that only entering shows what it holds."""
-        return not self.pids
-
-    @property
     def names(self) -> frozenset[str]:
         """Every word that means it: its label, paths and their last parts, its container's."""
         words = {self.label, *self.paths, *(path.rpartition("/")[2] for path in self.paths)}

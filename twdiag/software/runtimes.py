@@ -22,7 +22,6 @@ if TYPE_CHECKING:
 
 GO: Final = "go"
 NATIVE: Final = "native"
-_FIELDS: Final = ("pid", "inner")
 _KEYS: Final = frozenset(
     {"name", "title", "executables", "mapped", "command", "own_threads", "main_runs"}
 )

@@ -104,7 +104,7 @@ def named(tmp_path: Path) -> Iterator[tuple[str, int]]:
 def test_a_namespace_without_a_process_is_found_by_its_mount(named: tuple[str, int]) -> None:
     path, inode = named
     namespace = next(n for n in find_namespaces().namespaces if n.inode == inode)
-    assert namespace.processless
+    assert not namespace.pids
     assert namespace.paths == (path,)
     assert namespace.label == "name with\ttab"
     assert namespace.usage is None
@@ -139,7 +139,7 @@ def test_a_mount_of_another_mount_namespace_is_found_too(tmp_path: Path) -> None
             inode = os.stat(f"/proc/{pid}/ns/net").st_ino
         assert not (tmp_path / "far").exists() or os.stat(tmp_path / "far").st_ino != inode
         namespace = next(n for n in find_namespaces().namespaces if n.inode == inode)
-        assert namespace.processless
+        assert not namespace.pids
         assert namespace.label == "far"
         with entered(namespace):
             assert own_inode() == inode

@@ -16,9 +16,6 @@ from twdiag.model.waits import Act, Watch
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
 
-POLLS_MEMORY: Final = frozenset({"poll", "ppoll", "select", "pselect6"})
-"""Calls whose descriptors stand in the process's memory, not in their arguments."""
-
 MOST_POLLED: Final = 1024
 """How many descriptors of one poll() or select() are looked at."""
 
