@@ -21,7 +21,7 @@ from twdiag.model.sockets import (
     TcpInfo,
 )
 from twdiag.rules.runner import analyze
-from twdiag.sources.live.seen import census_of_sockets
+from twdiag.sources.live.sockets.seen import census_of_sockets
 from twdiag.tcp import State
 
 if TYPE_CHECKING:

@@ -35,10 +35,12 @@ FLOORS = {
     "cli": 11,
     "__main__": 12,
 }
+# The same within sources/live; the modules that stand in none of its rooms are on the ground.
+LIVE_FLOORS = {"sockets": 1, "netfilter": 1, "tracing": 1, "processes": 2, "namespaces": 3}
 HEAVY = {
     "rich": {"render/pieces.py", "explain", "cli/explain.py"},
-    "psutil": {"sources/live/owners.py", "sources/live/psutil_reader.py"},
-    "pyroute2": {"sources/live/pyroute2_reader.py", "lab/network.py"},
+    "psutil": {"sources/live/processes/owners.py", "sources/live/sockets/psutil_reader.py"},
+    "pyroute2": {"sources/live/sockets/pyroute2_reader.py", "lab/network.py"},
     "typer": {"cli"},
 }
 
@@ -93,6 +95,29 @@ def test_imports_run_downward(name: str) -> None:
         if module not in NAMES or module.split(".")[1:2] == name.split(".")[1:2]:
             continue
         assert floor_of(module) < floor_of(name), f"{name} must not import {module}"
+
+
+LIVE = "twdiag.sources.live"
+
+
+def live_room(module: str) -> str:
+    """Return the room of sources/live that a module stands in, "" where it is on the ground."""
+    room = module.removeprefix(f"{LIVE}.").split(".")[0]
+    return "" if NAMES[f"{LIVE}.{room}"].name != "__init__.py" else room
+
+
+def test_every_room_of_the_live_sources_has_a_floor() -> None:
+    rooms = {path.parent.name for path in NAMES[LIVE].parent.glob("*/__init__.py")}
+    assert rooms == LIVE_FLOORS.keys()
+
+
+@pytest.mark.parametrize("name", [name for name in NAMES if name.startswith(f"{LIVE}.")])
+def test_imports_run_downward_among_the_live_sources(name: str) -> None:
+    floor = LIVE_FLOORS.get(live_room(name), 0)
+    for module, _ in imports_of(NAMES[name]):
+        if module.startswith(f"{LIVE}.") and live_room(module) != live_room(name):
+            below = LIVE_FLOORS.get(live_room(module), 0)
+            assert below < floor, f"{name} must not import {module}"
 
 
 def test_no_imports_run_in_a_circle() -> None:

@@ -15,7 +15,7 @@ from twdiag.analysis.half_closed import (
 from twdiag.analysis.view import View
 from twdiag.model.snapshot import Gap, Host, Owner, Snapshot
 from twdiag.model.sockets import Socket, TcpInfo
-from twdiag.sources.live.seen import census_of_sockets
+from twdiag.sources.live.sockets.seen import census_of_sockets
 from twdiag.tcp import State
 
 LISTEN = Socket(State.LISTEN, "0.0.0.0", 80, "0.0.0.0", 0)

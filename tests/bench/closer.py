@@ -10,8 +10,8 @@ import time
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from twdiag.engine.waits import Question, host_names, look_closer
-from twdiag.sources.live.endpoints import read_endpoints
-from twdiag.sources.live.waits import PAUSE
+from twdiag.sources.live.processes.waits import PAUSE
+from twdiag.sources.live.sockets.endpoints import read_endpoints
 
 from . import sockets
 from .measure import Run, Setting
@@ -19,7 +19,7 @@ from .measure import Run, Setting
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from twdiag.sources.live.endpoints import Endpoint
+    from twdiag.sources.live.sockets.endpoints import Endpoint
 
 CLOSER: Final = "look closer"
 FILES: Final = "read the files"

@@ -8,11 +8,11 @@ from dataclasses import dataclass
 from random import Random
 from typing import TYPE_CHECKING
 
-from tests.sources.live.wire import BY_FAMILY, Row, message
+from tests.sources.live.sockets.wire import BY_FAMILY, Row, message
 from twdiag.census.adding_up import census_of
 from twdiag.census.intake import Intake
 from twdiag.model.sockets import Socket
-from twdiag.sources.live.blocks import Block, hand_over
+from twdiag.sources.live.sockets.blocks import Block, hand_over
 from twdiag.tcp import State
 
 if TYPE_CHECKING:

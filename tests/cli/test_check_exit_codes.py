@@ -15,7 +15,7 @@ import pytest
 from tests.running import NOBODY, SOURCE, process, twdiag
 from twdiag import __version__, lab, sources
 from twdiag.errors import SourceRefused
-from twdiag.sources.live import owners
+from twdiag.sources.live.processes import owners
 
 if TYPE_CHECKING:
     from collections.abc import Callable

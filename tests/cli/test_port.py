@@ -9,7 +9,7 @@ import socket
 import pytest
 
 from tests.running import forked, twdiag
-from tests.sources.live.dwellers import dweller
+from tests.sources.live.namespaces.dwellers import dweller
 
 
 @pytest.fixture

@@ -14,15 +14,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.sources.live.confinement import become_nobody, can_filter, forbid_netlink, in_child
-from tests.sources.live.dwellers import dweller
+from tests.sources.live.namespaces.dwellers import dweller
 from twdiag import cli
 from twdiag.engine import doctor
 from twdiag.engine.doctor import READERS, Check, Health, Reading, compared, differences, examine
 from twdiag.errors import SourceRefused
 from twdiag.render.doctor import headline, render_json, render_text
 from twdiag.sources.live import probes
-from twdiag.sources.live.entering import entered
-from twdiag.sources.live.namespaces import find_namespaces
+from twdiag.sources.live.namespaces.entering import entered
+from twdiag.sources.live.namespaces.search import find_namespaces
 from twdiag.tcp import State
 
 if TYPE_CHECKING:

@@ -34,8 +34,8 @@ from twdiag.lab.actors import (
 )
 from twdiag.model.findings import Report, Severity
 from twdiag.render.pieces import where
-from twdiag.sources.live.entering import inside
-from twdiag.sources.live.namespaces import Found, find_namespaces
+from twdiag.sources.live.namespaces.entering import inside
+from twdiag.sources.live.namespaces.search import Found, find_namespaces
 from twdiag.tcp import State
 
 
@@ -293,7 +293,7 @@ def test_a_namespace_that_ends_during_the_look_is_no_gap(monkeypatch: pytest.Mon
             server.leave()
             return found
 
-        monkeypatch.setattr("twdiag.sources.live.namespaces.find_namespaces", find_and_end)
+        monkeypatch.setattr("twdiag.sources.live.namespaces.search.find_namespaces", find_and_end)
         return look()
 
     report = alone(work)

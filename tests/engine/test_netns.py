@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.sources.live.dwellers import dweller
+from tests.sources.live.namespaces.dwellers import dweller
 from twdiag.engine.netns import choose, resolve, within
 from twdiag.errors import UsageError
 from twdiag.model.namespaces import Container, Namespace

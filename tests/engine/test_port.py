@@ -30,7 +30,7 @@ from twdiag.model.nat import Diversion, Diversions
 from twdiag.model.snapshot import Gap, Owner
 from twdiag.model.sockets import Socket
 from twdiag.render.port import headline, render_json, render_text, to_json
-from twdiag.sources.live.one_port import PortRow, read_port, shows_bound
+from twdiag.sources.live.sockets.one_port import PortRow, read_port, shows_bound
 from twdiag.tcp import State
 
 if TYPE_CHECKING:

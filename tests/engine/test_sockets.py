@@ -20,13 +20,13 @@ from tests.engine.privately import become_nobody, in_private
 from tests.engine.test_port import MAKERS, Made, close_wait, deafen, wait_for
 from tests.sources.live.confinement import become_nobody as enter_as_nobody
 from tests.sources.live.confinement import can_filter, forbid_netlink, in_child
-from tests.sources.live.dwellers import dweller
+from tests.sources.live.namespaces.dwellers import dweller
 from twdiag.analysis.row import Age, Side
 from twdiag.engine.sockets import SORTS, Listing, Request, Row, ordered
 from twdiag.errors import SourceError, TwdiagError, UsageError
 from twdiag.model.snapshot import Owner
 from twdiag.model.sockets import Socket
-from twdiag.sources.live.one_port import read_port
+from twdiag.sources.live.sockets.one_port import read_port
 from twdiag.tcp import State, parse_state
 
 if TYPE_CHECKING:

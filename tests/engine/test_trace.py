@@ -18,8 +18,8 @@ from tests.sources.live.confinement import can_filter, forbid_netlink, in_child
 from twdiag.engine.trace import Hooks, Request, trace
 from twdiag.errors import SourceError, SourceRefused, TwdiagError
 from twdiag.model.closes import How, Opened, Side, Why
-from twdiag.sources.live import tracefs
 from twdiag.sources.live.proc import read_counters
+from twdiag.sources.live.tracing import tracefs
 
 if TYPE_CHECKING:
     from collections.abc import Callable

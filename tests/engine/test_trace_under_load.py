@@ -12,7 +12,7 @@ import pytest
 from tests.engine import endings
 from tests.engine.privately import in_private, needs_tracefs
 from twdiag.engine.trace import Hooks, Request, trace
-from twdiag.sources.live import tracefs
+from twdiag.sources.live.tracing import tracefs
 
 if TYPE_CHECKING:
     from twdiag.model.closes import Losses

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import pyroute2  # noqa: F401
 import pytest
 
-from tests.sources.live.blocked import NOBODY, as_user, blocked
+from tests.sources.live.processes.blocked import NOBODY, as_user, blocked
 from twdiag import lab
 from twdiag.engine.waits import Question, host_names, look_closer
 from twdiag.errors import SourceRefused
@@ -21,8 +21,8 @@ from twdiag.model.findings import Confidence
 from twdiag.model.waits import Cause, EndRole
 from twdiag.software import heads
 from twdiag.software.runtimes import all_runtimes
-from twdiag.sources.live.descriptors import descriptors
-from twdiag.sources.live.endpoints import read_endpoints
+from twdiag.sources.live.processes.descriptors import descriptors
+from twdiag.sources.live.sockets.endpoints import read_endpoints
 from twdiag.tcp import State
 
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from twdiag.lab import Stage
     from twdiag.model.snapshot import Gap
     from twdiag.model.waits import Waits
-    from twdiag.sources.live.endpoints import Endpoint
+    from twdiag.sources.live.sockets.endpoints import Endpoint
 
 NAMES = (
     "stuck-on-upstream",

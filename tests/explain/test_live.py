@@ -10,7 +10,7 @@ from twdiag.model.snapshot import Gap, Host, Owner, Snapshot
 from twdiag.model.sockets import TIMER_RETRANSMIT, TIMER_TIME_WAIT, Socket
 from twdiag.rules import DEFAULTS, choose
 from twdiag.rules.runner import analyze
-from twdiag.sources.live.seen import census_of_sockets
+from twdiag.sources.live.sockets.seen import census_of_sockets
 from twdiag.tcp import State
 
 

@@ -25,7 +25,7 @@ from twdiag.history.notify import Told
 from twdiag.model.conntrack import Conntrack, ConntrackCounters, Snat
 from twdiag.model.snapshot import Owner
 from twdiag.model.sockets import Socket
-from twdiag.sources.live.seen import census_of_sockets
+from twdiag.sources.live.sockets.seen import census_of_sockets
 from twdiag.tcp import State
 
 if TYPE_CHECKING:

@@ -16,7 +16,7 @@ from twdiag.errors import SourceRefused
 from twdiag.lab import kernel, nat
 from twdiag.lab.network import MAIN_ADDRESS, PEER_ADDRESS, connect_peer, enter_private
 from twdiag.model.findings import Severity
-from twdiag.sources.live.conntrack import read_counters
+from twdiag.sources.live.netfilter.conntrack import read_counters
 
 PORT = 7140
 

@@ -23,7 +23,7 @@ from twdiag.model.sockets import Socket
 from twdiag.render.port import to_json
 from twdiag.render.trace import summary_json
 from twdiag.rules import LIMITS, RULES
-from twdiag.sources.live.one_port import PortRow
+from twdiag.sources.live.sockets.one_port import PortRow
 from twdiag.tcp import State
 
 from .shells import ROOT

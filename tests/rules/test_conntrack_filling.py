@@ -13,7 +13,7 @@ import pytest
 
 from tests.made import found, limits_of, only_finding, report_of, snapshot_of
 from tests.sources.live.confinement import in_child
-from tests.sources.live.test_ctnetlink import attribute, ends
+from tests.sources.live.netfilter.test_ctnetlink import attribute, ends
 from twdiag import sources
 from twdiag.errors import SourceRefused
 from twdiag.lab.network import enter_private

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 class Holder(Protocol):
-    """A process that holds a descriptor, as sources.live.descriptors.Holding has it."""
+    """A process that holds a descriptor, as sources.live.processes.descriptors.Holding has it."""
 
     @property
     def pid(self) -> int:

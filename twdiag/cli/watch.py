@@ -166,7 +166,7 @@ def _watching(request: Request) -> Iterator[Watch]:
         namespace = None
         if request.netns is not None:
             from twdiag.engine.netns import resolve
-            from twdiag.sources.live.entering import entered
+            from twdiag.sources.live.namespaces.entering import entered
 
             namespace = resolve(request.netns)
             stack.enter_context(entered(namespace))

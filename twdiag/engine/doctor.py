@@ -179,7 +179,8 @@ _MOUNT: Final = "mount tracefs on /sys/kernel/tracing, unless locked down"
 
 def _features() -> list[Check]:
     """Return which features of the kernel are there, each tried."""
-    from twdiag.sources.live import one_port, probes
+    from twdiag.sources.live import probes
+    from twdiag.sources.live.sockets import one_port
 
     found = [
         Check(
@@ -314,6 +315,6 @@ def _libraries() -> dict[str, str]:
 
 
 def _namespaces() -> int | None:
-    from twdiag.sources.live.namespaces import find_namespaces
+    from twdiag.sources.live.namespaces.search import find_namespaces
 
     return len(find_namespaces().namespaces) or None

@@ -19,8 +19,8 @@ if TYPE_CHECKING:
     from twdiag.analysis.closes import Clock
     from twdiag.analysis.tracks import Track
     from twdiag.model.closes import Close, Death, ResetSent
-    from twdiag.sources.live.destroy_events import Announcements, LeftBehind
-    from twdiag.sources.live.tracefs import Tracer
+    from twdiag.sources.live.tracing.destroy_events import Announcements, LeftBehind
+    from twdiag.sources.live.tracing.tracefs import Tracer
 
 _BUSY, CALM = 0.05, 0.1
 _GATHER: Final = 0.003  # at 20,000 closes a second, a quarter of a plain user's room
@@ -337,7 +337,7 @@ class _OwnAddresses:
     def holds(self, address: str) -> bool:
         """Return whether an address is surely this namespace's."""
         from twdiag.sources.live.addresses import read_addresses
-        from twdiag.sources.live.netns import other_namespaces
+        from twdiag.sources.live.namespaces.others import other_namespaces
 
         if time.monotonic() >= self._until:
             self._until = time.monotonic() + 10.0

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from twdiag.model.findings import Finding, Report, Value
     from twdiag.model.namespaces import Namespace
     from twdiag.model.snapshot import Snapshot
-    from twdiag.sources.live.going_round import Visit
+    from twdiag.sources.live.namespaces.going_round import Visit
 
 BUDGET_SECONDS: Final = 2.0
 """How long the other namespaces may take together: who waits for the report is woken at night."""
@@ -57,7 +57,7 @@ def look_at_all(
 
 def look_here(question: Question) -> Report:
     """Return the report on this namespace alone; how many others there are is a gap."""
-    from twdiag.sources.live.netns import other_namespaces
+    from twdiag.sources.live.namespaces.others import other_namespaces
 
     report = _alone(question)
     return replace(report, gaps=(*report.gaps, *other_namespaces()))
@@ -69,7 +69,7 @@ def look_in(word: str, question: Question) -> Report:
     Raises UsageError where it means none or several, SourceRefused where it may not be entered.
     """
     from twdiag.engine.netns import resolve
-    from twdiag.sources.live.entering import inside
+    from twdiag.sources.live.namespaces.entering import inside
 
     namespace = resolve(word)
     report = inside(namespace, lambda: _alone(question))
@@ -93,14 +93,14 @@ def widened(
     own: Examined, question: Question, seconds: float, *, ask_for_all: bool = True
 ) -> Report:
     """Return a report on this namespace with what is found in all others in so many seconds."""
-    from twdiag.sources.live.namespaces import find_namespaces
+    from twdiag.sources.live.namespaces.search import find_namespaces
 
     until = time.monotonic() + seconds
     found = find_namespaces()
     others = tuple(namespace for namespace in found.namespaces if not namespace.own)
     looked, gaps = [_own(own)], found.gaps if ask_for_all else ()
     if others:
-        from twdiag.sources.live.going_round import left_out
+        from twdiag.sources.live.namespaces.going_round import left_out
 
         unconnected = _unconnected(own, found.namespaces)
         visits = _visited(others, question, unconnected, until - time.monotonic())
@@ -124,7 +124,7 @@ def _unconnected(own: Examined, namespaces: Iterable[Namespace]) -> int | None:
 def _visited(
     others: tuple[Namespace, ...], question: Question, unconnected: int | None, seconds: float
 ) -> list[Visit[_Seen]]:
-    from twdiag.sources.live.going_round import visit
+    from twdiag.sources.live.namespaces.going_round import visit
 
     work = partial(_seen, question=question, unconnected=unconnected)
     return list(visit(others, work, seconds, from_outside=_seen_from_outside))
@@ -150,7 +150,7 @@ def _seen_from_outside(namespace: Namespace) -> _Seen:
 
 def _paced(visits: Sequence[Visit[_Seen]]) -> Iterator[tuple[Visit[_Seen], Snapshot]]:
     """Yield what was seen, with how counters have grown since: one wait is enough for all."""
-    from twdiag.sources.live.namespaces import inode_of
+    from twdiag.sources.live.namespaces.search import inode_of
 
     for one in visits:
         if one.result is None:
@@ -193,7 +193,7 @@ def _with_causes(looked: list[Looked]) -> list[Looked]:
     Each look into a namespace takes a pause: those for which no time is left do without.
     """
     from twdiag.engine.causes import asks_for_causes, with_causes
-    from twdiag.sources.live.entering import inside
+    from twdiag.sources.live.namespaces.entering import inside
 
     until, done = time.monotonic() + _CAUSES_SECONDS, dict[int, Looked]()
     asking = [n for n, one in enumerate(looked) if asks_for_causes(one.report) and not one.outside]
@@ -236,7 +236,7 @@ def _is_elsewhere(finding: Finding) -> bool:
 
 def with_containers(report: Report) -> Report:
     """Return a report whose findings name the container of their process, where it has one."""
-    from twdiag.sources.live.containers import container_of
+    from twdiag.sources.live.processes.containers import container_of
 
     containers = {pid: container_of(pid) for f in report.findings for pid in f.pids[:1]}
     real = {pid: c for pid, c in containers.items() if c is not None and not c.is_unit}

@@ -42,7 +42,7 @@ class IdleFollower:
         if time.monotonic() < self._next:
             return
         began = time.process_time()
-        from twdiag.sources.live.idling import read_standing
+        from twdiag.sources.live.sockets.idling import read_standing
 
         try:
             if _sockets() > _MOST_SOCKETS:

@@ -30,7 +30,7 @@ def within(word: str, work: Callable[[], T]) -> T:
 
     Raises UsageError where it means none or several, SourceRefused where it may not be entered.
     """
-    from twdiag.sources.live.entering import inside
+    from twdiag.sources.live.namespaces.entering import inside
 
     return inside(resolve(word), work)
 
@@ -41,7 +41,7 @@ def resolve(word: str) -> Namespace:
     Beside what choose() knows: a path of any file that stands for a network namespace, and the
     container of a process that shares another one's network.
     """
-    from twdiag.sources.live.namespaces import find_namespaces
+    from twdiag.sources.live.namespaces.search import find_namespaces
 
     namespaces = find_namespaces().namespaces
     if "/" in word and (at_path := _at_path(word, namespaces)) is not None:
@@ -149,7 +149,7 @@ def _inode_of_namespace(path: str) -> int | None:
 
 def _of_guest(word: str, namespaces: Sequence[Namespace]) -> Namespace | None:
     """Return the namespace of a container that is not the owner of its network."""
-    from twdiag.sources.live.containers import container_of
+    from twdiag.sources.live.processes.containers import container_of
 
     for namespace in namespaces:
         for pid in namespace.pids[:64] if namespace.own else namespace.pids[1:64]:

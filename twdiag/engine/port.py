@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
     from twdiag.model.nat import Diversions
-    from twdiag.sources.live.one_port import PortRow
+    from twdiag.sources.live.sockets.one_port import PortRow
 
 IPV4_ANY: Final = "0.0.0.0"
 IPV6_ANY: Final = "::"
@@ -337,7 +337,7 @@ def look(port: int, netns: str | None = None) -> PortReport:
         return _look_here(port, "host")
     from twdiag.analysis.elsewhere import entering
     from twdiag.engine.netns import resolve
-    from twdiag.sources.live.entering import inside
+    from twdiag.sources.live.namespaces.entering import inside
 
     namespace = resolve(netns)
     report = inside(namespace, lambda: _look_here(port, namespace.label))
@@ -345,8 +345,8 @@ def look(port: int, netns: str | None = None) -> PortReport:
 
 
 def _look_here(port: int, netns: str) -> PortReport:
-    from twdiag.sources.live.one_port import read_port, shows_bound
-    from twdiag.sources.live.owners import read_owners
+    from twdiag.sources.live.processes.owners import read_owners
+    from twdiag.sources.live.sockets.one_port import read_port, shows_bound
 
     gaps, rows = [], read_port(port)
     shown = any(row.socket.state is State.CLOSE for row in rows) or shows_bound()
@@ -366,7 +366,7 @@ def _look_here(port: int, netns: str) -> PortReport:
 def _read_diversions(port: int) -> Diversions | None:
     """Return where NAT leads connections to a port, None where that was not seen."""
     from twdiag.errors import SourceError
-    from twdiag.sources.live.diversions import read_diversions
+    from twdiag.sources.live.netfilter.diversions import read_diversions
 
     try:
         return read_diversions(port)

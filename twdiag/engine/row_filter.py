@@ -115,7 +115,7 @@ class Filter:
     @property
     def bits(self) -> int:
         """The states as sock_diag numbers them, for a dump of no others."""
-        from twdiag.sources.live.inet_diag import ALL_STATES
+        from twdiag.sources.live.sockets.inet_diag import ALL_STATES
 
         bits = 0
         for state in self.states:

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from twdiag.model.sockets import Socket
     from twdiag.rules.behind import Rows
     from twdiag.rules.rule import Rule
-    from twdiag.sources.live.seen import Streamed
+    from twdiag.sources.live.sockets.seen import Streamed
 
 _FIN_TIMEOUT: Final = "net.ipv4.tcp_fin_timeout"
 _SYSCTLS: Final = (
@@ -185,8 +185,8 @@ class Listing:
         if not self.several and not self._request.netns:
             yield from self._here(HOST_NETNS)
             return
-        from twdiag.sources.live.entering import Refused, Vanished, stream_inside
-        from twdiag.sources.live.going_round import Visit, left_out
+        from twdiag.sources.live.namespaces.entering import Refused, Vanished, stream_inside
+        from twdiag.sources.live.namespaces.going_round import Visit, left_out
 
         left = list[Visit[None]]()
         for namespace in self._namespaces():
@@ -203,7 +203,7 @@ class Listing:
     def _namespaces(self) -> list[Namespace]:
         from twdiag.engine.netns import resolve
         from twdiag.model.namespaces import by_business
-        from twdiag.sources.live.namespaces import find_namespaces
+        from twdiag.sources.live.namespaces.search import find_namespaces
 
         if not self._request.all_netns:
             meant = map(resolve, self._request.netns)
@@ -251,8 +251,9 @@ class Listing:
 
     def _read(self, gaps: list[Gap]) -> Streamed:
         """Return the sockets by the source asked for; auto is netlink, then /proc."""
-        from twdiag.sources.live.proc import parse_sockstat, read_text, stream_proc
-        from twdiag.sources.live.streaming import stream_netlink
+        from twdiag.sources.live.proc import parse_sockstat, read_text
+        from twdiag.sources.live.sockets.proc_tcp import stream_proc
+        from twdiag.sources.live.sockets.streaming import stream_netlink
 
         source = self._request.source
         if source == "proc":
@@ -311,7 +312,7 @@ class _Owners:
     """Who holds a socket and what runs them, each looked up once."""
 
     def __init__(self) -> None:
-        from twdiag.sources.live.owners import Holders
+        from twdiag.sources.live.processes.owners import Holders
 
         self._holders = Holders()
         self._containers: dict[int, Container | None] = {}
@@ -330,7 +331,7 @@ class _Owners:
     def container(self, pid: int) -> Container | None:
         """Return the container or the unit of systemd that a process belongs to."""
         if pid not in self._containers:
-            from twdiag.sources.live.containers import container_of
+            from twdiag.sources.live.processes.containers import container_of
 
             self._containers[pid] = container_of(pid)
         return self._containers[pid]

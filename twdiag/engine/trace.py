@@ -30,7 +30,7 @@ def trace(request: Request, hooks: Hooks) -> Outcome:
         return work()
     from twdiag.analysis.elsewhere import placed
     from twdiag.engine.netns import resolve
-    from twdiag.sources.live.entering import inside
+    from twdiag.sources.live.namespaces.entering import inside
 
     namespace = resolve(request.netns)
     outcome = inside(namespace, work)

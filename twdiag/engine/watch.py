@@ -105,7 +105,7 @@ class Watch:
         self._paid = self._charged = 0.0
 
     def __enter__(self) -> Watch:
-        from twdiag.sources.live.netns import other_namespaces
+        from twdiag.sources.live.namespaces.others import other_namespaces
 
         if self._request.netns is None:
             self._not_run = [*self._not_run, *other_namespaces()]

@@ -10,22 +10,22 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 from twdiag.errors import SourceError, UsageError
 from twdiag.model.snapshot import Gap, Host, Pace, Snapshot
-from twdiag.sources.live.conntrack import read_conntrack
-from twdiag.sources.live.crowded import read_crowded
+from twdiag.sources.live.netfilter.conntrack import read_conntrack
 from twdiag.sources.live.proc import (
     OPTIONAL_SYSCTLS,
     SYSCTLS,
     read_counters,
-    read_proc,
     read_sysctls,
 )
+from twdiag.sources.live.processes.crowded import read_crowded
+from twdiag.sources.live.sockets.proc_tcp import read_proc
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping
 
     from twdiag.model.census import History
     from twdiag.model.snapshot import Breakdown, Owner
-    from twdiag.sources.live.seen import Seen
+    from twdiag.sources.live.sockets.seen import Seen
 
 _FEW_CLOSES: Final = 20
 _WATCHED: Final = 10
@@ -202,7 +202,7 @@ def find_owners_in(
     """Return the same for the sockets of several namespaces: one search finds them all."""
     if not inodes:
         return {}, []
-    from twdiag.sources.live.owners import read_owners
+    from twdiag.sources.live.processes.owners import read_owners
 
     wanted = set(inodes)
     sockets = (socket for snapshot in snapshots for socket in snapshot.census.sockets)
@@ -217,7 +217,7 @@ def break_down(
     """Return what the descriptors of these processes are, and what was not seen."""
     if not pids:
         return {}, []
-    from twdiag.sources.live import breakdown
+    from twdiag.sources.live.processes import breakdown
 
     known = {socket.inode: socket.state for socket in snapshot.census.sockets if socket.inode}
     ages = "tcp-info" not in snapshot.missing
@@ -233,7 +233,7 @@ def _read_sockets(
     """Return (reader's name, what it saw, gaps of readers tried in vain)."""
     if source not in ("auto", "netlink"):
         return source, _read_with(source, sysctls), []
-    from twdiag.sources.live.netlink import read_netlink
+    from twdiag.sources.live.sockets.netlink import read_netlink
 
     if one_of_many and one_of_many.unconnected is not None:
         # What the kernel has allocated is a number of the host, and hardly says anything of one.
@@ -260,11 +260,11 @@ def _read_with(source: str, sysctls: Mapping[str, str]) -> Seen:
     if source == "proc":
         return read_proc(sysctls)
     if source == "psutil":
-        from twdiag.sources.live.psutil_reader import read_psutil
+        from twdiag.sources.live.sockets.psutil_reader import read_psutil
 
         return read_psutil(sysctls)
     if source == "pyroute2":
-        from twdiag.sources.live.pyroute2_reader import read_pyroute2
+        from twdiag.sources.live.sockets.pyroute2_reader import read_pyroute2
 
         return read_pyroute2(sysctls)
     raise UsageError(f"there is no source {source!r}", f"use one of {', '.join(SOURCES)}")

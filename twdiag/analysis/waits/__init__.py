@@ -32,8 +32,9 @@ def tell_waits(
     """Return what the processes of a finding wait for, in groups, in words, and why.
 
     `concerned` are the finding's sockets by inode (CLOSE_WAITs, idle ones, or the listeners of a
-    full queue), `sockets` those that threads wait for (sources.live.waits.wanted_inodes());
-    `inherited` tells of children that hold some of them by accident (tell_inherited()).
+    full queue), `sockets` those that threads wait for
+    (sources.live.processes.waits.wanted_inodes()); `inherited` tells of children that hold some of
+    them by accident (tell_inherited()).
     """
     case = case_of(processes, concerned, sockets, names)
     child = inherited[0] if inherited and 2 * inherited[0].sockets > len(concerned) else None

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 class Row(Protocol):
-    """A socket, as census.table.Socket and sources.live.endpoints.Endpoint have it."""
+    """A socket, as model.sockets.Socket and sources.live.sockets.endpoints.Endpoint have it."""
 
     @property
     def state(self) -> State:

@@ -1,0 +1,1 @@
+"""Tests of twdiag.sources.live.netfilter."""

@@ -1,0 +1,203 @@
+"""What descriptors stand for, how many there are, which are in no table, and who shares them."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import select
+import signal
+import socket
+import struct
+import subprocess
+import time
+from functools import partial
+from typing import TYPE_CHECKING
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tests.sources.live.processes.blocked import NOBODY, as_user, blocked
+from twdiag.model.waits import FdKind
+from twdiag.sources.live.processes import descriptors as d
+from twdiag.sources.live.processes import headroom
+from twdiag.sources.live.sockets.endpoints import read_endpoints
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterator
+
+ABORT = struct.pack("ii", 1, 0)
+root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can look as another user")
+counted = pytest.mark.skipif(
+    not headroom.counts_descriptors(),
+    reason="before Linux 6.2 the kernel shows no count of descriptors",
+)
+
+
+@pytest.mark.parametrize(
+    ("link", "kind", "inode"),
+    [
+        ("socket:[123]", FdKind.SOCKET, 123),
+        ("pipe:[7]", FdKind.PIPE, 7),
+        ("anon_inode:[eventpoll]", FdKind.EPOLL, None),
+        ("anon_inode:[io_uring]", FdKind.RING, None),
+        ("/dev/null", FdKind.DEVICE, None),
+        ("/tmp/socket:[123]", FdKind.FILE, None),
+        ("net:[4026531840]", FdKind.OTHER, None),
+    ],
+)
+def test_links(link: str, kind: FdKind, inode: int | None) -> None:
+    assert d.parse_link(3, link) == (3, kind, inode, link)
+
+
+@given(st.text())
+def test_any_link(link: str) -> None:
+    assert d.parse_link(3, link).name == link
+
+
+@given(st.binary(max_size=300))
+def test_any_limits_and_stat(data: bytes) -> None:
+    for parse in (headroom.parse_limit, d.parse_stat):
+        with contextlib.suppress(ValueError):
+            parse(data)
+
+
+def test_limits() -> None:
+    line = b"Max open files            1024                 524288               files     \n"
+    assert headroom.parse_limit(line) == 1024
+    assert headroom.parse_limit(line.replace(b"1024     ", b"unlimited")) is None
+
+
+def test_the_name_of_a_process_cannot_forge_its_parent() -> None:
+    stat = b"7 (x) S 1 1) R 42 7 7 0 -1 0 0 0 0 0 0 0 0 0 20 0 1 0 555 0 0"
+    assert d.parse_stat(stat) == (42, 555)
+
+
+@given(st.lists(st.text(), max_size=60), st.integers(1, 40))
+def test_a_sample_is_spread_over_all(names: list[str], most: int) -> None:
+    chosen = d.spread(names, most)
+    assert len(chosen) == min(len(names), most)
+    if names:
+        assert chosen[0] == names[0]
+
+
+def test_what_this_process_has_open() -> None:
+    with select.epoll() as poll, socket.socket() as end:
+        kinds = d.count_kinds(os.getpid())
+        found = {one.number: one for one in d.descriptors(os.getpid())}
+        assert kinds[FdKind.EPOLL] >= 1
+        assert found[poll.fileno()].kind is FdKind.EPOLL
+        assert found[end.fileno()].inode == os.fstat(end.fileno()).st_ino
+
+
+@counted
+@root
+def test_headroom_needs_no_right() -> None:
+    with blocked(partial(time.sleep, 600)) as pid:
+        here = headroom.descriptor_headroom([pid, os.getpid()])
+        there = as_user(NOBODY, partial(headroom.descriptor_headroom, [pid]))
+        number = len(os.listdir(f"/proc/{pid}/fd"))
+    assert there[pid] == here[pid]
+    assert here[pid].open == number
+    assert headroom.descriptor_headroom([pid]) == {}
+
+
+@counted
+def test_headroom_leaves_out_processes_with_few_descriptors() -> None:
+    assert headroom.descriptor_headroom([os.getpid()], least=1_000_000) == {}
+
+
+@contextlib.contextmanager
+def resets(count: int) -> Iterator[list[socket.socket]]:
+    """Yield sockets whose clients have reset the connection: they are in no table."""
+    with socket.create_server(("127.0.0.1", 0), backlog=64) as listener:
+        held = []
+        for _ in range(count):
+            client = socket.create_connection(listener.getsockname())
+            server, _ = listener.accept()
+            client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, ABORT)
+            client.close()
+            held.append(server)
+        yield held
+        for server in held:
+            server.close()
+
+
+def known() -> set[int]:
+    """Return the inodes of this process's sockets that a table shows."""
+    mine = {one.inode for one in d.descriptors(os.getpid()) if one.inode}
+    return set(read_endpoints(mine, seconds=5.0))
+
+
+def test_reset_connections_are_found_that_no_table_shows() -> None:
+    with resets(23) as held:
+        numbers = {one.fileno() for one in held}
+        inodes = {os.fstat(number).st_ino for number in numbers}
+        tables = known()
+        assert not inodes & tables
+        found = d.nameless_sockets(os.getpid(), tables, seconds=10.0)
+        again = d.nameless_sockets(os.getpid(), tables, most=10, seconds=10.0)
+    before = d.nameless_sockets(os.getpid(), tables, seconds=10.0)
+    assert found.sockets - before.sockets == 23
+    assert found.estimate == found.sockets
+    assert before.sockets or set(found.descriptors) <= numbers
+    assert again.looked == 10
+    assert again.open >= 23
+
+
+def test_a_socket_opened_after_the_tables_were_read_is_not_taken_for_one() -> None:
+    tables = known()
+    before = d.nameless_sockets(os.getpid(), tables, seconds=10.0).sockets
+    with socket.create_server(("127.0.0.1", 0)):
+        assert d.nameless_sockets(os.getpid(), tables, seconds=10.0).sockets == before
+
+
+def test_a_socket_closed_while_the_tables_are_read_again_is_not_taken_for_one() -> None:
+    tables = known()
+    before = d.nameless_sockets(os.getpid(), tables, seconds=10.0).sockets
+    lost = socket.socket()
+
+    def in_tables(inodes: Collection[int]) -> Collection[int]:
+        assert os.fstat(lost.fileno()).st_ino in inodes
+        lost.close()
+        return ()
+
+    found = d.nameless_sockets(os.getpid(), tables, seconds=10.0, in_tables=in_tables)
+    assert found.sockets == before
+
+
+def test_sockets_of_another_kind_are_not_taken_for_them() -> None:
+    before = d.nameless_sockets(os.getpid(), known()).sockets
+    left, right = socket.socketpair()
+    with left, right, socket.socket(type=socket.SOCK_DGRAM):
+        assert d.nameless_sockets(os.getpid(), known()).sockets == before
+
+
+def test_who_shares_a_socket_and_who_started_whom() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        listener.set_inheritable(True)
+        number, inode = listener.fileno(), os.fstat(listener.fileno()).st_ino
+        helper = subprocess.Popen(["sleep", "600"], pass_fds=[number])
+        try:
+            holders, complete = d.read_holders({inode}, d.relatives(os.getpid()), seconds=10.0)
+        finally:
+            os.kill(helper.pid, signal.SIGKILL)
+            helper.wait()
+    assert complete
+    by_pid = {one.pid: one for one in holders[inode]}
+    assert by_pid.keys() == {os.getpid(), helper.pid}
+    child = by_pid[helper.pid]
+    assert (child.parent, child.fd, child.cloexec) == (os.getpid(), number, False)
+    assert child.executable.endswith("sleep")
+
+
+@given(st.dictionaries(st.integers(2, 40), st.integers(0, 40), max_size=30), st.integers(2, 40))
+def test_any_family(parents: dict[int, int], pid: int) -> None:
+    family = d.related(pid, parents)
+    assert family[0] == pid
+    assert len(set(family)) == len(family)
+
+
+def test_a_family() -> None:
+    parents = {10: 1, 11: 10, 12: 10, 13: 12, 20: 1}
+    assert set(d.related(12, parents)) == {10, 11, 12, 13}

@@ -1,0 +1,1 @@
+"""Network namespaces: which there are, and how to look into them one after the other."""

@@ -1,0 +1,1 @@
+"""Netfilter: what connection tracking counts and holds, and what NAT rules do to ports."""

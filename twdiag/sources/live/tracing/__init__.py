@@ -1,0 +1,1 @@
+"""Closes as they happen: TCP's trace events where tracefs may be used, else announcements."""
