@@ -10,12 +10,12 @@ import pytest
 from hypothesis import settings
 
 from tests.lab import proctable
+from tests.made import analyze
 from twdiag import lab, rules, sources
 from twdiag.engine.look import Question, look_closely
 from twdiag.engine.reproduce import limits_of
 from twdiag.engine.sockets import Listing, Request
 from twdiag.errors import SourceRefused
-from twdiag.rules import runner
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -46,7 +46,7 @@ class Played(NamedTuple):
     @property
     def report(self) -> Report:
         """The report with the limits of the scenario."""
-        return runner.analyze(self.snapshot, rules.DEFAULTS.replaced(self.limits, "lab"))
+        return analyze(self.snapshot, rules.DEFAULTS.replaced(self.limits, "lab"))
 
 
 def look_twice(scenario: lab.Scenario, stage: Stage) -> tuple[proctable.Seen, Played]:

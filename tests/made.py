@@ -20,7 +20,7 @@ from twdiag.model.sockets import (
     Socket,
     TcpInfo,
 )
-from twdiag.rules.runner import analyze
+from twdiag.rules import runner
 from twdiag.sources.live.sockets.seen import census_of_sockets
 from twdiag.tcp import State
 
@@ -80,6 +80,14 @@ def view_of(*sockets: Socket, **changes: Any) -> View:
 def limits_of(**limits: float) -> Limits:
     """Return the default limits but for some, written with underscores: `ports_notice=0.4`."""
     return rules.DEFAULTS.replaced(limits, "test")
+
+
+def analyze(
+    snapshot: Snapshot, limits: Limits, chosen: Iterable[rules.Rule[Any]] = rules.RULES
+) -> Report:
+    """Return the report on a snapshot whose owners are known already."""
+    view = View(snapshot)
+    return runner.tell(runner.select(view, limits, chosen), view)
 
 
 def report_of(snapshot: Snapshot, *chosen: str) -> Report:

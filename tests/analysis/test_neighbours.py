@@ -10,7 +10,7 @@ from twdiag.analysis.neighbours import MOST_SOCKETS, Neighbour, Neighbourhood
 from twdiag.model.findings import Finding, OtherEnd
 from twdiag.model.snapshot import Owner
 from twdiag.model.sockets import Socket, TcpInfo
-from twdiag.rules import runner
+from twdiag.rules import RULES, runner
 from twdiag.tcp import State
 
 if TYPE_CHECKING:
@@ -52,7 +52,7 @@ def owned(sockets: list[Socket], owner: Owner) -> dict[int, tuple[Owner, ...]]:
 
 
 def findings_of(view: View, *rules: str) -> list[Finding]:
-    chosen = [rule for rule in runner.RULES if rule.name in rules]
+    chosen = [rule for rule in RULES if rule.name in rules]
     return list(runner.tell(runner.select(view, limits_of(), chosen), view).findings)
 
 

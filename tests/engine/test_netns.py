@@ -11,9 +11,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.sources.live.namespaces.dwellers import dweller
-from twdiag.engine.netns import choose, resolve, within
+from twdiag.engine.netns import choose, resolve
 from twdiag.errors import UsageError
 from twdiag.model.namespaces import Container, Namespace
+from twdiag.sources.live.namespaces.entering import inside
 
 ID = "0ffe3748db05029387e54c708aae33b7747ce28592dee90405f1aaf5be9cdf35"
 HOST = Namespace("host", 1, 1, (1, 10), own=True)
@@ -102,14 +103,14 @@ def test_work_is_done_in_the_namespace_that_is_meant() -> None:
         pytest.skip("only root may enter")
     with dweller() as pid:
         inode = os.stat(f"/proc/{pid}/ns/net").st_ino
-        assert within(str(pid), lambda: os.stat("/proc/self/ns/net").st_ino) == inode
+        assert inside(resolve(str(pid)), lambda: os.stat("/proc/self/ns/net").st_ino) == inode
 
 
 def test_a_typo_makes_no_namespace() -> None:
     before = set(os.listdir("/run/netns")) if os.path.isdir("/run/netns") else set()
     for word in ("twdiag-no-such", "/run/netns/twdiag-no-such"):
         with pytest.raises(UsageError):
-            within(word, lambda: None)
+            resolve(word)
     after = set(os.listdir("/run/netns")) if os.path.isdir("/run/netns") else set()
     assert "twdiag-no-such" not in after
     assert after - before == set()

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import pytest
 
+from tests.made import analyze
 from twdiag.explain.layout import set_blocks
 from twdiag.explain.live import example, rule_now, state_now
 from twdiag.model.snapshot import Gap, Host, Owner, Snapshot
 from twdiag.model.sockets import TIMER_RETRANSMIT, TIMER_TIME_WAIT, Socket
 from twdiag.rules import DEFAULTS, choose
-from twdiag.rules.runner import analyze
 from twdiag.sources.live.sockets.seen import census_of_sockets
 from twdiag.tcp import State
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.made import found, limits_of, only_finding, report_of, snapshot_of
+from tests.made import analyze, found, limits_of, only_finding, report_of, snapshot_of
 from tests.sources.live.confinement import in_child
 from tests.sources.live.netfilter.test_ctnetlink import attribute, ends
 from twdiag import sources
@@ -19,7 +19,6 @@ from twdiag.errors import SourceRefused
 from twdiag.lab.network import enter_private
 from twdiag.model.conntrack import Conntrack, ConntrackCounters
 from twdiag.model.findings import Severity
-from twdiag.rules.runner import analyze
 
 if TYPE_CHECKING:
     from twdiag.model.snapshot import Snapshot

@@ -19,7 +19,7 @@ from tests.made import (
 from twdiag.model.findings import ProcessSubject, Severity
 from twdiag.model.snapshot import Breakdown, Gap, Owner, Snapshot
 from twdiag.model.sockets import Socket, TcpInfo
-from twdiag.rules import DEFAULTS, runner
+from twdiag.rules import DEFAULTS, RULES, runner
 from twdiag.tcp import State
 
 if TYPE_CHECKING:
@@ -139,7 +139,7 @@ def test_what_was_sampled_stands_for_all() -> None:
 def test_a_process_with_room_is_not_looked_at() -> None:
     owner = Owner(812, "java", "app", 200, 1024)
     view = runner.View(snapshot_of(LISTEN_8080, crowded=(owner,)))
-    assert runner.select(view, DEFAULTS).pids == set()
+    assert runner.select(view, DEFAULTS, RULES).pids == set()
 
 
 def test_without_ages_it_does_not_look_and_says_so() -> None:

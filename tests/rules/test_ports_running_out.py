@@ -7,6 +7,7 @@ import pytest
 from tests.made import (
     SYSCTLS,
     aged,
+    analyze,
     close_wait,
     closes_at,
     established,
@@ -21,7 +22,6 @@ from tests.made import (
 from twdiag import rules
 from twdiag.model.findings import Confidence, DestinationSubject, Severity
 from twdiag.model.snapshot import Owner
-from twdiag.rules import runner
 from twdiag.tcp import State
 
 RULE = "ports-running-out"
@@ -197,5 +197,5 @@ def test_processes_with_live_connections_there_are_named_as_likely() -> None:
 def test_limits_of_the_rule_are_those_of_the_user() -> None:
     snapshot = snapshot_of(*time_wait(14200))
     limits = limits_of(ports_notice=0.6)
-    assert runner.analyze(snapshot, limits, rules.choose([RULE])).findings == ()
+    assert analyze(snapshot, limits, rules.choose([RULE])).findings == ()
     assert report_of(snapshot, RULE).findings != ()

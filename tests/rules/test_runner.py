@@ -11,6 +11,7 @@ import pytest
 from tests.made import (
     LISTEN_8080,
     aged,
+    analyze,
     answered_by_keepalive,
     close_wait,
     closed_first,
@@ -47,7 +48,7 @@ def test_an_empty_host_gives_no_finding_and_skips_nothing() -> None:
 def test_a_rule_whose_need_was_not_seen_is_skipped_with_the_reason(rule: Rule[Any]) -> None:
     for need in rule.needs:
         gaps = tuple(Gap(part, f"no {part}", "look") for part in need.split("|"))
-        report = runner.analyze(snapshot_of(gaps=gaps), rules.DEFAULTS, [rule])
+        report = analyze(snapshot_of(gaps=gaps), rules.DEFAULTS, [rule])
         assert [skip.rule for skip in report.skipped] == [rule.name]
         assert report.skipped[0].reason.startswith("no ")
         assert report.skipped[0].how == "look"
@@ -57,7 +58,7 @@ def test_a_rule_whose_need_was_not_seen_is_skipped_with_the_reason(rule: Rule[An
 def test_what_was_seen_in_part_is_judged(rule: Rule[Any]) -> None:
     needs = [part for need in rule.needs for part in need.split("|")]
     gaps = tuple(Gap(need, "some of it", "look", partial=True) for need in needs)
-    assert runner.analyze(snapshot_of(gaps=gaps), rules.DEFAULTS, [rule]).skipped == ()
+    assert analyze(snapshot_of(gaps=gaps), rules.DEFAULTS, [rule]).skipped == ()
 
 
 def test_an_earlier_sample_stands_in_for_the_ages_unless_it_saw_no_sockets() -> None:
@@ -98,7 +99,7 @@ def test_every_finding_says_why_what_not_to_do_and_where() -> None:
 
 def test_owners_are_wanted_of_what_will_be_told_and_of_nothing_else() -> None:
     def wanted(*rows: Any) -> set[int]:
-        return runner.select(view_of(*rows), rules.DEFAULTS).inodes
+        return runner.select(view_of(*rows), rules.DEFAULTS, rules.RULES).inodes
 
     assert wanted(*served(100)) == set()
     assert wanted(LISTEN_8080, *aged(close_wait(4), 3600)) == set(range(100, 104))
@@ -111,7 +112,7 @@ def test_owners_are_wanted_of_what_will_be_told_and_of_nothing_else() -> None:
 
 def test_owners_found_later_are_named_without_selecting_again() -> None:
     view = view_of(LISTEN_8080, *aged(close_wait(9), 60))
-    selection = runner.select(view, rules.DEFAULTS)
+    selection = runner.select(view, rules.DEFAULTS, rules.RULES)
     gap = Gap("owners", "one process hides", "", partial=True)
     report = runner.tell(selection, view.with_owners(held(9, 20, 1024), [gap]))
     (finding,) = report.findings
@@ -196,7 +197,7 @@ def test_each_rule_selects_once_and_what_rules_share_is_worked_out_once(
     monkeypatch.setattr(view, "port_uses", counting("port_uses", view.port_uses))
     counted = tuple(replace(rule, select=counting(rule.name, rule.select)) for rule in rules.RULES)
     snapshot = snapshot_of(*time_wait(600), *aged(close_wait(70), 120), owners=held(70, 90, 1024))
-    report = runner.analyze(snapshot, rules.DEFAULTS, counted)
+    report = analyze(snapshot, rules.DEFAULTS, counted)
     assert len(report.findings) >= 2
     assert set(calls.values()) == {1}
     assert calls.keys() >= {"close_waits", "port_uses"}

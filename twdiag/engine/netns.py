@@ -15,7 +15,7 @@ from twdiag.model.namespaces import Namespace
 from twdiag.model.snapshot import HOST_NETNS
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
 
 T = TypeVar("T")
 
@@ -23,16 +23,6 @@ _NS_GET_NSTYPE: Final = 0xB703  # include/uapi/linux/nsfs.h
 _CLONE_NEWNET: Final = 0x40000000
 _ID_PREFIX: Final = re.compile(r"[0-9a-f]{6,64}")
 _MOST_NAMED: Final = 5
-
-
-def within(word: str, work: Callable[[], T]) -> T:
-    """Return what some work returns that is done in the namespace that a word means.
-
-    Raises UsageError where it means none or several, SourceRefused where it may not be entered.
-    """
-    from twdiag.sources.live.namespaces.entering import inside
-
-    return inside(resolve(word), work)
 
 
 def resolve(word: str) -> Namespace:

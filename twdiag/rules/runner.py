@@ -8,12 +8,11 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from twdiag import __version__
 from twdiag.analysis.half_closed import Kind
-from twdiag.analysis.view import View
 from twdiag.model import facts
 from twdiag.model.findings import Finding, ListenerSubject, ProcessSubject, Report, Skip
 from twdiag.model.snapshot import Gap
 from twdiag.model.sockets import TIMER_KEEPALIVE
-from twdiag.rules import RULES, close_wait, fd_limit_near, manual
+from twdiag.rules import close_wait, fd_limit_near, manual
 from twdiag.rules.behind import narrowed
 from twdiag.tcp import State
 from twdiag.wording import count
@@ -21,9 +20,9 @@ from twdiag.wording import count
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
+    from twdiag.analysis.view import View
     from twdiag.model.findings import Value
     from twdiag.model.limits import Limits
-    from twdiag.model.snapshot import Snapshot
     from twdiag.rules.behind import Rows
     from twdiag.rules.rule import Group, Rule
 
@@ -48,7 +47,7 @@ class Selection(NamedTuple):
         return {pid for _, groups in self.groups for group in groups for pid in group.pids}
 
 
-def select(view: View, limits: Limits, rules: Iterable[Rule[Any]] = RULES) -> Selection:
+def select(view: View, limits: Limits, rules: Iterable[Rule[Any]]) -> Selection:
     """Return what concerns the rules; one whose needs were not seen is recorded as skipped."""
     groups, skipped = [], []
     for rule in rules:
@@ -99,12 +98,6 @@ def rows_behind(selection: Selection, view: View) -> list[Rows]:
         for group in groups
         if any(True for _ in rule.tell(view, limits, group))
     ]
-
-
-def analyze(snapshot: Snapshot, limits: Limits, rules: Iterable[Rule[Any]] = RULES) -> Report:
-    """Return the report on a snapshot whose owners are known already."""
-    view = View(snapshot)
-    return tell(select(view, limits, rules), view)
 
 
 def _completed(rule: Rule[Any], group: Group[Any], finding: Finding, view: View) -> Finding:

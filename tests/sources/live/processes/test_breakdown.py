@@ -18,7 +18,7 @@ from twdiag.sources.live.processes.breakdown import break_down
 from twdiag.tcp import State
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Collection, Mapping
 
     from twdiag.model.snapshot import Breakdown
 
@@ -60,6 +60,33 @@ def test_each_socket_is_told_by_its_state_or_as_in_no_table() -> None:
     assert seen.states[State.ESTABLISHED] == 2 * (IDLE + GUARDED)
     assert seen.states[State.LISTEN] == 1
     assert seen.nowhere == RESET
+
+
+def test_a_socket_that_never_was_tcp_is_another_and_in_no_table_of_tcp() -> None:
+    def look() -> Breakdown:
+        left, right = socket.socketpair()
+        with left, right, socket.socket(type=socket.SOCK_DGRAM):
+            return break_down([os.getpid()], {})[0][os.getpid()]
+
+    seen = in_private(look)
+    assert (seen.nowhere, seen.kinds["other socket"]) == (0, 3)
+
+
+def test_a_socket_closed_while_the_tables_are_read_is_not_said_to_be_in_none(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def look() -> int:
+        lost = socket.socket()
+
+        def read(inodes: Collection[int]) -> dict[int, State]:
+            assert os.fstat(lost.fileno()).st_ino in inodes
+            lost.close()
+            return {}
+
+        monkeypatch.setattr(breakdown, "read_states", read)
+        return break_down([os.getpid()], {})[0][os.getpid()].nowhere
+
+    assert in_private(look) == 0
 
 
 def test_idle_connections_without_keepalive_have_their_ages() -> None:

@@ -1,4 +1,4 @@
-"""What descriptors stand for, how many there are, which are in no table, and who shares them."""
+"""What descriptors stand for, how many there are, and who shares them."""
 
 from __future__ import annotations
 
@@ -11,7 +11,6 @@ import struct
 import subprocess
 import time
 from functools import partial
-from typing import TYPE_CHECKING
 
 import pytest
 from hypothesis import given
@@ -21,10 +20,6 @@ from tests.sources.live.processes.blocked import NOBODY, as_user, blocked
 from twdiag.model.waits import FdKind
 from twdiag.sources.live.processes import descriptors as d
 from twdiag.sources.live.processes import headroom
-from twdiag.sources.live.sockets.endpoints import read_endpoints
-
-if TYPE_CHECKING:
-    from collections.abc import Collection, Iterator
 
 ABORT = struct.pack("ii", 1, 0)
 root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can look as another user")
@@ -83,9 +78,7 @@ def test_a_sample_is_spread_over_all(names: list[str], most: int) -> None:
 
 def test_what_this_process_has_open() -> None:
     with select.epoll() as poll, socket.socket() as end:
-        kinds = d.count_kinds(os.getpid())
         found = {one.number: one for one in d.descriptors(os.getpid())}
-        assert kinds[FdKind.EPOLL] >= 1
         assert found[poll.fileno()].kind is FdKind.EPOLL
         assert found[end.fileno()].inode == os.fstat(end.fileno()).st_ino
 
@@ -105,72 +98,6 @@ def test_headroom_needs_no_right() -> None:
 @counted
 def test_headroom_leaves_out_processes_with_few_descriptors() -> None:
     assert headroom.descriptor_headroom([os.getpid()], least=1_000_000) == {}
-
-
-@contextlib.contextmanager
-def resets(count: int) -> Iterator[list[socket.socket]]:
-    """Yield sockets whose clients have reset the connection: they are in no table."""
-    with socket.create_server(("127.0.0.1", 0), backlog=64) as listener:
-        held = []
-        for _ in range(count):
-            client = socket.create_connection(listener.getsockname())
-            server, _ = listener.accept()
-            client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, ABORT)
-            client.close()
-            held.append(server)
-        yield held
-        for server in held:
-            server.close()
-
-
-def known() -> set[int]:
-    """Return the inodes of this process's sockets that a table shows."""
-    mine = {one.inode for one in d.descriptors(os.getpid()) if one.inode}
-    return set(read_endpoints(mine, seconds=5.0))
-
-
-def test_reset_connections_are_found_that_no_table_shows() -> None:
-    with resets(23) as held:
-        numbers = {one.fileno() for one in held}
-        inodes = {os.fstat(number).st_ino for number in numbers}
-        tables = known()
-        assert not inodes & tables
-        found = d.nameless_sockets(os.getpid(), tables, seconds=10.0)
-        again = d.nameless_sockets(os.getpid(), tables, most=10, seconds=10.0)
-    before = d.nameless_sockets(os.getpid(), tables, seconds=10.0)
-    assert found.sockets - before.sockets == 23
-    assert found.estimate == found.sockets
-    assert before.sockets or set(found.descriptors) <= numbers
-    assert again.looked == 10
-    assert again.open >= 23
-
-
-def test_a_socket_opened_after_the_tables_were_read_is_not_taken_for_one() -> None:
-    tables = known()
-    before = d.nameless_sockets(os.getpid(), tables, seconds=10.0).sockets
-    with socket.create_server(("127.0.0.1", 0)):
-        assert d.nameless_sockets(os.getpid(), tables, seconds=10.0).sockets == before
-
-
-def test_a_socket_closed_while_the_tables_are_read_again_is_not_taken_for_one() -> None:
-    tables = known()
-    before = d.nameless_sockets(os.getpid(), tables, seconds=10.0).sockets
-    lost = socket.socket()
-
-    def in_tables(inodes: Collection[int]) -> Collection[int]:
-        assert os.fstat(lost.fileno()).st_ino in inodes
-        lost.close()
-        return ()
-
-    found = d.nameless_sockets(os.getpid(), tables, seconds=10.0, in_tables=in_tables)
-    assert found.sockets == before
-
-
-def test_sockets_of_another_kind_are_not_taken_for_them() -> None:
-    before = d.nameless_sockets(os.getpid(), known()).sockets
-    left, right = socket.socketpair()
-    with left, right, socket.socket(type=socket.SOCK_DGRAM):
-        assert d.nameless_sockets(os.getpid(), known()).sockets == before
 
 
 def test_who_shares_a_socket_and_who_started_whom() -> None:

@@ -23,7 +23,6 @@ from twdiag.sources.live.processes.threads import (
     parse_epoll,
     parse_fd_set,
     parse_pollfds,
-    parse_stack,
     parse_status,
     parse_syscall,
     parse_watched,
@@ -247,19 +246,6 @@ def test_an_old_kernel_names_no_inodes_in_an_epoll_set() -> None:
 def test_any_epoll_file(data: bytes) -> None:
     size, watches = parse_epoll(data, {1})
     assert len(watches) <= size
-
-
-def test_a_kernel_stack() -> None:
-    text = (
-        b"[<0>] wait_woken+0x4d/0x60\n[<0>] sk_wait_data+0x150/0x1b0\n[<0>] do_syscall_64+0x1/2\n"
-    )
-    assert parse_stack(text) == ("wait_woken", "sk_wait_data", "do_syscall_64")
-    assert parse_stack(b"") == ()
-
-
-@given(st.binary(max_size=200))
-def test_any_stack(data: bytes) -> None:
-    assert all(parse_stack(data))
 
 
 def test_channels_and_states() -> None:

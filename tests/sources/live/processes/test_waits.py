@@ -382,21 +382,3 @@ def test_yama_is_named(
     waits = found[os.getpid()]
     gap = reader._rights_gap([reader.replace(waits, denied=True, uid=uid)])
     assert words in gap.how
-
-
-@root
-def test_only_root_sees_the_kernel_stack() -> None:
-    with blocked(partial(time.sleep, 600)) as pid:
-        stack = reader.read_stack(pid, pid)
-        refused = as_user(NOBODY, partial(refuses_stack, pid))
-    # time.sleep() is a select() of nothing before Python 3.11.
-    assert any("nanosleep" in name or "select" in name for name in stack)
-    assert refused
-
-
-def refuses_stack(pid: int) -> bool:
-    try:
-        reader.read_stack(pid, pid)
-    except PermissionError:
-        return True
-    return False

@@ -13,8 +13,7 @@ from hypothesis import strategies as st
 
 from tests.sources.live.confinement import can_filter, forbid_netlink, in_child
 from twdiag.sources.live.sockets.endpoints import (
-    LookUp,
-    look_up,
+    Endpoint,
     parse_datagram,
     parse_error,
     parse_row,
@@ -61,23 +60,18 @@ def test_no_inodes_cost_no_dump() -> None:
     assert read_endpoints([0]) == {}
 
 
-def test_a_look_that_was_cut_short_says_so() -> None:
-    """Else what was not found would be taken for sockets that no table shows."""
+def test_what_takes_too_long_is_left_out() -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
-        assert look_up({inode(listener), 1}, seconds=10.0).complete
-        late = look_up({inode(listener)}, seconds=-1.0)
-        assert not late.complete
-        assert late.found == {}
-        assert look_up({0}) == LookUp({})
+        assert read_endpoints({inode(listener)}, seconds=-1.0) == {}
 
 
 @can_filter
-def test_a_look_that_is_refused_says_so() -> None:
-    def refused() -> LookUp:
+def test_a_look_that_is_refused_finds_nothing() -> None:
+    def refused() -> dict[int, Endpoint]:
         forbid_netlink(errno.EPERM)
-        return look_up({1}, seconds=10.0)
+        return read_endpoints({1}, seconds=10.0)
 
-    assert in_child(refused) == LookUp({}, complete=False)
+    assert in_child(refused) == {}
 
 
 def message(kind: int, payload: bytes) -> bytes:

@@ -15,10 +15,9 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 from twdiag.model.waits import Descriptor, FdKind
 from twdiag.sources.live.processes.headroom import read_bytes
 from twdiag.sources.live.processes.threads import parse_status
-from twdiag.sources.live.sockets.endpoints import read_endpoints
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+    from collections.abc import Collection, Iterable, Iterator, Mapping
 
 TCP_PROTOCOLS: Final = frozenset({b"TCP", b"TCPv6"})
 """Names of struct proto: tcp_prot in net/ipv4/tcp_ipv4.c, tcpv6_prot in net/ipv6/tcp_ipv6.c."""
@@ -34,25 +33,6 @@ _ANONYMOUS: Final = {
 _FLAGS: Final = re.compile(rb"^flags:\s+([0-7]{1,12})\s*$", re.MULTILINE)
 # Where a process has more descriptors than this, only so many of them are looked at.
 _SAMPLE: Final = 10_000
-_SHOWN: Final = 20
-
-
-class Nameless(NamedTuple):
-    """The TCP sockets of a process that no table shows.
-
-    `descriptors` are the first few of them; `sockets` counts them among the `looked` of `open`
-    descriptors, `estimate` is that carried over to all, equal to `sockets` where all were seen.
-    """
-
-    sockets: int
-    descriptors: tuple[int, ...]
-    looked: int
-    open: int
-
-    @property
-    def estimate(self) -> int:
-        """How many there are, about, where not all descriptors were looked at."""
-        return self.sockets if self.looked >= self.open else self.sockets * self.open // self.looked
 
 
 class Holding(NamedTuple):
@@ -121,56 +101,6 @@ def spread(names: list[str], most: int) -> list[str]:
     if len(names) <= most:
         return names
     return [names[place * len(names) // most] for place in range(most)]
-
-
-def count_kinds(pid: int, most: int = _SAMPLE) -> dict[FdKind, int]:
-    """Return how many descriptors of each kind a process has, of at most so many looked at."""
-    counts: dict[FdKind, int] = {}
-    for descriptor in descriptors(pid, most):
-        counts[descriptor.kind] = counts.get(descriptor.kind, 0) + 1
-    return counts
-
-
-def nameless_sockets(
-    pid: int,
-    known_inodes: Collection[int],
-    most: int = _SAMPLE,
-    seconds: float = 0.5,
-    in_tables: Callable[[Collection[int]], Collection[int]] = read_endpoints,
-) -> Nameless:
-    """Return the TCP sockets of a process that are in no table: reset, or ended by keepalive.
-
-    `known_inodes` are those of every socket the tables have shown, bound ones included.  A socket
-    opened since then is in none of them, and one closed meanwhile no more: `in_tables` asks again
-    for the suspects (in the process's network namespace), and their descriptors are read again.
-    16 us for each suspect; 100,000 descriptors are sampled (`most`, `seconds`).  A socket that was
-    never bound or connected is in no table either, and cannot be told apart.  Raises as
-    descriptors().
-    """
-    until = time.monotonic() + seconds
-    number = os.stat(f"/proc/{pid}/fd").st_size
-    suspects: dict[int, Descriptor] = {}
-    looked = 0
-    late = False
-    for descriptor in descriptors(pid, most):
-        looked += 1
-        late = looked % 64 == 0 and time.monotonic() > until
-        if late:
-            break
-        inode = descriptor.inode
-        if descriptor.kind is not FdKind.SOCKET or inode is None or inode in known_inodes:
-            continue
-        if inode not in suspects and protocol(pid, descriptor.number) in TCP_PROTOCOLS:
-            suspects[inode] = descriptor
-    known = in_tables(suspects.keys()) if suspects else ()
-    lost = [d for i, d in suspects.items() if i not in known and _is_open(pid, d)]
-    complete = looked < most and not late
-    shown = tuple(descriptor.number for descriptor in lost[:_SHOWN])
-    return Nameless(len(lost), shown, looked, looked if complete else max(number, looked))
-
-
-def _is_open(pid: int, descriptor: Descriptor) -> bool:
-    return read_descriptor(pid, descriptor.number) == descriptor
 
 
 def protocol(pid: int, number: int) -> bytes | None:

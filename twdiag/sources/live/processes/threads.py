@@ -235,14 +235,6 @@ def _signed(word: int) -> int:
     return low - (1 << 32) if low >> 31 else low
 
 
-def parse_stack(data: bytes) -> tuple[str, ...]:
-    """Return the kernel functions of a stack file, innermost first."""
-    return tuple(name.decode("ascii", "replace") for name in _FRAME.findall(data))
-
-
-_FRAME: Final = re.compile(rb"^\[<[^>]*>\] ([^\s+]+)", re.MULTILINE)
-
-
 def act_of_channel(channel: str) -> Act:
     """Return what a thread does, told by the kernel function it sleeps in (wchan).
 

@@ -384,19 +384,6 @@ def _channel(pid: int, tid: int) -> str:
     return "" if name == "0" else name
 
 
-def read_stack(pid: int, tid: int) -> tuple[str, ...]:
-    """Return the kernel functions that a thread is in, innermost first; only root may see them.
-
-    Raises PermissionError where it may not be seen; () where the thread is gone.
-    """
-    try:
-        return parse.parse_stack(read_bytes(f"/proc/{pid}/task/{tid}/stack"))
-    except PermissionError:
-        raise
-    except OSError:
-        return ()
-
-
 def _thread_count(pid: int) -> int:
     try:
         return os.stat(f"/proc/{pid}/task").st_nlink - 2

@@ -27,7 +27,6 @@ _SOCK_DIAG_BY_FAMILY: Final = 20
 _NLM_F_REQUEST_DUMP: Final = 0x301
 _NLMSG_ERROR: Final = 2
 _NLMSG_DONE: Final = 3
-_IPV6: Final = "/proc/net/if_inet6"
 _BUFFER: Final = 1 << 15  # the kernel fills datagrams up to 32 KB
 _TCP: Final = 6
 # Without TIME_WAIT, which has no inode, and SYN_RECV.
@@ -47,7 +46,7 @@ _STATES: Final = sum(
 
 
 class Endpoint(NamedTuple):
-    """One TCP socket: its state, its two ends and its queues; addresses as in table.Socket."""
+    """One TCP socket: its state, its two ends and its queues; addresses as a Socket has them."""
 
     state: State
     local_address: str
@@ -59,38 +58,23 @@ class Endpoint(NamedTuple):
     inode: int
 
 
-class LookUp(NamedTuple):
-    """The sockets found, by inode; `complete` tells that those not found are in no table here."""
-
-    found: dict[int, Endpoint]
-    complete: bool = True
-
-
 def read_endpoints(inodes: Collection[int], seconds: float = 0.5) -> dict[int, Endpoint]:
     """Return the sockets of this namespace that have these inodes, as far as time allows.
 
     Missing ones are of another kind (Unix, UDP), another namespace, or in no table.  Needs no
     right; {} where the kernel refuses.
     """
-    return look_up(inodes, seconds).found
-
-
-def look_up(inodes: Collection[int], seconds: float = 0.5) -> LookUp:
-    """Return the same, and whether the kernel showed all sockets in that time."""
     wanted = frozenset(inodes) - {0}
     found: dict[int, Endpoint] = {}
     until = time.monotonic() + seconds
     for family in (socket.AF_INET, socket.AF_INET6) if wanted else ():
         try:
-            for row in _dump(family, until):
-                if row.inode in wanted:
-                    found[row.inode] = row
+            found.update((row.inode, row) for row in _dump(family, until) if row.inode in wanted)
         except OSError:
-            # A kernel without IPv6 has no such sockets; what else was found is still true.
-            return LookUp(found, family == socket.AF_INET6 and not os.path.exists(_IPV6))
+            break  # refused, late, or a kernel without IPv6: what else was found is still true
         if len(found) == len(wanted):
             break
-    return LookUp(found)
+    return found
 
 
 def _dump(family: int, until: float) -> Iterator[Endpoint]:
