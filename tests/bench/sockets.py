@@ -31,11 +31,15 @@ KINDS: Final = ("server", "client", "mixed")
 _PER_CLIENT: Final = 1_000
 _PER_DESTINATION: Final = 10_000
 
-_IP_BIND_ADDRESS_NO_PORT: Final = 24  # include/uapi/linux/in.h
+_FIRST_PORT: Final = 32_768
+"""Of the ports that connect() hands out by default (net.ipv4.ip_local_port_range)."""
 
 # A killed namespace gives its TIME_WAITs back in the background, on the same cores and in the same
 # hash table that the next dump walks; 600,000 took less than a second.
 _PURGE_SECONDS: Final = 1.5
+
+# A lost FIN is sent again after 0.2, 0.6, 1.4 and 3 seconds.
+_ARRIVAL_SECONDS: Final = 5
 
 # An older CLOSE_WAIT is a leak to twdiag (close-wait-age), so that owners are asked for.
 _LEAK_SECONDS: Final = 10.5
@@ -106,12 +110,22 @@ def time_waits(kind: str, count: int, processes: int) -> Iterator[Made]:
                 children.remove(child)
                 if status:
                     raise BenchError(f"making {kind} TIME_WAITs failed; see the traceback above")
+        _await_time_waits(count)
         yield Made(began, time.monotonic() - began)
     finally:
         for listener in listeners:
             listener.close()
         network.enter_private()
         time.sleep(_PURGE_SECONDS if count > 1000 else 0)
+
+
+def _await_time_waits(count: int) -> None:
+    """Wait until the last FINs have arrived too; more is right, where both ends closed at once."""
+    deadline = time.monotonic() + _ARRIVAL_SECONDS
+    while (there := count_time_wait()) < count:
+        if time.monotonic() > deadline:
+            raise BenchError(f"{count} TIME_WAITs were made, and only {there} are there")
+        time.sleep(0.01)
 
 
 def _listener(port: int, address: str, backlog: int = 64) -> socket.socket:
@@ -126,7 +140,9 @@ class _Maker:
     """Makes TIME_WAITs between this process and itself, no tuple twice.
 
     A tuple used again would replace its TIME_WAIT, so every client address and every destination
-    serves for a limited number of connections; 127.0.0.0/8 has enough of them.
+    serves for a limited number of connections; 127.0.0.0/8 has enough of them.  Where the server
+    waits, nothing holds the client's port, and connect() would take it again: every 10 seconds
+    (EPHEMERAL_PORT_SHUFFLE_PERIOD, net/core/secure_seq.c) it starts to search at another port.
     """
 
     def __init__(self, listener: socket.socket, number: int) -> None:
@@ -146,11 +162,9 @@ class _Maker:
 
     def _close_at_server(self, client: str, count: int) -> None:
         accept = self._listener._accept  # type: ignore[attr-defined]  # gives a bare descriptor
-        for _ in range(count):
+        for port in range(_FIRST_PORT, _FIRST_PORT + count):
             end = socket.socket()
-            # Without it, bind() would use up one port for all destinations.
-            end.setsockopt(socket.IPPROTO_IP, _IP_BIND_ADDRESS_NO_PORT, 1)
-            end.bind((client, 0))
+            end.bind((client, port))
             end.connect(("127.0.0.1", self._port))
             os.close(accept()[0])
             end.close()

@@ -115,7 +115,7 @@ with sockets.time_waits("mixed", int(sys.argv[1]), 2):
         child = subprocess.Popen(command, stdout=subprocess.PIPE)
         lines = sum(1 for line in child.stdout)
         _, status, used = os.wait4(child.pid, 0)
-        print(lines, sockets.count_time_wait(), status, used.ru_maxrss)
+        print(lines, status, used.ru_maxrss)
 """
 FORMATS: Final = ([], ["--csv"], ["--top", "5"])
 
@@ -133,12 +133,10 @@ def peaks_of(rows: int) -> list[int]:
         pytest.skip("this machine allows no private network namespace")
     assert done.returncode == 0, done.stderr
     told = [tuple(map(int, line.split())) for line in done.stdout.splitlines()]
-    assert [status for _, _, status, _ in told] == [0] * len(FORMATS), (told, done.stderr)
-    # TIME_WAITs only end: those that are counted afterwards were all there to be listed.
-    assert all(lines > still for lines, still, _, _ in told[:-1]), (told, done.stderr)
-    assert all(still > 0.9 * rows for _, still, _, _ in told), (told, done.stderr)
+    assert [status for _, status, _ in told] == [0] * len(FORMATS), (told, done.stderr)
+    assert all(lines > rows for lines, _, _ in told[:-1]), told
     assert told[-1][0] == 6
-    return [peak for _, _, _, peak in told]
+    return [peak for _, _, peak in told]
 
 
 def test_ten_times_as_many_rows_take_no_more_memory() -> None:
