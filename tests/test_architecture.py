@@ -36,7 +36,7 @@ FLOORS = {
     "__main__": 12,
 }
 # The same within sources/live; the modules that stand in none of its rooms are on the ground.
-LIVE_FLOORS = {"sockets": 1, "netfilter": 1, "tracing": 1, "processes": 2, "namespaces": 3}
+LIVE_FLOORS = {"sockets": 1, "netfilter": 1, "tracing": 1, "namespaces": 2, "processes": 3}
 HEAVY = {
     "rich": {"render/pieces.py", "explain", "cli/explain.py"},
     "psutil": {"sources/live/processes/owners.py", "sources/live/sockets/psutil_reader.py"},

@@ -22,9 +22,9 @@ import pytest
 from twdiag.engine import host
 from twdiag.engine.look import Question
 from twdiag.model.namespaces import Container
+from twdiag.sources.live.namespaces.containers import container_of
 from twdiag.sources.live.namespaces.entering import entered
 from twdiag.sources.live.namespaces.search import find_namespaces, read_usage
-from twdiag.sources.live.processes.containers import container_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

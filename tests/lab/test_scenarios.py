@@ -38,6 +38,7 @@ STATES: dict[str, dict[str, int | range]] = {
     "fd-limit": {"LISTEN": 1, "CLOSE_WAIT": 52},
     "fd-limit-established": {"LISTEN": 1, "ESTABLISHED": 220},
     "sockets-nobody-sees": {"LISTEN": 1},
+    "sockets-elsewhere": {},
     "idle-established-leak": {"LISTEN": 1, "ESTABLISHED": range(100, 131)},
     "idle-timeout": {"LISTEN": 1, "ESTABLISHED": range(40, 91)},
     "idle-database": {"LISTEN": 1, "ESTABLISHED": 500},

@@ -236,7 +236,7 @@ def _is_elsewhere(finding: Finding) -> bool:
 
 def with_containers(report: Report) -> Report:
     """Return a report whose findings name the container of their process, where it has one."""
-    from twdiag.sources.live.processes.containers import container_of
+    from twdiag.sources.live.namespaces.containers import container_of
 
     containers = {pid: container_of(pid) for f in report.findings for pid in f.pids[:1]}
     real = {pid: c for pid, c in containers.items() if c is not None and not c.is_unit}

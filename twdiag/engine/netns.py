@@ -139,7 +139,7 @@ def _inode_of_namespace(path: str) -> int | None:
 
 def _of_guest(word: str, namespaces: Sequence[Namespace]) -> Namespace | None:
     """Return the namespace of a container that is not the owner of its network."""
-    from twdiag.sources.live.processes.containers import container_of
+    from twdiag.sources.live.namespaces.containers import container_of
 
     for namespace in namespaces:
         for pid in namespace.pids[:64] if namespace.own else namespace.pids[1:64]:

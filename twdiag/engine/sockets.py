@@ -331,7 +331,7 @@ class _Owners:
     def container(self, pid: int) -> Container | None:
         """Return the container or the unit of systemd that a process belongs to."""
         if pid not in self._containers:
-            from twdiag.sources.live.processes.containers import container_of
+            from twdiag.sources.live.namespaces.containers import container_of
 
             self._containers[pid] = container_of(pid)
         return self._containers[pid]

@@ -249,6 +249,9 @@ WAITING_FD_RATIO: Final = _ratio(
 NOWHERE: Final = Fact(
     "sockets_in_no_table", "TCP sockets of the process that no table shows: reset, never closed"
 )
+ELSEWHERE: Final = Fact(
+    "sockets_elsewhere", "TCP sockets of the process that belong to another network namespace"
+)
 FILES: Final = Fact("files", "descriptors that are files")
 PIPES: Final = Fact("pipes", "descriptors that are pipes")
 OTHER_FDS: Final = Fact(

@@ -5,7 +5,8 @@ When the peer resets a connection, or keepalive gives it up, the kernel takes th
 tables at once, but the descriptor stays open until the process closes it. ss, netstat and
 /proc/net/tcp show nothing of it: only the descriptor is left, a link to a socket whose number
 nobody lists. A CLOSE_WAIT leak turns into this when the process writes to the connections, or when
-they have SO_KEEPALIVE.
+they have SO_KEEPALIVE. Sockets of another network namespace are not meant: twdiag asks the tables
+of all namespaces that it can find, and says nothing where one of them cannot be read.
 
 Why it matters:
 Each one takes a descriptor, and at the limit accept() and connect() fail with EMFILE ("Too many
@@ -58,12 +59,14 @@ def tell(view: View, limits: Limits, group: Group[Owner]) -> Iterator[Finding]:
     if breakdown is None or breakdown.nowhere < max(limits[LEAST], limits[SHARE] * limit):
         return
     serious = fds >= limits[fd_limit_near.CRITICAL] * limit
+    # A socket that came in from outside of a container is in a table that only its host shows.
+    unless = ", unless opened in a network namespace that is hidden from here"
     yield Finding(
         Severity.CRITICAL if serious else Severity.WARNING,
-        Confidence.OBSERVED,
+        Confidence.INFERRED if breakdown.hidden else Confidence.OBSERVED,
         f"{owner.name} (pid {owner.pid}) holds {count(breakdown.nowhere, 'socket')} that no table "
-        f"shows: reset by the peer, never closed; {fds:,} of {limit:,} descriptors open "
-        f"({share(fds / limit)})",
+        f"shows: reset by the peer, never closed{unless if breakdown.hidden else ''}; {fds:,} of "
+        f"{limit:,} descriptors open ({share(fds / limit)})",
         ProcessSubject(owner.pid, owner.name, owner.user),
         {
             facts.FDS: fds,

@@ -76,7 +76,8 @@ def breakdown_evidence(breakdown: Breakdown | None) -> dict[str, Value]:
         facts.CLOSE_WAIT: breakdown.states.get(State.CLOSE_WAIT, 0),
         facts.OTHER_STATES: sum(breakdown.states.values())
         - sum(breakdown.states.get(s, 0) for s in (State.ESTABLISHED, State.CLOSE_WAIT)),
-        facts.NOWHERE: breakdown.nowhere,
+        facts.NOWHERE: None if breakdown.uncertain else breakdown.nowhere,
+        **({facts.ELSEWHERE: breakdown.elsewhere} if breakdown.elsewhere else {}),
         facts.FILES: kinds.pop("file", 0),
         facts.PIPES: kinds.pop("pipe", 0),
         facts.OTHER_FDS: sum(kinds.values()),
@@ -88,7 +89,11 @@ def breakdown_text(breakdown: Breakdown | None) -> str:
     if breakdown is None:
         return ""
     parts = [(number, f"in {state.name}") for state, number in breakdown.states.items()]
-    parts += [(breakdown.nowhere, "sockets in no table")]
+    parts += [
+        (breakdown.nowhere, "sockets in no table"),
+        (breakdown.elsewhere, "sockets of another network namespace"),
+        (breakdown.uncertain, "sockets in no table that could be read"),
+    ]
     parts += [(number, f"{kind}s") for kind, number in breakdown.kinds.items()]
     worth_telling = (part for part in parts if part[0] * 10 >= breakdown.looked)
     largest = sorted(worth_telling, reverse=True)[:_MOST_KINDS]

@@ -1,1 +1,1 @@
-"""Tests of twdiag.sources.live.namespaces."""
+"""Tests of twdiag.sources.live.namespaces.search."""

@@ -1,1 +1,1 @@
-"""Network namespaces: which there are, and how to look into them one after the other."""
+"""Network namespaces and containers: which there are, and a look into each of them."""

@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 from twdiag.model.namespaces import RIGHTS, UNSEEN, Namespace, Usage
 from twdiag.model.snapshot import HOST_NETNS, Gap
+from twdiag.sources.live.namespaces.containers import container_of
 from twdiag.sources.live.netfilter.conntrack import parse_counters
 from twdiag.sources.live.proc import read_text
-from twdiag.sources.live.processes.containers import container_of
 from twdiag.wording import few
 
 if TYPE_CHECKING:

@@ -8,9 +8,14 @@ from collections import Counter
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from twdiag.errors import SourceError
+from twdiag.model.namespaces import RIGHTS
 from twdiag.model.snapshot import Breakdown, Gap
 from twdiag.model.sockets import TIMER_NONE
 from twdiag.model.waits import FdKind
+from twdiag.sources.live.namespaces.other_tables import (
+    Elsewhere,
+    look_elsewhere,
+)
 from twdiag.sources.live.processes.descriptors import (
     TCP_PROTOCOLS,
     descriptors,
@@ -32,6 +37,8 @@ _MANY: Final = 0.25
 """Live connections that are so large a share of a process's descriptors are asked for their age."""
 _MOST_AGED: Final = 1_000
 """Of so many sockets of a process the ages tell enough."""
+_LEAST_ELSEWHERE: Final = 0.3
+"""So many seconds for the tables of other namespaces, however long the descriptors took."""
 
 
 class _Seen(NamedTuple):
@@ -71,7 +78,11 @@ def break_down(
         why = f"what the descriptors of crowded processes are is not visible: {error.what}"
         return {}, [*gaps, Gap("breakdown", why, error.next_step, partial=True)]
     aged = _aged(seen, states) if ages else {}
-    return {pid: _told(pid, seen[pid], states, aged.get(pid)) for pid in seen}, gaps
+    lost = {pid: _in_no_table(pid, one, states) for pid, one in seen.items()}
+    others = _elsewhere(lost, max(_LEAST_ELSEWHERE, until - time.monotonic()))
+    told = {pid: _told(pid, seen[pid], states, aged.get(pid), lost[pid], others) for pid in seen}
+    uncertain = sum(one.uncertain for one in told.values())
+    return told, [*gaps, *([_uncertain(uncertain)] if uncertain else [])]
 
 
 def _denied(processes: int) -> Gap:
@@ -87,6 +98,12 @@ def _late(processes: int) -> Gap:
     return Gap("breakdown", why, "run again when the host is calmer", partial=True)
 
 
+def _uncertain(sockets: int) -> Gap:
+    many = count(sockets, "socket is", "sockets are")
+    why = f"{many} in no table here: reset and never closed, or in another network namespace"
+    return Gap("breakdown", why, RIGHTS, partial=True)
+
+
 def _descriptors(pid: int) -> _Seen:
     seen = list(descriptors(pid))
     sockets = {d.inode: d.number for d in seen if d.kind is FdKind.SOCKET and d.inode is not None}
@@ -99,6 +116,13 @@ def _states(processes: Iterable[_Seen], known: Mapping[int, State]) -> dict[int,
     inodes = {inode for seen in processes for inode in seen.sockets}
     states = {inode: known[inode] for inode in inodes if inode in known}
     return states | read_states(inodes - states.keys())
+
+
+class _Lost(NamedTuple):
+    """The sockets of a process in no table here: TCP ones, and how many of other kinds."""
+
+    tcp: frozenset[int]
+    other: int
 
 
 class _Aged(NamedTuple):
@@ -130,18 +154,45 @@ def _sorted_out(sockets: list[Socket]) -> _Aged:
     return _Aged(len(sockets), tuple(unguarded))
 
 
-def _told(pid: int, seen: _Seen, states: Mapping[int, State], aged: _Aged | None) -> Breakdown:
-    known = {inode: states[inode] for inode in seen.sockets if inode in states}
-    kinds, nowhere = seen.kinds, 0
-    for inode in _still_open(pid, seen.sockets, seen.sockets.keys() - known.keys()):
-        if protocol(pid, seen.sockets[inode]) in TCP_PROTOCOLS:
-            nowhere += 1
-        else:
-            kinds["other socket"] += 1
+def _in_no_table(pid: int, seen: _Seen, states: Mapping[int, State]) -> _Lost:
+    """Return the sockets of a process that are in no table here, those just closed left out."""
+    open_still = _still_open(pid, seen.sockets, seen.sockets.keys() - states.keys())
+    tcp = {i for i in open_still if protocol(pid, seen.sockets[i]) in TCP_PROTOCOLS}
+    return _Lost(frozenset(tcp), len(open_still) - len(tcp))
+
+
+def _elsewhere(lost: Mapping[int, _Lost], seconds: float) -> Elsewhere:
+    """Return which of the sockets are in tables of other namespaces."""
+    holders = [pid for pid, one in lost.items() if one.tcp]
+    if not holders:
+        return Elsewhere()
+    return look_elsewhere(frozenset().union(*(one.tcp for one in lost.values())), holders, seconds)
+
+
+def _told(
+    pid: int,
+    seen: _Seen,
+    states: Mapping[int, State],
+    aged: _Aged | None,
+    lost: _Lost,
+    others: Elsewhere,
+) -> Breakdown:
+    if lost.other:
+        seen.kinds["other socket"] += lost.other
+    elsewhere = len(lost.tcp & others.inodes)
+    left = len(lost.tcp) - elsewhere
     asked, unguarded = aged or (0, ())
-    running = _running(pid) if unguarded else None
     return Breakdown(
-        seen.looked, Counter(known.values()), nowhere, kinds, asked, unguarded, running
+        seen.looked,
+        Counter(states[inode] for inode in seen.sockets if inode in states),
+        0 if others.unread else left,
+        seen.kinds,
+        asked,
+        unguarded,
+        _running(pid) if unguarded else None,
+        elsewhere,
+        left if others.unread else 0,
+        others.hidden,
     )
 
 

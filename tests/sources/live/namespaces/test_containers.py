@@ -11,8 +11,8 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from twdiag.model.namespaces import Container
-from twdiag.sources.live.processes import containers
-from twdiag.sources.live.processes.containers import (
+from twdiag.sources.live.namespaces import containers
+from twdiag.sources.live.namespaces.containers import (
     Watcher,
     container_of,
     parse_bundle,
