@@ -13,12 +13,11 @@ from typing import TYPE_CHECKING, NamedTuple
 import pytest
 
 from tests.engine.privately import in_private
+from tests.sources.live.confinement import become_nobody
 from twdiag.lab import kernel
 from twdiag.lab.network import enter_private
 from twdiag.sources.live.namespaces.other_tables import look_elsewhere
 from twdiag.sources.live.processes.breakdown import break_down
-
-from .confinement import become_nobody
 
 if TYPE_CHECKING:
     from twdiag.model.snapshot import Breakdown
