@@ -20,6 +20,7 @@ from twdiag.errors import SourceError, SourceRefused, TwdiagError
 from twdiag.model.closes import How, Opened, Side, Why
 from twdiag.sources.live.proc import read_counters
 from twdiag.sources.live.tracing import tracefs
+from twdiag.sources.live.tracing.tracer import Tracer
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -469,7 +470,7 @@ def test_a_live_ones_instance_is_not_swept() -> None:
 
     def swept() -> bool:
         mount_tracefs()
-        with tracefs.Tracer() as tracer:
+        with Tracer() as tracer:
             child = os.fork()
             if child == 0:
                 tracefs.sweep("/sys/kernel/tracing")
@@ -502,7 +503,7 @@ def test_where_there_is_no_tracefs_it_is_said(monkeypatch: pytest.MonkeyPatch) -
 def test_each_refusal_is_told_with_its_cause(
     monkeypatch: pytest.MonkeyPatch, error: OSError, lockdown: str, uid: int, said: str
 ) -> None:
-    monkeypatch.setattr(tracefs, "_read", lambda path: lockdown)
+    monkeypatch.setattr(tracefs, "read", lambda path: lockdown)
     monkeypatch.setattr(os, "geteuid", lambda: uid)
     assert said in tracefs._refusal(error).what
 

@@ -93,8 +93,9 @@ def _few_collections() -> Iterator[None]:
 
 def _open(request: Request, say: Callable[[str], None], stack: contextlib.ExitStack) -> Sources:
     """Open the announcements first, so that no traced end is missed among them."""
-    from twdiag.sources.live.tracing.destroy_events import ROOM, Announcements, LeftBehind
-    from twdiag.sources.live.tracing.tracefs import BUFFER_KIB, Tracer
+    from twdiag.sources.live.tracing.destroy_events import ROOM, Announcements
+    from twdiag.sources.live.tracing.left_behind import LeftBehind
+    from twdiag.sources.live.tracing.tracer import BUFFER_KIB, Tracer
 
     found = Sources()
     no_announcements = no_tracing = None

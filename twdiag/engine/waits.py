@@ -17,8 +17,8 @@ from twdiag.analysis.waits.case import is_idle, watched_sockets
 from twdiag.model.waits import Act, Cause, NextCommand
 from twdiag.software import find
 from twdiag.software.runtimes import next_commands
+from twdiag.sources.live.proc import read_bytes
 from twdiag.sources.live.processes.descriptors import read_holders, relatives
-from twdiag.sources.live.processes.headroom import read_bytes
 from twdiag.sources.live.processes.runtime import read_runtime
 from twdiag.sources.live.processes.waits import read_waits, wanted_inodes
 from twdiag.sources.live.sockets.endpoints import read_endpoints

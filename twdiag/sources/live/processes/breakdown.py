@@ -11,13 +11,13 @@ from twdiag.errors import SourceError
 from twdiag.model.snapshot import Breakdown, Gap
 from twdiag.model.sockets import TIMER_NONE
 from twdiag.model.waits import FdKind
+from twdiag.sources.live.proc import read_bytes
 from twdiag.sources.live.processes.descriptors import (
     TCP_PROTOCOLS,
     descriptors,
     parse_stat,
     protocol,
 )
-from twdiag.sources.live.processes.headroom import read_bytes
 from twdiag.sources.live.sockets.netlink import read_established, read_states
 from twdiag.tcp import State
 from twdiag.wording import count
