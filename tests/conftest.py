@@ -20,7 +20,7 @@ from twdiag.errors import SourceRefused
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from twdiag.engine.sockets import Row
+    from twdiag.engine.socket_rows import Row
     from twdiag.lab import Stage
     from twdiag.model.findings import Report
     from twdiag.model.snapshot import Snapshot

@@ -4,14 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from twdiag.analysis.half_closed import (
-    Holder,
-    Kind,
-    Waiting,
-    by_process,
-    by_program,
-    identity,
-)
+from twdiag.analysis.half_closed import Holder, Kind, Waiting, by_process, by_program, identity
 from twdiag.analysis.view import View
 from twdiag.model.snapshot import Gap, Host, Owner, Snapshot
 from twdiag.model.sockets import Socket, TcpInfo

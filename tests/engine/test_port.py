@@ -23,7 +23,8 @@ from hypothesis import strategies as st
 
 from tests.sources.live.confinement import NOBODY, in_child
 from twdiag.engine import port as engine
-from twdiag.engine.port import Holder, Kind, Option, Verdict, conflicts, examine, judge, overlap
+from twdiag.engine.binding import Holder, Kind, Option, Verdict, conflicts, judge, overlap
+from twdiag.engine.port import examine
 from twdiag.errors import SourceRefused
 from twdiag.lab.network import enter_private
 from twdiag.model.nat import Diversion, Diversions

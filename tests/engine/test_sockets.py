@@ -22,7 +22,8 @@ from tests.sources.live.confinement import become_nobody as enter_as_nobody
 from tests.sources.live.confinement import can_filter, forbid_netlink, in_child
 from tests.sources.live.namespaces.dwellers import dweller
 from twdiag.analysis.row import Age, Side
-from twdiag.engine.sockets import SORTS, Listing, Request, Row, ordered
+from twdiag.engine.socket_rows import SORTS, Row, ordered
+from twdiag.engine.sockets import Listing, Request
 from twdiag.errors import SourceError, TwdiagError, UsageError
 from twdiag.model.snapshot import Owner
 from twdiag.model.sockets import Socket

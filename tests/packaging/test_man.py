@@ -21,7 +21,7 @@ from twdiag.model.nat import Diversion, Diversions
 from twdiag.model.snapshot import Gap, Owner
 from twdiag.model.sockets import Socket
 from twdiag.render.port import to_json
-from twdiag.render.trace import summary_json
+from twdiag.render.trace_json import summary_json
 from twdiag.rules import LIMITS, RULES
 from twdiag.sources.live.sockets.one_port import PortRow
 from twdiag.tcp import State

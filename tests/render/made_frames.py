@@ -20,7 +20,8 @@ from tests.made import (
 )
 from twdiag.analysis.closers import EndsCounter
 from twdiag.analysis.view import View
-from twdiag.engine.frames import Cost, Following, Memory, Sight, fold, related
+from twdiag.engine.folding import Memory, fold
+from twdiag.engine.frames import Cost, Following, Sight, related
 from twdiag.model.closes import Close, Closer, How, Opened, Side
 from twdiag.model.snapshot import Gap, Owner
 from twdiag.render.live import live

@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 from tests.made import closed_first, listening, snapshot_of
 from tests.render import made_frames
 from tests.render.made_frames import frame_of, sight
-from twdiag.engine.frames import PARTS, Memory, fold
+from twdiag.engine.folding import Memory, fold
+from twdiag.engine.frames import PARTS
 from twdiag.render.live_keys import About, Choice, entry_at, press, selected, shown
 from twdiag.render.live_rows import name_of, size_of
 

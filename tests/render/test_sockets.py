@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from twdiag.analysis.row import Age, Side
-from twdiag.engine.sockets import Row
+from twdiag.engine.socket_rows import Row
 from twdiag.model.namespaces import Container
 from twdiag.model.snapshot import Owner
 from twdiag.model.sockets import TIMER_TIME_WAIT, Socket

@@ -17,7 +17,9 @@ from twdiag.analysis.close_summary import Outcome
 from twdiag.model.closes import Close, Closer, How, Losses, Opened, Side, Why
 from twdiag.model.findings import Advice, Confidence, Finding, ListenerSubject, Severity
 from twdiag.model.snapshot import Owner
-from twdiag.render.trace import JsonLines, TextLines, close_json, summary_lines, why_of
+from twdiag.render.trace import TextLines, why_of
+from twdiag.render.trace_json import JsonLines, close_json
+from twdiag.render.trace_summary import summary_lines
 
 FULL: Final = Close(
     ended_at=1_795_000_000.123456,

@@ -18,7 +18,8 @@ if TYPE_CHECKING:
     from types import FrameType
 
     from twdiag.model.closes import Close
-    from twdiag.render.trace import JsonLines, TextLines
+    from twdiag.render.trace import TextLines
+    from twdiag.render.trace_json import JsonLines
 
 EPILOG: Final = """\b
 Examples:
@@ -61,7 +62,8 @@ def trace(
     from twdiag.cli.times import parse_time
     from twdiag.engine.trace import Hooks, Request
     from twdiag.engine.trace import trace as follow
-    from twdiag.render.trace import JsonLines, TextLines
+    from twdiag.render.trace import TextLines
+    from twdiag.render.trace_json import JsonLines
 
     terminal.make_output_safe()
     request = Request(

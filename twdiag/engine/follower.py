@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 from twdiag.analysis.closers import EndsCounter
 from twdiag.engine import follow
-from twdiag.engine.frames import MINUTE, Following
+from twdiag.engine.frames import Following
+from twdiag.engine.growth import MINUTE
 from twdiag.engine.idle import IdleFollower
 from twdiag.errors import SourceError
 

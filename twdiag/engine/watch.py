@@ -15,8 +15,9 @@ from twdiag.analysis.elsewhere import placed
 from twdiag.analysis.view import View
 from twdiag.analysis.wanted import EVERYTHING, Wanted
 from twdiag.engine.choice import chosen_rules, not_run
+from twdiag.engine.folding import Memory, fold, pace
 from twdiag.engine.follower import SAVED, Account, Follower
-from twdiag.engine.frames import Cost, Memory, Sight, fold, pace, related
+from twdiag.engine.frames import Cost, Sight, related
 from twdiag.engine.look import Question, filtered
 from twdiag.errors import UsageError
 from twdiag.model.snapshot import HOST_NETNS

@@ -7,7 +7,7 @@ import shlex
 from typing import TYPE_CHECKING, Any, Final
 
 from twdiag import __version__
-from twdiag.engine.port import IPV6_ANY, Holder, Kind, Option, Verdict
+from twdiag.engine.binding import IPV6_ANY, Holder, Kind, Option, Verdict
 from twdiag.model.snapshot import HOST_NETNS
 from twdiag.wording import count, duration, endpoint, visible
 
@@ -15,7 +15,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from typing import TextIO
 
-    from twdiag.engine.port import Attempt, PortReport
+    from twdiag.engine.binding import Attempt
+    from twdiag.engine.port import PortReport
     from twdiag.model.nat import Diversion
 
 SCHEMA: Final = "twdiag-port/1"

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from typing import TextIO
 
-    from twdiag.engine.sockets import Row
+    from twdiag.engine.socket_rows import Row
     from twdiag.model.namespaces import Container
     from twdiag.model.snapshot import Owner
 

@@ -24,7 +24,8 @@ from twdiag.analysis.closers import Ends, EndsCounter
 from twdiag.analysis.half_closed import Kind
 from twdiag.analysis.view import View
 from twdiag.analysis.wanted import EVERYTHING, Wanted
-from twdiag.engine.frames import PARTS, Following, Memory, Sight, fold, pace, related
+from twdiag.engine.folding import Memory, fold, pace
+from twdiag.engine.frames import PARTS, Following, Sight, related
 from twdiag.model import facts
 from twdiag.model.closes import Close, Closer, How, Opened, Side
 from twdiag.model.snapshot import Gap, Owner
