@@ -9,7 +9,7 @@ import threading
 import time
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from twdiag.engine.waits import Question, host_names, look_closer
+from twdiag.engine.waits import WaitsQuestion, host_names, look_closer
 from twdiag.sources.live.processes.waits import PAUSE
 from twdiag.sources.live.sockets.endpoints import read_endpoints
 
@@ -96,7 +96,7 @@ def _timed(name: str, number: int, made: _Made, work: Callable[[_Made], None]) -
 
 
 def _look(made: _Made) -> None:
-    asked = Question(made.pids, made.leaked)
+    asked = WaitsQuestion(made.pids, made.leaked)
     answers, gaps = look_closer({1: asked}, host_names({}), _PATIENCE)
     told = answers[1].waits
     if gaps or told.threads != _THREADS * len(made.pids):

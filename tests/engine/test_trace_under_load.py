@@ -11,7 +11,7 @@ import pytest
 
 from tests.engine import endings
 from tests.engine.privately import in_private, needs_tracefs
-from twdiag.engine.trace import Hooks, Request, trace
+from twdiag.engine.trace import Hooks, TraceRequest, trace
 from twdiag.sources.live.tracing import tracer
 
 if TYPE_CHECKING:
@@ -72,7 +72,7 @@ def traced(source: str, *, stopped: bool) -> Told:
 
     ports = frozenset({7220})
     hooks = Hooks(lambda close: ends.append(None), stop=stop, ready=ready)
-    outcome = trace(Request(ports, source=source), hooks)
+    outcome = trace(TraceRequest(ports, source=source), hooks)
     return Told(len(ends), 2 * MANY, outcome.losses)
 
 

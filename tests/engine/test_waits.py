@@ -15,7 +15,7 @@ import pytest
 
 from tests.sources.live.processes.blocked import NOBODY, as_user, blocked
 from twdiag import lab
-from twdiag.engine.waits import Question, host_names, look_closer
+from twdiag.engine.waits import WaitsQuestion, host_names, look_closer
 from twdiag.errors import SourceRefused
 from twdiag.model.findings import Confidence
 from twdiag.model.waits import Cause, EndRole
@@ -26,8 +26,8 @@ from twdiag.sources.live.sockets.endpoints import read_endpoints
 from twdiag.tcp import State
 
 if TYPE_CHECKING:
-    from twdiag.analysis.upstreams import Names
-    from twdiag.engine.waits import Answer
+    from twdiag.analysis.upstreams import EndNames
+    from twdiag.engine.waits import WaitsAnswer
     from twdiag.lab import Stage
     from twdiag.model.snapshot import Gap
     from twdiag.model.waits import Waits
@@ -52,12 +52,12 @@ ROOT = os.geteuid() == 0
 class Seen(NamedTuple):
     """What was told of the sockets of a server, of its listener, and what a stranger was told."""
 
-    about: tuple[Answer | None, list[Gap]]
-    listening: tuple[Answer | None, list[Gap]]
-    stranger: tuple[Answer | None, list[Gap]] | None
+    about: tuple[WaitsAnswer | None, list[Gap]]
+    listening: tuple[WaitsAnswer | None, list[Gap]]
+    stranger: tuple[WaitsAnswer | None, list[Gap]] | None
 
     @property
-    def held(self) -> Answer | None:
+    def held(self) -> WaitsAnswer | None:
         return self.about[0]
 
     @property
@@ -108,11 +108,11 @@ def _served(rows: dict[int, Endpoint]) -> dict[int, Endpoint]:
 def _told(
     held: dict[int, int],
     about: dict[int, Endpoint],
-    names: Names,
+    names: EndNames,
     listeners: dict[int, Endpoint],
-) -> tuple[Answer | None, list[Gap]]:
+) -> tuple[WaitsAnswer | None, list[Gap]]:
     pids = tuple(sorted({held[inode] for inode in about}))
-    asked = Question(pids, about, frozenset(listeners))
+    asked = WaitsQuestion(pids, about, frozenset(listeners))
     answers, gaps = look_closer({1: asked}, names, seconds=10.0)
     return answers.get(1), gaps
 
@@ -209,7 +209,9 @@ def test_a_worker_that_accepts_is_found_through_its_master() -> None:
 
     with blocked(accept):
         # The search for owners has stopped at this process, the first one with the listener.
-        answers, _ = look_closer({1: Question((os.getpid(),), row)}, host_names({}), seconds=10.0)
+        answers, _ = look_closer(
+            {1: WaitsQuestion((os.getpid(),), row)}, host_names({}), seconds=10.0
+        )
     told = answers[1].waits
     assert told.processes >= 2
     assert told.watched == 1
@@ -262,7 +264,7 @@ def test_the_own_user_is_told_what_root_is_told(
         assert not owner[1]
 
 
-def _causes(told: tuple[Answer | None, list[Gap]]) -> tuple[object, ...]:
+def _causes(told: tuple[WaitsAnswer | None, list[Gap]]) -> tuple[object, ...]:
     """Return what is concluded, how surely, and how many sockets are watched."""
     if told[0] is None:
         return ()

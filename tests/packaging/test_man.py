@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 import pytest
 
 from completions import grammar
-from twdiag.analysis.close_summary import Outcome
+from twdiag.analysis.close_summary import TraceOutcome
 from twdiag.check.metrics import METRICS
 from twdiag.engine.port import examine
 from twdiag.model import facts
@@ -231,7 +231,7 @@ def test_each_key_of_the_json_of_a_port_is_told() -> None:
 
 
 def test_each_key_of_the_summary_of_a_trace_is_told() -> None:
-    keys = keys_of(summary_json(Outcome("tracefs", 0.0, 5.0)))
+    keys = keys_of(summary_json(TraceOutcome("tracefs", 0.0, 5.0)))
     assert "both_at_once" in keys
     assert untold("twdiag-trace.1", keys) == []
 

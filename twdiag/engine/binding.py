@@ -52,7 +52,7 @@ class Verdict(enum.Enum):
     BLOCKED = "blocked"
 
 
-class Kind(enum.Enum):
+class PortRole(enum.Enum):
     """What a socket on the port is."""
 
     LISTENER = "listener"
@@ -63,7 +63,7 @@ class Kind(enum.Enum):
 
 
 @dataclass(frozen=True, slots=True)
-class Holder:
+class PortHolder:
     """Sockets of one state on one local address: `count` of them, and when they are gone.
 
     `v6only` is that of an IPv6 wildcard.  `first_gone` and `last_gone` are seconds from now, None
@@ -71,7 +71,7 @@ class Holder:
     ends; `mini` sockets are those that the kernel alone keeps: TIME_WAIT, FIN_WAIT2 after close().
     """
 
-    kind: Kind
+    kind: PortRole
     state: State
     address: str
     count: int
@@ -132,7 +132,7 @@ _OPTION_SETS: Final = tuple(
 )
 
 
-def judge(address: str, v6only: bool, option: Option, holders: Iterable[Holder]) -> Verdict:
+def judge(address: str, v6only: bool, option: Option, holders: Iterable[PortHolder]) -> Verdict:
     """Return whether bind() of an address succeeds with an option beside these sockets."""
     new = frozenset({option} - {Option.NONE})
     worst = Verdict.FREE
@@ -150,11 +150,13 @@ def judge(address: str, v6only: bool, option: Option, holders: Iterable[Holder])
     return worst
 
 
-_Key = tuple[Kind, State, str, bool, bool]
+_Key = tuple[PortRole, State, str, bool, bool]
 """Kind, state, local address, IPV6_V6ONLY and whether only the kernel keeps it."""
 
 
-def holders_of(rows: Iterable[PortRow], owners: Mapping[int, tuple[Owner, ...]]) -> list[Holder]:
+def holders_of(
+    rows: Iterable[PortRow], owners: Mapping[int, tuple[Owner, ...]]
+) -> list[PortHolder]:
     """Return the sockets of a port in groups: by state, local address and whose they are."""
     found = list(rows)
     listening = [
@@ -169,35 +171,35 @@ def holders_of(rows: Iterable[PortRow], owners: Mapping[int, tuple[Owner, ...]])
         kind = _kind(one, listening)
         key = (kind, one.state, one.local_address, v6only, one.timer == TIMER_TIME_WAIT)
         groups.setdefault(key, []).append(one)
-    order = list(Kind)
+    order = list(PortRole)
     return sorted(
         (_holder(key, sockets, owners) for key, sockets in groups.items()),
         key=lambda h: (order.index(h.kind), h.state, h.address, h.v6only, h.mini),
     )
 
 
-def _kind(one: Socket, listening: Sequence[tuple[str, bool]]) -> Kind:
+def _kind(one: Socket, listening: Sequence[tuple[str, bool]]) -> PortRole:
     if one.state is State.LISTEN:
-        return Kind.LISTENER
+        return PortRole.LISTENER
     if one.state is State.CLOSE:
-        return Kind.BOUND
+        return PortRole.BOUND
     if any(overlap((one.local_address, False), address) for address in listening):
-        return Kind.SERVER
+        return PortRole.SERVER
     if one.state is State.SYN_SENT:
-        return Kind.CLIENT
-    return Kind.UNKNOWN
+        return PortRole.CLIENT
+    return PortRole.UNKNOWN
 
 
 def _holder(
     key: _Key,
     sockets: Sequence[Socket],
     owners: Mapping[int, tuple[Owner, ...]],
-) -> Holder:
+) -> PortHolder:
     kind, state, address, v6only, mini = key
     ends = [_gone_in(one) for one in sockets]
     known = [end for end in ends if end is not None]
     named = {owner for one in sockets for owner in owners.get(one.inode, ())}
-    return Holder(
+    return PortHolder(
         kind,
         state,
         address,
@@ -208,7 +210,7 @@ def _holder(
         tuple(sorted({one.uid for one in sockets if one.timer != TIMER_TIME_WAIT})),
         tuple(sorted(named)),
         tuple(sorted({endpoint(s.remote_address, s.remote_port) for s in sockets}))[:_MOST_REMOTES]
-        if kind not in (Kind.LISTENER, Kind.BOUND)
+        if kind not in (PortRole.LISTENER, PortRole.BOUND)
         else (),
         mini,
     )
@@ -227,7 +229,7 @@ def _gone_in(one: Socket) -> float | None:
     return None
 
 
-def attempts_at(holders: Sequence[Holder]) -> list[Attempt]:
+def attempts_at(holders: Sequence[PortHolder]) -> list[Attempt]:
     """Return what bind() would say of each address: the wildcards, loopback, and those in use."""
     in_use = Counter(h.address for h in holders if h.address not in (IPV4_ANY, IPV6_ANY, LOOPBACK))
     busiest = [address for address, _ in in_use.most_common(_MOST_ADDRESSES)]

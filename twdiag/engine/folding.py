@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from twdiag.analysis.budgets import TABLE, budgets
-from twdiag.analysis.closers import Ends, added_up, closers, processes
+from twdiag.analysis.closers import Ended, added_up, closers, processes
 from twdiag.analysis.leaks import leaks
 from twdiag.analysis.wanted import EVERYTHING
 from twdiag.engine.frames import PARTS, RATES, Entry, Frame, PerSecond, Sight
@@ -26,29 +26,29 @@ if TYPE_CHECKING:
     from twdiag.analysis.budgets import Budget
     from twdiag.analysis.leaks import Leak
     from twdiag.analysis.view import View
-    from twdiag.analysis.wanted import Key, Wanted
+    from twdiag.analysis.wanted import RowKey, Wanted
     from twdiag.model.snapshot import Snapshot
 
 _MOST_GONE: Final = 50
 
 
 @dataclass(frozen=True)
-class Memory:
+class ScreenMemory:
     """What earlier looks leave for later frames: about a minute, and the rows."""
 
     samples: tuple[Sample, ...] = ()
-    ends: tuple[tuple[float, Ends], ...] = ()
+    ends: tuple[tuple[float, Ended], ...] = ()
     rows: Mapping[str, tuple[Entry[Any], ...]] = field(default_factory=dict)
 
-    def without_past(self) -> Memory:
+    def without_past(self) -> ScreenMemory:
         """Return a memory that begins anew: no row, and growth from the last look on."""
-        return Memory(samples=self.samples[-1:])
+        return ScreenMemory(samples=self.samples[-1:])
 
 
-_CLOSE_WAITS: Final[Key] = ("close-wait",)
+_CLOSE_WAITS: Final[RowKey] = ("close-wait",)
 
 
-def pace(memory: Memory, snapshot: Snapshot, at: float) -> Pace | None:
+def pace(memory: ScreenMemory, snapshot: Snapshot, at: float) -> Pace | None:
     """Return how the counters have grown in the last few seconds, None in the first frame."""
     before = sample_before(memory.samples, at, NOW)
     if before is None or before.at >= at or not snapshot.counters:
@@ -58,7 +58,9 @@ def pace(memory: Memory, snapshot: Snapshot, at: float) -> Pace | None:
     return Pace(at - before.at, grown)
 
 
-def fold(memory: Memory, sight: Sight, wanted: Wanted = EVERYTHING) -> tuple[Memory, Frame]:
+def fold(
+    memory: ScreenMemory, sight: Sight, wanted: Wanted = EVERYTHING
+) -> tuple[ScreenMemory, Frame]:
     """Return what to remember, and the frame that shows what came in."""
     view, at = sight.view, sight.at
     ends = (*(e for e in memory.ends if e[0] > at - MINUTE), (at, sight.ends))
@@ -85,15 +87,15 @@ def fold(memory: Memory, sight: Sight, wanted: Wanted = EVERYTHING) -> tuple[Mem
         cost=sight.cost,
         **rows,
     )
-    return Memory(remembered(memory.samples, sample), ends, rows), frame
+    return ScreenMemory(remembered(memory.samples, sample), ends, rows), frame
 
 
 class _Numbers(NamedTuple):
     """The rows that grow, and the number of each by its key."""
 
-    budgets: Mapping[Key, Budget]
-    leaks: Mapping[Key, Leak]
-    numbers: Mapping[Key, int]
+    budgets: Mapping[RowKey, Budget]
+    leaks: Mapping[RowKey, Leak]
+    numbers: Mapping[RowKey, int]
 
 
 def _numbers_of(sight: Sight, wanted: Wanted) -> _Numbers:
@@ -105,7 +107,9 @@ def _numbers_of(sight: Sight, wanted: Wanted) -> _Numbers:
     return _Numbers(limited, leaking, numbers)
 
 
-def _rows(sight: Sight, ends: Ends, memory: Memory, wanted: Wanted) -> dict[str, dict[Key, Any]]:
+def _rows(
+    sight: Sight, ends: Ended, memory: ScreenMemory, wanted: Wanted
+) -> dict[str, dict[RowKey, Any]]:
     """Return the rows that do not grow but come and go."""
     known = {entry.key for entry in memory.rows.get("closers", ())}
     followed = ends if sight.following.source else None
@@ -132,7 +136,9 @@ def _settles(view: View) -> int | None:
     return settled if limit is None else min(settled, limit)
 
 
-def _kept(before: Iterable[Entry[Any]], found: dict[Key, Any], at: float) -> tuple[Entry[Any], ...]:
+def _kept(
+    before: Iterable[Entry[Any]], found: dict[RowKey, Any], at: float
+) -> tuple[Entry[Any], ...]:
     """Return the rows in the places they have, new ones behind them, too many gone ones dropped."""
     left = dict(found)
     kept = [
@@ -154,16 +160,16 @@ def _is_calm(entry: Entry[Budget]) -> bool:
     return entry.gone_at is not None or not entry.row.urgent
 
 
-def _findings(findings: Iterable[Finding]) -> Iterator[tuple[Key, Finding]]:
+def _findings(findings: Iterable[Finding]) -> Iterator[tuple[RowKey, Finding]]:
     """Yield each finding with what makes it the same one in the next frame."""
-    times: Counter[Key] = Counter()
+    times: Counter[RowKey] = Counter()
     for finding in findings:
         key = (finding.rule, finding.netns, *_subject(finding))
         times[key] += 1
         yield (*key, times[key]), finding
 
 
-def _subject(finding: Finding) -> Key:
+def _subject(finding: Finding) -> RowKey:
     """Return what a finding is about, without what changes while it lasts."""
     subject = finding.subject
     if isinstance(subject, ListenerSubject):

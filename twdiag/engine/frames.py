@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, Generic, NamedTuple, TypeVar
 
-from twdiag.analysis.closers import Ends
+from twdiag.analysis.closers import Ended
 from twdiag.analysis.rates import MADE, REFUSED
 from twdiag.model.findings import DestinationSubject, Finding, ListenerSubject
 from twdiag.wording import endpoint
@@ -14,10 +14,10 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
     from twdiag.analysis.budgets import Budget
-    from twdiag.analysis.closers import Closer, Process
+    from twdiag.analysis.closers import ClosingEnd, ClosingProcess
     from twdiag.analysis.leaks import Leak
     from twdiag.analysis.view import View
-    from twdiag.analysis.wanted import Key
+    from twdiag.analysis.wanted import RowKey
     from twdiag.model.findings import Report
 
 
@@ -58,7 +58,7 @@ class Sight(NamedTuple):
     at: float
     report: Report
     view: View
-    ends: Ends = Ends()
+    ends: Ended = Ended()
     following: Following = Following()
     cost: Cost = Cost(1.0)
     pending: frozenset[int] = frozenset()
@@ -75,7 +75,7 @@ class PerSecond(NamedTuple):
 class Entry(Generic[R]):
     """A row with its place; `gone_at` is when it was first missing, None while it is there."""
 
-    key: Key
+    key: RowKey
     row: R
     gone_at: float | None = None
 
@@ -101,8 +101,8 @@ class Frame:
     findings: tuple[Entry[Finding], ...]
     budgets: tuple[Entry[Budget], ...]
     leaks: tuple[Entry[Leak], ...]
-    closers: tuple[Entry[Closer], ...]
-    processes: tuple[Entry[Process], ...]
+    closers: tuple[Entry[ClosingEnd], ...]
+    processes: tuple[Entry[ClosingProcess], ...]
     following: Following
     cost: Cost
 

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
     from twdiag.analysis.budgets import Budget
     from twdiag.analysis.leaks import Leak
-    from twdiag.analysis.wanted import Key
+    from twdiag.analysis.wanted import RowKey
 
 MINUTE: Final = 60.0
 NOW: Final = 3.0
@@ -25,7 +25,7 @@ class Sample(NamedTuple):
 
     at: float
     counters: Mapping[str, int]
-    numbers: Mapping[Key, int]
+    numbers: Mapping[RowKey, int]
 
 
 def remembered(samples: tuple[Sample, ...], sample: Sample) -> tuple[Sample, ...]:
@@ -69,7 +69,7 @@ class Growth:
             return None
         return sum(risen) / (self._now.at - before.at)
 
-    def count(self, key: Key) -> tuple[int | None, float]:
+    def count(self, key: RowKey) -> tuple[int | None, float]:
         """Return by how much a number of sockets has grown, and in how many seconds.
 
         Sockets that no sample has were none; the first frame knows no growth.
@@ -79,7 +79,7 @@ class Growth:
             return None, 0.0
         return self._now.numbers[key] - before.numbers.get(key, 0), self._now.at - before.at
 
-    def budget(self, key: Key, budget: Budget) -> Budget:
+    def budget(self, key: RowKey, budget: Budget) -> Budget:
         """Return a budget with its growth, and with when it is full if nothing else tells."""
         before = self._minute
         if before is None or key not in before.numbers or before.at >= self._now.at:
@@ -91,7 +91,7 @@ class Growth:
             full_in = max(0, budget.size - budget.used) / growth
         return budget._replace(growth=growth, full_in=full_in)
 
-    def leak(self, key: Key, leak: Leak) -> Leak:
+    def leak(self, key: RowKey, leak: Leak) -> Leak:
         """Return a leak with its growth."""
         grown, seconds = self.count(key)
         return leak._replace(grown=grown, seconds=seconds)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
 
-from twdiag.engine.binding import Attempt, Holder, Option, Verdict, attempts_at, holders_of
+from twdiag.engine.binding import Attempt, Option, PortHolder, Verdict, attempts_at, holders_of
 from twdiag.model.ports import format_ports, parse_ports, parse_range
 from twdiag.model.snapshot import Gap, Owner
 from twdiag.tcp import State
@@ -35,7 +35,7 @@ class PortReport:
 
     port: int
     netns: str
-    holders: tuple[Holder, ...]
+    holders: tuple[PortHolder, ...]
     attempts: tuple[Attempt, ...]
     ephemeral: tuple[int, int] | None
     reserved: bool | None

@@ -11,13 +11,13 @@ from twdiag.tcp import State
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
 
-    from twdiag.analysis.row import Age, Side
+    from twdiag.analysis.row import Age, SocketSide
     from twdiag.model.namespaces import Container
     from twdiag.model.snapshot import Owner
     from twdiag.model.sockets import Socket
 
 
-class Row(NamedTuple):
+class SocketRow(NamedTuple):
     """One socket, with what its neighbours tell of it.
 
     `first` is who closed first, "here", "peer" or "both", None where nobody has; `left` is after
@@ -27,7 +27,7 @@ class Row(NamedTuple):
     """
 
     socket: Socket
-    side: Side
+    side: SocketSide
     first: str | None
     age: Age
     left: float | None
@@ -51,7 +51,7 @@ class Row(NamedTuple):
         )
 
 
-SORTS: Final[Mapping[str, Callable[[Row], Any]]] = {
+SORTS: Final[Mapping[str, Callable[[SocketRow], Any]]] = {
     "age": lambda row: 1.0 if row.age.low is None else -row.age.low,
     "left": lambda row: float("inf") if row.left is None else row.left,
     "recv-q": lambda row: -row.socket.recv_q,
@@ -64,7 +64,7 @@ SORTS: Final[Mapping[str, Callable[[Row], Any]]] = {
 """What rows can be sorted by: the oldest, soonest gone or largest first, unknown ones last."""
 
 
-def ordered(rows: Iterable[Row], sort: str | None, top: int | None) -> Iterable[Row]:
+def ordered(rows: Iterable[SocketRow], sort: str | None, top: int | None) -> Iterable[SocketRow]:
     """Return rows in an order, or as they come; of `top` rows no more than these are kept."""
     if sort is None and top is None:
         return rows

@@ -10,7 +10,7 @@ from twdiag.analysis.row import CLOSED_FIRST, age_of, left_of, side_of
 from twdiag.analysis.view import View
 from twdiag.census.listeners import listeners_of
 from twdiag.engine.row_filter import BOUND_WORD, Filter, owned_by, parse_peer, parse_states
-from twdiag.engine.socket_rows import Row, ordered
+from twdiag.engine.socket_rows import SocketRow, ordered
 from twdiag.errors import SourceError, TwdiagError, UsageError
 from twdiag.model.census import Census
 from twdiag.model.limits import nearest
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from twdiag.model.limits import Limits
     from twdiag.model.namespaces import Container, Namespace
     from twdiag.model.sockets import Socket
-    from twdiag.rules.behind import Rows
+    from twdiag.rules.behind import RowsBehind
     from twdiag.rules.rule import Rule
     from twdiag.sources.live.sockets.seen import Streamed
 
@@ -44,7 +44,7 @@ _CONCERNS: Final[Mapping[str, frozenset[State | str]]] = {
 """Which states a gap is about; all others are about every state."""
 
 
-class Request(NamedTuple):
+class SocketsRequest(NamedTuple):
     """What the user asked for, in the words of the command line."""
 
     states: tuple[str, ...] = ()
@@ -67,7 +67,7 @@ class Listing:
     Raises UsageError where the request makes no sense.
     """
 
-    def __init__(self, request: Request) -> None:
+    def __init__(self, request: SocketsRequest) -> None:
         self._request = request
         self._filter = Filter(
             parse_states(request.states),
@@ -87,11 +87,11 @@ class Listing:
         if request.netns and request.all_netns:
             raise UsageError("--netns and --all-netns exclude each other", "use one of them")
 
-    def rows(self) -> Iterator[Row]:
+    def rows(self) -> Iterator[SocketRow]:
         """Yield the rows; raises TwdiagError where they cannot be read."""
         yield from ordered(self._without_gaps(), self._request.sort, self._request.top)
 
-    def _without_gaps(self) -> Iterator[Row]:
+    def _without_gaps(self) -> Iterator[SocketRow]:
         for item in self._everywhere():
             if isinstance(item, Gap):
                 self._gaps.append(item)
@@ -119,7 +119,7 @@ class Listing:
             return f"no such socket of {', '.join(sorted(self._processes))} is visible{near}"
         return "no such socket"
 
-    def _everywhere(self) -> Iterator[Row | Gap]:
+    def _everywhere(self) -> Iterator[SocketRow | Gap]:
         """Yield the rows of each namespace asked for, and the gaps."""
         if not self.several and not self._request.netns:
             yield from self._here(HOST_NETNS)
@@ -151,7 +151,7 @@ class Listing:
         self._gaps += found.gaps
         return by_business(found.namespaces)
 
-    def _here(self, netns: str) -> Iterator[Row | Gap]:
+    def _here(self, netns: str) -> Iterator[SocketRow | Gap]:
         """Yield the rows of the namespace that this process is in, and what was not seen of it."""
         from twdiag.sources.live.proc import read_sysctls
 
@@ -174,9 +174,9 @@ class Listing:
             return False
         return not self._processes or owned_by(self._owners.of(socket), self._processes)
 
-    def _row(self, socket: Socket, view: View, netns: str, backlogs: bool) -> Row:
+    def _row(self, socket: Socket, view: View, netns: str, backlogs: bool) -> SocketRow:
         owners = self._owners.of(socket)
-        return Row(
+        return SocketRow(
             socket,
             side_of(view, socket),
             None if socket.bound else CLOSED_FIRST[socket.state],
@@ -210,7 +210,7 @@ class Listing:
             gaps.append(Gap("netlink", why, error.next_step))
             return stream_proc(gaps)
 
-    def _behind(self) -> list[Rows]:
+    def _behind(self) -> list[RowsBehind]:
         """Return which rows stand behind what the rules find in this namespace."""
         from twdiag import sources
         from twdiag.rules import runner
@@ -235,7 +235,7 @@ class Listing:
 class _Behind:
     """The rows behind what several rules find."""
 
-    def __init__(self, rows: list[Rows]) -> None:
+    def __init__(self, rows: list[RowsBehind]) -> None:
         self._fits = [one.fits for one in rows]
         self._pids = frozenset[int]().union(*(one.pids for one in rows))
 
@@ -293,7 +293,7 @@ def _view_of(listening: list[Socket], sysctls: Mapping[str, str]) -> View:
     return View(Snapshot(0.0, Host("", ""), "", census, sysctls=sysctls))
 
 
-def _judging(request: Request) -> tuple[tuple[Rule[Any], ...], Limits, tuple[str, ...]]:
+def _judging(request: SocketsRequest) -> tuple[tuple[Rule[Any], ...], Limits, tuple[str, ...]]:
     """Return the rules asked for, the limits in force, and what is worth to know of the settings.
 
     Raises UsageError for a name that is no rule, and for a rule that no row stands behind.

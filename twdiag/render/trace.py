@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final
 
 from twdiag.model.closes import Opened, Why
 from twdiag.render.cells import short_age
-from twdiag.render.pieces import Look
+from twdiag.render.pieces import Style
 from twdiag.render.screen import finding_lines
 from twdiag.render.trace_summary import summary_lines
 from twdiag.wording import endpoint, visible
@@ -15,7 +15,7 @@ from twdiag.wording import endpoint, visible
 if TYPE_CHECKING:
     from typing import TextIO
 
-    from twdiag.analysis.close_summary import Outcome
+    from twdiag.analysis.close_summary import TraceOutcome
     from twdiag.model.closes import Close, Closer
 
 _WHY: Final = {
@@ -41,7 +41,7 @@ _ARROW: Final = {Opened.OUT: "->", Opened.IN: "<-", None: "--"}
 _WIDE: Final = 120
 
 
-class TextLines:
+class CloseTextLines:
     """Writes one line for each connection; `width` is the terminal's, None where there is none."""
 
     def __init__(self, out: TextIO, width: int | None) -> None:
@@ -69,13 +69,13 @@ class TextLines:
         """Write one connection's end."""
         self._write(self._narrow_line(close) if self._narrow else self._wide_line(close))
 
-    def summary(self, outcome: Outcome) -> None:
+    def summary(self, outcome: TraceOutcome) -> None:
         """Write the summary, and behind it what was found."""
         for line in summary_lines(outcome):
             self._write(line)
         if outcome.findings:
             self._write("")
-            for line, _ in finding_lines(outcome.findings, Look(self._width)):
+            for line, _ in finding_lines(outcome.findings, Style(self._width)):
                 self._write(line)
             self._write(f"   why: twdiag explain {outcome.findings[0].rule}")
 

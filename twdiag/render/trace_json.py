@@ -13,11 +13,11 @@ from twdiag.wording import visible
 if TYPE_CHECKING:
     from typing import TextIO
 
-    from twdiag.analysis.close_summary import Outcome, Tally
+    from twdiag.analysis.close_summary import CloseTally, TraceOutcome
     from twdiag.model.closes import Close
 
 
-class JsonLines:
+class CloseJsonLines:
     """Writes one JSON object for each connection, and one for the summary."""
 
     def __init__(self, out: TextIO) -> None:
@@ -31,7 +31,7 @@ class JsonLines:
         """Write one connection's end."""
         self._out.write(self._encode(close_json(close)) + "\n")
 
-    def summary(self, outcome: Outcome) -> None:
+    def summary(self, outcome: TraceOutcome) -> None:
         """Write the summary."""
         self._out.write(self._encode(summary_json(outcome)) + "\n")
 
@@ -74,7 +74,7 @@ def close_json(close: Close) -> dict[str, Any]:
     }
 
 
-def summary_json(outcome: Outcome) -> dict[str, Any]:
+def summary_json(outcome: TraceOutcome) -> dict[str, Any]:
     """Return the summary as JSON has it."""
     summary, losses = outcome.summary, outcome.losses
     return {
@@ -112,7 +112,7 @@ def _end_json(key: tuple[str, int] | None) -> dict[str, Any]:
     return {"address": None, "port": None} if key is None else {"address": key[0], "port": key[1]}
 
 
-def _tally_json(tally: Tally) -> dict[str, Any]:
+def _tally_json(tally: CloseTally) -> dict[str, Any]:
     return {
         "ended": tally.total,
         "here_first": tally.here,

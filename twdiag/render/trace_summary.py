@@ -11,13 +11,13 @@ from twdiag.wording import count, endpoint, visible
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from twdiag.analysis.close_summary import Outcome, Spread, Tally
+    from twdiag.analysis.close_summary import CloseTally, Spread, TraceOutcome
     from twdiag.model.closes import Losses
 
 _MOST_ROWS: Final = 10
 
 
-def summary_lines(outcome: Outcome) -> Iterator[str]:
+def summary_lines(outcome: TraceOutcome) -> Iterator[str]:
     """Yield the summary as text, within 80 columns but for long addresses."""
     summary = outcome.summary
     total = summary.all
@@ -41,7 +41,7 @@ def summary_lines(outcome: Outcome) -> Iterator[str]:
     yield from _told_not(outcome.losses)
 
 
-def _table(title: str, groups: Sequence[tuple[str, Tally]]) -> Iterator[str]:
+def _table(title: str, groups: Sequence[tuple[str, CloseTally]]) -> Iterator[str]:
     if not groups:
         return
     yield ""

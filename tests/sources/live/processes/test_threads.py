@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from twdiag.model.waits import Act, Watch
+from twdiag.model.waits import Act, EpollWatch
 from twdiag.sources.live.processes.threads import (
     act_of_channel,
     act_of_state,
@@ -72,7 +72,7 @@ EPOLL = (
 def test_an_epoll_set() -> None:
     size, watches = parse_epoll(EPOLL, {0x1D605B, 0x1D6059})
     assert size == 2
-    assert watches == (Watch(5, 0x1D605B, 0xC0000000), Watch(3, 0x1D6059, 0x19))
+    assert watches == (EpollWatch(5, 0x1D605B, 0xC0000000), EpollWatch(3, 0x1D6059, 0x19))
     assert [watch.armed for watch in watches] == [False, True]
     assert [watch.edge for watch in watches] == [True, False]
     assert parse_epoll(EPOLL, {0x1D6059}) == (2, watches[1:])
@@ -91,7 +91,7 @@ def test_any_set_watches_as_many_as_it_has(data: bytes) -> None:
 
 def test_an_old_kernel_names_no_inodes_in_an_epoll_set() -> None:
     old = b"tfd:        5 events:       19 data:                5\n"
-    assert parse_epoll(old, {7}) == (1, (Watch(5, None, 0x19),))
+    assert parse_epoll(old, {7}) == (1, (EpollWatch(5, None, 0x19),))
 
 
 @given(st.binary(max_size=300))

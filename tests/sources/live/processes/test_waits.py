@@ -24,7 +24,7 @@ from twdiag.model.waits import Act, FdKind
 from twdiag.sources.live.processes import waits as reader
 from twdiag.sources.live.processes.glances import Glance, glance_at, is_still
 from twdiag.sources.live.processes.system_calls import SystemCall
-from twdiag.sources.live.processes.threads import Status
+from twdiag.sources.live.processes.threads import ThreadStatus
 from twdiag.sources.live.processes.waits import read_waits, wanted_inodes
 
 if TYPE_CHECKING:
@@ -255,7 +255,7 @@ def test_a_thread_that_runs_all_the_time_still_runs(monkeypatch: pytest.MonkeyPa
 def glance(state: str, sleeps: int = 7, ran: int | None = None) -> Glance:
     """Return a look at a thread that is in recv(), or runs."""
     call = SystemCall(45, (5, 0, 0, 0, 0, 0), 1 << 40) if state == "S" else None
-    return Glance(Status("w", state, 0, 0, sleeps, 3, None), call, False, ran)
+    return Glance(ThreadStatus("w", state, 0, 0, sleeps, 3, None), call, False, ran)
 
 
 @pytest.mark.parametrize(

@@ -22,7 +22,7 @@ class Glance(NamedTuple):
     `ran` are the nanoseconds that a thread which runs, or wants to, has had of a CPU.
     """
 
-    status: parse.Status
+    status: parse.ThreadStatus
     call: SystemCall | None
     denied: bool
     ran: int | None = None

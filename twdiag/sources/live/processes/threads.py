@@ -8,13 +8,13 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from twdiag.model.waits import Act, Watch
+from twdiag.model.waits import Act, EpollWatch
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
 
 
-class Status(NamedTuple):
+class ThreadStatus(NamedTuple):
     """What /proc/PID/task/TID/status says.
 
     `sleeps` counts how often it left a CPU to wait, `evictions` how often it had to leave one;
@@ -30,7 +30,7 @@ class Status(NamedTuple):
     inner: int | None
 
 
-def parse_status(data: bytes) -> Status | None:
+def parse_status(data: bytes) -> ThreadStatus | None:
     """Return what a status file says, None where its state is missing (the thread is gone)."""
     lines = b"\n" + data
     state = _field(lines, b"\nState:")[:1].decode("ascii", "replace")
@@ -38,7 +38,7 @@ def parse_status(data: bytes) -> Status | None:
         return None
     uid = _number(_field(lines, b"\nUid:"))
     inner = _field(lines, b"\nNSpid:").split()
-    return Status(
+    return ThreadStatus(
         unescape(_field(lines, b"\nName:")),
         state,
         _number(_field(lines, b"\nTracerPid:")) or 0,
@@ -91,7 +91,7 @@ _WATCH: Final = re.compile(
 )
 
 
-def parse_epoll(data: bytes, inodes: Collection[int]) -> tuple[int, tuple[Watch, ...]]:
+def parse_epoll(data: bytes, inodes: Collection[int]) -> tuple[int, tuple[EpollWatch, ...]]:
     """Return (number of watches, those of some inodes) of an epoll set's fdinfo.
 
     Before Linux 4.11 the file shows no inodes: all watches are returned, their inode None.
@@ -101,7 +101,7 @@ def parse_epoll(data: bytes, inodes: Collection[int]) -> tuple[int, tuple[Watch,
         size += 1
         inode = int(match[3], 16) if match[3] else None
         if inode is None or inode in inodes:
-            found.append(Watch(int(match[1]), inode, int(match[2], 16)))
+            found.append(EpollWatch(int(match[1]), inode, int(match[2], 16)))
     return size, tuple(found)
 
 

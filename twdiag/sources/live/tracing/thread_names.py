@@ -25,7 +25,7 @@ _CLONE_THREAD: Final = 0x10000  # include/uapi/linux/sched.h
 _MOST_NAMES: Final = 4096
 
 
-class Names:
+class ThreadNames:
     """Who the threads of events are: read from /proc while they exist, and kept as they exit."""
 
     def __init__(self) -> None:

@@ -14,7 +14,7 @@ from operator import itemgetter
 from typing import TYPE_CHECKING, Final
 
 from twdiag.errors import SourceError, SourceRefused
-from twdiag.sources.live.tracing.thread_names import Names
+from twdiag.sources.live.tracing.thread_names import ThreadNames
 from twdiag.sources.live.tracing.trace_buffer import (
     parse_format,
     parse_header_page,
@@ -36,7 +36,7 @@ from twdiag.sources.live.tracing.wanted_events import (
     MOST_PORTS,
     STATES,
     WANTED,
-    Wanted,
+    WantedEvent,
     ends_of_reset,
     reset_sent,
 )
@@ -46,9 +46,7 @@ if TYPE_CHECKING:
     from types import TracebackType
 
     from twdiag.model.closes import TraceEvent
-    from twdiag.sources.live.tracing import trace_buffer
-
-    Maker = trace_buffer.Maker[TraceEvent]
+    from twdiag.sources.live.tracing.wanted_events import EventMaker
 
 BUFFER_KIB: Final = 65_536
 """The buffers of all CPUs together: 2 s of 10,000 connections a second, both ends here."""
@@ -75,7 +73,7 @@ class Tracer:
         self._folder = ""
         self._keeper = -1
         self._rings: list[int] = []
-        self._makers: dict[int, Maker] = {}
+        self._makers: dict[int, EventMaker] = {}
         self._held: list[TraceEvent] = []
         self.behind = False
         """Whether the last read() left more to be read at once."""
@@ -83,7 +81,7 @@ class Tracer:
         """The moment up to which it has returned all, ns."""
         self._lost_in_pages: list[int] = []
         self._lost_at_end: int | None = None
-        self._names = Names()
+        self._names = ThreadNames()
         self.tells_refused = False
         """Whether it tells of a RST to data for a closed connection, and for which one."""
 
@@ -105,7 +103,7 @@ class Tracer:
         self._remove()
 
     @property
-    def names(self) -> Names:
+    def names(self) -> ThreadNames:
         """The names of the threads that events speak of."""
         return self._names
 
@@ -155,7 +153,7 @@ class Tracer:
         for path in reversed(present):
             write(f"{path}/enable", "1")
 
-    def _only_ports(self, wanted: Wanted) -> str:
+    def _only_ports(self, wanted: WantedEvent) -> str:
         if wanted.filter != STATES or not 0 < len(self._ports) <= MOST_PORTS:
             return ""
         return f" && ({' || '.join(f'sport == {n} || dport == {n}' for n in self._ports)})"

@@ -21,10 +21,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from twdiag.model.closes import TraceEvent
-    from twdiag.sources.live.tracing import trace_buffer
-    from twdiag.sources.live.tracing.trace_buffer import EventFormat
+    from twdiag.sources.live.tracing.trace_buffer import EventFormat, Maker
 
-    Maker = trace_buffer.Maker[TraceEvent]
+    EventMaker = Maker[TraceEvent]
 
 MOST_PORTS: Final = 16
 """A filter names so many ports at most."""
@@ -40,23 +39,23 @@ STATES: Final = (
 )
 
 
-class Wanted(NamedTuple):
+class WantedEvent(NamedTuple):
     """A trace event that is asked for; without a needed one nothing can be told."""
 
     name: str
     filter: str
-    maker: Callable[[EventFormat], Maker]
+    maker: Callable[[EventFormat], EventMaker]
     needed: bool = True
 
 
-def _as(kind: type[TraceEvent], *fields: str) -> Callable[[EventFormat], Maker]:
+def _as(kind: type[TraceEvent], *fields: str) -> Callable[[EventFormat], EventMaker]:
     """Return what makes events of a kind whose values are the moment and these fields."""
     # As _make() does, without its check: some events come 50,000 a second.
     build = cast("Callable[[tuple[Any, ...]], TraceEvent]", partial(tuple.__new__, kind))
     return lambda found: (build, found.decoder(*fields))
 
 
-def reset_sent(found: EventFormat) -> Maker:
+def reset_sent(found: EventFormat) -> EventMaker:
     words = found.symbols.get("reason", {})
     if "reason" not in found.fields:
         return lambda values: ResetSent(values[0], values[1], ""), found.decoder("skaddr")
@@ -75,7 +74,7 @@ def ends_of_reset(found: EventFormat) -> tuple[str, ...]:
     return ("saddr", "daddr") if told else ()
 
 
-def _thread_ends(found: EventFormat) -> Maker:
+def _thread_ends(found: EventFormat) -> EventMaker:
     def build(values: tuple[Any, ...]) -> TraceEvent:
         at, name, tid = values
         return ThreadEnds(at, text_of(name), tid)
@@ -90,11 +89,11 @@ _state_change: Final = _as(
 _socket_gone: Final = _as(SocketGone, "common_flags", "common_pid", "skaddr", "sock_cookie")
 _thread_begins: Final = _as(ThreadBegins, "common_pid", "pid", "clone_flags")
 WANTED: Final = (
-    Wanted("sock/inet_sock_set_state", STATES, _state_change),
-    Wanted("tcp/tcp_destroy_sock", "", _socket_gone),
-    Wanted("tcp/tcp_receive_reset", "", _as(ResetReceived, "skaddr")),
-    Wanted("tcp/tcp_send_reset", "skaddr != 0", reset_sent),
-    Wanted("sched/sched_process_exit", "", _thread_ends),
-    Wanted("task/task_newtask", "", _thread_begins, needed=False),
-    Wanted("signal/signal_generate", "sig == 9", _as(Killed, "pid"), needed=False),
+    WantedEvent("sock/inet_sock_set_state", STATES, _state_change),
+    WantedEvent("tcp/tcp_destroy_sock", "", _socket_gone),
+    WantedEvent("tcp/tcp_receive_reset", "", _as(ResetReceived, "skaddr")),
+    WantedEvent("tcp/tcp_send_reset", "skaddr != 0", reset_sent),
+    WantedEvent("sched/sched_process_exit", "", _thread_ends),
+    WantedEvent("task/task_newtask", "", _thread_begins, needed=False),
+    WantedEvent("signal/signal_generate", "sig == 9", _as(Killed, "pid"), needed=False),
 )
