@@ -22,7 +22,7 @@ from twdiag.model.waits import Cause, EndRole
 from twdiag.software import heads
 from twdiag.software.runtimes import all_runtimes
 from twdiag.sources.live.processes.descriptors import descriptors
-from twdiag.sources.live.sockets.endpoints import read_endpoints
+from twdiag.sources.live.sockets.netlink import find_sockets
 from twdiag.tcp import State
 
 if TYPE_CHECKING:
@@ -30,8 +30,8 @@ if TYPE_CHECKING:
     from twdiag.engine.waits import WaitsAnswer
     from twdiag.lab import Stage
     from twdiag.model.snapshot import Gap
+    from twdiag.model.sockets import Socket
     from twdiag.model.waits import Waits
-    from twdiag.sources.live.sockets.endpoints import Endpoint
 
 NAMES = (
     "stuck-on-upstream",
@@ -78,7 +78,7 @@ def look(stage: Stage, stranger: bool = ROOT) -> Seen:
     if isinstance(helper, int):
         pids.append(helper)
     held = {d.inode: pid for pid in pids for d in descriptors(pid) if d.inode is not None}
-    rows = read_endpoints(held, seconds=10.0)
+    rows = find_sockets(held, seconds=10.0)
     about = _of(rows, State.CLOSE_WAIT) or _served(rows)
     listeners = {
         inode: row for inode, row in rows.items() if row.state is State.LISTEN and _is_main(row)
@@ -93,23 +93,23 @@ def look(stage: Stage, stranger: bool = ROOT) -> Seen:
     )
 
 
-def _of(rows: dict[int, Endpoint], state: State) -> dict[int, Endpoint]:
+def _of(rows: dict[int, Socket], state: State) -> dict[int, Socket]:
     return {inode: row for inode, row in rows.items() if row.state is state}
 
 
-def _is_main(row: Endpoint) -> bool:
+def _is_main(row: Socket) -> bool:
     return row.local_port == 8080
 
 
-def _served(rows: dict[int, Endpoint]) -> dict[int, Endpoint]:
+def _served(rows: dict[int, Socket]) -> dict[int, Socket]:
     return {i: row for i, row in _of(rows, State.ESTABLISHED).items() if _is_main(row)}
 
 
 def _told(
     held: dict[int, int],
-    about: dict[int, Endpoint],
+    about: dict[int, Socket],
     names: EndNames,
-    listeners: dict[int, Endpoint],
+    listeners: dict[int, Socket],
 ) -> tuple[WaitsAnswer | None, list[Gap]]:
     pids = tuple(sorted({held[inode] for inode in about}))
     asked = WaitsQuestion(pids, about, frozenset(listeners))
@@ -202,7 +202,7 @@ def test_where_a_stack_tells_nothing_another_command_comes_first(
 
 def test_a_worker_that_accepts_is_found_through_its_master() -> None:
     listener = socket.create_server(("127.0.0.1", 0))
-    row = read_endpoints({os.fstat(listener.fileno()).st_ino}, seconds=10.0)
+    row = find_sockets({os.fstat(listener.fileno()).st_ino}, seconds=10.0)
 
     def accept() -> None:
         listener.accept()

@@ -11,14 +11,7 @@ import sys
 from functools import lru_cache
 from typing import TYPE_CHECKING, Final, NamedTuple, TypeVar
 
-from twdiag.model.closes import (
-    IN_INTERRUPT,
-    Close,
-    ClosedBy,
-    How,
-    Opened,
-    Why,
-)
+from twdiag.model.closes import IN_INTERRUPT, Close, ClosedBy, How, Opened, Why
 from twdiag.tcp import State
 
 if TYPE_CHECKING:

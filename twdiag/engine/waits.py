@@ -21,15 +21,15 @@ from twdiag.sources.live.proc import read_bytes
 from twdiag.sources.live.processes.descriptors import read_holders, relatives
 from twdiag.sources.live.processes.runtime import read_runtime
 from twdiag.sources.live.processes.waits import read_waits, wanted_inodes
-from twdiag.sources.live.sockets.endpoints import read_endpoints
+from twdiag.sources.live.sockets.netlink import find_sockets
 from twdiag.tcp import State
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
 
     from twdiag.analysis.inherited import Inherited
-    from twdiag.analysis.waits.ends import SocketLike
     from twdiag.model.snapshot import Gap
+    from twdiag.model.sockets import Socket
     from twdiag.model.waits import Conclusion, ProcessWaits, Waits
     from twdiag.software.runtimes import Runtime
 
@@ -53,7 +53,7 @@ class WaitsQuestion(NamedTuple):
     """
 
     pids: tuple[int, ...]
-    concerned: Mapping[int, SocketLike]
+    concerned: Mapping[int, Socket]
     listeners: frozenset[int] = frozenset()
 
 
@@ -77,7 +77,7 @@ def look_closer(
     inodes = {inode for asked in questions.values() for inode in asked.concerned}
     found, gaps = read_waits(pids[:_MOST_PROCESSES], inodes, seconds)
     # The rest costs little, and without it the look was in vain.
-    rows = read_endpoints(wanted_inodes(found) - inodes, max(0.1, until - time.monotonic()))
+    rows = find_sockets(wanted_inodes(found) - inodes, max(0.1, until - time.monotonic()))
     answers = {}
     for key, asked in questions.items():
         seen = [found[pid] for pid in asked.pids if pid in found]
@@ -103,7 +103,7 @@ def _with_workers(asked: WaitsQuestion, seconds: float) -> WaitsQuestion:
 def _answer(
     asked: WaitsQuestion,
     seen: list[ProcessWaits],
-    rows: Mapping[int, SocketLike],
+    rows: Mapping[int, Socket],
     names: EndNames,
     children: tuple[Inherited, ...],
 ) -> WaitsAnswer:

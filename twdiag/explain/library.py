@@ -8,13 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from twdiag.errors import UsageError
-from twdiag.explain.markdown import (
-    Directive,
-    PageFileError,
-    parse_blocks,
-    parse_header,
-    parse_page,
-)
+from twdiag.explain.markdown import Directive, PageFileError, parse_blocks, parse_header, parse_page
 from twdiag.explain.page import Heading, IndexEntry, Item, Page, PageKind
 from twdiag.tcp import parse_state
 

@@ -5,13 +5,7 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING, Final
 
-from twdiag.explain.diagram import (
-    close_chart,
-    label,
-    left_out,
-    sequence_chart,
-    state_diagram,
-)
+from twdiag.explain.diagram import close_chart, label, left_out, sequence_chart, state_diagram
 from twdiag.explain.page import Drawing, Heading, Item, PageBlock
 from twdiag.tcp import State, parse_state
 from twdiag.tcp.phases import PHASES

@@ -8,9 +8,7 @@ from typing import TYPE_CHECKING, Final
 
 from twdiag.explain.diagram import close_chart
 from twdiag.model import facts
-from twdiag.model.findings import (
-    Severity,
-)
+from twdiag.model.findings import Severity
 from twdiag.model.snapshot import HOST_NETNS
 from twdiag.render.pieces import (
     STYLES,

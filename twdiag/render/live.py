@@ -14,15 +14,7 @@ from twdiag.model import facts
 from twdiag.model.snapshot import HOST_NETNS
 from twdiag.render import cells
 from twdiag.render.live_keys import SORTS, selected, shown
-from twdiag.render.live_rows import (
-    COLUMNS,
-    HEADS,
-    cells_of,
-    columns_that_fit,
-    gone,
-    name_of,
-    speed,
-)
+from twdiag.render.live_rows import COLUMNS, HEADS, cells_of, columns_that_fit, gone, name_of, speed
 from twdiag.render.pieces import STYLES, sparkline
 from twdiag.tcp import State
 from twdiag.wording import count, duration, share, visible

@@ -5,12 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NamedTuple
 
 from twdiag.analysis.half_closed import identity
-from twdiag.model.findings import (
-    DestinationSubject,
-    ListenerSubject,
-    PortSubject,
-    ProcessSubject,
-)
+from twdiag.model.findings import DestinationSubject, ListenerSubject, PortSubject, ProcessSubject
 from twdiag.tcp import State
 from twdiag.wording import endpoint
 

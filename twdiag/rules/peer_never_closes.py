@@ -29,14 +29,7 @@ from typing import TYPE_CHECKING
 
 from twdiag.analysis.half_closed import orphan_seconds
 from twdiag.model import facts
-from twdiag.model.findings import (
-    Advice,
-    Confidence,
-    DestinationSubject,
-    Finding,
-    Place,
-    Severity,
-)
+from twdiag.model.findings import Advice, Confidence, DestinationSubject, Finding, Place, Severity
 from twdiag.model.limits import seconds, sockets
 from twdiag.rules import manual
 from twdiag.rules.behind import RowsBehind, these

@@ -18,14 +18,14 @@ if TYPE_CHECKING:
 
     from twdiag.analysis.inherited import Inherited
     from twdiag.analysis.upstreams import EndNames
-    from twdiag.analysis.waits.ends import SocketLike
+    from twdiag.model.sockets import Socket
     from twdiag.model.waits import ProcessWaits
 
 
 def tell_waits(
     processes: Sequence[ProcessWaits],
-    concerned: Mapping[int, SocketLike],
-    sockets: Mapping[int, SocketLike],
+    concerned: Mapping[int, Socket],
+    sockets: Mapping[int, Socket],
     names: EndNames,
     inherited: Sequence[Inherited] = (),
 ) -> Waits:

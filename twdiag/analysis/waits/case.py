@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping, Sequence
 
     from twdiag.analysis.upstreams import EndNames
-    from twdiag.analysis.waits.ends import SocketLike
+    from twdiag.model.sockets import Socket
     from twdiag.model.waits import FarEnd, ProcessWaits, ThreadWait
 
 
@@ -53,7 +53,7 @@ class Case:
     """
 
     processes: Sequence[ProcessWaits]
-    concerned: Mapping[int, SocketLike]
+    concerned: Mapping[int, Socket]
     names: EndNames
     threads: list[SeenThread] = field(default_factory=list)
     watched: frozenset[int] = frozenset()
@@ -163,8 +163,8 @@ def _idles(seen: SeenThread) -> bool:
 
 def case_of(
     processes: Sequence[ProcessWaits],
-    concerned: Mapping[int, SocketLike],
-    sockets: Mapping[int, SocketLike],
+    concerned: Mapping[int, Socket],
+    sockets: Mapping[int, Socket],
     names: EndNames,
 ) -> Case:
     """Return the case of a finding's sockets; zombies have nothing to wait for."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 from twdiag.analysis.upstreams import described
 from twdiag.model.waits import Act, EndRole, FarEnd, FdKind
@@ -13,41 +13,14 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from twdiag.analysis.upstreams import EndNames
+    from twdiag.model.sockets import Socket
     from twdiag.model.waits import Descriptor, ThreadWait
-
-
-class SocketLike(Protocol):
-    """A socket, as model.sockets.Socket and sources.live.sockets.endpoints.Endpoint have it."""
-
-    @property
-    def state(self) -> State:
-        """Its TCP state."""
-
-    @property
-    def local_address(self) -> str:
-        """Its own address, v4-mapped ones folded."""
-
-    @property
-    def local_port(self) -> int:
-        """Its own port."""
-
-    @property
-    def remote_address(self) -> str:
-        """The other end's address."""
-
-    @property
-    def remote_port(self) -> int:
-        """The other end's port."""
-
-    @property
-    def recv_q(self) -> int:
-        """Bytes unread, the FIN counted as one (KERNEL A)."""
 
 
 def end_of(
     thread: ThreadWait,
-    concerned: Mapping[int, SocketLike],
-    sockets: Mapping[int, SocketLike],
+    concerned: Mapping[int, Socket],
+    sockets: Mapping[int, Socket],
     names: EndNames,
 ) -> FarEnd | None:
     """Return the end a thread waits for, None where it is none or one of many."""
@@ -67,7 +40,7 @@ def end_of(
 
 
 def _socket_end(
-    inode: int, row: SocketLike, concerned: Mapping[int, SocketLike], names: EndNames
+    inode: int, row: Socket, concerned: Mapping[int, Socket], names: EndNames
 ) -> FarEnd:
     if row.state is State.LISTEN:
         return FarEnd(EndRole.LISTENER, row.local_address, row.local_port, "")
