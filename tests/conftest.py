@@ -14,13 +14,13 @@ from tests.made import analyze
 from twdiag import lab, rules, sources
 from twdiag.engine.look import Question, look_closely
 from twdiag.engine.reproduce import limits_of
-from twdiag.engine.sockets import Listing, Request
+from twdiag.engine.sockets import Listing, SocketsRequest
 from twdiag.errors import SourceRefused
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from twdiag.engine.sockets import Row
+    from twdiag.engine.socket_rows import SocketRow
     from twdiag.lab import Stage
     from twdiag.model.findings import Report
     from twdiag.model.snapshot import Snapshot
@@ -40,7 +40,7 @@ class Played(NamedTuple):
     limits: Mapping[str, float]
     told: Report
     """The report as `twdiag lab run` gives it, with the causes looked up while all was there."""
-    listed: dict[str, list[Row]]
+    listed: dict[str, list[SocketRow]]
     """What `twdiag sockets --rule` lists for each rule that speaks, and under "" for all others."""
 
     @property
@@ -68,7 +68,7 @@ def look(scenario: lab.Scenario, stage: Stage) -> Played:
 
 def _listed(
     report: Report, snapshot: Snapshot, limits: Mapping[str, float]
-) -> dict[str, list[Row]]:
+) -> dict[str, list[SocketRow]]:
     """Return the rows behind the findings; a rate may have ended since, so nobody judges anew."""
     with_rows = {rule.name for rule in rules.RULES if rule.rows is not None}
     speaking = {finding.rule for finding in report.findings} & with_rows
@@ -76,7 +76,7 @@ def _listed(
     words = tuple(f"{name}={value}" for name, value in limits.items())
     with mock.patch.object(sources, "collect", return_value=snapshot):
         return {
-            name: list(Listing(Request(rules=some, limits=words)).rows())
+            name: list(Listing(SocketsRequest(rules=some, limits=words)).rows())
             for name, some in asked.items()
         }
 

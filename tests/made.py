@@ -13,13 +13,7 @@ from twdiag import rules
 from twdiag.analysis.view import View
 from twdiag.model.findings import Severity
 from twdiag.model.snapshot import Host, Owner, Snapshot
-from twdiag.model.sockets import (
-    TIMER_KEEPALIVE,
-    TIMER_RETRANSMIT,
-    TIMER_TIME_WAIT,
-    Socket,
-    TcpInfo,
-)
+from twdiag.model.sockets import TIMER_KEEPALIVE, TIMER_RETRANSMIT, TIMER_TIME_WAIT, Socket, TcpInfo
 from twdiag.rules import runner
 from twdiag.sources.live.sockets.seen import census_of_sockets
 from twdiag.tcp import State

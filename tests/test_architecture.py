@@ -150,6 +150,31 @@ def test_heavy_packages_stay_in_their_corners(path: Path) -> None:
         assert late or module.startswith("typer"), f"{place} imports {module} at its top"
 
 
+def test_each_public_class_has_a_name_of_its_own() -> None:
+    # A reader who meets the name in two files must not have to ask which one is meant.
+    homes: dict[str, list[str]] = {}
+    for name, path in NAMES.items():
+        for defined in _public_classes(ast.parse(path.read_text())):
+            homes.setdefault(defined, []).append(name)
+    assert {name: found for name, found in homes.items() if len(found) > 1} == {}
+
+
+def _public_classes(tree: ast.Module) -> list[str]:
+    """Return the classes of a module, and the types that it gives a name: `Key = tuple[...]`."""
+    body = [*tree.body]
+    for node in tree.body:
+        body += node.body if isinstance(node, ast.If) else []
+    classes = [node.name for node in body if isinstance(node, ast.ClassDef)]
+    aliases = [
+        target.id
+        for node in body
+        if isinstance(node, ast.Assign) and not isinstance(node.value, ast.Call)
+        for target in node.targets
+        if isinstance(target, ast.Name) and not target.id.isupper()
+    ]
+    return [name for name in (*classes, *aliases) if name[0].isupper()]
+
+
 def test_no_class_is_a_generic_named_tuple() -> None:
     # Python 3.10 refuses it when the module is imported; mypy, told of 3.10, does not.
     for path in MODULES:

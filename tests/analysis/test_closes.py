@@ -35,6 +35,7 @@ from twdiag.analysis.inferred_closes import (
 from twdiag.analysis.tracks import Fold
 from twdiag.model.closes import (
     Close,
+    ClosedBy,
     Closer,
     Death,
     How,
@@ -42,7 +43,6 @@ from twdiag.model.closes import (
     Opened,
     ResetReceived,
     ResetSent,
-    Side,
     SocketGone,
     StateChange,
     ThreadEnds,
@@ -127,7 +127,7 @@ def test_an_active_close_has_its_process_its_life_and_its_idle_time() -> None:
         gone(5040),
         died=death(traffic=traffic(last_sent=5030, last_received=4040, acked=7, sent=6, resent=0)),
     )
-    assert (close.first, close.how, close.why) == (Side.HERE, How.FIN, Why.CLOSE)
+    assert (close.first, close.how, close.why) == (ClosedBy.HERE, How.FIN, Why.CLOSE)
     assert close.closer == name_of(42)
     assert (close.opened, close.lived, close.older) == (Opened.IN, 5.0, False)
     assert close.idle == pytest.approx(4.0)
@@ -146,7 +146,7 @@ def test_a_passive_close_has_the_time_in_close_wait() -> None:
         gone(4001),
         died=death(traffic=traffic(received=11)),
     )
-    assert (close.first, close.how, close.why) == (Side.PEER, How.FIN, Why.CLOSE)
+    assert (close.first, close.how, close.why) == (ClosedBy.PEER, How.FIN, Why.CLOSE)
     assert (close.close_wait, close.opened, close.closer) == (3.0, Opened.OUT, name_of(42))
     assert close.received == 10  # the FIN is not data
 
@@ -162,37 +162,37 @@ RESET_OUT: Final = ResetSent(20 * MS, 1, "TCP_ABORT_ON_CLOSE")
 @pytest.mark.parametrize(
     ("events", "expected"),
     [
-        ([change(9, E, CL), RESET_OUT], (Side.HERE, How.RST, Why.UNREAD)),
+        ([change(9, E, CL), RESET_OUT], (ClosedBy.HERE, How.RST, Why.UNREAD)),
         (
             [ResetReceived(9 * MS, 1), change(9, E, CL, SOFTIRQ)],
-            (Side.PEER, How.RST, Why.RESET),
+            (ClosedBy.PEER, How.RST, Why.RESET),
         ),
         # A RST from the backlog is worked on in the task that holds the socket.
-        ([ResetReceived(9 * MS, 1), change(9, E, CL, TASK)], (Side.PEER, How.RST, Why.RESET)),
+        ([ResetReceived(9 * MS, 1), change(9, E, CL, TASK)], (ClosedBy.PEER, How.RST, Why.RESET)),
         (
             [change(9, E, CW, SOFTIRQ), change(12, CW, CL), RESET_OUT],
-            (Side.PEER, How.FIN_RST, Why.UNREAD),
+            (ClosedBy.PEER, How.FIN_RST, Why.UNREAD),
         ),
         (
             [change(9, E, FW1), ResetReceived(9 * MS, 1), change(9, FW1, CL, SOFTIRQ)],
-            (Side.HERE, How.FIN_RST, Why.RESET),
+            (ClosedBy.HERE, How.FIN_RST, Why.RESET),
         ),
         (
             [change(9, E, FW1), change(9, FW1, CL, SOFTIRQ)],
-            (Side.HERE, How.TIMEOUT, Why.FIN_UNANSWERED),
+            (ClosedBy.HERE, How.TIMEOUT, Why.FIN_UNANSWERED),
         ),
-        ([change(9, E, CL, SOFTIRQ)], (Side.HERE, How.TIMEOUT, Why.NO_ANSWER)),
+        ([change(9, E, CL, SOFTIRQ)], (ClosedBy.HERE, How.TIMEOUT, Why.NO_ANSWER)),
         (
             [ResetSent(9 * MS, 1, "TCP_KEEPALIVE_TIMEOUT"), change(9, E, CL, SOFTIRQ)],
-            (Side.HERE, How.TIMEOUT, Why.KEEPALIVE),
+            (ClosedBy.HERE, How.TIMEOUT, Why.KEEPALIVE),
         ),
         (
             [change(9, E, FW1), change(9, FW1, CG, SOFTIRQ), change(9, CG, CL, SOFTIRQ)],
-            (Side.BOTH, How.FIN, Why.CLOSE),
+            (ClosedBy.BOTH, How.FIN, Why.CLOSE),
         ),
         (
             [change(9, E, CL), ResetSent(9 * MS, 1, "MPTCP_RST_EMPTCP")],
-            (Side.HERE, How.RST, Why.ABORT),
+            (ClosedBy.HERE, How.RST, Why.ABORT),
         ),
     ],
 )
@@ -203,7 +203,7 @@ def test_each_end_is_told(events: list[TraceEvent], expected: tuple[Any, ...]) -
 def test_a_rst_that_leaves_after_the_socket_counts() -> None:
     late = ResetSent(31 * MS, 1, "TCP_ABORT_ON_DATA")
     events = (BORN, change(9, E, FW1), change(30, FW2, CL, SOFTIRQ), gone(30), late)
-    assert verdict(*events) == (Side.HERE, How.FIN_RST, Why.LATE_DATA)
+    assert verdict(*events) == (ClosedBy.HERE, How.FIN_RST, Why.LATE_DATA)
 
 
 @pytest.mark.parametrize(("before", "crossed"), [(FW1, True), (FW2, False)])
@@ -261,10 +261,10 @@ def test_what_nobody_accepted_ends_with_its_listener() -> None:
     [
         (
             [ResetReceived(9 * MS, 1), change(9, SYN, CL, SOFTIRQ)],
-            (Side.PEER, How.RST, Why.REFUSED),
+            (ClosedBy.PEER, How.RST, Why.REFUSED),
         ),
-        ([change(9, SYN, CL, SOFTIRQ)], (Side.HERE, How.TIMEOUT, Why.SYN_UNANSWERED)),
-        ([change(9, SYN, CL, TASK)], (Side.HERE, None, Why.GIVEN_UP)),
+        ([change(9, SYN, CL, SOFTIRQ)], (ClosedBy.HERE, How.TIMEOUT, Why.SYN_UNANSWERED)),
+        ([change(9, SYN, CL, TASK)], (ClosedBy.HERE, None, Why.GIVEN_UP)),
     ],
 )
 def test_a_connect_that_fails_is_told_with_the_process(
@@ -278,7 +278,7 @@ def test_a_connect_that_fails_is_told_with_the_process(
 
 
 def test_where_events_are_lost_the_last_state_still_tells_who_was_first() -> None:
-    for last, first in ((FW2, Side.HERE), (LA, Side.PEER), (CG, Side.BOTH)):
+    for last, first in ((FW2, ClosedBy.HERE), (LA, ClosedBy.PEER), (CG, ClosedBy.BOTH)):
         assert verdict(change(9, last, CL, SOFTIRQ), gone(9))[:2] == (first, How.FIN)
 
 
@@ -286,7 +286,7 @@ def test_another_socket_at_the_same_address_is_another_connection() -> None:
     stale = (BORN, change(5, E, FW1))  # its end was lost, and the next one's beginning
     later = (change(9, E, CW, SOFTIRQ, port=81), change(9, CW, LA, port=81))
     (close,) = told(*stale, *later, change(9, LA, CL, SOFTIRQ, port=81), gone(9))
-    assert (close.first, close.older) == (Side.PEER, True)
+    assert (close.first, close.older) == (ClosedBy.PEER, True)
 
 
 def test_a_last_ack_that_never_comes_is_a_timeout() -> None:
@@ -385,7 +385,7 @@ COUNTED: Final = dict.fromkeys((UNREAD, LINGER, TIMED_OUT, NO_ROOM), 100)
 
 def inferred(
     *remains: Remains, counters: dict[str, int] | None = None
-) -> list[tuple[Side | None, How | None, Why | None]]:
+) -> list[tuple[ClosedBy | None, How | None, Why | None]]:
     """Return what is inferred; `counters` by how much they have risen meanwhile."""
     after = {name: 100 + (counters or {}).get(name, 0) for name in COUNTED}
     closes = Inference(CLOCK, COUNTED).tell(remains, after, after)
@@ -402,19 +402,19 @@ PASSIVE: Final = traffic(acked=12, sent=10, received=6, delivered=3, data_segmen
 
 
 def test_the_row_that_is_left_tells_who_closed_first() -> None:
-    here = (Side.HERE, How.FIN, None)
+    here = (ClosedBy.HERE, How.FIN, None)
     assert inferred(left(State.TIME_WAIT), left(State.FIN_WAIT2)) == [here, here]
-    assert inferred(left(traffic=PASSIVE)) == [(Side.PEER, How.FIN, None)]
+    assert inferred(left(traffic=PASSIVE)) == [(ClosedBy.PEER, How.FIN, None)]
 
 
 def test_two_rows_of_one_connection_mean_both() -> None:
     one = left(State.TIME_WAIT)
     other = left(State.TIME_WAIT, local=THERE, local_port=4000, remote=HERE, remote_port=80)
-    assert [first for first, *_ in inferred(one, other)] == [Side.BOTH] * 2
+    assert [first for first, *_ in inferred(one, other)] == [ClosedBy.BOTH] * 2
     inference = Inference(CLOCK, COUNTED)
     (first,) = inference.tell([one], COUNTED, COUNTED, [other])
     (second,) = inference.tell([other], COUNTED, COUNTED)
-    assert (first.first, second.first) == (Side.BOTH, Side.BOTH)
+    assert (first.first, second.first) == (ClosedBy.BOTH, ClosedBy.BOTH)
 
 
 def test_who_opened_shows_in_the_bytes_acknowledged() -> None:
@@ -436,10 +436,10 @@ def test_who_opened_shows_in_the_bytes_acknowledged() -> None:
 def test_counters_tell_our_resets_from_the_peers() -> None:
     some = left(listened=True, unread=10, traffic=traffic(received=10))
     assert inferred(some, counters={UNREAD: 1}) == [(None, How.RST, Why.UNREAD)]
-    assert inferred(some) == [(Side.PEER, How.RST, Why.RESET)]
+    assert inferred(some) == [(ClosedBy.PEER, How.RST, Why.RESET)]
     assert inferred(some, some, counters={UNREAD: 1}) == [(None, How.RST, None)] * 2
     byte = left(listened=True, unread=1, traffic=traffic(received=1))
-    assert inferred(byte, counters={UNREAD: 1}) == [(Side.HERE, How.RST, Why.UNREAD)]
+    assert inferred(byte, counters={UNREAD: 1}) == [(ClosedBy.HERE, How.RST, Why.UNREAD)]
 
 
 def test_each_count_is_claimed_once() -> None:
@@ -453,18 +453,18 @@ def test_each_count_is_claimed_once() -> None:
 
 def test_what_was_wiped_before_the_end_is_told_as_far_as_it_goes() -> None:
     aborted = left(remote_port=0)
-    assert inferred(aborted, counters={LINGER: 1}) == [(Side.HERE, How.RST, Why.LINGER)]
-    assert inferred(aborted) == [(Side.HERE, How.RST, Why.ABORT)]
+    assert inferred(aborted, counters={LINGER: 1}) == [(ClosedBy.HERE, How.RST, Why.LINGER)]
+    assert inferred(aborted) == [(ClosedBy.HERE, How.RST, Why.ABORT)]
     failed = left(remote_port=0, traffic=traffic(min_rtt=NEVER))
     assert inferred(failed) == [(None, None, Why.CONNECT_FAILED)]
 
 
 def test_late_data_is_told_where_the_counter_leaves_no_other() -> None:
     some = left(traffic=PASSIVE)
-    assert inferred(some, counters={LINGER: 1}) == [(Side.HERE, How.FIN_RST, Why.LATE_DATA)]
-    assert inferred(some, some, counters={LINGER: 1}) == [(Side.PEER, How.FIN, None)] * 2
+    assert inferred(some, counters={LINGER: 1}) == [(ClosedBy.HERE, How.FIN_RST, Why.LATE_DATA)]
+    assert inferred(some, some, counters={LINGER: 1}) == [(ClosedBy.PEER, How.FIN, None)] * 2
     aborted = left(remote_port=0)
-    assert inferred(aborted, some, counters={LINGER: 1})[1] == (Side.PEER, How.FIN, None)
+    assert inferred(aborted, some, counters={LINGER: 1})[1] == (ClosedBy.PEER, How.FIN, None)
 
 
 def test_timeouts_are_told_from_resets_of_what_was_repeated() -> None:
@@ -473,11 +473,11 @@ def test_timeouts_are_told_from_resets_of_what_was_repeated() -> None:
     syn = left(traffic=traffic(retransmits=2, min_rtt=NEVER))
     counters = {TIMED_OUT: 3}
     assert inferred(lost, dead, syn, counters=counters) == [
-        (Side.HERE, How.TIMEOUT, Why.NO_ANSWER),
-        (Side.HERE, How.TIMEOUT, Why.KEEPALIVE),
-        (Side.HERE, How.TIMEOUT, Why.SYN_UNANSWERED),
+        (ClosedBy.HERE, How.TIMEOUT, Why.NO_ANSWER),
+        (ClosedBy.HERE, How.TIMEOUT, Why.KEEPALIVE),
+        (ClosedBy.HERE, How.TIMEOUT, Why.SYN_UNANSWERED),
     ]
-    assert inferred(lost) == [(Side.PEER, How.RST, Why.RESET)]
+    assert inferred(lost) == [(ClosedBy.PEER, How.RST, Why.RESET)]
 
 
 def test_a_full_time_wait_table_leaves_the_first_unknown() -> None:
@@ -551,7 +551,7 @@ def test_the_summary_counts_by_listener_destination_and_process() -> None:
     for number in range(23):
         summary.add(
             close(
-                first=Side.HERE,
+                first=ClosedBy.HERE,
                 how=How.FIN,
                 opened=Opened.IN,
                 closer=web,
@@ -561,7 +561,7 @@ def test_the_summary_counts_by_listener_destination_and_process() -> None:
             )
         )
     for _ in range(7):
-        summary.add(close(first=Side.PEER, how=How.RST, opened=Opened.OUT, remote_port=5432))
+        summary.add(close(first=ClosedBy.PEER, how=How.RST, opened=Opened.OUT, remote_port=5432))
     summary.add(close(how=How.TIMEOUT, lived=9.0, older=True))
     total = summary.all
     assert (total.total, total.here, total.peer, total.both, total.unknown) == (31, 23, 7, 0, 1)

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from twdiag.analysis.half_closed import (
+    CloseWaitKind,
     Holder,
-    Kind,
     Waiting,
     by_process,
     by_program,
@@ -49,20 +49,20 @@ def only(*rows: Socket, **fields: object) -> Waiting:
 @pytest.mark.parametrize(
     ("row", "kind"),
     [
-        (SERVED, Kind.LEAKED),
-        (CLIENT, Kind.LEAKED),
-        (SERVED._replace(recv_q=101), Kind.UNREAD),
-        (CLIENT._replace(recv_q=101), Kind.UNREAD),
-        (CLIENT._replace(recv_q=1), Kind.IDLE_POOL),
-        (CLIENT._replace(recv_q=25), Kind.IDLE_POOL),
-        (CLIENT._replace(recv_q=32), Kind.IDLE_POOL),
-        (CLIENT._replace(recv_q=2), Kind.UNREAD),
-        (SERVED._replace(recv_q=1), Kind.UNREAD),
-        (SERVED._replace(inode=0, recv_q=1), Kind.NEVER_ACCEPTED),
-        (SERVED._replace(inode=0), Kind.NEVER_ACCEPTED),
+        (SERVED, CloseWaitKind.LEAKED),
+        (CLIENT, CloseWaitKind.LEAKED),
+        (SERVED._replace(recv_q=101), CloseWaitKind.UNREAD),
+        (CLIENT._replace(recv_q=101), CloseWaitKind.UNREAD),
+        (CLIENT._replace(recv_q=1), CloseWaitKind.IDLE_POOL),
+        (CLIENT._replace(recv_q=25), CloseWaitKind.IDLE_POOL),
+        (CLIENT._replace(recv_q=32), CloseWaitKind.IDLE_POOL),
+        (CLIENT._replace(recv_q=2), CloseWaitKind.UNREAD),
+        (SERVED._replace(recv_q=1), CloseWaitKind.UNREAD),
+        (SERVED._replace(inode=0, recv_q=1), CloseWaitKind.NEVER_ACCEPTED),
+        (SERVED._replace(inode=0), CloseWaitKind.NEVER_ACCEPTED),
     ],
 )
-def test_close_waits_are_sorted_by_why_they_wait(row: Socket, kind: Kind) -> None:
+def test_close_waits_are_sorted_by_why_they_wait(row: Socket, kind: CloseWaitKind) -> None:
     waiting = only(row)
     assert waiting.kind is kind
     assert waiting.server == (row.local_port == 80)
@@ -71,7 +71,7 @@ def test_close_waits_are_sorted_by_why_they_wait(row: Socket, kind: Kind) -> Non
 
 def test_an_mptcp_connection_without_inode_was_accepted() -> None:
     seen = snapshot(SERVED._replace(inode=0, mptcp=True))
-    assert close_waits(seen)[0].kind is Kind.LEAKED
+    assert close_waits(seen)[0].kind is CloseWaitKind.LEAKED
 
 
 def test_other_states_do_not_wait() -> None:
@@ -147,7 +147,7 @@ def test_without_cookies_the_inode_is_the_identity() -> None:
 
 def waits(*bounds: tuple[float | None, float | None, bool | None]) -> tuple[Waiting, ...]:
     return tuple(
-        Waiting(SERVED._replace(inode=inode), Kind.LEAKED, True, low, high, new)
+        Waiting(SERVED._replace(inode=inode), CloseWaitKind.LEAKED, True, low, high, new)
         for inode, (low, high, new) in enumerate(bounds, start=1)
     )
 
@@ -216,7 +216,7 @@ def test_a_port_that_no_client_gets_is_a_server_s_though_its_listener_is_gone() 
     # Its peer has a client's port; towards a service's it would be a client with a fixed port.
     (waiting,) = close_waits(snapshot(SERVED._replace(recv_q=1, remote_port=50_000)))
     assert waiting.server
-    assert waiting.kind is Kind.UNREAD
+    assert waiting.kind is CloseWaitKind.UNREAD
 
 
 def test_without_sockets_there_is_no_holder() -> None:

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from twdiag.analysis import idle_watch
 from twdiag.analysis.idle_watch import IdleWatch
-from twdiag.model.closes import Close, Closer, How, Opened, Side, Why
+from twdiag.model.closes import Close, ClosedBy, Closer, How, Opened, Why
 from twdiag.model.idling import IdleEnd, Idling, Standing
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ def standing(idle: float, received: int, **changes: Any) -> Standing:
 def closed(idle: float | None = 2.0, **changes: Any) -> Close:
     """Return the end of this connection, which the server here closed first."""
     usual = Close(
-        100.0, 2, *HERE, *CLIENT, Side.HERE, How.FIN, Why.CLOSE, opened=Opened.IN, idle=idle,
+        100.0, 2, *HERE, *CLIENT, ClosedBy.HERE, How.FIN, Why.CLOSE, opened=Opened.IN, idle=idle,
         received=50,
     )  # fmt: skip
     return usual._replace(**changes)
@@ -36,7 +36,15 @@ def closed(idle: float | None = 2.0, **changes: Any) -> Close:
 def other_end(**changes: Any) -> Close:
     """Return the client's end of it, to which a RST came."""
     usual = Close(
-        100.5, 2, *CLIENT, *HERE, Side.PEER, How.FIN_RST, Why.RESET, opened=Opened.OUT, idle=None
+        100.5,
+        2,
+        *CLIENT,
+        *HERE,
+        ClosedBy.PEER,
+        How.FIN_RST,
+        Why.RESET,
+        opened=Opened.OUT,
+        idle=None,
     )
     return usual._replace(**changes)
 
@@ -81,7 +89,7 @@ def test_any_other_end_is_no_idle_close(changes: dict[str, Any]) -> None:
 
 def test_one_that_the_client_closed_is_the_clients() -> None:
     watch = IdleWatch()
-    watch.add(closed(1.5, first=Side.PEER))
+    watch.add(closed(1.5, first=ClosedBy.PEER))
     assert only(watch) == Idling(*HERE, (), (1.5,))
 
 
@@ -98,7 +106,7 @@ def test_the_last_look_tells_the_idle_time_that_a_close_notify_hides() -> None:
         (standing(1.2, 20), {}),  # another request, and its answer right before the close
         (standing(1.2, 50, answered=False), {}),  # an answer that took long
         (standing(0.0, 50), {"ended_at": 99.3}),
-        (standing(1.2, 50), {"first": Side.PEER}),
+        (standing(1.2, 50), {"first": ClosedBy.PEER}),
         (standing(1.2, 50), {"received": None}),
     ],
 )
@@ -255,7 +263,7 @@ def test_what_is_kept_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
 CLOSES = st.builds(
     closed,
     st.none() | st.floats(0, 1e4),
-    first=st.none() | st.sampled_from(Side),
+    first=st.none() | st.sampled_from(ClosedBy),
     how=st.none() | st.sampled_from(How),
     why=st.none() | st.sampled_from(Why),
     opened=st.none() | st.sampled_from(Opened),
@@ -288,7 +296,7 @@ def test_whatever_comes_each_idle_close_is_told_once(events: list[Close | list[S
     ended = [
         e
         for e in events
-        if isinstance(e, Close) and e.first is Side.HERE and e.how in (How.FIN, How.FIN_RST)
+        if isinstance(e, Close) and e.first is ClosedBy.HERE and e.how in (How.FIN, How.FIN_RST)
     ]
     told = [end for idling in watch.watched(1.0).idling for end in idling.ends]
     assert len(told) <= len(ended)

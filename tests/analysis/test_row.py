@@ -20,7 +20,7 @@ from tests.made import (
     time_wait,
 )
 from twdiag.analysis.half_closed import orphan_seconds
-from twdiag.analysis.row import CLOSED_FIRST, Age, Side, age_of, left_of, side_of
+from twdiag.analysis.row import CLOSED_FIRST, Age, SocketSide, age_of, left_of, side_of
 from twdiag.analysis.view import View
 from twdiag.model.sockets import Socket
 from twdiag.tcp import State
@@ -35,19 +35,19 @@ def connection(port: int, remote_port: int, address: str = HERE) -> Socket:
 @pytest.mark.parametrize(
     ("socket", "side"),
     [
-        (listening(8080), Side.LISTENER),
-        (Socket(State.CLOSE, HERE, 40001, "0.0.0.0", 0, bound=True), Side.BOUND),
-        (connection(8080, 50000), Side.SERVER),
-        (connection(8080, 80), Side.SERVER),  # whatever the client's port
-        (connection(40002, 5432), Side.CLIENT),
-        (connection(40000, 5432, "127.0.0.1"), Side.SERVER),
-        (connection(40000, 5432), Side.UNKNOWN),  # listened on at another address
-        (connection(25, 50000), Side.SERVER),  # its listener is gone
-        (connection(700, 2049), Side.CLIENT),  # NFS comes from a fixed port
-        (connection(40002, 5432)._replace(mptcp=True), Side.UNKNOWN),
+        (listening(8080), SocketSide.LISTENER),
+        (Socket(State.CLOSE, HERE, 40001, "0.0.0.0", 0, bound=True), SocketSide.BOUND),
+        (connection(8080, 50000), SocketSide.SERVER),
+        (connection(8080, 80), SocketSide.SERVER),  # whatever the client's port
+        (connection(40002, 5432), SocketSide.CLIENT),
+        (connection(40000, 5432, "127.0.0.1"), SocketSide.SERVER),
+        (connection(40000, 5432), SocketSide.UNKNOWN),  # listened on at another address
+        (connection(25, 50000), SocketSide.SERVER),  # its listener is gone
+        (connection(700, 2049), SocketSide.CLIENT),  # NFS comes from a fixed port
+        (connection(40002, 5432)._replace(mptcp=True), SocketSide.UNKNOWN),
     ],
 )
-def test_which_side_a_socket_is(socket: Socket, side: Side) -> None:
+def test_which_side_a_socket_is(socket: Socket, side: SocketSide) -> None:
     assert side_of(VIEW, socket) is side
 
 
@@ -55,8 +55,8 @@ def test_sides_are_those_that_the_census_counts() -> None:
     sockets = [*closed_first(30), *time_wait(20), listening(443)]
     view = View(snapshot_of(*sockets))
     sides = [side_of(view, socket) for socket in sockets]
-    assert sides.count(Side.SERVER) == sum(s.tally.sockets for s in view.servers) == 30
-    assert sides.count(Side.CLIENT) == view.census.by_client.sockets == 20
+    assert sides.count(SocketSide.SERVER) == sum(s.tally.sockets for s in view.servers) == 30
+    assert sides.count(SocketSide.CLIENT) == view.census.by_client.sockets == 20
 
 
 def test_who_closed_first_is_told_by_the_state() -> None:

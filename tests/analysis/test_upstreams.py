@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from twdiag.analysis.upstreams import Names, described, parse_hosts
+from twdiag.analysis.upstreams import EndNames, described, parse_hosts
 
 HOSTS = """
 127.0.0.1   localhost
@@ -16,7 +16,7 @@ HOSTS = """
 ::ffff:10.0.0.6  mapped
 10.0.0.9
 """
-NAMES = Names(
+NAMES = EndNames(
     parse_hosts(HOSTS),
     {("0.0.0.0", 5432): "pgbouncer", ("10.0.0.1", 8080): "", ("::", 9000): "php-fpm"},
     frozenset({"10.0.0.1"}),
@@ -57,7 +57,7 @@ def test_a_listener_whose_owner_was_not_seen_still_serves() -> None:
 
 
 def test_names_from_outside_are_made_harmless() -> None:
-    names = Names({"10.0.0.5": "a\x1b[31m"})
+    names = EndNames({"10.0.0.5": "a\x1b[31m"})
     assert names.of("10.0.0.5", 1) == "a\\x1b[31m"
 
 

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from twdiag.analysis.upstreams import Names
+from twdiag.analysis.upstreams import EndNames
 from twdiag.analysis.waits import tell_waits
 from twdiag.model.findings import Confidence
 from twdiag.model.waits import (
@@ -19,11 +19,11 @@ from twdiag.model.waits import (
     Descriptor,
     EndRole,
     EpollSet,
+    EpollWatch,
     FdKind,
     ProcessWaits,
     ThreadWait,
     Waits,
-    Watch,
 )
 from twdiag.tcp import State
 
@@ -47,7 +47,7 @@ OTHERS = {
     50: Row(State.ESTABLISHED, "10.0.0.1", 50000, "10.0.0.5", 5432),
     60: Row(State.ESTABLISHED, "10.0.0.1", 8080, "10.0.0.8", 40000),
 }
-NAMES = Names(listeners={("10.0.0.1", 8080): "server"})
+NAMES = EndNames(listeners={("10.0.0.1", 8080): "server"})
 
 
 def socket(inode: int) -> Descriptor:
@@ -78,7 +78,7 @@ STUCK = {
 
 
 def process(*threads: ThreadWait, watched: tuple[int, ...] = (), **more: object) -> ProcessWaits:
-    watches = tuple(Watch(inode, inode, 0x2019) for inode in watched)
+    watches = tuple(EpollWatch(inode, inode, 0x2019) for inode in watched)
     sets = (EpollSet(9, len(watches), watches),) if watched or LOOP in threads else ()
     made = {"epolls": sets, **more}
     return ProcessWaits(915, "server", 33, threads, len(threads), **made)  # type: ignore[arg-type]
@@ -160,7 +160,7 @@ def test_a_loop_that_forgot() -> None:
 
 
 def test_a_disarmed_watch_watches_nothing() -> None:
-    one_shot = EpollSet(9, 5, tuple(Watch(i, i, 0xC0000000) for i in range(1, 6)))
+    one_shot = EpollSet(9, 5, tuple(EpollWatch(i, i, 0xC0000000) for i in range(1, 6)))
     assert cause(LOOP, epolls=(one_shot,)) is Cause.FORGOTTEN
 
 
@@ -355,7 +355,7 @@ def test_a_loop_that_watches_everything_is_never_stuck(
     threads: list[ThreadWait], about: dict[int, Row]
 ) -> None:
     every = tuple(about)
-    edge = tuple(Watch(i, i, 0x2019 | EPOLLET) for i in every)
+    edge = tuple(EpollWatch(i, i, 0x2019 | EPOLLET) for i in every)
     assert cause(LOOP, *threads, about=about, watched=every) is None
     assert cause(LOOP, *threads, about=about, epolls=(EpollSet(9, 5, edge),)) is None
 

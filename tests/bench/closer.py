@@ -9,9 +9,9 @@ import threading
 import time
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from twdiag.engine.waits import Question, host_names, look_closer
+from twdiag.engine.waits import WaitsQuestion, host_names, look_closer
 from twdiag.sources.live.processes.waits import PAUSE
-from twdiag.sources.live.sockets.endpoints import read_endpoints
+from twdiag.sources.live.sockets.netlink import find_sockets
 
 from . import sockets
 from .measure import Run, Setting
@@ -19,7 +19,7 @@ from .measure import Run, Setting
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from twdiag.sources.live.sockets.endpoints import Endpoint
+    from twdiag.model.sockets import Socket
 
 CLOSER: Final = "look closer"
 FILES: Final = "read the files"
@@ -32,7 +32,7 @@ class _Made(NamedTuple):
     """Processes that leak a CLOSE_WAIT each, while their threads wait for a database."""
 
     pids: tuple[int, ...]
-    leaked: Mapping[int, Endpoint]
+    leaked: Mapping[int, Socket]
 
 
 def waits(processes: int, rounds: int, say: Callable[[str], None]) -> Setting:
@@ -45,7 +45,7 @@ def waits(processes: int, rounds: int, say: Callable[[str], None]) -> Setting:
     listener, database = _listener(), _listener(_DATABASE)
     with sockets.children_to_end() as children:
         inodes = [_leak(listener, children) for _ in range(processes)]
-        made = _Made(tuple(children), read_endpoints(inodes, _PATIENCE))
+        made = _Made(tuple(children), find_sockets(inodes, _PATIENCE))
         _await_rest(made.pids)
         for number in range(rounds):
             setting.runs += [
@@ -96,7 +96,7 @@ def _timed(name: str, number: int, made: _Made, work: Callable[[_Made], None]) -
 
 
 def _look(made: _Made) -> None:
-    asked = Question(made.pids, made.leaked)
+    asked = WaitsQuestion(made.pids, made.leaked)
     answers, gaps = look_closer({1: asked}, host_names({}), _PATIENCE)
     told = answers[1].waits
     if gaps or told.threads != _THREADS * len(made.pids):

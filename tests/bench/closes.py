@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from tests.engine.privately import in_private
-from twdiag.engine.trace import Hooks, Request, trace
+from twdiag.engine.trace import Hooks, TraceRequest, trace
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -90,7 +90,7 @@ def measure(source: str, rate: int, seconds: float, stop: float) -> str:
         return not workers and time.monotonic() > ended + 0.5
 
     before = time.process_time()
-    outcome = trace(Request(source=source), Hooks(tell, print, over, ready))
+    outcome = trace(TraceRequest(source=source), Hooks(tell, print, over, ready))
     spent = time.process_time() - before
     made = sum(map(int, os.read(reading, 1000).split()))
     losses = outcome.losses

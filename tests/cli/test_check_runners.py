@@ -20,7 +20,7 @@ import pytest
 
 from tests.running import SOURCE, process, twdiag
 from twdiag import integrations
-from twdiag.cli.check import Snippet
+from twdiag.cli.check import SnippetName
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -265,7 +265,7 @@ def test_the_local_check_of_checkmk_runs(command: str, tmp_path: Path) -> None:
 
 
 def test_every_snippet_has_a_name_on_the_command_line() -> None:
-    assert tuple(name.value for name in Snippet) == SNIPPETS
+    assert tuple(name.value for name in SnippetName) == SNIPPETS
     assert len(SNIPPETS) == 8
 
 

@@ -11,7 +11,7 @@ import threading
 import time
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from twdiag.model.closes import How, Side, Why
+from twdiag.model.closes import ClosedBy, How, Why
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -26,7 +26,7 @@ _TCP_USER_TIMEOUT: Final = 18
 class Told(NamedTuple):
     """What should be told of one end."""
 
-    first: Side | None
+    first: ClosedBy | None
     how: How | None
     why: Why | None
 
@@ -330,17 +330,17 @@ def syn_unanswered(port: int) -> None:
             client.close()
 
 
-_FIN_HERE: Final = Told(Side.HERE, How.FIN, Why.CLOSE)
-_FIN_PEER: Final = Told(Side.PEER, How.FIN, Why.CLOSE)
-_SHUT_HERE: Final = Told(Side.HERE, How.FIN, Why.SHUTDOWN)
-_RESET: Final = Told(Side.PEER, How.RST, Why.RESET)
-_UNREAD: Final = Told(Side.HERE, How.RST, Why.UNREAD)
+_FIN_HERE: Final = Told(ClosedBy.HERE, How.FIN, Why.CLOSE)
+_FIN_PEER: Final = Told(ClosedBy.PEER, How.FIN, Why.CLOSE)
+_SHUT_HERE: Final = Told(ClosedBy.HERE, How.FIN, Why.SHUTDOWN)
+_RESET: Final = Told(ClosedBy.PEER, How.RST, Why.RESET)
+_UNREAD: Final = Told(ClosedBy.HERE, How.RST, Why.UNREAD)
 _MAYBE_UNREAD: Final = Told(None, How.RST, Why.UNREAD)
-_HERE: Final = Told(Side.HERE, How.FIN, None)
-_PEER: Final = Told(Side.PEER, How.FIN, None)
-_BOTH: Final = Told(Side.BOTH, How.FIN, None)
-_LOST: Final = Told(Side.HERE, How.TIMEOUT, Why.NO_ANSWER)
-_DEAD: Final = Told(Side.HERE, How.TIMEOUT, Why.KEEPALIVE)
+_HERE: Final = Told(ClosedBy.HERE, How.FIN, None)
+_PEER: Final = Told(ClosedBy.PEER, How.FIN, None)
+_BOTH: Final = Told(ClosedBy.BOTH, How.FIN, None)
+_LOST: Final = Told(ClosedBy.HERE, How.TIMEOUT, Why.NO_ANSWER)
+_DEAD: Final = Told(ClosedBy.HERE, How.TIMEOUT, Why.KEEPALIVE)
 
 # (client's end, server's end).
 ENDINGS: Final = (
@@ -350,7 +350,7 @@ ENDINGS: Final = (
         "SYN unanswered",
         7012,
         syn_unanswered,
-        (Told(Side.HERE, How.TIMEOUT, Why.SYN_UNANSWERED), None),
+        (Told(ClosedBy.HERE, How.TIMEOUT, Why.SYN_UNANSWERED), None),
         (None, None),  # connect() has wiped the port
         times=3,
     ),
@@ -362,22 +362,22 @@ ENDINGS: Final = (
         "SO_LINGER 0",
         7017,
         linger_zero,
-        (_RESET, Told(Side.HERE, How.RST, Why.LINGER)),
-        (_RESET, Told(Side.HERE, How.RST, Why.LINGER)),
+        (_RESET, Told(ClosedBy.HERE, How.RST, Why.LINGER)),
+        (_RESET, Told(ClosedBy.HERE, How.RST, Why.LINGER)),
     ),
     Ending("unread data", 7018, unread, (_RESET, _UNREAD), (_RESET, _MAYBE_UNREAD)),
     Ending(
         "unread data after a FIN",
         7019,
         unread_after_fin,
-        (Told(Side.HERE, How.FIN_RST, Why.RESET), Told(Side.PEER, How.FIN_RST, Why.UNREAD)),
+        (Told(ClosedBy.HERE, How.FIN_RST, Why.RESET), Told(ClosedBy.PEER, How.FIN_RST, Why.UNREAD)),
         (None, _MAYBE_UNREAD),
     ),
     Ending(
         "exit",
         7020,
         exit_,
-        (_FIN_PEER, Told(Side.HERE, How.FIN, Why.EXIT)),
+        (_FIN_PEER, Told(ClosedBy.HERE, How.FIN, Why.EXIT)),
         (_PEER, _HERE),
         at_exit=True,
     ),
@@ -393,7 +393,7 @@ ENDINGS: Final = (
         "SIGKILL",
         7022,
         kill,
-        (_FIN_PEER, Told(Side.HERE, How.FIN, Why.KILLED)),
+        (_FIN_PEER, Told(ClosedBy.HERE, How.FIN, Why.KILLED)),
         (_PEER, _HERE),
         at_exit=True,
     ),
@@ -401,16 +401,18 @@ ENDINGS: Final = (
         "both at once",
         7023,
         both_at_once,
-        (Told(Side.BOTH, How.FIN, Why.SHUTDOWN), Told(Side.BOTH, How.FIN, Why.SHUTDOWN)),
+        (Told(ClosedBy.BOTH, How.FIN, Why.SHUTDOWN), Told(ClosedBy.BOTH, How.FIN, Why.SHUTDOWN)),
         (_BOTH, _BOTH),
     ),
-    Ending("refused", 7024, refused, (Told(Side.PEER, How.RST, Why.REFUSED), None), (None, None)),
+    Ending(
+        "refused", 7024, refused, (Told(ClosedBy.PEER, How.RST, Why.REFUSED), None), (None, None)
+    ),
     Ending(
         "never accepted",
         7025,
         never_accepted,
-        (_RESET, Told(Side.HERE, How.RST, Why.NEVER_ACCEPTED)),
-        (_RESET, Told(Side.HERE, How.RST, Why.ABORT)),
+        (_RESET, Told(ClosedBy.HERE, How.RST, Why.NEVER_ACCEPTED)),
+        (_RESET, Told(ClosedBy.HERE, How.RST, Why.ABORT)),
     ),
 )
 

@@ -15,7 +15,7 @@ from tests.engine import endings
 from tests.engine.privately import become_nobody, in_private, needs_tracefs
 from twdiag.engine import idle, look
 from twdiag.engine.look import Question, looked
-from twdiag.engine.trace import Hooks, Request, trace
+from twdiag.engine.trace import Hooks, TraceRequest, trace
 from twdiag.lab import kernel
 from twdiag.lab.network import MAIN_ADDRESS, connect_peer
 from twdiag.lab.scenarios.close_wait_idle_pool import TLS_1_2_CLOSE_NOTIFY
@@ -55,7 +55,9 @@ def watched(work: Callable[[], None], source: str = "multicast") -> Watched:
                 ended.append(time.monotonic())
         return bool(ended) and time.monotonic() > ended[0] + 0.3
 
-    found = trace(Request(frozenset({PORT}), source=source), Hooks(stop=stop, ready=ready)).watched
+    found = trace(
+        TraceRequest(frozenset({PORT}), source=source), Hooks(stop=stop, ready=ready)
+    ).watched
     assert found is not None
     return found
 

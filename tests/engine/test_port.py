@@ -23,7 +23,8 @@ from hypothesis import strategies as st
 
 from tests.sources.live.confinement import NOBODY, in_child
 from twdiag.engine import port as engine
-from twdiag.engine.port import Holder, Kind, Option, Verdict, conflicts, examine, judge, overlap
+from twdiag.engine.binding import Option, PortHolder, PortRole, Verdict, conflicts, judge, overlap
+from twdiag.engine.port import examine
 from twdiag.errors import SourceRefused
 from twdiag.lab.network import enter_private
 from twdiag.model.nat import Diversion, Diversions
@@ -384,9 +385,9 @@ def test_commands_go_to_the_namespace_that_was_looked_at() -> None:
 
 def test_bound_sockets_are_seen_and_named(trials: dict[str, list[Seen]]) -> None:
     (holder,) = engine.holders_of(trials["bound"][0].rows, {})
-    assert holder.kind is Kind.BOUND
+    assert holder.kind is PortRole.BOUND
     (holder,) = engine.holders_of(trials["listening"][0].rows, {})
-    assert holder.kind is Kind.LISTENER
+    assert holder.kind is PortRole.LISTENER
 
 
 class Families(NamedTuple):
@@ -465,7 +466,7 @@ def test_where_no_port_is_free_the_kernel_is_not_said_to_show_less() -> None:
         return seen
 
     held, free = in_private(reports)
-    shown = [holder.kind for holder in held.holders] == [Kind.BOUND]
+    shown = [holder.kind for holder in held.holders] == [PortRole.BOUND]
     assert [gap.what for gap in held.gaps] == ([] if shown else ["bound"])
     (gap,) = free.gaps
     assert "no port is free here to try" in gap.why
@@ -638,4 +639,4 @@ def test_one_socket_more_never_frees_a_port(rows: list[PortRow], more: PortRow) 
 
 def test_holders_of_nothing_are_none() -> None:
     assert engine.holders_of([], {}) == []
-    assert Holder(Kind.BOUND, State.CLOSE, "::", 1).last_gone is None
+    assert PortHolder(PortRole.BOUND, State.CLOSE, "::", 1).last_gone is None

@@ -21,8 +21,9 @@ from tests.engine.test_port import MAKERS, Made, close_wait, deafen, wait_for
 from tests.sources.live.confinement import become_nobody as enter_as_nobody
 from tests.sources.live.confinement import can_filter, forbid_netlink, in_child
 from tests.sources.live.namespaces.dwellers import dweller
-from twdiag.analysis.row import Age, Side
-from twdiag.engine.sockets import SORTS, Listing, Request, Row, ordered
+from twdiag.analysis.row import Age, SocketSide
+from twdiag.engine.socket_rows import SORTS, SocketRow, ordered
+from twdiag.engine.sockets import Listing, SocketsRequest
 from twdiag.errors import SourceError, TwdiagError, UsageError
 from twdiag.model.snapshot import Owner
 from twdiag.model.sockets import Socket
@@ -39,7 +40,7 @@ Key = tuple[str, int, int, str, str, tuple[int, ...]]
 class Listed(NamedTuple):
     """What one request came to: the rows, and what was not seen."""
 
-    rows: list[Row]
+    rows: list[SocketRow]
     gaps: list[Gap]
     why_empty: str = ""
 
@@ -47,7 +48,7 @@ class Listed(NamedTuple):
 def listed(**request: Any) -> Listed | TwdiagError:
     """Return what a request lists in the namespace of this process, or its refusal."""
     try:
-        listing = Listing(Request(**request))
+        listing = Listing(SocketsRequest(**request))
         rows = list(listing.rows())
     except TwdiagError as error:
         return error
@@ -97,11 +98,11 @@ def by_ss() -> Counter[Key]:
     return found
 
 
-def key_of(row: Row) -> Key:
+def key_of(row: SocketRow) -> Key:
     one, owners = row.socket, row.owners or ()
     local, remote = (f"{a}:{p}" for a, p in (one[1:3], one[3:5]))
-    remote = "0:0" if remote == ":::0" and row.side is Side.LISTENER else remote
-    local = local.replace(":::", "0:") if row.side is Side.LISTENER else local
+    remote = "0:0" if remote == ":::0" and row.side is SocketSide.LISTENER else remote
+    local = local.replace(":::", "0:") if row.side is SocketSide.LISTENER else local
     pids = tuple(sorted(owner.pid for owner in owners))
     return row.state, one.recv_q, one.send_q, local, remote, pids
 
@@ -113,7 +114,7 @@ class Seen(NamedTuple):
     after: Counter[Key]
     answers: dict[str, Listed | TwdiagError]
 
-    def __getitem__(self, name: str) -> list[Row]:
+    def __getitem__(self, name: str) -> list[SocketRow]:
         answer = self.answers[name]
         assert isinstance(answer, Listed), answer
         return answer.rows
@@ -174,12 +175,12 @@ def test_every_state_is_among_them(seen: Seen) -> None:
 
 
 def test_proc_shows_the_same_rows_but_bound_ones(seen: Seen) -> None:
-    def without_backlog(rows: list[Row]) -> Counter[Key]:
+    def without_backlog(rows: list[SocketRow]) -> Counter[Key]:
         keys = (key_of(row) for row in rows if row.state != "BOUND")
         return Counter((*key[:2], 0 if key[0] == "LISTEN" else key[2], *key[3:]) for key in keys)  # type: ignore[misc]
 
     assert without_backlog(seen["proc"]) == without_backlog(seen["all"])
-    assert all(row.send_q is None for row in seen["proc"] if row.side is Side.LISTENER)
+    assert all(row.send_q is None for row in seen["proc"] if row.side is SocketSide.LISTENER)
     by_netlink = {row.socket[:5]: (row.side, row.first) for row in seen["all"]}
     assert all(by_netlink[row.socket[:5]] == (row.side, row.first) for row in seen["proc"])
 
@@ -213,10 +214,10 @@ def test_roles_and_who_closed_first(seen: Seen) -> None:
         ("CLOSING", "both"),
     }
     assert {row.side for row in seen["all"]} >= {
-        Side.LISTENER,
-        Side.BOUND,
-        Side.SERVER,
-        Side.CLIENT,
+        SocketSide.LISTENER,
+        SocketSide.BOUND,
+        SocketSide.SERVER,
+        SocketSide.CLIENT,
     }
 
 
@@ -314,7 +315,7 @@ def test_bound_sockets_that_a_source_cannot_show_are_no_empty_list() -> None:
 
 
 def test_a_rule_judges_now_with_the_limits_given() -> None:
-    def leak() -> tuple[list[Row], list[Row], list[Row]]:
+    def leak() -> tuple[list[SocketRow], list[SocketRow], list[SocketRow]]:
         made = [close_wait(frozenset()) for _ in range(3)]
         for one in made:
             wait_for(one.port, one.state)
@@ -393,7 +394,7 @@ def test_an_ordinary_user_lists_the_rows_of_his_own_container() -> None:
     if os.geteuid() != 0:
         pytest.skip("only root can become nobody")
 
-    def theirs() -> tuple[list[Row], list[Row]] | None:
+    def theirs() -> tuple[list[SocketRow], list[SocketRow]] | None:
         if not enter_as_nobody():
             return None
         with dweller(lambda: socket.create_server(("127.0.0.1", 7991))) as pid:
@@ -415,9 +416,9 @@ def test_an_ordinary_user_lists_the_rows_of_his_own_container() -> None:
 # Order.
 
 
-def row(number: int, **changes: Any) -> Row:
+def row(number: int, **changes: Any) -> SocketRow:
     one = Socket(State.CLOSE_WAIT, "10.0.0.1", 8080, "10.0.0.9", number)
-    made = Row(one, Side.SERVER, "peer", Age(), None, 0, (), None, "host")
+    made = SocketRow(one, SocketSide.SERVER, "peer", Age(), None, 0, (), None, "host")
     return made._replace(**changes)
 
 
@@ -457,7 +458,7 @@ ROWS = st.builds(
 
 @given(st.lists(ROWS, max_size=20), st.sampled_from(sorted(SORTS)), st.integers(1, 25))
 def test_the_first_of_an_order_are_those_of_the_whole_order(
-    rows: list[Row], sort: str, top: int
+    rows: list[SocketRow], sort: str, top: int
 ) -> None:
     assert ordered(rows, sort, top) == list(ordered(rows, sort, None))[:top]
     assert ordered(rows, None, top) == list(ordered(rows, "age", None))[:top]

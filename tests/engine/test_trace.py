@@ -15,11 +15,12 @@ from tests.engine import endings
 from tests.engine.endings import ENDINGS, Ending, Told
 from tests.engine.privately import become_nobody, in_private, mount_tracefs, needs_tracefs
 from tests.sources.live.confinement import can_filter, forbid_netlink, in_child
-from twdiag.engine.trace import Hooks, Request, trace
+from twdiag.engine.trace import Hooks, TraceRequest, trace
 from twdiag.errors import SourceError, SourceRefused, TwdiagError
-from twdiag.model.closes import How, Opened, Side, Why
+from twdiag.model.closes import ClosedBy, How, Opened, Why
 from twdiag.sources.live.proc import read_counters
 from twdiag.sources.live.tracing import tracefs
+from twdiag.sources.live.tracing.tracer import Tracer
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -82,7 +83,7 @@ def watch(
 
     before = read_counters()[0]
     hooks = Hooks(closes.append, said.append, stop, lambda: os.close(ready))
-    outcome = trace(Request(ports, source=source), hooks)
+    outcome = trace(TraceRequest(ports, source=source), hooks)
     after = read_counters()[0]
     assert status == [0]
     risen = {name: after[name] - before.get(name, 0) for name in after}
@@ -124,7 +125,7 @@ def told(closes: list[Close]) -> Counter[Told]:
 @pytest.mark.parametrize("ending", ENDINGS, ids=IDS)
 def test_every_way_to_end_is_told_as_root(traced: Seen, ending: Ending) -> None:
     for closes, expected in zip(traced.of(ending), ending.traced, strict=True):
-        if expected is not None and expected.first is not Side.BOTH:
+        if expected is not None and expected.first is not ClosedBy.BOTH:
             assert told(closes) == {expected: ending.times}
 
 
@@ -134,8 +135,8 @@ def test_fins_that_cross_are_told_by_the_end_that_sees_it(traced: Seen) -> None:
     for close in servers:
         # On loopback the second FIN is sent only when the first has been answered.
         firsts = {close.first, of_port.pop(close.remote_port)}
-        assert Side.BOTH in firsts
-        assert firsts <= {Side.BOTH, Side.HERE}
+        assert ClosedBy.BOTH in firsts
+        assert firsts <= {ClosedBy.BOTH, ClosedBy.HERE}
         assert close.how is How.FIN
     assert of_port == {}
 
@@ -171,7 +172,9 @@ def test_what_is_told_agrees_with_the_kernels_counters(traced: Seen) -> None:
     assert traced.counters["TcpExt.TCPAbortOnTimeout"] == timeouts
     assert traced.counters["Tcp.ActiveOpens"] == opened[Opened.OUT]
     assert traced.counters["Tcp.PassiveOpens"] == opened[Opened.IN]
-    waiting = [c for c in traced.closes if c.first in (Side.HERE, Side.BOTH) and c.how is How.FIN]
+    waiting = [
+        c for c in traced.closes if c.first in (ClosedBy.HERE, ClosedBy.BOTH) and c.how is How.FIN
+    ]
     assert traced.counters["TcpExt.TW"] == len(waiting)
 
 
@@ -249,7 +252,7 @@ def test_ipv6_and_dual_stack_listeners_are_told(bound: str, source: str) -> None
     expected = "::1" if bound == "::1" else "127.0.0.1"
     assert {(c.local, c.remote) for c in seen.closes} == {(expected, expected)}
     by_end = {close.local_port == 7104: (close.first, close.opened) for close in seen.closes}
-    assert by_end == {True: (Side.HERE, Opened.IN), False: (Side.PEER, Opened.OUT)}
+    assert by_end == {True: (ClosedBy.HERE, Opened.IN), False: (ClosedBy.PEER, Opened.OUT)}
     assert seen.losses.elsewhere == 0 or source == "auto"
 
 
@@ -301,7 +304,7 @@ def test_a_reset_connection_whose_descriptor_stays_open_is_told_all_the_same() -
     seen = in_private(alone, tracefs=True)
     (held,) = [close for close in seen.closes if close.remote_port == 7102]
     assert held.open
-    assert (held.first, held.why) == (Side.PEER, Why.RESET)
+    assert (held.first, held.why) == (ClosedBy.PEER, Why.RESET)
     # Its later close() is not another end; other tests may run on this host.
     ends = [close for close in seen.closes if 7102 in (close.local_port, close.remote_port)]
     assert len(ends) == 2
@@ -311,7 +314,7 @@ def test_it_ends_when_the_time_is_over() -> None:
     def work() -> tuple[float, float]:
         become_nobody()
         began = time.monotonic()
-        outcome = trace(Request(seconds=0.3), Hooks())
+        outcome = trace(TraceRequest(seconds=0.3), Hooks())
         return outcome.seconds, time.monotonic() - began
 
     seconds, whole = in_private(work)
@@ -320,11 +323,11 @@ def test_it_ends_when_the_time_is_over() -> None:
 
 def test_only_what_is_asked_for_is_told() -> None:
     close = make_close(local_port=80, remote_port=4000)
-    assert Request().asks_for(close)
-    assert Request(ports=frozenset({80})).asks_for(close)
-    assert Request(ports=frozenset({4000})).asks_for(close)
-    assert not Request(ports=frozenset({443})).asks_for(close)
-    assert not Request(processes=frozenset({"nginx"})).asks_for(close)
+    assert TraceRequest().asks_for(close)
+    assert TraceRequest(ports=frozenset({80})).asks_for(close)
+    assert TraceRequest(ports=frozenset({4000})).asks_for(close)
+    assert not TraceRequest(ports=frozenset({443})).asks_for(close)
+    assert not TraceRequest(processes=frozenset({"nginx"})).asks_for(close)
 
 
 @pytest.mark.parametrize("source", ["auto", "multicast"])
@@ -340,7 +343,7 @@ def test_only_the_ports_that_are_asked_for_are_told(source: str) -> None:
         return watch(work, source, ports=frozenset({7105, 7107}))
 
     seen = in_private(watched, tracefs=source == "auto")
-    servers = Counter(close.local_port for close in seen.closes if close.first is Side.HERE)
+    servers = Counter(close.local_port for close in seen.closes if close.first is ClosedBy.HERE)
     assert servers == {7105: 1, 7107: 1}
     assert len(seen.closes) == 4
 
@@ -352,7 +355,7 @@ def make_close(*, local_port: int, remote_port: int) -> Close:
     return Close(0.0, 2, "10.0.0.1", local_port, "10.0.0.2", remote_port)
 
 
-def refusal(request: Request) -> tuple[str, str] | None:
+def refusal(request: TraceRequest) -> tuple[str, str] | None:
     """Return what a trace that cannot be had says, None where it can be had."""
     try:
         trace(request, Hooks(stop=lambda: True))
@@ -364,7 +367,7 @@ def refusal(request: Request) -> tuple[str, str] | None:
 def test_a_process_cannot_be_asked_for_without_rights() -> None:
     def work() -> tuple[str, str] | None:
         become_nobody()
-        return refusal(Request(processes=frozenset({"nginx"})))
+        return refusal(TraceRequest(processes=frozenset({"nginx"})))
 
     said = in_private(work)
     assert said is not None
@@ -374,7 +377,7 @@ def test_a_process_cannot_be_asked_for_without_rights() -> None:
 def test_a_source_that_is_named_is_not_replaced() -> None:
     def work() -> tuple[str, str] | None:
         become_nobody()
-        return refusal(Request(source="tracefs"))
+        return refusal(TraceRequest(source="tracefs"))
 
     said = in_private(work)
     assert said is not None
@@ -386,7 +389,7 @@ def test_without_netlink_and_without_rights_there_is_one_sentence() -> None:
     def work() -> tuple[str, str] | None:
         become_nobody()
         forbid_netlink(1)
-        return refusal(Request())
+        return refusal(TraceRequest())
 
     said = in_private(work)
     assert said is not None
@@ -405,7 +408,7 @@ def test_without_netlink_root_is_told_of_all_namespaces() -> None:
     assert seen.source == "tracefs"
     assert "all network namespaces" in seen.said[0]
     ours = [c for c in seen.closes if 7103 in (c.local_port, c.remote_port)]
-    assert Counter(close.first for close in ours) == {Side.HERE: 1, Side.PEER: 1}
+    assert Counter(close.first for close in ours) == {ClosedBy.HERE: 1, ClosedBy.PEER: 1}
 
 
 def test_nothing_is_left_behind_whatever_ends_it() -> None:
@@ -421,7 +424,7 @@ def test_nothing_is_left_behind_whatever_ends_it() -> None:
             raise Boom
 
         with contextlib.suppress(Boom):
-            trace(Request(), Hooks(stop=stop))
+            trace(TraceRequest(), Hooks(stop=stop))
         mine = f"twdiag-{os.getpid()}-"
         return [n for n in os.listdir("/sys/kernel/tracing/instances") if n.startswith(mine)]
 
@@ -438,7 +441,7 @@ def test_a_killed_trace_stops_by_itself_and_is_swept_by_the_next() -> None:
         for delay in (0.0, 0.003, 0.03, 0.2):
             child = os.fork()
             if child == 0:
-                trace(Request(), Hooks())
+                trace(TraceRequest(), Hooks())
                 os._exit(0)
             deadline = time.monotonic() + 10
             mine = f"twdiag-{child}-"
@@ -469,7 +472,7 @@ def test_a_live_ones_instance_is_not_swept() -> None:
 
     def swept() -> bool:
         mount_tracefs()
-        with tracefs.Tracer() as tracer:
+        with Tracer() as tracer:
             child = os.fork()
             if child == 0:
                 tracefs.sweep("/sys/kernel/tracing")
@@ -502,7 +505,7 @@ def test_where_there_is_no_tracefs_it_is_said(monkeypatch: pytest.MonkeyPatch) -
 def test_each_refusal_is_told_with_its_cause(
     monkeypatch: pytest.MonkeyPatch, error: OSError, lockdown: str, uid: int, said: str
 ) -> None:
-    monkeypatch.setattr(tracefs, "_read", lambda path: lockdown)
+    monkeypatch.setattr(tracefs, "read", lambda path: lockdown)
     monkeypatch.setattr(os, "geteuid", lambda: uid)
     assert said in tracefs._refusal(error).what
 
@@ -530,7 +533,7 @@ def test_what_ends_after_the_stop_is_not_guessed_at() -> None:
             return len(closes) > 50
 
         try:
-            trace(Request(seconds=20), Hooks(closes.append, stop=is_enough, ready=begin))
+            trace(TraceRequest(seconds=20), Hooks(closes.append, stop=is_enough, ready=begin))
         finally:
             os.kill(children[0], signal.SIGKILL)
             os.waitpid(children[0], 0)

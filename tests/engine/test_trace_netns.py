@@ -11,11 +11,11 @@ import pytest
 from tests.engine import endings
 from tests.engine.privately import become_nobody, in_private, needs_tracefs
 from tests.sources.live.confinement import can_filter, forbid_netlink
-from twdiag.engine.trace import Hooks, Request, trace
+from twdiag.engine.trace import Hooks, TraceRequest, trace
 from twdiag.errors import TwdiagError
 from twdiag.lab import kernel
 from twdiag.lab.network import enter_private
-from twdiag.model.closes import Side
+from twdiag.model.closes import ClosedBy
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -93,7 +93,7 @@ def traced(source: str, namespace: Callable[[Neighbour], str]) -> tuple[list[Clo
     before = os.stat("/proc/self/ns/net").st_ino
     try:
         outcome = trace(
-            Request(source=source, netns=namespace(other), seconds=20),
+            TraceRequest(source=source, netns=namespace(other), seconds=20),
             Hooks(closes.append, stop=lambda: len(closes) >= wanted, ready=ready),
         )
     finally:
@@ -121,7 +121,7 @@ def test_only_that_namespaces_closes_are_told(
     assert THERE in ports
     assert HERE not in ports
     assert len(closes) == 2 * TIMES
-    assert sum(close.first is Side.HERE for close in closes) == TIMES
+    assert sum(close.first is ClosedBy.HERE for close in closes) == TIMES
     if source == "auto":
         assert elsewhere >= 2 * TIMES
         assert all(close.closer is not None and close.closer.name for close in closes)
@@ -134,7 +134,7 @@ def test_an_ordinary_user_traces_a_container_of_theirs() -> None:
         told: list[Close] = []
         hooks = Hooks(told.append, stop=lambda: len(told) >= 2 * TIMES, ready=other.work)
         try:
-            outcome = trace(Request(netns=str(other.pid), seconds=20), hooks)
+            outcome = trace(TraceRequest(netns=str(other.pid), seconds=20), hooks)
         finally:
             other.end()
         return outcome.summary.all.total, outcome.summary.all.here
@@ -145,7 +145,7 @@ def test_an_ordinary_user_traces_a_container_of_theirs() -> None:
 @pytest.mark.parametrize("word", ["no-such-namespace", "/etc/hosts", "0"])
 def test_a_word_that_means_none_is_one_sentence(word: str) -> None:
     with pytest.raises(TwdiagError) as refusal:
-        trace(Request(netns=word), Hooks(stop=lambda: True))
+        trace(TraceRequest(netns=word), Hooks(stop=lambda: True))
     assert refusal.value.next_step
 
 
@@ -157,7 +157,7 @@ def test_without_announcements_nobody_knows_whose_closes_they_are() -> None:
         other = neighbour(THERE)
         forbid_netlink(1)
         try:
-            trace(Request(netns=str(other.pid)), Hooks(stop=lambda: True))
+            trace(TraceRequest(netns=str(other.pid)), Hooks(stop=lambda: True))
         except TwdiagError as error:
             return error.what
         finally:

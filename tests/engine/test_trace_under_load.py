@@ -11,8 +11,8 @@ import pytest
 
 from tests.engine import endings
 from tests.engine.privately import in_private, needs_tracefs
-from twdiag.engine.trace import Hooks, Request, trace
-from twdiag.sources.live.tracing import tracefs
+from twdiag.engine.trace import Hooks, TraceRequest, trace
+from twdiag.sources.live.tracing import tracer
 
 if TYPE_CHECKING:
     from twdiag.model.closes import Losses
@@ -72,7 +72,7 @@ def traced(source: str, *, stopped: bool) -> Told:
 
     ports = frozenset({7220})
     hooks = Hooks(lambda close: ends.append(None), stop=stop, ready=ready)
-    outcome = trace(Request(ports, source=source), hooks)
+    outcome = trace(TraceRequest(ports, source=source), hooks)
     return Told(len(ends), 2 * MANY, outcome.losses)
 
 
@@ -88,7 +88,7 @@ def test_each_end_is_told_or_the_number_lost_is_exact(source: str, stopped: bool
 
 def test_what_is_read_in_parts_is_told_all_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
     needs_tracefs()
-    monkeypatch.setattr(tracefs, "_MOST_PAGES", 2)
+    monkeypatch.setattr(tracer, "_MOST_PAGES", 2)
     told = in_private(lambda: traced("auto", stopped=True), tracefs=True)
     assert told.losses.announcements is not None
     assert told.ends + told.losses.announcements == told.made

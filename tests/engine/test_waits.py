@@ -15,23 +15,23 @@ import pytest
 
 from tests.sources.live.processes.blocked import NOBODY, as_user, blocked
 from twdiag import lab
-from twdiag.engine.waits import Question, host_names, look_closer
+from twdiag.engine.waits import WaitsQuestion, host_names, look_closer
 from twdiag.errors import SourceRefused
 from twdiag.model.findings import Confidence
 from twdiag.model.waits import Cause, EndRole
 from twdiag.software import heads
 from twdiag.software.runtimes import all_runtimes
 from twdiag.sources.live.processes.descriptors import descriptors
-from twdiag.sources.live.sockets.endpoints import read_endpoints
+from twdiag.sources.live.sockets.netlink import find_sockets
 from twdiag.tcp import State
 
 if TYPE_CHECKING:
-    from twdiag.analysis.upstreams import Names
-    from twdiag.engine.waits import Answer
+    from twdiag.analysis.upstreams import EndNames
+    from twdiag.engine.waits import WaitsAnswer
     from twdiag.lab import Stage
     from twdiag.model.snapshot import Gap
+    from twdiag.model.sockets import Socket
     from twdiag.model.waits import Waits
-    from twdiag.sources.live.sockets.endpoints import Endpoint
 
 NAMES = (
     "stuck-on-upstream",
@@ -52,12 +52,12 @@ ROOT = os.geteuid() == 0
 class Seen(NamedTuple):
     """What was told of the sockets of a server, of its listener, and what a stranger was told."""
 
-    about: tuple[Answer | None, list[Gap]]
-    listening: tuple[Answer | None, list[Gap]]
-    stranger: tuple[Answer | None, list[Gap]] | None
+    about: tuple[WaitsAnswer | None, list[Gap]]
+    listening: tuple[WaitsAnswer | None, list[Gap]]
+    stranger: tuple[WaitsAnswer | None, list[Gap]] | None
 
     @property
-    def held(self) -> Answer | None:
+    def held(self) -> WaitsAnswer | None:
         return self.about[0]
 
     @property
@@ -78,7 +78,7 @@ def look(stage: Stage, stranger: bool = ROOT) -> Seen:
     if isinstance(helper, int):
         pids.append(helper)
     held = {d.inode: pid for pid in pids for d in descriptors(pid) if d.inode is not None}
-    rows = read_endpoints(held, seconds=10.0)
+    rows = find_sockets(held, seconds=10.0)
     about = _of(rows, State.CLOSE_WAIT) or _served(rows)
     listeners = {
         inode: row for inode, row in rows.items() if row.state is State.LISTEN and _is_main(row)
@@ -93,26 +93,26 @@ def look(stage: Stage, stranger: bool = ROOT) -> Seen:
     )
 
 
-def _of(rows: dict[int, Endpoint], state: State) -> dict[int, Endpoint]:
+def _of(rows: dict[int, Socket], state: State) -> dict[int, Socket]:
     return {inode: row for inode, row in rows.items() if row.state is state}
 
 
-def _is_main(row: Endpoint) -> bool:
+def _is_main(row: Socket) -> bool:
     return row.local_port == 8080
 
 
-def _served(rows: dict[int, Endpoint]) -> dict[int, Endpoint]:
+def _served(rows: dict[int, Socket]) -> dict[int, Socket]:
     return {i: row for i, row in _of(rows, State.ESTABLISHED).items() if _is_main(row)}
 
 
 def _told(
     held: dict[int, int],
-    about: dict[int, Endpoint],
-    names: Names,
-    listeners: dict[int, Endpoint],
-) -> tuple[Answer | None, list[Gap]]:
+    about: dict[int, Socket],
+    names: EndNames,
+    listeners: dict[int, Socket],
+) -> tuple[WaitsAnswer | None, list[Gap]]:
     pids = tuple(sorted({held[inode] for inode in about}))
-    asked = Question(pids, about, frozenset(listeners))
+    asked = WaitsQuestion(pids, about, frozenset(listeners))
     answers, gaps = look_closer({1: asked}, names, seconds=10.0)
     return answers.get(1), gaps
 
@@ -202,14 +202,16 @@ def test_where_a_stack_tells_nothing_another_command_comes_first(
 
 def test_a_worker_that_accepts_is_found_through_its_master() -> None:
     listener = socket.create_server(("127.0.0.1", 0))
-    row = read_endpoints({os.fstat(listener.fileno()).st_ino}, seconds=10.0)
+    row = find_sockets({os.fstat(listener.fileno()).st_ino}, seconds=10.0)
 
     def accept() -> None:
         listener.accept()
 
     with blocked(accept):
         # The search for owners has stopped at this process, the first one with the listener.
-        answers, _ = look_closer({1: Question((os.getpid(),), row)}, host_names({}), seconds=10.0)
+        answers, _ = look_closer(
+            {1: WaitsQuestion((os.getpid(),), row)}, host_names({}), seconds=10.0
+        )
     told = answers[1].waits
     assert told.processes >= 2
     assert told.watched == 1
@@ -262,7 +264,7 @@ def test_the_own_user_is_told_what_root_is_told(
         assert not owner[1]
 
 
-def _causes(told: tuple[Answer | None, list[Gap]]) -> tuple[object, ...]:
+def _causes(told: tuple[WaitsAnswer | None, list[Gap]]) -> tuple[object, ...]:
     """Return what is concluded, how surely, and how many sockets are watched."""
     if told[0] is None:
         return ()

@@ -19,7 +19,7 @@ from tests.sources.live.confinement import can_filter, forbid_netlink
 from twdiag import lab
 from twdiag.analysis.closers import added_up
 from twdiag.engine.follower import Account
-from twdiag.engine.watch import MOST, Request, Watch
+from twdiag.engine.watch import MOST, Watch, WatchRequest
 from twdiag.errors import SourceError, SourceRefused, TwdiagError, UsageError
 from twdiag.model.findings import Severity
 from twdiag.rules import keep_alive_race
@@ -76,7 +76,7 @@ def test_as_root_each_close_is_told_with_its_process() -> None:
 
     def work() -> tuple[Counter[tuple[str, str]], Frame, int]:
         # Of this port alone: the kernel lets the host's other tests out of the buffers.
-        with endings.listen(PORT) as listener, Watch(Request(ports=(PORT,))) as watched:
+        with endings.listen(PORT) as listener, Watch(WatchRequest(ports=(PORT,))) as watched:
             watched.look()
             close_some(listener)
             frame = all_told(watched)
@@ -94,7 +94,7 @@ def test_as_root_each_close_is_told_with_its_process() -> None:
 def test_anybody_is_told_who_closes_first_and_that_no_process_is_named() -> None:
     def work() -> tuple[Counter[tuple[str, str]], Frame]:
         become_nobody()
-        with endings.listen(PORT) as listener, Watch(Request()) as watched:
+        with endings.listen(PORT) as listener, Watch(WatchRequest()) as watched:
             watched.look()
             close_some(listener)
             frame = all_told(watched)
@@ -119,7 +119,7 @@ def test_without_netlink_the_rest_is_shown_and_why() -> None:
         with endings.listen(PORT) as listener:
             close_some(listener)
             forbid_netlink(1)
-            with Watch(Request()) as watched:
+            with Watch(WatchRequest()) as watched:
                 watched.look()
                 return watched.look()
 
@@ -135,7 +135,7 @@ def test_a_source_that_was_asked_for_and_is_not_there_is_refused() -> None:
     def work() -> str:
         forbid_netlink(1)
         try:
-            with Watch(Request(closes="multicast")):
+            with Watch(WatchRequest(closes="multicast")):
                 return ""
         except SourceError as error:
             return error.what
@@ -145,7 +145,7 @@ def test_a_source_that_was_asked_for_and_is_not_there_is_refused() -> None:
 
 def test_a_leak_is_named_and_grows() -> None:
     def work() -> list[tuple[str, int, int | None]]:
-        with endings.listen(PORT) as listener, Watch(Request(closes="none")) as watched:
+        with endings.listen(PORT) as listener, Watch(WatchRequest(closes="none")) as watched:
             kept: list[socket.socket] = []
             for number in (3, 6):
                 while len(kept) < number:
@@ -167,7 +167,7 @@ def test_a_leak_is_named_and_grows() -> None:
 
 def test_a_quiet_host_stays_quiet() -> None:
     def work() -> list[tuple[Severity, int]]:
-        with endings.listen(PORT) as listener, Watch(Request(closes="none")) as watched:
+        with endings.listen(PORT) as listener, Watch(WatchRequest(closes="none")) as watched:
             close_some(listener, 5)
             frames = [watched.look() for _ in range(5)]
             return [(frame.report.status, len(frame.findings)) for frame in frames]
@@ -179,7 +179,7 @@ def test_rules_compare_two_looks() -> None:
     """An accept queue that overflows between two looks is told, as with --interval."""
 
     def work() -> set[str]:
-        with socket.socket() as listener, Watch(Request(closes="none")) as watched:
+        with socket.socket() as listener, Watch(WatchRequest(closes="none")) as watched:
             listener.bind(("127.0.0.1", PORT))
             listener.listen(0)
             watched.look()
@@ -204,7 +204,7 @@ def test_rules_compare_two_looks() -> None:
 def test_requests_that_meet_a_close_are_told_while_it_is_watched(name: str, expected: bool) -> None:
     def watched(stage: lab.Stage) -> bool:
         stage.go_on()
-        with Watch(Request(interval=0.2)) as watch:
+        with Watch(WatchRequest(interval=0.2)) as watch:
             end = time.monotonic() + (PATIENCE if expected else 5.0)
             while time.monotonic() < end:
                 watch.step()
@@ -227,7 +227,7 @@ def test_requests_that_meet_a_close_are_told_while_it_is_watched(name: str, expe
 
 def test_no_memory_is_kept_of_looks_long_ago() -> None:
     def work() -> int:
-        with Watch(Request(closes="none")) as watched:
+        with Watch(WatchRequest(closes="none")) as watched:
             for _ in range(4):
                 watched.look()
             depth, snapshot = 0, watched._compared.earlier
@@ -241,7 +241,7 @@ def test_no_memory_is_kept_of_looks_long_ago() -> None:
 @pytest.mark.parametrize("interval", [0.0, -1.0, float("nan")])
 def test_an_interval_that_makes_no_sense_is_refused(interval: float) -> None:
     with pytest.raises(UsageError, match="--interval"):
-        Watch(Request(interval=interval))
+        Watch(WatchRequest(interval=interval))
 
 
 @pytest.mark.parametrize(
@@ -249,7 +249,7 @@ def test_an_interval_that_makes_no_sense_is_refused(interval: float) -> None:
 )
 def test_words_that_mean_nothing_are_refused(request_of: dict[str, tuple[str, ...]]) -> None:
     with pytest.raises(TwdiagError):
-        Watch(Request(**request_of))  # type: ignore[arg-type]
+        Watch(WatchRequest(**request_of))  # type: ignore[arg-type]
 
 
 # What it may cost.
@@ -279,7 +279,7 @@ def test_what_was_spent_is_waited_for(spent: float) -> None:
 
 def test_looks_that_cost_too_much_come_later() -> None:
     def work() -> tuple[float, float]:
-        with Watch(Request(interval=0.001, closes="none")) as watched:
+        with Watch(WatchRequest(interval=0.001, closes="none")) as watched:
             spent, began = time.process_time(), time.monotonic()
             while time.monotonic() < began + 4:
                 if time.monotonic() >= watched.due:
@@ -294,7 +294,7 @@ def test_looks_that_cost_too_much_come_later() -> None:
 
 def test_ends_that_cost_too_much_are_sampled_until_the_host_is_quiet_again() -> None:
     def work() -> tuple[bool, float, bool, float]:
-        with endings.listen(PORT), Watch(Request()) as watched:
+        with endings.listen(PORT), Watch(WatchRequest()) as watched:
             watched.look()
             follower = watched._follower
             follower._spend(10.0)  # as a burst of a million connections would
@@ -315,7 +315,7 @@ def test_ends_that_cost_too_much_are_sampled_until_the_host_is_quiet_again() -> 
 
 def test_a_sample_tells_all_that_ends_meanwhile() -> None:
     def work() -> tuple[int, int, bool]:
-        with endings.listen(PORT) as listener, Watch(Request()) as watched:
+        with endings.listen(PORT) as listener, Watch(WatchRequest()) as watched:
             watched.look()
             follower = watched._follower
             follower.end()

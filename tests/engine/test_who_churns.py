@@ -12,10 +12,10 @@ from tests.engine import endings
 from tests.engine.privately import in_private, needs_tracefs
 from twdiag.engine.diagnose import DiagnoseRequest, diagnose
 from twdiag.engine.netns import resolve
-from twdiag.engine.trace import Hooks, Request, trace
+from twdiag.engine.trace import Hooks, TraceRequest, trace
 from twdiag.lab import kernel
 from twdiag.lab.network import enter_private
-from twdiag.model.closes import Close, Side
+from twdiag.model.closes import Close, ClosedBy
 from twdiag.model.findings import DestinationSubject
 from twdiag.wording import command_in
 
@@ -69,7 +69,7 @@ def test_the_trace_that_a_finding_points_to_names_the_process() -> None:
             words, closes = shlex.split(command), list[Close]()
             port = int(words[words.index("--port") + 1])
             hooks = Hooks(closes.append, stop=lambda: len(closes) > 50)
-            trace(Request(frozenset({port}), seconds=30), hooks)
+            trace(TraceRequest(frozenset({port}), seconds=30), hooks)
             return command, closes
         finally:
             os.kill(pid, signal.SIGKILL)
@@ -77,7 +77,7 @@ def test_the_trace_that_a_finding_points_to_names_the_process() -> None:
 
     command, closes = in_private(followed, tracefs=True)
     assert command == f"twdiag trace --port {PORT} --for 10s"
-    clients = [close for close in closes if close.first is Side.HERE]
+    clients = [close for close in closes if close.first is ClosedBy.HERE]
     assert len(clients) > 10
     assert {close.remote_port for close in clients} == {PORT}
     assert {close.closer.name for close in clients if close.closer is not None} == {"churner"}

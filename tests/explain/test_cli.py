@@ -21,16 +21,16 @@ from typer.testing import CliRunner
 from twdiag.cli.explain import explain
 from twdiag.errors import UsageError
 from twdiag.explain.library import Library
-from twdiag.explain.play import played
-from twdiag.explain.scenarios import SCENARIOS, find_scenario
+from twdiag.explain.stories import STORIES, find_story
+from twdiag.explain.story import played
 from twdiag.explain.walk import frame, walk
 from twdiag.tcp import State
 from twdiag.tcp.transitions import TRANSITIONS
 
 if TYPE_CHECKING:
-    from twdiag.explain.layout import Line
+    from twdiag.explain.layout import SetLine
     from twdiag.explain.page import Page
-    from twdiag.explain.play import Scenario
+    from twdiag.explain.story import Story
 
 APP = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 APP.command()(explain)
@@ -243,9 +243,9 @@ def test_live_as_json() -> None:
     assert value["now"][0]["text"].startswith("On this host now")
 
 
-@pytest.mark.parametrize("scenario", SCENARIOS, ids=lambda scenario: scenario.name)
-def test_a_scenario_as_json_can_be_replayed(scenario: object) -> None:
-    name = scenario.name  # type: ignore[attr-defined]
+@pytest.mark.parametrize("story", STORIES, ids=lambda story: story.name)
+def test_a_scenario_as_json_can_be_replayed(story: object) -> None:
+    name = story.name  # type: ignore[attr-defined]
     value = json.loads(_run(name, "--json"))["scenario"]
     now = dict(value["start"])
     for step in value["steps"]:
@@ -262,23 +262,23 @@ def test_a_scenario_as_json_can_be_replayed(scenario: object) -> None:
 
 
 @cache
-def _page(scenario: Scenario) -> Page:
-    return Library().find(scenario.name)
+def _page(story: Story) -> Page:
+    return Library().find(story.name)
 
 
 def _walked(keys: str) -> list[int]:
     """Return which frames a reader sees who presses these keys."""
-    scenario = find_scenario("four-way-close")
-    assert scenario is not None
+    story = find_story("four-way-close")
+    assert story is not None
     seen = []
 
-    def show(lines: list[Line]) -> None:
+    def show(lines: list[SetLine]) -> None:
         place = re.search(r"(\d+)/\d+  ", lines[-1].text)
         assert place is not None
         seen.append(int(place[1]))
 
     presses = iter(keys)
-    walk(_page(scenario), scenario, show, lambda: next(presses), ascii=False)
+    walk(_page(story), story, show, lambda: next(presses), ascii=False)
     assert next(presses, None) is None
     return seen
 
@@ -290,12 +290,12 @@ def test_keys_go_forward_back_and_out() -> None:
 
 
 def test_a_frame_shows_the_chart_so_far_with_its_reason_and_fits_the_terminal() -> None:
-    for scenario in SCENARIOS:
-        for at in range(len(played(scenario).steps) + 1):
-            lines = frame(_page(scenario), scenario, at, ascii=True, height=24)
+    for story in STORIES:
+        for at in range(len(played(story).steps) + 1):
+            lines = frame(_page(story), story, at, ascii=True, height=24)
             assert len(lines) < 24
             assert all(len(line.text) <= 80 for line in lines)
-    ordinary = find_scenario("four-way-close")
+    ordinary = find_story("four-way-close")
     assert ordinary is not None
     text = "\n".join(
         line.text for line in frame(_page(ordinary), ordinary, 2, ascii=False, height=24)

@@ -10,10 +10,10 @@ from tests.explain.reading import histories, read_lines, state_of
 from twdiag.explain.diagram import (
     Arrow,
     Chart,
+    ChartRow,
+    ChartSide,
     Fate,
     Note,
-    Row,
-    Side,
     close_chart,
     label,
     sequence_chart,
@@ -21,8 +21,8 @@ from twdiag.explain.diagram import (
     to_ascii,
 )
 from twdiag.explain.diagram.machine import DRAWN, WIDTH, left_out
-from twdiag.explain.play import Scenario, played
-from twdiag.explain.scenarios import SCENARIOS
+from twdiag.explain.stories import STORIES
+from twdiag.explain.story import Story, played
 from twdiag.tcp import State
 from twdiag.tcp.phases import ORDINARY_CLOSE, PHASES
 from twdiag.tcp.roles import Role
@@ -105,12 +105,12 @@ def test_a_narrow_chart_says_what_its_mark_means_below() -> None:
 
 
 @pytest.mark.parametrize("width", [60, 72, 80])
-@pytest.mark.parametrize("scenario", SCENARIOS, ids=lambda scenario: scenario.name)
-def test_every_story_fits(scenario: Scenario, width: int) -> None:
-    lines = sequence_chart(played(scenario).chart(), width=width)
+@pytest.mark.parametrize("story", STORIES, ids=lambda story: story.name)
+def test_every_story_fits(story: Story, width: int) -> None:
+    lines = sequence_chart(played(story).chart(), width=width)
     assert max(map(len, lines)) <= width
     drawn = " ".join(lines)
-    for step in played(scenario).steps:
+    for step in played(story).steps:
         for packet in step.packets:
             assert re.search(rf"\b{packet.number}  {packet.segment.value}\b", drawn)
 
@@ -222,20 +222,20 @@ def test_this_host_can_be_either_end_before_the_close() -> None:
     ],
 )
 def test_the_fate_of_a_segment_is_drawn_and_said(fate: Fate, drawn: str) -> None:
-    row = Row(Arrow(Side.LEFT, "1  SYN seq=1", fate), State.SYN_SENT, State.LISTEN)
-    chart = Chart("a", "b", (Row(Note(""), State.CLOSE, State.LISTEN), row))
+    row = ChartRow(Arrow(ChartSide.LEFT, "1  SYN seq=1", fate), State.SYN_SENT, State.LISTEN)
+    chart = Chart("a", "b", (ChartRow(Note(""), State.CLOSE, State.LISTEN), row))
     lane = read_lines(sequence_chart(chart))[1].lane
     assert lane.rstrip() == drawn
 
 
 def test_an_arrow_to_the_left_mirrors_one_to_the_right() -> None:
-    def lane(side: Side, fate: Fate) -> str:
-        row = Row(Arrow(side, "1  SYN seq=1", fate), State.SYN_SENT, State.LISTEN)
-        start = Row(Note(""), State.CLOSE, State.LISTEN)
+    def lane(side: ChartSide, fate: Fate) -> str:
+        row = ChartRow(Arrow(side, "1  SYN seq=1", fate), State.SYN_SENT, State.LISTEN)
+        start = ChartRow(Note(""), State.CLOSE, State.LISTEN)
         return read_lines(sequence_chart(Chart("a", "b", (start, row))))[1].lane
 
     for fate in Fate:
-        right, left = lane(Side.LEFT, fate), lane(Side.RIGHT, fate)
+        right, left = lane(ChartSide.LEFT, fate), lane(ChartSide.RIGHT, fate)
         shape = str.maketrans("►◄", "<<")
         assert sorted(right.translate(shape)) == sorted(left.translate(shape))
         assert right.index("SYN") < right.rindex("─" if fate is not Fate.LATE else "·")

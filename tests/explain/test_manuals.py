@@ -8,7 +8,7 @@ import pytest
 
 from twdiag.explain.library import Library
 from twdiag.explain.manuals import SEE, rule_page
-from twdiag.explain.page import Kind
+from twdiag.explain.page import PageKind
 from twdiag.rules import RULES
 
 if TYPE_CHECKING:
@@ -30,6 +30,6 @@ def test_a_rules_page_leads_to_written_pages(rule: Rule[Any]) -> None:
 
 def test_a_page_of_a_rule_is_its_manual() -> None:
     page = rule_page(RULES[0])
-    assert (page.kind, page.name) == (Kind.RULE, RULES[0].name)
+    assert (page.kind, page.name) == (PageKind.RULE, RULES[0].name)
     assert page.summary.endswith(".")
     assert page.summary in " ".join(RULES[0].manual.split())

@@ -18,7 +18,7 @@ from twdiag.explain.markdown import (
     parse_header,
     parse_page,
 )
-from twdiag.explain.page import Code, Command, Heading, Item, Table, Term, Text
+from twdiag.explain.page import Code, Command, Heading, Item, PageTable, Term, Text
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -85,7 +85,7 @@ Text under it.
         Command("ss -tan", "shows it all"),
         Command("cat file"),
         Code(("State  Recv-Q", "", "  indented")),
-        Table((("a", "b and c"), ("1", ""))),
+        PageTable((("a", "b and c"), ("1", ""))),
         Directive(("place", "TIME_WAIT"), 36),
     )
     assert page.cites == ("RFC 9293 section 3",)
@@ -174,7 +174,7 @@ def test_any_text_is_read_or_refused_and_no_word_is_lost(lines: list[str]) -> No
         match block:
             case Directive():
                 said += list(block.words)
-            case Table():
+            case PageTable():
                 said += [cell for row in block.rows for cell in row]
             case Code():
                 said += list(block.lines)

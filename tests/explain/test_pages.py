@@ -13,14 +13,14 @@ from twdiag.errors import UsageError
 from twdiag.explain.layout import set_blocks, set_index, set_page
 from twdiag.explain.library import FOLDER, Library
 from twdiag.explain.page import (
-    Block,
     Code,
     Command,
     Drawing,
     Heading,
-    Kind,
     Page,
-    Table,
+    PageBlock,
+    PageKind,
+    PageTable,
     Term,
     Text,
 )
@@ -33,7 +33,7 @@ LIBRARY = Library(RULES, all_software())
 ALL = LIBRARY.pages
 PAGES = pytest.mark.parametrize("page", ALL, ids=lambda page: page.name)
 MYTHS = pytest.mark.parametrize(
-    "page", [p for p in ALL if p.kind is Kind.MYTH], ids=lambda page: page.name
+    "page", [p for p in ALL if p.kind is PageKind.MYTH], ids=lambda page: page.name
 )
 _ANSI = re.compile(r"\x1b\[[0-9;]*m")
 
@@ -50,7 +50,7 @@ def _flat(page: Page) -> str:
 
 def _rows(page: Page) -> str:
     """Return the rows of a page's tables, a line for each: on the page long cells are wrapped."""
-    tables = (block for block in page.body if isinstance(block, Table))
+    tables = (block for block in page.body if isinstance(block, PageTable))
     return "\n".join(" | ".join(row) for table in tables for row in table.rows)
 
 
@@ -99,14 +99,14 @@ def test_there_is_a_page_for_all_that_was_asked_for() -> None:
         final-ack-after-2msl"""
     assert {*topics.split(), *myths.split()} <= names
     assert {rule.name for rule in RULES} <= names
-    assert sum(page.kind is Kind.STATE for page in ALL) == len(State) == 11
+    assert sum(page.kind is PageKind.STATE for page in ALL) == len(State) == 11
 
 
 def test_names_are_kebab_case_and_unique() -> None:
     names = [page.name for page in ALL]
     assert len(names) == len({re.sub(r"\W|_", "", name.lower()) for name in names})
     for page in ALL:
-        if page.kind is not Kind.STATE:
+        if page.kind is not PageKind.STATE:
             assert re.fullmatch(r"[a-z0-9]+(-[a-z0-9]+)*", page.name)
 
 
@@ -123,7 +123,7 @@ def test_links_lead_to_other_pages(page: Page) -> None:
 
 @pytest.mark.parametrize(
     "page",
-    [p for p in ALL if p.kind not in (Kind.RULE, Kind.SOFTWARE)],
+    [p for p in ALL if p.kind not in (PageKind.RULE, PageKind.SOFTWARE)],
     ids=lambda page: page.name,
 )
 def test_a_written_page_links_and_cites(page: Page) -> None:
@@ -133,7 +133,7 @@ def test_a_written_page_links_and_cites(page: Page) -> None:
 
 def test_the_index_has_every_written_page_once() -> None:
     files = sorted(path.stem for path in FOLDER.glob("*/*.md"))
-    written = [p.name for p in ALL if p.kind not in (Kind.RULE, Kind.SOFTWARE)]
+    written = [p.name for p in ALL if p.kind not in (PageKind.RULE, PageKind.SOFTWARE)]
     assert sorted(written) == files
 
 
@@ -183,7 +183,7 @@ def test_no_word_is_cut(page: Page) -> None:
             said = f"{block.command} {block.shows}"
         elif isinstance(block, Code):
             said = " ".join(block.lines)
-        elif isinstance(block, Table):
+        elif isinstance(block, PageTable):
             continue
         else:
             said = block.text
@@ -194,7 +194,7 @@ def test_no_word_is_cut(page: Page) -> None:
 
 @pytest.mark.parametrize(
     "page",
-    [p for p in ALL if p.kind not in (Kind.RULE, Kind.SOFTWARE)],
+    [p for p in ALL if p.kind not in (PageKind.RULE, PageKind.SOFTWARE)],
     ids=lambda page: page.name,
 )
 def test_the_page_speaks_ascii_and_has_no_markup_left(page: Page) -> None:
@@ -218,7 +218,7 @@ def test_a_myth_has_its_evidence_and_how_to_see_it(page: Page) -> None:
 def test_the_list_of_myths_names_every_myth() -> None:
     listed = _words(LIBRARY.find("myths"))
     for page in ALL:
-        if page.kind is Kind.MYTH:
+        if page.kind is PageKind.MYTH:
             assert f"{page.name}: " in listed
 
 
@@ -268,13 +268,13 @@ _ROWS_HEADING = "As `ss -tanop` shows it"
 _SS_ROW = re.compile(r"(?:[A-Z-]+ +)?\d+ +\d+ +[\d.]+:\d+ +[\d.]+:[\d*]+")
 
 
-def _below(page: Page, heading: str) -> list[Block]:
+def _below(page: Page, heading: str) -> list[PageBlock]:
     """Return the blocks of a page below a heading, up to the next one."""
     at = page.body.index(Heading(heading))
     return list(itertools.takewhile(lambda b: not isinstance(b, Heading), page.body[at + 1 :]))
 
 
-def _lines(blocks: list[Block]) -> list[str]:
+def _lines(blocks: list[PageBlock]) -> list[str]:
     return [line for block in blocks if isinstance(block, Code) for line in block.lines]
 
 
@@ -399,7 +399,7 @@ def test_the_index_fits(width: int) -> None:
 
 @pytest.mark.parametrize("width", [40, 60, 80])
 def test_a_table_keeps_its_words_and_its_columns(width: int) -> None:
-    table = Table((("a", "what it is"), ("one", "some words that take room " * 3), ("two", "")))
+    table = PageTable((("a", "what it is"), ("one", "some words that take room " * 3), ("two", "")))
     lines = [line.text for line in set_blocks([table], width=width)]
     assert max(map(len, lines)) <= width
     assert " ".join(" ".join(lines).split()).count("some words that take room") == 3 or width < 80

@@ -266,7 +266,7 @@ def test_a_full_file_stays_below_its_bound(idle: Snapshot) -> None:
         for n in range(sample.MOST_ROWS)
     ]
     owner = Owner(4_194_304, "\U0001f600" * 15, "u" * 32, 1_000_000, 1_000_000)
-    processes = [sample.Process(2**40, owner)] * 1000
+    processes = [sample.RememberedOwner(2**40, owner)] * 1000
     data = sample.to_data(with_rows(idle, rows), NOW, processes, "CRITICAL")
     raw = json.dumps(data).encode()
     assert len(raw) <= sample.MOST_BYTES

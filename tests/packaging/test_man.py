@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 import pytest
 
 from completions import grammar
-from twdiag.analysis.close_summary import Outcome
+from twdiag.analysis.close_summary import TraceOutcome
 from twdiag.check.metrics import METRICS
 from twdiag.engine.port import examine
 from twdiag.model import facts
@@ -21,7 +21,7 @@ from twdiag.model.nat import Diversion, Diversions
 from twdiag.model.snapshot import Gap, Owner
 from twdiag.model.sockets import Socket
 from twdiag.render.port import to_json
-from twdiag.render.trace import summary_json
+from twdiag.render.trace_json import summary_json
 from twdiag.rules import LIMITS, RULES
 from twdiag.sources.live.sockets.one_port import PortRow
 from twdiag.tcp import State
@@ -231,7 +231,7 @@ def test_each_key_of_the_json_of_a_port_is_told() -> None:
 
 
 def test_each_key_of_the_summary_of_a_trace_is_told() -> None:
-    keys = keys_of(summary_json(Outcome("tracefs", 0.0, 5.0)))
+    keys = keys_of(summary_json(TraceOutcome("tracefs", 0.0, 5.0)))
     assert "both_at_once" in keys
     assert untold("twdiag-trace.1", keys) == []
 

@@ -20,13 +20,14 @@ from tests.made import (
 )
 from twdiag.analysis.closers import EndsCounter
 from twdiag.analysis.view import View
-from twdiag.engine.frames import Cost, Following, Memory, Sight, fold, related
-from twdiag.model.closes import Close, Closer, How, Opened, Side
+from twdiag.engine.folding import ScreenMemory, fold
+from twdiag.engine.frames import Cost, Following, Sight, related
+from twdiag.model.closes import Close, ClosedBy, Closer, How, Opened
 from twdiag.model.snapshot import Gap, Owner
 from twdiag.render.live import live
 from twdiag.render.live_keys import About, Choice, entry_at, press, selected
 from twdiag.render.live_text import render_block
-from twdiag.render.pieces import Look
+from twdiag.render.pieces import Style
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -46,7 +47,7 @@ _FEW_PORTS: Final = {**SYSCTLS, "net.ipv4.ip_local_port_range": "32768 33767"}
 
 def frame_of(sights: Iterable[Sight]) -> Frame:
     """Return the last frame of some looks."""
-    memory, frame = Memory(), None
+    memory, frame = ScreenMemory(), None
     for sight in sights:
         memory, frame = fold(memory, sight)
     assert frame is not None
@@ -70,7 +71,9 @@ def sight(
     return Sight(at, report_of(snapshot), View(snapshot), ends, following, cost)
 
 
-def end(name: str, pid: int, first: Side, opened: Opened, port: int, how: How = How.FIN) -> Close:
+def end(
+    name: str, pid: int, first: ClosedBy, opened: Opened, port: int, how: How = How.FIN
+) -> Close:
     """Return a connection's end that a process closed."""
     remote, remote_port = ("10.0.0.5", port) if opened is Opened.OUT else ("10.1.0.1", 40000)
     local_port = port if opened is Opened.IN else 40000
@@ -109,10 +112,10 @@ def _busy(at: int, name: str = "java") -> Snapshot:
 
 
 CLOSES: Final = {
-    end("nginx", 915, Side.HERE, Opened.IN, 443): 9,
-    end("nginx", 915, Side.PEER, Opened.IN, 443): 3,
-    end("python", 77, Side.HERE, Opened.OUT, 5432): 240,
-    end("java", 812, Side.HERE, Opened.IN, 8080, How.RST): 1,
+    end("nginx", 915, ClosedBy.HERE, Opened.IN, 443): 9,
+    end("nginx", 915, ClosedBy.PEER, Opened.IN, 443): 3,
+    end("python", 77, ClosedBy.HERE, Opened.OUT, 5432): 240,
+    end("java", 812, ClosedBy.HERE, Opened.IN, 8080, How.RST): 1,
 }
 
 
@@ -153,7 +156,7 @@ def gone() -> Frame:
 def hostile() -> Frame:
     """Names that act on a terminal, and wide ones, if they are let to."""
     bad = "\x1b[2J\x07evil\u202e"
-    closes = {end("数据库服务器进程名称", 5, Side.HERE, Opened.OUT, 5432): 3}
+    closes = {end("数据库服务器进程名称", 5, ClosedBy.HERE, Opened.OUT, 5432): 3}
     return frame_of(sight(at, _busy(at, bad), closes, TRACED) for at in (0, 5))
 
 
@@ -170,20 +173,20 @@ class Made(NamedTuple):
 
     frame: Callable[[], Frame]
     keys: str = ""
-    look: Look = Look(width=80, height=24)
+    look: Style = Style(width=80, height=24)
 
 
 FRAMES: Final = {
     "idle": Made(idle),
     "first": Made(first),
     "busy": Made(busy),
-    "busy-60x15": Made(busy, "", Look(width=60, height=15)),
-    "busy-200x50": Made(busy, "", Look(width=200, height=50)),
-    "busy-ascii": Made(busy, "", Look(width=100, height=30, unicode=False)),
-    "busy-sorted": Made(busy, "ssjjj", Look(width=120, height=30)),
+    "busy-60x15": Made(busy, "", Style(width=60, height=15)),
+    "busy-200x50": Made(busy, "", Style(width=200, height=50)),
+    "busy-ascii": Made(busy, "", Style(width=100, height=30, unicode=False)),
+    "busy-sorted": Made(busy, "ssjjj", Style(width=120, height=30)),
     "untraced": Made(untraced),
     "gone": Made(gone),
-    "hostile": Made(hostile, "", Look(width=100, height=30)),
+    "hostile": Made(hostile, "", Style(width=100, height=30)),
     "slow": Made(slow),
     "paused": Made(busy, " "),
     "typing": Made(busy, "/10.0"),

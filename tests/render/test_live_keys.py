@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 from tests.made import closed_first, listening, snapshot_of
 from tests.render import made_frames
 from tests.render.made_frames import frame_of, sight
-from twdiag.engine.frames import PARTS, Memory, fold
+from twdiag.engine.folding import ScreenMemory, fold
+from twdiag.engine.frames import PARTS
 from twdiag.render.live_keys import About, Choice, entry_at, press, selected, shown
 from twdiag.render.live_rows import name_of, size_of
 
@@ -105,7 +106,7 @@ def test_sorted_rows_stand_still_until_they_are_sorted_again() -> None:
         listening(443), listening(80), listening(22),
         *closed_first(9, port=443), *closed_first(50, port=80), *closed_first(99, port=22),
     )  # fmt: skip
-    memory, before = fold(Memory(), sight(0, one))
+    memory, before = fold(ScreenMemory(), sight(0, one))
     choice, _ = press(Choice(), "s", before)
     _, later = fold(memory, sight(1, two))
     assert [entry.row.port for entry in shown(before, choice)["closers"]] == [443, 80]

@@ -11,12 +11,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from twdiag.analysis.row import Age, Side
-from twdiag.engine.sockets import Row
+from twdiag.analysis.row import Age, SocketSide
+from twdiag.engine.socket_rows import SocketRow
 from twdiag.model.namespaces import Container
 from twdiag.model.snapshot import Owner
 from twdiag.model.sockets import TIMER_TIME_WAIT, Socket
-from twdiag.render.sockets import COLUMNS, CsvLines, JsonLines, TextLines, row_json
+from twdiag.render.sockets import COLUMNS, CsvLines, SocketJsonLines, SocketTextLines, row_json
 from twdiag.tcp import State
 
 JAVA: Final = (Owner(812, "java", "app"),)
@@ -26,12 +26,12 @@ UNIT: Final = Container("systemd", "app.service", "app")
 
 
 def row(
-    state: State, local: tuple[str, int], remote: tuple[str, int], side: Side, **changes: Any
-) -> Row:
+    state: State, local: tuple[str, int], remote: tuple[str, int], side: SocketSide, **changes: Any
+) -> SocketRow:
     fields = {name: changes.pop(name) for name in list(changes) if name in Socket._fields}
     one = Socket(state, *local, *remote, **fields)
     first = {State.CLOSE_WAIT: "peer", State.TIME_WAIT: "here"}.get(state)
-    made = Row(one, side, first, Age(), None, one.send_q, (), None, "host")
+    made = SocketRow(one, side, first, Age(), None, one.send_q, (), None, "host")
     return made._replace(**changes)
 
 
@@ -41,7 +41,7 @@ ROWS: Final = (
         State.LISTEN,
         ("0.0.0.0", 8080),
         ("0.0.0.0", 0),
-        Side.LISTENER,
+        SocketSide.LISTENER,
         recv_q=3,
         send_q=511,
         owners=NGINX,
@@ -51,7 +51,7 @@ ROWS: Final = (
         State.CLOSE_WAIT,
         HERE,
         ("10.0.0.9", 51234),
-        Side.SERVER,
+        SocketSide.SERVER,
         age=Age(12.3, 12.9),
         recv_q=101,
         owners=JAVA,
@@ -63,17 +63,17 @@ ROWS: Final = (
         State.TIME_WAIT,
         ("10.0.0.1", 40000),
         ("192.168.100.200", 65432),
-        Side.CLIENT,
+        SocketSide.CLIENT,
         age=Age(18, 18),
         left=42.0,
         timer=TIMER_TIME_WAIT,
     ),
-    row(State.ESTABLISHED, HERE, ("10.0.0.9", 51235), Side.SERVER, recv_q=18),
+    row(State.ESTABLISHED, HERE, ("10.0.0.9", 51235), SocketSide.SERVER, recv_q=18),
     row(
         State.ESTABLISHED,
         ("2001:db8:85a3::8a2e:370:7334", 443),
         ("2001:db8::1", 50000),
-        Side.SERVER,
+        SocketSide.SERVER,
         owners=None,
         inode=9,
     ),
@@ -81,7 +81,7 @@ ROWS: Final = (
         State.CLOSE,
         ("127.0.0.1", 7001),
         ("0.0.0.0", 0),
-        Side.BOUND,
+        SocketSide.BOUND,
         bound=True,
         owners=JAVA,
         container=UNIT,
@@ -90,9 +90,9 @@ ROWS: Final = (
 )
 
 
-def text(width: int | None, *rows: Row, several: bool = False) -> str:
+def text(width: int | None, *rows: SocketRow, several: bool = False) -> str:
     out = io.StringIO()
-    lines = TextLines(out, width, several=several)
+    lines = SocketTextLines(out, width, several=several)
     lines.head()
     for one in rows or ROWS:
         lines.row(one)
@@ -219,14 +219,14 @@ def test_json_has_all_and_null_for_what_is_not_there() -> None:
 
 def test_json_is_a_line_for_each_row() -> None:
     out = io.StringIO()
-    lines = JsonLines(out)
+    lines = SocketJsonLines(out)
     lines.head()
     for one in ROWS:
         lines.row(one)
     assert [json.loads(line) for line in out.getvalue().splitlines()] == list(map(row_json, ROWS))
 
 
-def as_csv(*rows: Row) -> list[dict[str, str]]:
+def as_csv(*rows: SocketRow) -> list[dict[str, str]]:
     out = io.StringIO()
     lines = CsvLines(out)
     lines.head()
@@ -265,7 +265,7 @@ def test_a_name_is_no_formula_and_acts_on_no_terminal(name: str) -> None:
         assert cells[column][:1] not in ("=", "+", "-", "@", "\t", "\r")
         assert cells[column].isprintable()
     out = io.StringIO()
-    JsonLines(out).row(one)
+    SocketJsonLines(out).row(one)
     told = json.loads(out.getvalue())
     for said in (told["netns"], told["processes"][0]["name"], told["container"]["name"]):
         assert said.isprintable()
@@ -293,7 +293,7 @@ ANY_ROW = st.builds(
     ADDRESSES,
     ADDRESSES,
     st.tuples(st.integers(0, 65535), st.integers(0, 65535)),
-    st.sampled_from(list(Side)),
+    st.sampled_from(list(SocketSide)),
     st.none() | st.floats(0, 1e8),
     st.none() | st.floats(0, 1e3),
     st.integers(0, 999_999),
@@ -302,6 +302,6 @@ ANY_ROW = st.builds(
 
 
 @given(ANY_ROW, st.sampled_from([60, 80, 100, 119, 120, 200]))
-def test_no_line_is_longer_than_the_terminal(one: Row, width: int) -> None:
+def test_no_line_is_longer_than_the_terminal(one: SocketRow, width: int) -> None:
     # An IPv6 listener with both ends cannot be longer than 4 + 47 + 4 + 47 on a line of its own.
     assert max(map(len, text(width, one).splitlines())) <= max(width, 62 if width < 120 else width)

@@ -13,11 +13,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from twdiag.analysis.close_summary import Outcome
-from twdiag.model.closes import Close, Closer, How, Losses, Opened, Side, Why
+from twdiag.analysis.close_summary import TraceOutcome
+from twdiag.model.closes import Close, ClosedBy, Closer, How, Losses, Opened, Why
 from twdiag.model.findings import Advice, Confidence, Finding, ListenerSubject, Severity
 from twdiag.model.snapshot import Owner
-from twdiag.render.trace import JsonLines, TextLines, close_json, summary_lines, why_of
+from twdiag.render.trace import CloseTextLines, why_of
+from twdiag.render.trace_json import CloseJsonLines, close_json
+from twdiag.render.trace_summary import summary_lines
 
 FULL: Final = Close(
     ended_at=1_795_000_000.123456,
@@ -26,7 +28,7 @@ FULL: Final = Close(
     local_port=8080,
     remote="10.0.0.9",
     remote_port=51234,
-    first=Side.HERE,
+    first=ClosedBy.HERE,
     how=How.FIN,
     why=Why.CLOSE,
     opened=Opened.IN,
@@ -49,7 +51,7 @@ def _utc(monkeypatch: pytest.MonkeyPatch) -> None:
 def text(close: Close, width: int | None) -> str:
     """Return the line of one close."""
     out = io.StringIO()
-    TextLines(out, width).close(close)
+    CloseTextLines(out, width).close(close)
     return out.getvalue()
 
 
@@ -71,7 +73,7 @@ def test_a_narrow_line_fits_80_columns() -> None:
 def test_columns_stand_under_their_heads() -> None:
     for width in (80, None):
         out = io.StringIO()
-        lines = TextLines(out, width)
+        lines = CloseTextLines(out, width)
         lines.head()
         lines.close(FULL)
         head, line = out.getvalue().splitlines()
@@ -116,7 +118,7 @@ def test_a_name_cannot_act_on_the_terminal_or_break_the_line(name: str, width: i
     assert line.count("\n") == 1
     assert line[:-1].isprintable() or "\u00a0" in line
     out = io.StringIO()
-    JsonLines(out).close(FULL._replace(closer=closer))
+    CloseJsonLines(out).close(FULL._replace(closer=closer))
     assert out.getvalue().isascii()
     assert json.loads(out.getvalue())["process"]["pid"] is None
 
@@ -147,16 +149,16 @@ def test_json_says_the_same() -> None:
     assert bare["confidence"] == "inferred"
 
 
-def outcome(losses: Losses, *closes: Close) -> Outcome:
+def outcome(losses: Losses, *closes: Close) -> TraceOutcome:
     """Return an outcome."""
-    found = Outcome("tracefs+multicast", 1_795_000_000.0, 30.0, losses=losses)
+    found = TraceOutcome("tracefs+multicast", 1_795_000_000.0, 30.0, losses=losses)
     for close in closes:
         found.summary.add(close)
     return found
 
 
 def test_the_summary_fits_80_columns_and_counts() -> None:
-    client = FULL._replace(opened=Opened.OUT, first=Side.PEER, how=How.RST)
+    client = FULL._replace(opened=Opened.OUT, first=ClosedBy.PEER, how=How.RST)
     lines = list(summary_lines(outcome(Losses(0, 0), *[FULL] * 23, *[client] * 1234, BARE)))
     assert max(len(line) for line in lines) <= 80
     whole = "\n".join(lines)
@@ -185,7 +187,7 @@ def test_many_groups_are_cut_with_their_number() -> None:
 
 def test_the_summary_is_json_too() -> None:
     out = io.StringIO()
-    JsonLines(out).summary(outcome(Losses(17, 3), FULL, BARE))
+    CloseJsonLines(out).summary(outcome(Losses(17, 3), FULL, BARE))
     found = json.loads(out.getvalue())
     assert (found["event"], found["ended"], found["here_first"]) == ("summary", 2, 1)
     assert found["lost"] == {"trace_events": 17, "announcements": 3}
@@ -223,7 +225,7 @@ FINDING: Final = Finding(
 
 def test_what_was_found_stands_last_with_what_to_do_and_what_to_type() -> None:
     out = io.StringIO()
-    TextLines(out, 80).summary(Outcome("tracefs", 0.0, 5.0, findings=(FINDING,)))
+    CloseTextLines(out, 80).summary(TraceOutcome("tracefs", 0.0, 5.0, findings=(FINDING,)))
     assert out.getvalue().splitlines()[-6:] == [
         " 1 WARNING  nginx on 0.0.0.0:8080 closes idle connections after 2.0 s while",
         "            their clients still use them: 2 requests lost in 14 closes",
@@ -236,11 +238,11 @@ def test_what_was_found_stands_last_with_what_to_do_and_what_to_type() -> None:
 
 def test_in_json_the_summary_has_what_was_found() -> None:
     out = io.StringIO()
-    JsonLines(out).summary(Outcome("tracefs", 0.0, 5.0, findings=(FINDING,)))
+    CloseJsonLines(out).summary(TraceOutcome("tracefs", 0.0, 5.0, findings=(FINDING,)))
     assert "\x1b" not in out.getvalue()
     (found,) = json.loads(out.getvalue())["findings"]
     assert (found["rule"], found["severity"]) == ("keep-alive-race", "warning")
     assert found["subject"]["port"] == 8080
     quiet = io.StringIO()
-    JsonLines(quiet).summary(Outcome("tracefs", 0.0, 5.0))
+    CloseJsonLines(quiet).summary(TraceOutcome("tracefs", 0.0, 5.0))
     assert json.loads(quiet.getvalue())["findings"] == []

@@ -15,6 +15,7 @@ from tests.made import (
     only_finding,
     report_of,
     snapshot_of,
+    view_of,
 )
 from twdiag.model.findings import ProcessSubject, Severity
 from twdiag.model.snapshot import Breakdown, Gap, Owner, Snapshot
@@ -138,7 +139,7 @@ def test_what_was_sampled_stands_for_all() -> None:
 
 def test_a_process_with_room_is_not_looked_at() -> None:
     owner = Owner(812, "java", "app", 200, 1024)
-    view = runner.View(snapshot_of(LISTEN_8080, crowded=(owner,)))
+    view = view_of(LISTEN_8080, crowded=(owner,))
     assert runner.select(view, DEFAULTS, RULES).pids == set()
 
 

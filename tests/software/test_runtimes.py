@@ -9,7 +9,7 @@ import pytest
 
 from twdiag.software import SoftwareFileError, runtimes
 from twdiag.software.runtimes import (
-    Place,
+    ProcessPlace,
     all_runtimes,
     next_commands,
     parse_runtime,
@@ -17,8 +17,8 @@ from twdiag.software.runtimes import (
 )
 
 FOLDER = Path(runtimes.__file__).parent / "runtimes"
-HERE = Place(915, 915)
-INSIDE = Place(915, 7, ("docker", "exec", "0123456789ab"))
+HERE = ProcessPlace(915, 915)
+INSIDE = ProcessPlace(915, 7, ("docker", "exec", "0123456789ab"))
 GOOD = """
 name = "demo"
 title = "Demo"
@@ -64,7 +64,7 @@ def test_recognition(executable: str, mapped: list[str], go: bool, name: str) ->
 
 @pytest.mark.parametrize("runtime", all_runtimes(), ids=lambda one: one.name)
 @pytest.mark.parametrize("place", [HERE, INSIDE], ids=["host", "container"])
-def test_commands_are_ready_to_paste(runtime: runtimes.Runtime, place: Place) -> None:
+def test_commands_are_ready_to_paste(runtime: runtimes.Runtime, place: ProcessPlace) -> None:
     for command in next_commands(runtime, place):
         assert "{" not in command.run + command.effect
         assert shlex.split(command.run)
@@ -77,7 +77,7 @@ def test_each_runtime_has_a_way_that_needs_nothing_installed(runtime: runtimes.R
     assert any(not command.tool for command in next_commands(runtime, HERE))
 
 
-def runs(name: str, place: Place, symbols: bool | None = None) -> list[str]:
+def runs(name: str, place: ProcessPlace, symbols: bool | None = None) -> list[str]:
     (runtime,) = [one for one in all_runtimes() if one.name == name]
     return [command.run for command in next_commands(runtime, place, symbols)]
 

@@ -6,7 +6,7 @@ import pytest
 
 from twdiag.tcp import TIME_WAIT_SECONDS, State
 from twdiag.tcp.phases import ORDINARY_CLOSE, PHASES
-from twdiag.tcp.roles import Actor, Role
+from twdiag.tcp.roles import Role, Turn
 from twdiag.tcp.transitions import TRANSITIONS
 
 
@@ -47,16 +47,16 @@ def test_every_state_has_its_phase() -> None:
 @pytest.mark.parametrize(
     ("state", "actor"),
     [
-        (State.CLOSE_WAIT, Actor.LOCAL_APPLICATION),
-        (State.FIN_WAIT2, Actor.PEER_APPLICATION),
-        (State.FIN_WAIT1, Actor.PEER_KERNEL),
-        (State.LAST_ACK, Actor.PEER_KERNEL),
-        (State.CLOSING, Actor.PEER_KERNEL),
-        (State.TIME_WAIT, Actor.LOCAL_TIMER),
-        (State.SYN_SENT, Actor.PEER_KERNEL),
+        (State.CLOSE_WAIT, Turn.LOCAL_APPLICATION),
+        (State.FIN_WAIT2, Turn.PEER_APPLICATION),
+        (State.FIN_WAIT1, Turn.PEER_KERNEL),
+        (State.LAST_ACK, Turn.PEER_KERNEL),
+        (State.CLOSING, Turn.PEER_KERNEL),
+        (State.TIME_WAIT, Turn.LOCAL_TIMER),
+        (State.SYN_SENT, Turn.PEER_KERNEL),
     ],
 )
-def test_whose_move_it_is(state: State, actor: Actor) -> None:
+def test_whose_move_it_is(state: State, actor: Turn) -> None:
     assert PHASES[state].waits_for is actor
 
 

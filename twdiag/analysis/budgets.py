@@ -12,7 +12,7 @@ from twdiag.wording import endpoint
 
 if TYPE_CHECKING:
     from twdiag.analysis.view import View
-    from twdiag.analysis.wanted import Key, Wanted
+    from twdiag.analysis.wanted import RowKey, Wanted
 
 _MOST: Final = 50
 _QUEUE_SHARE: Final = 0.1
@@ -51,9 +51,9 @@ class Budget(NamedTuple):
         return self.share >= _NEARLY or soon
 
 
-def budgets(view: View, wanted: Wanted) -> dict[Key, Budget]:
+def budgets(view: View, wanted: Wanted) -> dict[RowKey, Budget]:
     """Return what is used up to a good part, the fullest first; the TIME_WAIT table in any case."""
-    found: dict[Key, Budget] = {}
+    found: dict[RowKey, Budget] = {}
     if wanted.all:
         found |= _whole_host(view)
     if not wanted.processes:
@@ -64,9 +64,9 @@ def budgets(view: View, wanted: Wanted) -> dict[Key, Budget]:
     return dict(sorted(found.items(), key=lambda item: -item[1].share))
 
 
-def _whole_host(view: View) -> dict[Key, Budget]:
+def _whole_host(view: View) -> dict[RowKey, Budget]:
     """Return the table of TIME_WAITs, and the orphans if they are many of those allowed."""
-    found: dict[Key, Budget] = {}
+    found: dict[RowKey, Budget] = {}
     size, used = view.sysctl(TABLE), view.sockstat("TCP.tw")
     used = view.count(State.TIME_WAIT) if used is None else used
     if size and "sockets" not in view.missing:
@@ -77,9 +77,9 @@ def _whole_host(view: View) -> dict[Key, Budget]:
     return found
 
 
-def _ports(view: View, wanted: Wanted) -> dict[Key, Budget]:
+def _ports(view: View, wanted: Wanted) -> dict[RowKey, Budget]:
     """Return the port budgets of the destinations that use a good part of it, or are asked for."""
-    found: dict[Key, Budget] = {}
+    found: dict[RowKey, Budget] = {}
     places = Counter((d.address, d.port) for d in view.census.destinations)
     for use in view.port_use[:_MOST]:
         to = use.destination
@@ -102,9 +102,9 @@ def _ports(view: View, wanted: Wanted) -> dict[Key, Budget]:
     return found
 
 
-def _queues(view: View, wanted: Wanted) -> dict[Key, Budget]:
+def _queues(view: View, wanted: Wanted) -> dict[RowKey, Budget]:
     """Return the accept queues that are used to a part; a backlog of 0 is not shown by a source."""
-    found: dict[Key, Budget] = {}
+    found: dict[RowKey, Budget] = {}
     for listener in view.listeners:
         used = sum(s.recv_q for s in listener.sockets)
         size = sum(s.send_q for s in listener.sockets)
@@ -117,7 +117,7 @@ def _queues(view: View, wanted: Wanted) -> dict[Key, Budget]:
     return found
 
 
-def _descriptors(view: View, wanted: Wanted) -> dict[Key, Budget]:
+def _descriptors(view: View, wanted: Wanted) -> dict[RowKey, Budget]:
     """Return the processes with half of their descriptors in use or more."""
     return {
         ("descriptors", owner.pid, owner.name): Budget(

@@ -10,7 +10,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final, NamedTuple, TypeVar
 
-from twdiag.model.closes import How, Losses, Opened, Side
+from twdiag.model.closes import ClosedBy, How, Losses, Opened
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -58,7 +58,7 @@ def band_of(band: int) -> tuple[float, float | None]:
 
 
 @dataclass(frozen=True)
-class Tally:
+class CloseTally:
     """How the connections of one group ended.
 
     `here`, `peer` and `both` are who closed first, `unknown` where that is not known; `resets` and
@@ -80,24 +80,24 @@ class Tally:
         return self.here + self.peer + self.both + self.unknown
 
 
-Kind = tuple["Side | None", "How | None", int, int]
+CloseKind = tuple["ClosedBy | None", "How | None", int, int]
 """Who closed first, how, and the bands of lifetime and idle time, -1 for not known."""
 
 
-def tally(kinds: Mapping[Kind, int]) -> Tally:
+def tally(kinds: Mapping[CloseKind, int]) -> CloseTally:
     """Return what the connections of these kinds are together."""
     lived, idle = [0] * (len(MARKS) + 2), [0] * (len(MARKS) + 2)  # the last is that of -1
-    firsts: Counter[Side | None] = Counter()
+    firsts: Counter[ClosedBy | None] = Counter()
     hows: Counter[How | None] = Counter()
     for (first, how, lived_band, idle_band), number in kinds.items():
         firsts[first] += number
         hows[how] += number
         lived[lived_band] += number
         idle[idle_band] += number
-    return Tally(
-        firsts[Side.HERE],
-        firsts[Side.PEER],
-        firsts[Side.BOTH],
+    return CloseTally(
+        firsts[ClosedBy.HERE],
+        firsts[ClosedBy.PEER],
+        firsts[ClosedBy.BOTH],
         firsts[None],
         hows[How.RST] + hows[How.FIN_RST],
         hows[How.TIMEOUT],
@@ -115,7 +115,7 @@ class Summary:
 
     def __init__(self) -> None:
         # Kinds are numbered: hashing one with its enums costs as much as all the rest.
-        self._numbers: dict[Kind, int] = {}
+        self._numbers: dict[CloseKind, int] = {}
         self._all: _Counts = {}
         self._listeners: dict[_End | None, _Counts] = {}
         self._destinations: dict[_End | None, _Counts] = {}
@@ -141,30 +141,30 @@ class Summary:
             _count(self._processes, closer.name, kind)
 
     @property
-    def all(self) -> Tally:
+    def all(self) -> CloseTally:
         """All connections."""
         return self._tally(self._all)
 
     @property
-    def listeners(self) -> list[tuple[_End | None, Tally]]:
+    def listeners(self) -> list[tuple[_End | None, CloseTally]]:
         """The incoming connections by their listener, the busiest first, the rest (None) last."""
         return self._largest(self._listeners)
 
     @property
-    def destinations(self) -> list[tuple[_End | None, Tally]]:
+    def destinations(self) -> list[tuple[_End | None, CloseTally]]:
         """The outgoing connections by destination, the busiest first, the rest (None) last."""
         return self._largest(self._destinations)
 
     @property
-    def processes(self) -> list[tuple[str | None, Tally]]:
+    def processes(self) -> list[tuple[str | None, CloseTally]]:
         """The connections by the process that closed our end, the busiest first."""
         return self._largest(self._processes)
 
-    def _tally(self, counts: _Counts) -> Tally:
+    def _tally(self, counts: _Counts) -> CloseTally:
         kinds = list(self._numbers)
         return tally({kinds[number]: times for number, times in counts.items()})
 
-    def _largest(self, groups: dict[_K | None, _Counts]) -> list[tuple[_K | None, Tally]]:
+    def _largest(self, groups: dict[_K | None, _Counts]) -> list[tuple[_K | None, CloseTally]]:
         tallies = [(key, self._tally(counts)) for key, counts in groups.items()]
         return sorted(tallies, key=lambda item: (item[0] is None, -item[1].total))
 
@@ -177,7 +177,7 @@ def _count(groups: dict[_K | None, _Counts], key: _K, kind: int) -> None:
 
 
 @dataclass
-class Outcome:
+class TraceOutcome:
     """What was told, for how long, from where, and what was lost.
 
     `source` is "tracefs+multicast", "tracefs" or "multicast"; `began` is Unix time.  `watched` is

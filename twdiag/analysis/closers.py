@@ -6,9 +6,9 @@ from collections import Counter
 from typing import TYPE_CHECKING, Final, NamedTuple, TypeVar
 
 from twdiag.analysis.rates import Rate
-from twdiag.analysis.wanted import Key, words_for
+from twdiag.analysis.wanted import RowKey, words_for
 from twdiag.census.listeners import find_listener
-from twdiag.model.closes import How, Opened, Side
+from twdiag.model.closes import ClosedBy, How, Opened
 from twdiag.tcp import TIME_WAIT_SECONDS, State
 from twdiag.wording import endpoint
 
@@ -30,7 +30,7 @@ _TOO_SHORT: Final = 0.5
 """Seconds in which nothing may end by chance: that is no rate of 0."""
 
 
-class Ends(NamedTuple):
+class Ended(NamedTuple):
     """The connections that ended while they were followed, in so many seconds.
 
     `counts` are by (where, what): where is ("in", local address, port) or ("out", remote address,
@@ -40,8 +40,8 @@ class Ends(NamedTuple):
     """
 
     seconds: float = 0.0
-    counts: Mapping[tuple[Key, str], int] = {}
-    closers: Mapping[tuple[str, Key, str], int] = {}
+    counts: Mapping[tuple[RowKey, str], int] = {}
+    closers: Mapping[tuple[str, RowKey, str], int] = {}
     pids: Mapping[str, frozenset[int]] = {}
 
 
@@ -54,7 +54,7 @@ class Firsts(NamedTuple):
     resets: float
 
 
-class Closer(NamedTuple):
+class ClosingEnd(NamedTuple):
     """A listener or a destination whose connections end; `kind` is "server", "client" or "gone".
 
     `now` and `minute` are the closes that left a TIME_WAIT here, per second; `settles_at` is where
@@ -73,7 +73,7 @@ class Closer(NamedTuple):
     processes: tuple[str, ...] = ()
 
 
-class Process(NamedTuple):
+class ClosingProcess(NamedTuple):
     """A process that closes, and at which end; rates per second.
 
     `first` are the closes with which it was the first, `after` those that followed the peer's.
@@ -92,8 +92,8 @@ class EndsCounter:
     """Counts connections as they end, group by group; beyond so many groups only those known."""
 
     def __init__(self) -> None:
-        self._counts: Counter[tuple[Key, str]] = Counter()
-        self._closers: Counter[tuple[str, Key, str]] = Counter()
+        self._counts: Counter[tuple[RowKey, str]] = Counter()
+        self._closers: Counter[tuple[str, RowKey, str]] = Counter()
         self._pids: dict[str, set[int]] = {}
 
     def add(self, close: Close) -> None:
@@ -116,22 +116,22 @@ class EndsCounter:
         if key in counter or len(counter) < _MOST_ENDS:
             counter[key] += 1
 
-    def take(self, seconds: float) -> Ends:
+    def take(self, seconds: float) -> Ended:
         """Return what was counted in so many seconds, and begin anew."""
         pids = {name: frozenset(found) for name, found in self._pids.items()}
-        ends = Ends(seconds, self._counts, self._closers, pids)
+        ends = Ended(seconds, self._counts, self._closers, pids)
         self._counts, self._closers, self._pids = Counter(), Counter(), {}
         return ends
 
 
 def _part(close: Close) -> str:
     """Return what the process that closed our end did."""
-    if close.how in (How.RST, How.FIN_RST) and close.first is not Side.PEER:
+    if close.how in (How.RST, How.FIN_RST) and close.first is not ClosedBy.PEER:
         return "reset"
-    return "after" if close.first is Side.PEER else "first"
+    return "after" if close.first is ClosedBy.PEER else "first"
 
 
-def _where(close: Close) -> Key:
+def _where(close: Close) -> RowKey:
     """Return the end that a connection is told under: the service's."""
     if close.opened is Opened.IN:
         return "in", close.local, close.local_port
@@ -140,9 +140,13 @@ def _where(close: Close) -> Key:
     return ("?",)
 
 
-def added_up(ends: Iterable[Ends]) -> Ends:
+def added_up(ends: Iterable[Ended]) -> Ended:
     """Return ends together."""
-    seconds, counts, closers = 0.0, Counter[tuple[Key, str]](), Counter[tuple[str, Key, str]]()
+    seconds, counts, closers = (
+        0.0,
+        Counter[tuple[RowKey, str]](),
+        Counter[tuple[str, RowKey, str]](),
+    )
     pids: dict[str, frozenset[int]] = {}
     for one in ends:
         seconds += one.seconds
@@ -150,12 +154,12 @@ def added_up(ends: Iterable[Ends]) -> Ends:
         closers.update(one.closers)
         for name, found in one.pids.items():
             pids[name] = pids.get(name, frozenset()) | found
-    return Ends(seconds, counts, closers, pids)
+    return Ended(seconds, counts, closers, pids)
 
 
 def closers(
-    view: View, ends: Ends | None, known: Collection[Key], wanted: Wanted
-) -> Iterator[tuple[Key, Closer]]:
+    view: View, ends: Ended | None, known: Collection[RowKey], wanted: Wanted
+) -> Iterator[tuple[RowKey, ClosingEnd]]:
     """Yield the listeners and destinations whose connections end, the busiest first.
 
     Beside the busiest are those that are `known`: they are there, if not among the busiest.
@@ -186,15 +190,15 @@ def _weight(tallies: Sequence[Tally], firsts: Firsts | None) -> float:
     return sum(tally.states.get(State.TIME_WAIT, 0) for tally in tallies) + _MINUTE * ended
 
 
-def _port(key: Key) -> int:
+def _port(key: RowKey) -> int:
     port = key[-1]
     assert isinstance(port, int)
     return port
 
 
-def _tallies(view: View) -> dict[Key, list[Tally]]:
+def _tallies(view: View) -> dict[RowKey, list[Tally]]:
     """Return the sockets of each listener, destination and port that a listener left."""
-    found: dict[Key, list[Tally]] = {}
+    found: dict[RowKey, list[Tally]] = {}
     for server in view.servers:
         key = ("server", server.listener.address, server.listener.port)
         found.setdefault(key, []).append(server.tally)
@@ -206,14 +210,14 @@ def _tallies(view: View) -> dict[Key, list[Tally]]:
 
 
 def _closer(
-    view: View, key: Key, tallies: Sequence[Tally], firsts: Mapping[Key, Firsts] | None
-) -> Closer:
+    view: View, key: RowKey, tallies: Sequence[Tally], firsts: Mapping[RowKey, Firsts] | None
+) -> ClosingEnd:
     kind, port = str(key[0]), _port(key)
     listener = view.census.listeners.get((str(key[1]), port)) if kind == "server" else None
     owners = view.owners_of(s.inode for s in listener.sockets) if listener else ()
     timed = "timers" not in view.missing
     now = _together([view.rate_of(tally.time_wait) for tally in tallies]) if timed else None
-    return Closer(
+    return ClosingEnd(
         kind,
         f"port {port}" if kind == "gone" else endpoint(str(key[1]), port),
         port,
@@ -230,7 +234,7 @@ def _together(rates: Sequence[Rate]) -> Rate:
     return Rate(sum(rate.value for rate in rates), any(rate.at_least for rate in rates))
 
 
-def _is_asked(key: Key, row: Closer, ends: Ends | None, wanted: Wanted) -> bool:
+def _is_asked(key: RowKey, row: ClosingEnd, ends: Ended | None, wanted: Wanted) -> bool:
     if not wanted.processes or wanted.process(*row.processes):
         return True
     closers = () if ends is None else ends.closers
@@ -240,11 +244,11 @@ def _is_asked(key: Key, row: Closer, ends: Ends | None, wanted: Wanted) -> bool:
     )
 
 
-def _firsts(view: View, ends: Ends | None) -> dict[Key, Firsts] | None:
+def _firsts(view: View, ends: Ended | None) -> dict[RowKey, Firsts] | None:
     """Return who closed first by listener and destination, None where nothing was followed."""
     if ends is None or not ends.seconds or (not ends.counts and ends.seconds < _TOO_SHORT):
         return None
-    sums: dict[Key, Counter[str]] = {}
+    sums: dict[RowKey, Counter[str]] = {}
     for (where, what), number in ends.counts.items():
         key = _group(view, where)
         if key is not None:
@@ -260,7 +264,7 @@ def _firsts(view: View, ends: Ends | None) -> dict[Key, Firsts] | None:
     }
 
 
-def _group(view: View, where: Key) -> Key | None:
+def _group(view: View, where: RowKey) -> RowKey | None:
     """Return the row that the end of a connection belongs to, None for one of unknown direction."""
     if len(where) < 3:
         return None
@@ -272,9 +276,9 @@ def _group(view: View, where: Key) -> Key | None:
     return ("gone", port) if listener is None else ("server", listener.address, listener.port)
 
 
-def processes(view: View, ends: Ends, wanted: Wanted) -> Iterable[tuple[Key, Process]]:
+def processes(view: View, ends: Ended, wanted: Wanted) -> Iterable[tuple[RowKey, ClosingProcess]]:
     """Yield the processes that close at each end, those first that close most."""
-    sums: dict[Key, Counter[str]] = {}
+    sums: dict[RowKey, Counter[str]] = {}
     for (name, where, what), number in ends.closers.items():
         group = _group(view, where)
         if group is not None:
@@ -289,11 +293,11 @@ def processes(view: View, ends: Ends, wanted: Wanted) -> Iterable[tuple[Key, Pro
     return asked[:_MOST]
 
 
-def _process(key: Key, counts: Counter[str], ends: Ends) -> Process:
+def _process(key: RowKey, counts: Counter[str], ends: Ended) -> ClosingProcess:
     name, kind, port = str(key[0]), key[1], _port(key)
     end = f"to {endpoint(str(key[2]), port)}" if kind == "client" else f"on :{port}"
     seconds = ends.seconds or 1.0
-    return Process(
+    return ClosingProcess(
         name,
         tuple(sorted(ends.pids.get(name, ()))),
         end,

@@ -11,14 +11,7 @@ import sys
 from functools import lru_cache
 from typing import TYPE_CHECKING, Final, NamedTuple, TypeVar
 
-from twdiag.model.closes import (
-    IN_INTERRUPT,
-    Close,
-    How,
-    Opened,
-    Side,
-    Why,
-)
+from twdiag.model.closes import IN_INTERRUPT, Close, ClosedBy, How, Opened, Why
 from twdiag.tcp import State
 
 if TYPE_CHECKING:
@@ -39,7 +32,7 @@ _LAST_ACK: Final = int(State.LAST_ACK)
 _CLOSING: Final = int(State.CLOSING)
 
 # In Python 3.11 a member of an enum costs a call each time it is named.
-_HERE, _PEER, _BOTH = Side.HERE, Side.PEER, Side.BOTH
+_HERE, _PEER, _BOTH = ClosedBy.HERE, ClosedBy.PEER, ClosedBy.BOTH
 _FIN, _RST, _FIN_RST, _TIMEOUT = How.FIN, How.RST, How.FIN_RST, How.TIMEOUT
 _OUT = Opened.OUT
 _BY_CLOSE, _SHUTDOWN, _LATE_DATA = Why.CLOSE, Why.SHUTDOWN, Why.LATE_DATA
@@ -172,7 +165,7 @@ def _take(waiting: dict[int, _T], due: Callable[[_T], bool]) -> list[_T]:
 
 def _verdict(
     track: Track, gone: SocketGone | None, death: Death | None
-) -> tuple[Side | None, How | None, Why | None]:
+) -> tuple[ClosedBy | None, How | None, Why | None]:
     """Return who closed first, how and why."""
     old = track.before
     if old == _SYN_SENT:
@@ -207,7 +200,7 @@ _FIRST: Final = {
 """Who closed first, where the first events of a connection were not seen."""
 
 
-def _never_connected(track: Track) -> tuple[Side | None, How | None, Why | None]:
+def _never_connected(track: Track) -> tuple[ClosedBy | None, How | None, Why | None]:
     if track.reset_received:
         return _PEER, _RST, Why.REFUSED
     if track.ended_in_task:

@@ -37,7 +37,7 @@ Owners = Mapping[int, tuple[Owner, ...]]
 """The processes that hold a socket, by its inode."""
 
 
-class Kind(enum.Enum):
+class CloseWaitKind(enum.Enum):
     """Why a CLOSE_WAIT waits."""
 
     LEAKED = "drained, not closed"
@@ -50,7 +50,7 @@ class Waiting(NamedTuple):
     """One half-closed socket; its age lies between the bounds (s), None where there is none."""
 
     socket: Socket
-    kind: Kind
+    kind: CloseWaitKind
     server: bool
     age_min: float | None
     age_max: float | None
@@ -138,12 +138,16 @@ def close_waits(
     return waiting
 
 
-def _kind(socket: Socket, server: bool) -> Kind:
+def _kind(socket: Socket, server: bool) -> CloseWaitKind:
     if not socket.inode and not socket.mptcp:
-        return Kind.NEVER_ACCEPTED
+        return CloseWaitKind.NEVER_ACCEPTED
     if socket.recv_q == 0:
-        return Kind.LEAKED
-    return Kind.IDLE_POOL if not server and socket.recv_q in POOL_RECV_Q else Kind.UNREAD
+        return CloseWaitKind.LEAKED
+    return (
+        CloseWaitKind.IDLE_POOL
+        if not server and socket.recv_q in POOL_RECV_Q
+        else CloseWaitKind.UNREAD
+    )
 
 
 def age_bounds(socket: Socket) -> tuple[float | None, float | None]:

@@ -12,7 +12,7 @@ from collections import deque
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
-from twdiag.model.closes import How, Opened, Side, Why
+from twdiag.model.closes import ClosedBy, How, Opened, Why
 from twdiag.model.idling import LEAST_IDLE, IdleEnd, Idling, Watched
 
 if TYPE_CHECKING:
@@ -110,7 +110,7 @@ class IdleWatch:
             self._other_end(close)
         if not self._is_server(close):
             return
-        here = close.first is Side.HERE and close.how in _ENDED and not close.dying
+        here = close.first is ClosedBy.HERE and close.how in _ENDED and not close.dying
         idle = close.idle
         if here and (idle is None or idle < LEAST_IDLE):
             idle = self._idle_by_looks(close)
@@ -118,7 +118,7 @@ class IdleWatch:
             return
         if here:
             self._closed_here(close, idle)
-        elif close.first is Side.PEER and close.how is How.FIN:
+        elif close.first is ClosedBy.PEER and close.how is How.FIN:
             listener = self._of(close.local, close.local_port)
             if listener is not None:
                 listener.by_peers.append(idle)

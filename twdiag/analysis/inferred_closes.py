@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from twdiag.analysis.closes import address_text, bytes_sent, requests_at_most
-from twdiag.model.closes import Close, How, Opened, Side, Why
+from twdiag.model.closes import Close, ClosedBy, How, Opened, Why
 from twdiag.tcp import State
 
 if TYPE_CHECKING:
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from twdiag.model.closes import Death, Traffic
 
 # In Python 3.11 a member of an enum costs a call each time it is named.
-_HERE, _PEER, _BOTH = Side.HERE, Side.PEER, Side.BOTH
+_HERE, _PEER, _BOTH = ClosedBy.HERE, ClosedBy.PEER, ClosedBy.BOTH
 _FIN, _RST, _FIN_RST, _TIMEOUT = How.FIN, How.RST, How.FIN_RST, How.TIMEOUT
 _IN, _OUT = Opened.IN, Opened.OUT
 _TIME_WAIT, _FIN_WAIT2, _LISTEN = State.TIME_WAIT, State.FIN_WAIT2, State.LISTEN
@@ -230,7 +230,7 @@ def _undecided(remains: Remains) -> str:
 
 def _verdict(
     remains: Remains, opened: Opened | None, answers: Mapping[str, bool | None]
-) -> tuple[Side | None, How | None, Why | None]:
+) -> tuple[ClosedBy | None, How | None, Why | None]:
     """Return who closed first, how and why, as far as it can be reasoned."""
     death, traffic = remains.death, remains.death.traffic
     if remains.left in (_TIME_WAIT, _FIN_WAIT2):
@@ -265,7 +265,7 @@ def _verdict(
 
 def _without_row(
     death: Death, traffic: Traffic, late_data: bool | None
-) -> tuple[Side | None, How | None, Why | None]:
+) -> tuple[ClosedBy | None, How | None, Why | None]:
     """Judge a connection whose FIN was acknowledged and that left no row."""
     if not traffic.received or late_data:  # ours came first, and a RST took the row
         return _HERE, _FIN_RST, Why.LATE_DATA if late_data else None
@@ -278,7 +278,7 @@ def _without_row(
 
 def _timed_out(
     traffic: Traffic, counted: bool | None
-) -> tuple[Side | None, How | None, Why | None]:
+) -> tuple[ClosedBy | None, How | None, Why | None]:
     if counted is False:
         return _PEER, _RST, Why.RESET if traffic.min_rtt != NEVER else Why.REFUSED
     if traffic.min_rtt == NEVER:
@@ -290,7 +290,7 @@ def _tried_again(traffic: Traffic) -> bool:
     return bool(traffic.retransmits or traffic.backoff or traffic.probes)
 
 
-def _fin_received(death: Death, first: Side | None, how: How | None) -> bool:
+def _fin_received(death: Death, first: ClosedBy | None, how: How | None) -> bool:
     """Return whether the bytes received hold the peer's FIN, as far as that shows."""
     if how is _FIN:
         return first is not _HERE or death.unread == 1

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Mapping, Sequence
 
 
-class Holder(Protocol):
+class DescriptorHolder(Protocol):
     """A process that holds a descriptor, as sources.live.processes.descriptors.Holding has it."""
 
     @property
@@ -53,7 +53,7 @@ class Inherited(NamedTuple):
 
 
 def tell_inherited(
-    holders: Mapping[int, Sequence[Holder]],
+    holders: Mapping[int, Sequence[DescriptorHolder]],
     listener_pids: Collection[int] = (),
     watched: Collection[int] = (),
     executables: Mapping[int, str] | None = None,

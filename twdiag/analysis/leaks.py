@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections import Counter
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from twdiag.analysis.half_closed import Kind, by_program
+from twdiag.analysis.half_closed import CloseWaitKind, by_program
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping, Sequence
 
     from twdiag.analysis.half_closed import Holder, Waiting
     from twdiag.analysis.view import View
-    from twdiag.analysis.wanted import Key, Wanted
+    from twdiag.analysis.wanted import RowKey, Wanted
     from twdiag.model.snapshot import Owner
 
 _MOST: Final = 50
@@ -36,7 +36,7 @@ class Leak(NamedTuple):
     user: str = ""
 
 
-def leaks(view: View, wanted: Wanted, pending: Collection[int] = ()) -> dict[Key, Leak]:
+def leaks(view: View, wanted: Wanted, pending: Collection[int] = ()) -> dict[RowKey, Leak]:
     """Return the CLOSE_WAITs of each program, and of each accept queue, the most first.
 
     Those whose inode is `pending`, whose owner has not been looked for yet, are left out.
@@ -50,15 +50,15 @@ def leaks(view: View, wanted: Wanted, pending: Collection[int] = ()) -> dict[Key
     accepted = [
         waiting
         for waiting in asked
-        if waiting.kind is not Kind.NEVER_ACCEPTED and not _passes(waiting, view.owners)
+        if waiting.kind is not CloseWaitKind.NEVER_ACCEPTED and not _passes(waiting, view.owners)
     ]
-    found: dict[Key, Leak] = {}
+    found: dict[RowKey, Leak] = {}
     for holder in by_program(view.owners, accepted):
         words = (holder.owner.name, *map(str, holder.pids)) if holder.owner else ()
         if wanted.process(*words):
             _add(found, _key(holder), _of_holder(holder))
     for waiting in asked:
-        if waiting.kind is Kind.NEVER_ACCEPTED and not wanted.processes:
+        if waiting.kind is CloseWaitKind.NEVER_ACCEPTED and not wanted.processes:
             port = waiting.socket.local_port
             _add(found, ("queue", port), _leak(f"accept queue of port {port}", [waiting]))
     largest = sorted(found, key=lambda key: -found[key].sockets)[:_MOST]
@@ -71,7 +71,7 @@ def _passes(waiting: Waiting, owners: Mapping[int, Sequence[Owner]]) -> bool:
     return young and not owners.get(waiting.socket.inode)
 
 
-def _key(holder: Holder) -> Key:
+def _key(holder: Holder) -> RowKey:
     """Return what stays the same of a program while its workers and their sockets change."""
     owner = holder.owner
     if owner is None:
@@ -92,7 +92,7 @@ def _leak(name: str, sockets: Sequence[Waiting]) -> Leak:
     return Leak(name, len(sockets), None, 0.0, max(ages, default=None), why)
 
 
-def _add(found: dict[Key, Leak], key: Key, leak: Leak) -> None:
+def _add(found: dict[RowKey, Leak], key: RowKey, leak: Leak) -> None:
     """Add sockets to those of their group."""
     known = found.get(key)
     if known is None:

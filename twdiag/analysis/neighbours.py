@@ -25,14 +25,13 @@ from twdiag.tcp import State
 from twdiag.wording import count, endpoint
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
+    from twdiag.analysis.half_closed import Owners
     from twdiag.analysis.view import View
     from twdiag.model.findings import Finding
     from twdiag.model.snapshot import Owner
     from twdiag.model.sockets import Socket
-
-    Owners = Mapping[int, tuple[Owner, ...]]
 
 MOST_SOCKETS: Final = 20_000
 """So many half-closed sockets are joined in 0.1 s; of more, none is."""

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from twdiag.model.sockets import Socket
 
 
-class Side(enum.Enum):
+class SocketSide(enum.Enum):
     """Which side of a connection a socket is; a listener and a bound socket have none yet."""
 
     LISTENER = "listener"
@@ -47,19 +47,19 @@ _UNKNOWN: Final = Age()
 _HALF_CLOSED: Final = (State.CLOSE_WAIT, State.FIN_WAIT2)
 
 
-def side_of(view: View, socket: Socket) -> Side:
+def side_of(view: View, socket: Socket) -> SocketSide:
     """Return which side a socket is, in the words of the View, from ports and listeners."""
     if socket.bound:
-        return Side.BOUND
+        return SocketSide.BOUND
     if socket.state is State.LISTEN:
-        return Side.LISTENER
+        return SocketSide.LISTENER
     if view.is_server(socket):
-        return Side.SERVER
+        return SocketSide.SERVER
     if view.is_client(socket):
-        return Side.CLIENT
+        return SocketSide.CLIENT
     # From a fixed port to that of a service: a proxy's source port, NFS, BGP.
     fixed = socket.local_port not in view.budget and socket.remote_port < CLIENTS_FROM
-    return Side.CLIENT if fixed and not socket.mptcp else Side.UNKNOWN
+    return SocketSide.CLIENT if fixed and not socket.mptcp else SocketSide.UNKNOWN
 
 
 def left_of(socket: Socket) -> float | None:

@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 from twdiag.model.closes import (
     IN_INTERRUPT,
+    ClosedBy,
     Killed,
     Opened,
     ResetReceived,
     ResetSent,
-    Side,
     SocketGone,
     StateChange,
     ThreadEnds,
@@ -38,7 +38,7 @@ _CLOSING: Final = int(State.CLOSING)
 _UNCONNECTED: Final = (_CLOSE, _LISTEN)
 
 # In Python 3.11 a member of an enum costs a call each time it is named.
-_HERE, _PEER, _BOTH = Side.HERE, Side.PEER, Side.BOTH
+_HERE, _PEER, _BOTH = ClosedBy.HERE, ClosedBy.PEER, ClosedBy.BOTH
 _IN, _OUT = Opened.IN, Opened.OUT
 
 _EXIT_NS: Final = 10_000_000_000
@@ -56,7 +56,7 @@ class Track:
 
     opened: Opened | None = None
     born: int | None = None
-    first: Side | None = None
+    first: ClosedBy | None = None
     first_at: int | None = None
     fin_at: int | None = None
     closed_at: int | None = None

@@ -47,7 +47,7 @@ _WILDCARDS: Final = ("0.0.0.0", "::")
 
 
 @dataclass(frozen=True, slots=True)
-class Names:
+class EndNames:
     """What is known of addresses and ports.
 
     `hosts` maps addresses to names (parse_hosts()); `listeners` maps (address, port) of this host's

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
 
     from twdiag.model.snapshot import Owner
 
-Key = tuple["str | int | None", ...]
+RowKey = tuple["str | int | None", ...]
 """What makes a row the same row in two frames."""
 
 

@@ -24,7 +24,7 @@ from twdiag.cli.options import (
 
 if TYPE_CHECKING:
     from twdiag.check.verdict import Answer
-    from twdiag.engine.examine import CheckRequest, Outcome
+    from twdiag.engine.examine import CheckOutcome, CheckRequest
 
 EPILOG: Final = """\b
 Examples:
@@ -67,7 +67,7 @@ class WarnOn(str, enum.Enum):
     WARNING = "warning"
 
 
-class Snippet(str, enum.Enum):
+class SnippetName(str, enum.Enum):
     """The configurations that can be printed."""
 
     NAGIOS = "nagios"
@@ -185,11 +185,11 @@ def check(
         typer.Option("--show-limits", help="Show the limits in force and where they come from."),
     ] = False,
     print_config: Annotated[
-        Snippet | None,
+        SnippetName | None,
         typer.Option(
             "--print-config",
             metavar="CONFIG",
-            help=f"Print a configuration to copy: {', '.join(name.value for name in Snippet)}.",
+            help=f"Print a configuration to copy: {', '.join(name.value for name in SnippetName)}.",
         ),
     ] = None,
     version: Annotated[
@@ -239,7 +239,7 @@ def check(
     raise typer.Exit(run(request))
 
 
-def _inform(request: "CheckRequest", list_metrics: bool, print_config: Snippet | None) -> None:
+def _inform(request: "CheckRequest", list_metrics: bool, print_config: SnippetName | None) -> None:
     """Print what was asked for instead of a check."""
     if print_config is not None:
         from twdiag.cli.snippets import snippet
@@ -260,7 +260,7 @@ def run(request: "CheckRequest") -> int:
     """Check, speak, and return the exit code."""
     from twdiag.check.verdict import unknown
     from twdiag.cli import terminal
-    from twdiag.engine.examine import Outcome, examine
+    from twdiag.engine.examine import CheckOutcome, examine
     from twdiag.errors import UsageError
     from twdiag.history.deadline import Deadline, TimeIsUp
 
@@ -276,7 +276,7 @@ def run(request: "CheckRequest") -> int:
             outcome = examine(request, deadline)
             deadline.stop()
         except TimeIsUp:  # between two steps that tell it themselves
-            outcome = Outcome(unknown(limit, source=request.source))
+            outcome = CheckOutcome(unknown(limit, source=request.source))
         answer = _speak(request, outcome, time.monotonic() - begin)
         sys.stdout.flush()
     finally:
@@ -284,7 +284,7 @@ def run(request: "CheckRequest") -> int:
     return 0 if request.exit_zero and answer.status < 3 else int(answer.status)
 
 
-def _speak(request: "CheckRequest", outcome: "Outcome", seconds: float) -> "Answer":
+def _speak(request: "CheckRequest", outcome: "CheckOutcome", seconds: float) -> "Answer":
     """Write the answer to stdout or to the file asked for; return it as it came out."""
     from twdiag.engine.examine import has_to_speak, write_output
     from twdiag.render.answer import written

@@ -17,9 +17,9 @@ from twdiag.cli.options import AsciiOption, Color, ColorOption
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from twdiag.explain.layout import Line
+    from twdiag.explain.layout import SetLine
     from twdiag.explain.library import Library
-    from twdiag.explain.page import Block, Page
+    from twdiag.explain.page import Page, PageBlock
     from twdiag.rules.rule import Rule
     from twdiag.software import Software
 
@@ -110,7 +110,9 @@ def _programs() -> Iterator[Software]:
     yield from all_software()
 
 
-def _set(library: Library, page: Page | None, now: tuple[Block, ...], look: _Look) -> list[Line]:
+def _set(
+    library: Library, page: Page | None, now: tuple[PageBlock, ...], look: _Look
+) -> list[SetLine]:
     """Return the lines of the index or of a page, this host's numbers at its end."""
     from dataclasses import replace
 
@@ -121,17 +123,17 @@ def _set(library: Library, page: Page | None, now: tuple[Block, ...], look: _Loo
     return set_page(replace(page, body=(*page.body, *now)), ascii=look.ascii, width=look.width)
 
 
-def _now(page: Page | None) -> tuple[Block, ...]:
+def _now(page: Page | None) -> tuple[PageBlock, ...]:
     """Return what this host shows of the page's state or rule."""
     from twdiag.errors import UsageError
-    from twdiag.explain.page import Kind
+    from twdiag.explain.page import PageKind
 
-    if page is None or page.kind not in (Kind.STATE, Kind.RULE):
+    if page is None or page.kind not in (PageKind.STATE, PageKind.RULE):
         raise UsageError("--live is for states and rules", "try: twdiag explain TIME_WAIT --live")
-    return _state_now(page.name) if page.kind is Kind.STATE else _rule_now(page.name)
+    return _state_now(page.name) if page.kind is PageKind.STATE else _rule_now(page.name)
 
 
-def _state_now(name: str) -> tuple[Block, ...]:
+def _state_now(name: str) -> tuple[PageBlock, ...]:
     from dataclasses import replace
 
     from twdiag import sources
@@ -148,7 +150,7 @@ def _state_now(name: str) -> tuple[Block, ...]:
     return state_now(state, snapshot)
 
 
-def _rule_now(name: str) -> tuple[Block, ...]:
+def _rule_now(name: str) -> tuple[PageBlock, ...]:
     from twdiag import rules, sources
     from twdiag.engine.look import Question, examined
     from twdiag.explain.live import rule_now
@@ -157,7 +159,7 @@ def _rule_now(name: str) -> tuple[Block, ...]:
     return rule_now(report, view.snapshot)
 
 
-def _write_json(library: Library, page: Page | None, now: tuple[Block, ...]) -> None:
+def _write_json(library: Library, page: Page | None, now: tuple[PageBlock, ...]) -> None:
     import json
 
     from twdiag.explain.as_json import index_as_json, page_as_json
@@ -166,7 +168,7 @@ def _write_json(library: Library, page: Page | None, now: tuple[Block, ...]) -> 
     sys.stdout.write(json.dumps(value, indent=1, ensure_ascii=False) + "\n")
 
 
-def _write(lines: list[Line], look: _Look) -> None:
+def _write(lines: list[SetLine], look: _Look) -> None:
     """Print lines, through the pager where that is wanted and there is one."""
     from twdiag.explain.screen import coloured, plain
 
@@ -200,22 +202,22 @@ def _walk(page: Page | None, look: _Look) -> None:
     """Walk through the scenario of a page on the terminal."""
     from twdiag.errors import UsageError
     from twdiag.explain import walk
-    from twdiag.explain.scenarios import find_scenario
     from twdiag.explain.screen import write
+    from twdiag.explain.stories import find_story
 
-    scenario = find_scenario(page.name) if page else None
-    if page is None or scenario is None:
+    story = find_story(page.name) if page else None
+    if page is None or story is None:
         raise UsageError("--step is for scenarios", "try: twdiag explain last-ack-lost --step")
     if not (sys.stdin.isatty() and sys.stdout.isatty()):
         raise UsageError(
             "--step needs a terminal to read keys from",
-            f"without one: twdiag explain {scenario.name}",
+            f"without one: twdiag explain {story.name}",
         )
 
-    def show(lines: list[Line]) -> None:
+    def show(lines: list[SetLine]) -> None:
         walk.clear(sys.stdout)
         write(lines, sys.stdout, color=look.color)
         sys.stdout.flush()
 
     with walk.keyboard(sys.stdin.fileno()) as read_key:
-        walk.walk(page, scenario, show, read_key, ascii=look.ascii, width=look.width)
+        walk.walk(page, story, show, read_key, ascii=look.ascii, width=look.width)

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from types import FrameType
 
-    from twdiag.render.pieces import Line
+    from twdiag.render.pieces import StyledLine
 
 _OTHER_SCREEN: Final = "\x1b[?1049h\x1b[?25l"
 _OWN_SCREEN: Final = "\x1b[?25h\x1b[?1049l"
@@ -38,7 +38,7 @@ _ESCAPE_SECONDS: Final = 0.05
 """For how long the rest of an arrow's bytes can be on its way; a slow link takes no longer."""
 
 
-def painted(line: Line) -> str:
+def painted(line: StyledLine) -> str:
     """Return a line with the codes of its style."""
     text, style = line
     codes = ";".join(_CODES[word] for word in style.split())
@@ -176,7 +176,7 @@ class Terminal:
         self._write(_CLEAR)
         self._lines = []
 
-    def draw(self, lines: Sequence[Line], width: int) -> None:
+    def draw(self, lines: Sequence[StyledLine], width: int) -> None:
         """Show these lines; only those that have changed are written, at once."""
         from twdiag.render.cells import width_of
 

@@ -19,7 +19,7 @@ from twdiag.cli.options import (  # noqa: TC001  (typer reads the annotations)
 
 if TYPE_CHECKING:
     from twdiag.engine.sockets import Listing
-    from twdiag.render.sockets import CsvLines, JsonLines, TextLines
+    from twdiag.render.sockets import CsvLines, SocketJsonLines, SocketTextLines
 
 EPILOG: Final = """\b
 Examples:
@@ -112,14 +112,14 @@ def sockets(
     It writes each row as it is read. Without filters it lists every TCP socket.
     """
     from twdiag.cli import terminal
-    from twdiag.engine.sockets import Listing, Request
+    from twdiag.engine.sockets import Listing, SocketsRequest
     from twdiag.errors import UsageError
 
     terminal.make_output_safe()
     if json and csv:
         raise UsageError("--json and --csv exclude each other", "use one of them")
     listing = Listing(
-        Request(
+        SocketsRequest(
             tuple(state or ()),
             tuple(port or ()),
             tuple(peer or ()),
@@ -137,17 +137,17 @@ def sockets(
     _write(listing, _lines(listing.several, json, csv))
 
 
-def _lines(several: bool, json: bool, csv: bool) -> TextLines | JsonLines | CsvLines:
-    from twdiag.render.sockets import CsvLines, JsonLines, TextLines
+def _lines(several: bool, json: bool, csv: bool) -> SocketTextLines | SocketJsonLines | CsvLines:
+    from twdiag.render.sockets import CsvLines, SocketJsonLines, SocketTextLines
 
     if json:
-        return JsonLines(sys.stdout)
+        return SocketJsonLines(sys.stdout)
     if csv:
         return CsvLines(sys.stdout)
-    return TextLines(sys.stdout, _width(), several=several)
+    return SocketTextLines(sys.stdout, _width(), several=several)
 
 
-def _write(listing: Listing, lines: TextLines | JsonLines | CsvLines) -> None:
+def _write(listing: Listing, lines: SocketTextLines | SocketJsonLines | CsvLines) -> None:
     """Write the rows, and say on stderr what was not seen."""
     from twdiag.cli import streams, terminal
     from twdiag.wording import visible

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
     from typing import TextIO
 
-    from twdiag.render.pieces import Detail, Look
+    from twdiag.render.pieces import Detail, Style
 
 _WIDEST = 100
 """Longer lines are hard to read; a wide terminal does not widen the report beyond this."""
@@ -36,12 +36,12 @@ def look_of(
     *,
     ascii: bool = False,
     environ: Mapping[str, str] = os.environ,
-) -> Look:
+) -> Style:
     """Return how to write to a stream: wrapped on a terminal, never wrapped or cut in a pipe.
 
     `ascii` is what --ascii asks for; without it the locale and the terminal decide.
     """
-    from twdiag.render.pieces import Look
+    from twdiag.render.pieces import Style
 
     on_terminal = out.isatty()
     # COLUMNS=0 and terminals that do not know their width (a serial console) say 0.
@@ -49,7 +49,7 @@ def look_of(
     width = min(size.columns or 80, _WIDEST) if on_terminal else None
     height = size.lines or 24 if on_terminal else None
     unicode = not ascii and not is_dumb(out, environ) and draws(out, environ)
-    return Look(width, wants_color(on_terminal, color, environ), unicode, detail, height)
+    return Style(width, wants_color(on_terminal, color, environ), unicode, detail, height)
 
 
 def is_dumb(out: TextIO, environ: Mapping[str, str] = os.environ) -> bool:

@@ -18,7 +18,8 @@ if TYPE_CHECKING:
     from types import FrameType
 
     from twdiag.model.closes import Close
-    from twdiag.render.trace import JsonLines, TextLines
+    from twdiag.render.trace import CloseTextLines
+    from twdiag.render.trace_json import CloseJsonLines
 
 EPILOG: Final = """\b
 Examples:
@@ -59,20 +60,23 @@ def trace(
     """
     from twdiag.cli import terminal
     from twdiag.cli.times import parse_time
-    from twdiag.engine.trace import Hooks, Request
+    from twdiag.engine.trace import Hooks, TraceRequest
     from twdiag.engine.trace import trace as follow
-    from twdiag.render.trace import JsonLines, TextLines
+    from twdiag.render.trace import CloseTextLines
+    from twdiag.render.trace_json import CloseJsonLines
 
     terminal.make_output_safe()
-    request = Request(
+    request = TraceRequest(
         frozenset(port or ()),
         frozenset(process or ()),
         None if duration is None else parse_time(duration),
         source.value,
         netns,
     )
-    lines: JsonLines | TextLines = (
-        JsonLines(sys.stdout) if json else TextLines(sys.stdout, _width(sys.stdout.isatty()))
+    lines: CloseJsonLines | CloseTextLines = (
+        CloseJsonLines(sys.stdout)
+        if json
+        else CloseTextLines(sys.stdout, _width(sys.stdout.isatty()))
     )
     writer = _Writer(lines)
     with _signals() as stopped:
@@ -85,7 +89,7 @@ def trace(
 class _Writer:
     """Writes lines, and lets them be seen at the end of each burst."""
 
-    def __init__(self, lines: JsonLines | TextLines) -> None:
+    def __init__(self, lines: CloseJsonLines | CloseTextLines) -> None:
         self._lines = lines
         self._unseen = False
 

@@ -30,9 +30,9 @@ if TYPE_CHECKING:
 
     from twdiag.cli.live_terminal import Signals, Terminal
     from twdiag.engine.frames import Frame
-    from twdiag.engine.watch import Request, Watch
+    from twdiag.engine.watch import Watch, WatchRequest
     from twdiag.render.live_keys import Choice
-    from twdiag.render.pieces import Look
+    from twdiag.render.pieces import Style
 
 EPILOG: Final = """\b
 Examples:
@@ -97,10 +97,10 @@ def watch(
     """
     from twdiag.cli import terminal
     from twdiag.cli.times import parse_time
-    from twdiag.engine.watch import Request
+    from twdiag.engine.watch import WatchRequest
 
     terminal.make_output_safe()
-    request = Request(
+    request = WatchRequest(
         parse_time(interval, "--interval"),
         tuple(port or ()),
         tuple(process or ()),
@@ -124,12 +124,12 @@ def _has_screen() -> bool:
     return sys.stdout.isatty() and os.environ.get("TERM", "dumb") != "dumb"
 
 
-def _look(*, ascii: bool, color: str) -> Look:
+def _look(*, ascii: bool, color: str) -> Style:
     from twdiag.cli import terminal
-    from twdiag.render.pieces import Look
+    from twdiag.render.pieces import Style
 
     wants_color = terminal.wants_color(True, color, os.environ)
-    return Look(color=wants_color, unicode=not ascii and terminal.draws(sys.stdout))
+    return Style(color=wants_color, unicode=not ascii and terminal.draws(sys.stdout))
 
 
 class _End:
@@ -156,7 +156,7 @@ class _End:
 
 
 @contextlib.contextmanager
-def _watching(request: Request) -> Iterator[Watch]:
+def _watching(request: WatchRequest) -> Iterator[Watch]:
     """Watch in the namespace that was asked for."""
     from twdiag.cli import streams
     from twdiag.engine.watch import Watch
@@ -179,7 +179,7 @@ def _watching(request: Request) -> Iterator[Watch]:
 # Without a terminal.
 
 
-def _write_all(request: Request, end: _End, *, json: bool) -> None:
+def _write_all(request: WatchRequest, end: _End, *, json: bool) -> None:
     """Write each look as it is made."""
     from twdiag.cli.live_terminal import Signals
 
@@ -229,7 +229,7 @@ def _wait(watched: Watch, handles: Iterable[int], until: float) -> list[int]:
 # On a terminal.
 
 
-def _show(request: Request, end: _End, look: Look) -> None:
+def _show(request: WatchRequest, end: _End, look: Style) -> None:
     """Show the screen until a key, a signal or the time ends it, and say what was seen."""
     from twdiag.cli.live_terminal import Signals, Terminal
     from twdiag.render.live_text import last_words
@@ -249,7 +249,7 @@ def _show(request: Request, end: _End, look: Look) -> None:
 class _Screen:
     """The loop of the screen: looks, keys and signals, each followed by what has changed."""
 
-    def __init__(self, watched: Watch, terminal: Terminal, signals: Signals, look: Look) -> None:
+    def __init__(self, watched: Watch, terminal: Terminal, signals: Signals, look: Style) -> None:
         from twdiag.render.live_keys import Choice
 
         self._watched = watched

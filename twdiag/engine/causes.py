@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
-from twdiag.engine.waits import SECONDS, Question, host_names, look_closer
+from twdiag.engine.waits import SECONDS, WaitsQuestion, host_names, look_closer
 from twdiag.model.findings import ListenerSubject, Step
 from twdiag.model.waits import Cause
 from twdiag.rules import (
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from twdiag.analysis.view import View
-    from twdiag.engine.waits import Answer
+    from twdiag.engine.waits import WaitsAnswer
     from twdiag.model.findings import Advice, Finding, Report
     from twdiag.model.sockets import Socket
     from twdiag.model.waits import Conclusion
@@ -71,14 +71,14 @@ def with_causes(report: Report, view: View, seconds: float = SECONDS) -> Report:
     return replace(report, findings=findings, gaps=(*report.gaps, *gaps))
 
 
-def _question(finding: Finding, view: View, sockets: Mapping[int, Socket]) -> Question:
+def _question(finding: Finding, view: View, sockets: Mapping[int, Socket]) -> WaitsQuestion:
     concerned = {inode: sockets[inode] for inode in finding.inodes if inode in sockets}
     if finding.rule == idle_established_leak.NAME:
         found = (view.breakdown(pid) for pid in finding.pids)
         concerned |= {s.inode: s for seen in found if seen for s in seen.unguarded}
     listeners = {listener for s in concerned.values() if (listener := view.listener_of(s))}
     inodes = [s.inode for listener in listeners for s in listener.sockets]
-    return Question(finding.pids, concerned, frozenset(inodes))
+    return WaitsQuestion(finding.pids, concerned, frozenset(inodes))
 
 
 def _listeners(report: Report, view: View) -> dict[tuple[str, int], str]:
@@ -90,7 +90,7 @@ def _listeners(report: Report, view: View) -> dict[tuple[str, int], str]:
     return found
 
 
-def _told(finding: Finding, answer: Answer) -> Finding:
+def _told(finding: Finding, answer: WaitsAnswer) -> Finding:
     """Return a finding with the waits of its processes and the next commands for their runtime."""
     waits, conclusion = answer.waits, answer.waits.conclusion
     lines = (conclusion.sentence, *waits.lines) if conclusion else waits.lines

@@ -62,7 +62,7 @@ class Plan(NamedTuple):
     rules: tuple[Rule[Any], ...]
 
 
-class Outcome(NamedTuple):
+class CheckOutcome(NamedTuple):
     """The answer, the status that was last told (None without --state or a last run), and whether
     --notify-on change has to tell this one."""
 
@@ -91,24 +91,24 @@ def plan(request: CheckRequest) -> Plan:
     return Plan(request, settings, Ranges(warning, critical), chosen)
 
 
-def examine(request: CheckRequest, deadline: Deadline) -> Outcome:
+def examine(request: CheckRequest, deadline: Deadline) -> CheckOutcome:
     """Return the answer to a request; whatever keeps it from looking is an UNKNOWN answer."""
     try:
         deadline.doing = "reading the settings"
         planned = plan(request)
         if request.state is None:
             answer, _ = _look(planned, deadline, None)
-            return Outcome(answer._replace(notes=planned.settings.notes))
+            return CheckOutcome(answer._replace(notes=planned.settings.notes))
         deadline.doing = "waiting for the state file"
         from twdiag.history.state_file import StateFile
 
         with StateFile(request.state) as memory:
             return _remembering(planned, deadline, memory)
     except (Exception, TimeIsUp) as error:
-        return Outcome(_refused(error, request, deadline))
+        return CheckOutcome(_refused(error, request, deadline))
 
 
-def _remembering(planned: Plan, deadline: Deadline, memory: StateFile) -> Outcome:
+def _remembering(planned: Plan, deadline: Deadline, memory: StateFile) -> CheckOutcome:
     """Look, and remember what was seen; without a sight, remember the status alone."""
     from twdiag.history import notify
 
@@ -142,10 +142,10 @@ def _remembering(planned: Plan, deadline: Deadline, memory: StateFile) -> Outcom
     notes = [*planned.settings.notes, *memory.notes]
     if request.notify_on == "change" and last not in (None, status):
         notes.append(f"before, it was {last}")
-    return Outcome(answer._replace(notes=tuple(notes)), last, speaks)
+    return CheckOutcome(answer._replace(notes=tuple(notes)), last, speaks)
 
 
-def has_to_speak(request: CheckRequest, outcome: Outcome) -> bool:
+def has_to_speak(request: CheckRequest, outcome: CheckOutcome) -> bool:
     """Return whether an answer is wanted: always, on a problem or on a change."""
     if request.format != "text":
         return True  # an empty file would say that there is nothing to measure

@@ -30,7 +30,7 @@ _SMALL_KIB: Final = 2048
 
 
 @dataclass(frozen=True)
-class Request:
+class TraceRequest:
     """What to tell: any of these ports at either end, any of these processes (name or PID).
 
     `netns` is the namespace to look in, as --netns has it.  With `small`, little is kept for later,
@@ -61,7 +61,7 @@ class Request:
 
 
 @contextlib.contextmanager
-def follow(request: Request, say: Callable[[str], None]) -> Iterator[Followed]:
+def follow(request: TraceRequest, say: Callable[[str], None]) -> Iterator[Followed]:
     """Follow the ends of connections; nothing that ends from then on is missed.
 
     `say` gets a sentence where the best source cannot be had.  Raises SourceError where there is no
@@ -91,10 +91,13 @@ def _few_collections() -> Iterator[None]:
         gc.set_threshold(*before)
 
 
-def _open(request: Request, say: Callable[[str], None], stack: contextlib.ExitStack) -> Sources:
+def _open(
+    request: TraceRequest, say: Callable[[str], None], stack: contextlib.ExitStack
+) -> Sources:
     """Open the announcements first, so that no traced end is missed among them."""
-    from twdiag.sources.live.tracing.destroy_events import ROOM, Announcements, LeftBehind
-    from twdiag.sources.live.tracing.tracefs import BUFFER_KIB, Tracer
+    from twdiag.sources.live.tracing.destroy_events import ROOM, Announcements
+    from twdiag.sources.live.tracing.left_behind import LeftBehind
+    from twdiag.sources.live.tracing.tracer import BUFFER_KIB, Tracer
 
     found = Sources()
     no_announcements = no_tracing = None

@@ -9,14 +9,15 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 from twdiag.analysis.closers import EndsCounter
 from twdiag.engine import follow
-from twdiag.engine.frames import MINUTE, Following
+from twdiag.engine.frames import Following
+from twdiag.engine.growth import MINUTE
 from twdiag.engine.idle import IdleFollower
 from twdiag.errors import SourceError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from twdiag.analysis.closers import Ends
+    from twdiag.analysis.closers import Ended
     from twdiag.engine.following import Followed
     from twdiag.model.closes import Close
     from twdiag.model.idling import Watched
@@ -86,7 +87,7 @@ class Follower:
     """
 
     def __init__(self, ports: Iterable[int], source: str, now: float) -> None:
-        self._trace = follow.Request(frozenset(ports), source=source, small=True)
+        self._trace = follow.TraceRequest(frozenset(ports), source=source, small=True)
         self._account = Account(SHARE, SAVED, now)
         self._counter = EndsCounter()
         self._idle = self._new_idle()
@@ -242,7 +243,7 @@ class Follower:
         self._counter.take(0.0)
         self._seconds = 0.0
 
-    def take(self) -> tuple[Following, Ends]:
+    def take(self) -> tuple[Following, Ended]:
         """Return how the ends are followed, and those since the last call."""
         now, lost = time.monotonic(), self._lost
         if self._followed is not None:

@@ -19,8 +19,9 @@ if TYPE_CHECKING:
     from twdiag.analysis.closes import Clock
     from twdiag.analysis.tracks import Track
     from twdiag.model.closes import Close, Death, ResetSent
-    from twdiag.sources.live.tracing.destroy_events import Announcements, LeftBehind
-    from twdiag.sources.live.tracing.tracefs import Tracer
+    from twdiag.sources.live.tracing.destroy_events import Announcements
+    from twdiag.sources.live.tracing.left_behind import LeftBehind
+    from twdiag.sources.live.tracing.tracer import Tracer
 
 _BUSY, CALM = 0.05, 0.1
 _GATHER: Final = 0.003  # at 20,000 closes a second, a quarter of a plain user's room

@@ -85,7 +85,7 @@ def _watch(question: Question) -> tuple[Watched | None, list[Gap]]:
 
     Where very many end, only a second of it: a look must not take half of a CPU.
     """
-    from twdiag.engine.follow import Request
+    from twdiag.engine.follow import TraceRequest
     from twdiag.engine.watched import Hooks, watch_ends
 
     began, ends = time.monotonic(), 0
@@ -99,7 +99,7 @@ def _watch(question: Question) -> tuple[Watched | None, list[Gap]]:
         passed = time.monotonic() - began
         return passed >= 1 and ends > _MOST_ENDS * passed
 
-    request = Request(frozenset(question.ports), seconds=question.interval, source="multicast")
+    request = TraceRequest(frozenset(question.ports), seconds=question.interval, source="multicast")
     watched, gaps = None, list[Gap]()
     try:
         if question.source not in ("auto", "netlink"):

@@ -2,21 +2,15 @@
 
 from __future__ import annotations
 
-import heapq
 import itertools
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-from twdiag.analysis.row import CLOSED_FIRST, Age, Side, age_of, left_of, side_of
+from twdiag.analysis.row import CLOSED_FIRST, age_of, left_of, side_of
 from twdiag.analysis.view import View
 from twdiag.census.listeners import listeners_of
-from twdiag.engine.row_filter import (
-    BOUND_WORD,
-    Filter,
-    owned_by,
-    parse_peer,
-    parse_states,
-)
+from twdiag.engine.row_filter import BOUND_WORD, Filter, owned_by, parse_peer, parse_states
+from twdiag.engine.socket_rows import SocketRow, ordered
 from twdiag.errors import SourceError, TwdiagError, UsageError
 from twdiag.model.census import Census
 from twdiag.model.limits import nearest
@@ -25,12 +19,12 @@ from twdiag.tcp import State
 from twdiag.wording import count
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping
+    from collections.abc import Iterator, Mapping
 
     from twdiag.model.limits import Limits
     from twdiag.model.namespaces import Container, Namespace
     from twdiag.model.sockets import Socket
-    from twdiag.rules.behind import Rows
+    from twdiag.rules.behind import RowsBehind
     from twdiag.rules.rule import Rule
     from twdiag.sources.live.sockets.seen import Streamed
 
@@ -50,7 +44,7 @@ _CONCERNS: Final[Mapping[str, frozenset[State | str]]] = {
 """Which states a gap is about; all others are about every state."""
 
 
-class Request(NamedTuple):
+class SocketsRequest(NamedTuple):
     """What the user asked for, in the words of the command line."""
 
     states: tuple[str, ...] = ()
@@ -67,68 +61,13 @@ class Request(NamedTuple):
     config: str | None = None
 
 
-class Row(NamedTuple):
-    """One socket, with what its neighbours tell of it.
-
-    `first` is who closed first, "here", "peer" or "both", None where nobody has; `left` is after
-    how many seconds a timer ends it, None where none does.  `send_q` is None for a backlog that was
-    not seen.  `owners` is None where they were not seen, empty where there are none: the kernel
-    keeps none of a closed socket, and nobody has accepted some connections.
-    """
-
-    socket: Socket
-    side: Side
-    first: str | None
-    age: Age
-    left: float | None
-    send_q: int | None
-    owners: tuple[Owner, ...] | None
-    container: Container | None
-    netns: str
-
-    @property
-    def state(self) -> str:
-        """The name of its state, BOUND for one that is bound and no more."""
-        return BOUND_WORD if self.socket.bound else self.socket.state.name
-
-    @property
-    def is_queued(self) -> bool:
-        """Whether it waits in an accept queue: nobody has called accept() for it yet."""
-        return (
-            self.socket.state in (State.ESTABLISHED, State.CLOSE_WAIT)
-            and not self.socket.inode
-            and not self.socket.mptcp
-        )
-
-
-SORTS: Final[Mapping[str, Callable[[Row], Any]]] = {
-    "age": lambda row: 1.0 if row.age.low is None else -row.age.low,
-    "left": lambda row: float("inf") if row.left is None else row.left,
-    "recv-q": lambda row: -row.socket.recv_q,
-    "send-q": lambda row: -(row.send_q or 0),
-    "state": lambda row: row.state,
-    "port": lambda row: row.socket.local_port,
-    "peer": lambda row: (row.socket.remote_address, row.socket.remote_port),
-    "process": lambda row: (not row.owners, [(o.name, o.pid) for o in row.owners or ()][:1]),
-}
-"""What rows can be sorted by: the oldest, soonest gone or largest first, unknown ones last."""
-
-
-def ordered(rows: Iterable[Row], sort: str | None, top: int | None) -> Iterable[Row]:
-    """Return rows in an order, or as they come; of `top` rows no more than these are kept."""
-    if sort is None and top is None:
-        return rows
-    key = SORTS[sort or "age"]
-    return sorted(rows, key=key) if top is None else heapq.nsmallest(top, rows, key=key)
-
-
 class Listing:
     """The rows of a request, and once they were taken, what was not seen.
 
     Raises UsageError where the request makes no sense.
     """
 
-    def __init__(self, request: Request) -> None:
+    def __init__(self, request: SocketsRequest) -> None:
         self._request = request
         self._filter = Filter(
             parse_states(request.states),
@@ -148,11 +87,11 @@ class Listing:
         if request.netns and request.all_netns:
             raise UsageError("--netns and --all-netns exclude each other", "use one of them")
 
-    def rows(self) -> Iterator[Row]:
+    def rows(self) -> Iterator[SocketRow]:
         """Yield the rows; raises TwdiagError where they cannot be read."""
         yield from ordered(self._without_gaps(), self._request.sort, self._request.top)
 
-    def _without_gaps(self) -> Iterator[Row]:
+    def _without_gaps(self) -> Iterator[SocketRow]:
         for item in self._everywhere():
             if isinstance(item, Gap):
                 self._gaps.append(item)
@@ -180,7 +119,7 @@ class Listing:
             return f"no such socket of {', '.join(sorted(self._processes))} is visible{near}"
         return "no such socket"
 
-    def _everywhere(self) -> Iterator[Row | Gap]:
+    def _everywhere(self) -> Iterator[SocketRow | Gap]:
         """Yield the rows of each namespace asked for, and the gaps."""
         if not self.several and not self._request.netns:
             yield from self._here(HOST_NETNS)
@@ -212,7 +151,7 @@ class Listing:
         self._gaps += found.gaps
         return by_business(found.namespaces)
 
-    def _here(self, netns: str) -> Iterator[Row | Gap]:
+    def _here(self, netns: str) -> Iterator[SocketRow | Gap]:
         """Yield the rows of the namespace that this process is in, and what was not seen of it."""
         from twdiag.sources.live.proc import read_sysctls
 
@@ -235,9 +174,9 @@ class Listing:
             return False
         return not self._processes or owned_by(self._owners.of(socket), self._processes)
 
-    def _row(self, socket: Socket, view: View, netns: str, backlogs: bool) -> Row:
+    def _row(self, socket: Socket, view: View, netns: str, backlogs: bool) -> SocketRow:
         owners = self._owners.of(socket)
-        return Row(
+        return SocketRow(
             socket,
             side_of(view, socket),
             None if socket.bound else CLOSED_FIRST[socket.state],
@@ -271,7 +210,7 @@ class Listing:
             gaps.append(Gap("netlink", why, error.next_step))
             return stream_proc(gaps)
 
-    def _behind(self) -> list[Rows]:
+    def _behind(self) -> list[RowsBehind]:
         """Return which rows stand behind what the rules find in this namespace."""
         from twdiag import sources
         from twdiag.rules import runner
@@ -296,7 +235,7 @@ class Listing:
 class _Behind:
     """The rows behind what several rules find."""
 
-    def __init__(self, rows: list[Rows]) -> None:
+    def __init__(self, rows: list[RowsBehind]) -> None:
         self._fits = [one.fits for one in rows]
         self._pids = frozenset[int]().union(*(one.pids for one in rows))
 
@@ -354,7 +293,7 @@ def _view_of(listening: list[Socket], sysctls: Mapping[str, str]) -> View:
     return View(Snapshot(0.0, Host("", ""), "", census, sysctls=sysctls))
 
 
-def _judging(request: Request) -> tuple[tuple[Rule[Any], ...], Limits, tuple[str, ...]]:
+def _judging(request: SocketsRequest) -> tuple[tuple[Rule[Any], ...], Limits, tuple[str, ...]]:
     """Return the rules asked for, the limits in force, and what is worth to know of the settings.
 
     Raises UsageError for a name that is no rule, and for a rule that no row stands behind.

@@ -6,20 +6,20 @@ from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
 
-from twdiag.engine.follow import SOURCES, Request, follow
+from twdiag.engine.follow import SOURCES, TraceRequest, follow
 from twdiag.engine.following import Followed
 from twdiag.engine.watched import Hooks, watch_ends
 from twdiag.errors import SourceError
 from twdiag.model.snapshot import HOST_NETNS
 
 if TYPE_CHECKING:
-    from twdiag.analysis.close_summary import Outcome
+    from twdiag.analysis.close_summary import TraceOutcome
     from twdiag.model.findings import Finding
 
-__all__ = ["SOURCES", "Followed", "Hooks", "Request", "follow", "trace"]
+__all__ = ["SOURCES", "Followed", "Hooks", "TraceRequest", "follow", "trace"]
 
 
-def trace(request: Request, hooks: Hooks) -> Outcome:
+def trace(request: TraceRequest, hooks: Hooks) -> TraceOutcome:
     """Follow until a hook says to stop or the time is over; return what was told and found.
 
     Raises UsageError where --netns means no namespace, SourceRefused where it may not be entered,
@@ -41,7 +41,7 @@ def trace(request: Request, hooks: Hooks) -> Outcome:
     return outcome
 
 
-def _followed(request: Request, hooks: Hooks) -> Outcome:
+def _followed(request: TraceRequest, hooks: Hooks) -> TraceOutcome:
     outcome = watch_ends(request, hooks)
     try:
         outcome.findings = _judged(request, outcome)
@@ -50,7 +50,7 @@ def _followed(request: Request, hooks: Hooks) -> Outcome:
     return outcome
 
 
-def _judged(request: Request, outcome: Outcome) -> tuple[Finding, ...]:
+def _judged(request: TraceRequest, outcome: TraceOutcome) -> tuple[Finding, ...]:
     """Return what the rules say of how connections idled and ended."""
     watched = outcome.watched
     if watched is None or not any(idling.ends for idling in watched.idling):

@@ -11,25 +11,25 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Final, NamedTuple, TypeVar
 
 from twdiag.analysis.inherited import tell_inherited
-from twdiag.analysis.upstreams import Names, parse_hosts
+from twdiag.analysis.upstreams import EndNames, parse_hosts
 from twdiag.analysis.waits import tell_waits
 from twdiag.analysis.waits.case import is_idle, watched_sockets
 from twdiag.model.waits import Act, Cause, NextCommand
 from twdiag.software import find
 from twdiag.software.runtimes import next_commands
+from twdiag.sources.live.proc import read_bytes
 from twdiag.sources.live.processes.descriptors import read_holders, relatives
-from twdiag.sources.live.processes.headroom import read_bytes
 from twdiag.sources.live.processes.runtime import read_runtime
 from twdiag.sources.live.processes.waits import read_waits, wanted_inodes
-from twdiag.sources.live.sockets.endpoints import read_endpoints
+from twdiag.sources.live.sockets.netlink import find_sockets
 from twdiag.tcp import State
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
 
     from twdiag.analysis.inherited import Inherited
-    from twdiag.analysis.waits.ends import Row
     from twdiag.model.snapshot import Gap
+    from twdiag.model.sockets import Socket
     from twdiag.model.waits import Conclusion, ProcessWaits, Waits
     from twdiag.software.runtimes import Runtime
 
@@ -44,7 +44,7 @@ _PROC: Final = "https://docs.kernel.org/filesystems/proc.html"
 _SIGNAL: Final = "https://man7.org/linux/man-pages/man7/signal.7.html"
 
 
-class Question(NamedTuple):
+class WaitsQuestion(NamedTuple):
     """What a finding wants to know: the processes that hold its sockets, the one with most first.
 
     `concerned` are its sockets by inode: CLOSE_WAITs, idle ones, or the listeners whose queue is
@@ -53,11 +53,11 @@ class Question(NamedTuple):
     """
 
     pids: tuple[int, ...]
-    concerned: Mapping[int, Row]
+    concerned: Mapping[int, Socket]
     listeners: frozenset[int] = frozenset()
 
 
-class Answer(NamedTuple):
+class WaitsAnswer(NamedTuple):
     """What the processes wait for, and what to run next for the first of them, the best first."""
 
     waits: Waits
@@ -65,8 +65,8 @@ class Answer(NamedTuple):
 
 
 def look_closer(
-    questions: Mapping[K, Question], names: Names, seconds: float = SECONDS
-) -> tuple[dict[K, Answer], list[Gap]]:
+    questions: Mapping[K, WaitsQuestion], names: EndNames, seconds: float = SECONDS
+) -> tuple[dict[K, WaitsAnswer], list[Gap]]:
     """Return the answers to some findings' questions, and what could not be seen.
 
     A question whose processes are all gone has no answer.  Reads only; signals and stops nobody.
@@ -77,7 +77,7 @@ def look_closer(
     inodes = {inode for asked in questions.values() for inode in asked.concerned}
     found, gaps = read_waits(pids[:_MOST_PROCESSES], inodes, seconds)
     # The rest costs little, and without it the look was in vain.
-    rows = read_endpoints(wanted_inodes(found) - inodes, max(0.1, until - time.monotonic()))
+    rows = find_sockets(wanted_inodes(found) - inodes, max(0.1, until - time.monotonic()))
     answers = {}
     for key, asked in questions.items():
         seen = [found[pid] for pid in asked.pids if pid in found]
@@ -87,7 +87,7 @@ def look_closer(
     return answers, gaps
 
 
-def _with_workers(asked: Question, seconds: float) -> Question:
+def _with_workers(asked: WaitsQuestion, seconds: float) -> WaitsQuestion:
     """Return a question about listeners with every process that could accept.
 
     The search for owners stops at the first one, a master mostly, which leaves that to its workers.
@@ -101,12 +101,12 @@ def _with_workers(asked: Question, seconds: float) -> Question:
 
 
 def _answer(
-    asked: Question,
+    asked: WaitsQuestion,
     seen: list[ProcessWaits],
-    rows: Mapping[int, Row],
-    names: Names,
+    rows: Mapping[int, Socket],
+    names: EndNames,
     children: tuple[Inherited, ...],
-) -> Answer:
+) -> WaitsAnswer:
     first = read_runtime(seen[0].pid)
     if first:
         seen = [_programs_own(process, first.runtime) for process in seen]
@@ -115,11 +115,11 @@ def _answer(
         waits = _by_design(waits, waits.conclusion, seen)
     special = _special(waits, seen, children)
     if special:
-        return Answer(waits, (special,))
+        return WaitsAnswer(waits, (special,))
     shown = waits.pid or seen[0].pid
     runtime = first if shown == seen[0].pid else read_runtime(shown)
     commands = next_commands(runtime.runtime, runtime.place, runtime.symbols) if runtime else ()
-    return Answer(waits, commands)
+    return WaitsAnswer(waits, commands)
 
 
 def _programs_own(process: ProcessWaits, runtime: Runtime) -> ProcessWaits:
@@ -180,7 +180,9 @@ def _only_reads(run: str, look: str) -> NextCommand:
     return NextCommand(run, look, "none: it only reads", "", _PROC)
 
 
-def _inherited(asked: Question, seen: list[ProcessWaits], seconds: float) -> tuple[Inherited, ...]:
+def _inherited(
+    asked: WaitsQuestion, seen: list[ProcessWaits], seconds: float
+) -> tuple[Inherited, ...]:
     """Return the children that hold the question's connections by accident.
 
     Workers share their master's listener on purpose, so that nothing is asked about listeners.
@@ -195,7 +197,7 @@ def _inherited(asked: Question, seen: list[ProcessWaits], seconds: float) -> tup
     return tell_inherited(holders, masters.keys(), watched, masters)
 
 
-def host_names(listeners: Mapping[tuple[str, int], str], local: Collection[str] = ()) -> Names:
+def host_names(listeners: Mapping[tuple[str, int], str], local: Collection[str] = ()) -> EndNames:
     """Return the names that /etc/hosts and this host's listeners give to ends.
 
     `listeners` maps (address, port) of every listener to its owner's name, "" where not seen;
@@ -205,4 +207,4 @@ def host_names(listeners: Mapping[tuple[str, int], str], local: Collection[str] 
         hosts = parse_hosts(read_bytes("/etc/hosts").decode("utf-8", "replace"))
     except OSError:
         hosts = {}
-    return Names(hosts, listeners, frozenset(local))
+    return EndNames(hosts, listeners, frozenset(local))

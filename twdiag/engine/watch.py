@@ -15,8 +15,9 @@ from twdiag.analysis.elsewhere import placed
 from twdiag.analysis.view import View
 from twdiag.analysis.wanted import EVERYTHING, Wanted
 from twdiag.engine.choice import chosen_rules, not_run
+from twdiag.engine.folding import ScreenMemory, fold, pace
 from twdiag.engine.follower import SAVED, Account, Follower
-from twdiag.engine.frames import Cost, Memory, Sight, fold, pace, related
+from twdiag.engine.frames import Cost, Sight, related
 from twdiag.engine.look import Question, filtered
 from twdiag.errors import UsageError
 from twdiag.model.snapshot import HOST_NETNS
@@ -51,7 +52,7 @@ _COSTS: Final = 50
 
 
 @dataclass(frozen=True)
-class Request:
+class WatchRequest:
     """What to watch, as diagnose has it; `closes` is the source of ended connections."""
 
     interval: float = 1.0
@@ -72,7 +73,7 @@ class Watch:
     process's own, and stay there.
     """
 
-    def __init__(self, request: Request, namespace: Namespace | None = None) -> None:
+    def __init__(self, request: WatchRequest, namespace: Namespace | None = None) -> None:
         if not request.interval > 0:  # nan too
             raise UsageError("--interval needs a time above 0", "for example --interval 1s")
         settings = config.load(request.config, request.limits)
@@ -93,7 +94,7 @@ class Watch:
         if request.ports or request.processes:
             self._wanted = Wanted(frozenset(request.ports), frozenset(request.processes))
         self._not_run = not_run(request.select, rules)
-        self._memory = Memory()
+        self._memory = ScreenMemory()
         self._view: View | None = None
         self._compared = _Compared()
         self._owners = _Owners()

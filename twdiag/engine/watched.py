@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from twdiag.analysis.close_summary import Outcome
+from twdiag.analysis.close_summary import TraceOutcome
 from twdiag.engine.follow import follow
 from twdiag.engine.following import CALM, FOREVER, moment
 from twdiag.engine.idle import IdleFollower
@@ -13,7 +13,7 @@ from twdiag.engine.idle import IdleFollower
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
-    from twdiag.engine.follow import Request
+    from twdiag.engine.follow import TraceRequest
     from twdiag.model.closes import Close
 
 
@@ -33,14 +33,14 @@ class Hooks:
     told_all: Callable[[], None] = lambda: None
 
 
-def watch_ends(request: Request, hooks: Hooks) -> Outcome:
+def watch_ends(request: TraceRequest, hooks: Hooks) -> TraceOutcome:
     """Tell the ends of connections until a hook says to stop or the time is over.
 
     Raises SourceError where there is no source at all.
     """
     with follow(request, hooks.say) as followed:
         began = followed.clock.began
-        outcome = Outcome(followed.source, followed.clock.unix(began))
+        outcome = TraceOutcome(followed.source, followed.clock.unix(began))
         idle = IdleFollower(request.ports, hooks.say)
 
         def told(closes: Iterable[Close]) -> None:

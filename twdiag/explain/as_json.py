@@ -10,14 +10,14 @@ from twdiag.explain.page import (
     Drawing,
     Heading,
     Item,
-    Kind,
     Page,
-    Table,
+    PageKind,
+    PageTable,
     Term,
     Text,
 )
-from twdiag.explain.play import played
-from twdiag.explain.scenarios import find_scenario
+from twdiag.explain.stories import find_story
+from twdiag.explain.story import played
 from twdiag.tcp import TIME_WAIT_SECONDS, State, parse_state
 from twdiag.tcp.phases import ORDINARY_CLOSE, PHASES
 from twdiag.tcp.transitions import TRANSITIONS, Transition, transitions_from, transitions_into
@@ -25,15 +25,15 @@ from twdiag.tcp.transitions import TRANSITIONS, Transition, transitions_from, tr
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from twdiag.explain.library import Group
-    from twdiag.explain.page import Block
-    from twdiag.explain.play import Scenario
-    from twdiag.explain.story import Move, Packet, Step
+    from twdiag.explain.library import IndexPart
+    from twdiag.explain.page import PageBlock
+    from twdiag.explain.steps import Move, Packet, StoryStep
+    from twdiag.explain.story import Story
 
 SCHEMA: Final = "twdiag-explain/1"
 
 
-def index_as_json(groups: Iterable[Group]) -> dict[str, Any]:
+def index_as_json(groups: Iterable[IndexPart]) -> dict[str, Any]:
     """Return the list of all pages, and the handshake model itself."""
     return {
         "schema": SCHEMA,
@@ -61,7 +61,7 @@ def index_as_json(groups: Iterable[Group]) -> dict[str, Any]:
     }
 
 
-def page_as_json(page: Page, now: Iterable[Block] = ()) -> dict[str, Any]:
+def page_as_json(page: Page, now: Iterable[PageBlock] = ()) -> dict[str, Any]:
     """Return a page: its words, its drawings, and the part of the model that it is about."""
     result: dict[str, Any] = {
         "schema": SCHEMA,
@@ -75,16 +75,16 @@ def page_as_json(page: Page, now: Iterable[Block] = ()) -> dict[str, Any]:
             "cites": list(page.cites),
         },
     }
-    state = parse_state(page.name) if page.kind is Kind.STATE else None
+    state = parse_state(page.name) if page.kind is PageKind.STATE else None
     if state is not None:
         result["state"] = {
             **_state(state),
             "ways_in": [_transition(move) for move in transitions_into(state)],
             "ways_out": [_transition(move) for move in transitions_from(state)],
         }
-    scenario = find_scenario(page.name) if page.kind is Kind.SCENARIO else None
-    if scenario is not None:
-        result["scenario"] = _scenario(scenario)
+    story = find_story(page.name) if page.kind is PageKind.SCENARIO else None
+    if story is not None:
+        result["scenario"] = _story(story)
     live = [_block(block) for block in now]
     if live:
         result["now"] = live
@@ -122,18 +122,18 @@ def _transition(move: Transition) -> dict[str, Any]:
     }
 
 
-def _scenario(scenario: Scenario) -> dict[str, Any]:
-    play = played(scenario)
+def _story(story: Story) -> dict[str, Any]:
+    play = played(story)
     left, right = play.first
     return {
-        "left": scenario.left,
-        "right": scenario.right,
+        "left": story.left,
+        "right": story.right,
         "start": {"left": _name(left), "right": _name(right)},
         "steps": [_step(step) for step in play.steps],
     }
 
 
-def _step(step: Step) -> dict[str, Any]:
+def _step(step: StoryStep) -> dict[str, Any]:
     return {
         "what": type(step.what).__name__.lower(),
         "text": step.title,
@@ -171,7 +171,7 @@ def _name(state: State | None) -> str | None:
     return None if state is None else state.name
 
 
-def _block(block: Block) -> dict[str, Any]:
+def _block(block: PageBlock) -> dict[str, Any]:
     """Return one block; a drawing is its lines in Unicode."""
     if isinstance(block, Heading):
         return {"type": "heading", "text": block.text}
@@ -183,7 +183,7 @@ def _block(block: Block) -> dict[str, Any]:
         return {"type": "term", "term": block.term, "text": block.text}
     if isinstance(block, Code):
         return {"type": "code", "lines": list(block.lines)}
-    if isinstance(block, Table):
+    if isinstance(block, PageTable):
         return {"type": "table", "rows": [list(row) for row in block.rows]}
     if isinstance(block, Command):
         return {"type": "command", "command": block.command, "shows": block.shows}

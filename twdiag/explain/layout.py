@@ -13,9 +13,9 @@ from twdiag.explain.page import (
     Drawing,
     Heading,
     Item,
-    Kind,
     Page,
-    Table,
+    PageKind,
+    PageTable,
     Term,
     Text,
 )
@@ -23,58 +23,58 @@ from twdiag.explain.page import (
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from twdiag.explain.library import Group
-    from twdiag.explain.page import Block
+    from twdiag.explain.library import IndexPart
+    from twdiag.explain.page import PageBlock
 
-_SAID: Final = (Kind.SCENARIO, Kind.TOPIC)
+_SAID: Final = (PageKind.SCENARIO, PageKind.TOPIC)
 """The kinds whose names need a line on what the page says."""
 
 
 @dataclass(frozen=True, slots=True)
-class Line:
+class SetLine:
     """One line as it is printed; `style` names what it is: title, heading, command, drawing ..."""
 
     text: str
     style: str = ""
 
 
-def set_page(page: Page, *, ascii: bool, width: int = MAX_WIDTH) -> list[Line]:
+def set_page(page: Page, *, ascii: bool, width: int = MAX_WIDTH) -> list[SetLine]:
     """Return the lines of a page."""
     width = min(width, MAX_WIDTH)
-    lines = [*_wrapped(page.title, width, style="title"), Line("")]
+    lines = [*_wrapped(page.title, width, style="title"), SetLine("")]
     lines += set_blocks(page.body, ascii=ascii, width=width)
     if page.see:
         text = "twdiag explain " + " | ".join(page.see)
-        lines += [Line(""), Line("See also", "heading")]
+        lines += [SetLine(""), SetLine("See also", "heading")]
         lines += _wrapped(text, width, "  ", "                 ", "see")
     if page.cites:
-        lines += [Line(""), Line("Rests on", "heading")]
+        lines += [SetLine(""), SetLine("Rests on", "heading")]
         for cite in page.cites:
             lines += _wrapped(cite, width, "  - ", "    ", "cite")
     return _plain(lines) if ascii else lines
 
 
 def set_blocks(
-    blocks: Iterable[Block], *, ascii: bool = False, width: int = MAX_WIDTH
-) -> list[Line]:
+    blocks: Iterable[PageBlock], *, ascii: bool = False, width: int = MAX_WIDTH
+) -> list[SetLine]:
     """Return the lines of blocks, an empty line between those that are not one list."""
-    lines: list[Line] = []
-    before: Block | None = None
+    lines: list[SetLine] = []
+    before: PageBlock | None = None
     for block in blocks:
         together = isinstance(block, (Item, Command)) and type(block) is type(before)
         if before is not None and not together and not isinstance(before, Heading):
-            lines.append(Line(""))
+            lines.append(SetLine(""))
         lines += _set(block, ascii, width)
         before = block
     return lines
 
 
-def set_index(groups: Iterable[Group], *, ascii: bool, width: int = MAX_WIDTH) -> list[Line]:
+def set_index(groups: Iterable[IndexPart], *, ascii: bool, width: int = MAX_WIDTH) -> list[SetLine]:
     """Return the table of contents: every page in its group, topics with what they say."""
     width = min(width, MAX_WIDTH)
-    lines = [Line("twdiag explain WORD: the handshake, drawn and told", "title")]
+    lines = [SetLine("twdiag explain WORD: the handshake, drawn and told", "title")]
     for heading, entries in groups:
-        lines += [Line(""), *_wrapped(heading, width, style="heading")]
+        lines += [SetLine(""), *_wrapped(heading, width, style="heading")]
         if entries[0].kind not in _SAID:
             names = "   ".join(entry.name for entry in entries)
             lines += _wrapped(names, width, "  ", "  ", "entry")
@@ -86,7 +86,7 @@ def set_index(groups: Iterable[Group], *, ascii: bool, width: int = MAX_WIDTH) -
     return _plain(lines) if ascii else lines
 
 
-def _set(block: Block, ascii: bool, width: int) -> list[Line]:
+def _set(block: PageBlock, ascii: bool, width: int) -> list[SetLine]:
     """Return the lines of one block."""
     if isinstance(block, Heading):
         return _wrapped(block.text, width, style="heading")
@@ -95,7 +95,7 @@ def _set(block: Block, ascii: bool, width: int) -> list[Line]:
     if isinstance(block, Item) and block.text.startswith("https://"):
         # A broken address is no address: it gets a line of its own, whatever its length.
         indent = " " * max(0, min(6, width - len(block.text)))
-        return [Line(f"  {block.mark}"), Line(indent + block.text)]
+        return [SetLine(f"  {block.mark}"), SetLine(indent + block.text)]
     if isinstance(block, Item):
         head = f"  {block.mark} "
         return _wrapped(block.text, width, head, " " * len(head))
@@ -106,19 +106,19 @@ def _set(block: Block, ascii: bool, width: int) -> list[Line]:
         ]
     if isinstance(block, Command):
         shows = _wrapped(block.shows, width, "        ", "        ") if block.shows else []
-        return [Line(f"    $ {block.command}", "command"), *shows]
+        return [SetLine(f"    $ {block.command}", "command"), *shows]
     if isinstance(block, Code):
-        return [Line(f"    {line}".rstrip(), "code") for line in block.lines]
-    if isinstance(block, Table):
+        return [SetLine(f"    {line}".rstrip(), "code") for line in block.lines]
+    if isinstance(block, PageTable):
         return _table(block, width)
     assert isinstance(block, Drawing)
-    return [Line(line, "drawing") for line in block.draw(ascii, width)]
+    return [SetLine(line, "drawing") for line in block.draw(ascii, width)]
 
 
-def _table(table: Table, width: int) -> list[Line]:
+def _table(table: PageTable, width: int) -> list[SetLine]:
     """Return a table whose cells are wrapped so that it fits; rows are apart where one wraps."""
     columns = _columns(table, width - 2)
-    lines: list[Line] = []
+    lines: list[SetLine] = []
     for number, row in enumerate(table.rows):
         cells = [
             textwrap.wrap(cell, column, break_on_hyphens=False) or [""]
@@ -130,15 +130,15 @@ def _table(table: Table, width: int) -> list[Line]:
                 f"{cell[line] if line < len(cell) else '':{column}}"
                 for cell, column in zip(cells, columns, strict=True)
             )
-            lines.append(Line("  " + "  ".join(words).rstrip(), "" if number else "term"))
+            lines.append(SetLine("  " + "  ".join(words).rstrip(), "" if number else "term"))
         if number == 0:
-            lines.append(Line("  " + "  ".join("-" * column for column in columns)))
+            lines.append(SetLine("  " + "  ".join("-" * column for column in columns)))
         elif number < len(table.rows) - 1 and _wraps(table, columns):
-            lines.append(Line(""))
+            lines.append(SetLine(""))
     return lines
 
 
-def _wraps(table: Table, columns: list[int]) -> bool:
+def _wraps(table: PageTable, columns: list[int]) -> bool:
     """Return whether a cell below the head takes more than one line."""
     return any(
         len(cell) > column
@@ -147,7 +147,7 @@ def _wraps(table: Table, columns: list[int]) -> bool:
     )
 
 
-def _columns(table: Table, width: int) -> list[int]:
+def _columns(table: PageTable, width: int) -> list[int]:
     """Return the width of each column: what it needs, the widest giving way until all fit."""
     needs = [max(map(len, column)) for column in zip(*table.rows, strict=True)]
     # A word that does not fit would be broken.
@@ -164,9 +164,11 @@ def _columns(table: Table, width: int) -> list[int]:
     return needs
 
 
-def _wrapped(text: str, width: int, first: str = "", rest: str = "", style: str = "") -> list[Line]:
+def _wrapped(
+    text: str, width: int, first: str = "", rest: str = "", style: str = ""
+) -> list[SetLine]:
     return [
-        Line(line, style)
+        SetLine(line, style)
         for line in textwrap.wrap(
             text,
             width,
@@ -178,9 +180,9 @@ def _wrapped(text: str, width: int, first: str = "", rest: str = "", style: str 
     ]
 
 
-def _plain(lines: list[Line]) -> list[Line]:
+def _plain(lines: list[SetLine]) -> list[SetLine]:
     """Return the lines in characters that every terminal has."""
     return [
-        Line(to_ascii(line.text).encode("ascii", "replace").decode("ascii"), line.style)
+        SetLine(to_ascii(line.text).encode("ascii", "replace").decode("ascii"), line.style)
         for line in lines
     ]

@@ -8,20 +8,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from twdiag.errors import UsageError
-from twdiag.explain.markdown import (
-    Directive,
-    PageFileError,
-    parse_blocks,
-    parse_header,
-    parse_page,
-)
-from twdiag.explain.page import Entry, Heading, Item, Kind, Page
+from twdiag.explain.markdown import Directive, PageFileError, parse_blocks, parse_header, parse_page
+from twdiag.explain.page import Heading, IndexEntry, Item, Page, PageKind
 from twdiag.tcp import parse_state
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from twdiag.explain.page import Block
+    from twdiag.explain.page import PageBlock
     from twdiag.rules.rule import Rule
     from twdiag.software import Software
 
@@ -29,10 +23,10 @@ FOLDER: Final = Path(__file__).parent / "pages"
 """Where the written pages are: a folder for each kind, and index.md with their order."""
 
 _FOLDERS: Final = {
-    Kind.STATE: "states",
-    Kind.SCENARIO: "scenarios",
-    Kind.TOPIC: "topics",
-    Kind.MYTH: "myths",
+    PageKind.STATE: "states",
+    PageKind.SCENARIO: "scenarios",
+    PageKind.TOPIC: "topics",
+    PageKind.MYTH: "myths",
 }
 _ELSEWHERE: Final = {
     "java": "tomcat",
@@ -49,11 +43,11 @@ _NEAR: Final = 5
 """How many suggestions an unknown word gets."""
 
 
-class Group(NamedTuple):
+class IndexPart(NamedTuple):
     """A part of the index."""
 
     heading: str
-    entries: tuple[Entry, ...]
+    entries: tuple[IndexEntry, ...]
 
 
 class Library:
@@ -120,12 +114,12 @@ class Library:
         return list(dict.fromkeys([*(names[word] for word in like), *inside]))[:_NEAR]
 
     @cached_property
-    def index(self) -> tuple[Group, ...]:
+    def index(self) -> tuple[IndexPart, ...]:
         """The table of contents: the written pages as index.md has them, rules, and programs."""
         from twdiag.explain.manuals import rule_entry, software_entry
 
         entries = {entry.name: entry for entry in self._headers.values()}
-        groups: list[tuple[str, list[Entry]]] = []
+        groups: list[tuple[str, list[IndexEntry]]] = []
         path = self._folder / "index.md"
         for block in parse_blocks(path.read_text(encoding="utf-8").split("\n"), path.name):
             if isinstance(block, Heading):
@@ -136,7 +130,7 @@ class Library:
                 raise PageFileError(path.name, 1, f"expected headings and names of pages: {block}")
         groups.append(("Rules of `twdiag diagnose`", [rule_entry(rule) for rule in self._rules]))
         groups.append(("Server software", [software_entry(program) for program in self._software]))
-        return tuple(Group(heading, tuple(found)) for heading, found in groups if found)
+        return tuple(IndexPart(heading, tuple(found)) for heading, found in groups if found)
 
     @property
     def pages(self) -> tuple[Page, ...]:
@@ -162,14 +156,14 @@ class Library:
         }
 
     @cached_property
-    def _headers(self) -> dict[Path, Entry]:
+    def _headers(self) -> dict[Path, IndexEntry]:
         """What the index shows of each written page; the files are not parsed beyond that."""
         kinds = {folder: kind for kind, folder in _FOLDERS.items()}
         found = {}
         for path in self._files.values():
             header = parse_header(path.read_text(encoding="utf-8"), _where(path))
             kind = kinds[path.parent.name]
-            found[path] = Entry(path.stem, kind, header.title, header.summary, header.aliases)
+            found[path] = IndexEntry(path.stem, kind, header.title, header.summary, header.aliases)
         return found
 
     @cached_property
@@ -182,17 +176,17 @@ class Library:
     def _read(self, path: Path) -> Page:
         """Read a written page and carry out its directives."""
         written = parse_page(path.read_text(encoding="utf-8"), _where(path))
-        body: list[Block] = []
+        body: list[PageBlock] = []
         for block in written.body:
             body += self._carried_out(block, path) if isinstance(block, Directive) else [block]
         kind = next(kind for kind, folder in _FOLDERS.items() if folder == path.parent.name)
         head = written.header
         return Page(path.stem, kind, head.title, head.summary, tuple(body), head.see, written.cites)
 
-    def _carried_out(self, directive: Directive, path: Path) -> list[Block]:
+    def _carried_out(self, directive: Directive, path: Path) -> list[PageBlock]:
         name, *words = directive.words
         if (name, words) == ("list", ["myths"]):
-            myths = (e for g in self.index for e in g.entries if e.kind is Kind.MYTH)
+            myths = (e for g in self.index for e in g.entries if e.kind is PageKind.MYTH)
             return [Item(f"{entry.name}: {entry.summary}") for entry in myths]
         from twdiag.explain.parts import carry_out
 

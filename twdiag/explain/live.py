@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from twdiag.explain.page import Block, Command, Heading, Item, Text
+from twdiag.explain.page import Command, Heading, Item, PageBlock, Text
 from twdiag.model.sockets import (
     TIMER_KEEPALIVE,
     TIMER_RETRANSMIT,
@@ -29,7 +29,7 @@ _TIMERS: Final = {
 }
 
 
-def state_now(state: State, snapshot: Snapshot) -> tuple[Block, ...]:
+def state_now(state: State, snapshot: Snapshot) -> tuple[PageBlock, ...]:
     """Return what this host has of a state now: the number, an example, and what belongs to it."""
     heading = Heading(f"On this host now ({visible(snapshot.host.name)}, {snapshot.source})")
     gap = _gap(snapshot, "sockets")
@@ -51,7 +51,7 @@ def example(state: State, snapshot: Snapshot) -> Socket | None:
     return max(kept, key=lambda s: s.recv_q, default=snapshot.census.examples.get(state))
 
 
-def rule_now(report: Report, snapshot: Snapshot) -> tuple[Block, ...]:
+def rule_now(report: Report, snapshot: Snapshot) -> tuple[PageBlock, ...]:
     """Return what a report of one rule says of this host: findings and a row, or that none is."""
     heading = Heading(f"On this host now ({visible(report.host.name)}, {report.source})")
     if report.skipped:
@@ -67,7 +67,7 @@ def rule_now(report: Report, snapshot: Snapshot) -> tuple[Block, ...]:
     return heading, *items, *more, Command("twdiag diagnose --full", "with evidence and advice")
 
 
-def _example(state: State, snapshot: Snapshot) -> tuple[Block, ...]:
+def _example(state: State, snapshot: Snapshot) -> tuple[PageBlock, ...]:
     row = example(state, snapshot)
     return () if row is None else (Item(_row(row, snapshot), " "),)
 
@@ -94,7 +94,7 @@ def _text(row: Socket) -> str:
     return ", ".join(words)
 
 
-def _facts(state: State, snapshot: Snapshot) -> list[Block]:
+def _facts(state: State, snapshot: Snapshot) -> list[PageBlock]:
     """Return the settings and rates of this host that belong to a state."""
     return [Item(text) for text in _FACTS[state](snapshot) if text] if state in _FACTS else []
 

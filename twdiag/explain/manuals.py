@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from twdiag.errors import TwdiagError
 from twdiag.explain.markdown import Directive, parse_blocks
-from twdiag.explain.page import Block, Entry, Heading, Item, Kind, Page
+from twdiag.explain.page import Heading, IndexEntry, Item, Page, PageBlock, PageKind
 
 if TYPE_CHECKING:
     from twdiag.rules.rule import Rule
@@ -17,10 +17,10 @@ if TYPE_CHECKING:
 _HEADING: Final = re.compile(r"^((?:What|Why|How)[^:\n]*):[ \t]*$", re.MULTILINE)
 
 
-def rule_entry(rule: Rule[Any]) -> Entry:
+def rule_entry(rule: Rule[Any]) -> IndexEntry:
     """Return a rule as the index shows it; without a summary where Python stripped the manual."""
     summary = " ".join(inspect.cleandoc(rule.manual or "").partition("\n\n")[0].split())
-    return Entry(rule.name, Kind.RULE, f"{rule.name}: {summary}", summary)
+    return IndexEntry(rule.name, PageKind.RULE, f"{rule.name}: {summary}", summary)
 
 
 def rule_page(rule: Rule[Any]) -> Page:
@@ -36,7 +36,7 @@ def rule_page(rule: Rule[Any]) -> Page:
     # A manual names no drawings: words in braces would be a mistake in the rule.
     body = [b for b in parse_blocks(lines, rule.name) if not isinstance(b, Directive)]
     see = SEE.get(rule.name, ())
-    return Page(rule.name, Kind.RULE, entry.title, entry.summary, tuple(body), see)
+    return Page(rule.name, PageKind.RULE, entry.title, entry.summary, tuple(body), see)
 
 
 SEE: Final = {
@@ -67,17 +67,17 @@ SEE: Final = {
 """What to read beside the manual of each rule, by its name."""
 
 
-def software_entry(software: Software) -> Entry:
+def software_entry(software: Software) -> IndexEntry:
     """Return a program as the index shows it."""
     summary = f"what is known of {software.title}: who closes, and which setting decides"
     title = f"{software.title}: who closes first, and which setting decides"
-    return Entry(software.name, Kind.SOFTWARE, title, summary)
+    return IndexEntry(software.name, PageKind.SOFTWARE, title, summary)
 
 
 def software_page(software: Software) -> Page:
     """Return what is known of a program as a page, each statement with its source."""
     entry = software_entry(software)
-    body: list[Block] = []
+    body: list[PageBlock] = []
     sources: list[str] = []
     sides = (
         ("As a server", software.server),
@@ -95,9 +95,9 @@ def software_page(software: Software) -> Page:
     return Page(entry.name, entry.kind, entry.title, entry.summary, tuple(body), see, cites)
 
 
-def _statement(statement: Statement, source: int) -> list[Block]:
+def _statement(statement: Statement, source: int) -> list[PageBlock]:
     """Return the blocks of one statement: the fact with its source, what to change, its cost."""
-    blocks: list[Block] = [Item(f"{statement.text} [{source}]")]
+    blocks: list[PageBlock] = [Item(f"{statement.text} [{source}]")]
     details = (
         ("change", statement.change),
         ("default", statement.default),

@@ -28,7 +28,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from twdiag.errors import TwdiagError
-from twdiag.explain.page import Block, Code, Command, Heading, Item, Table, Term, Text
+from twdiag.explain.page import Code, Command, Heading, Item, PageBlock, PageTable, Term, Text
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -87,7 +87,7 @@ class Written:
     """A page as it is written: directives are not carried out yet."""
 
     header: Header
-    body: tuple[Block | Directive, ...]
+    body: tuple[PageBlock | Directive, ...]
     cites: tuple[str, ...]
 
 
@@ -144,9 +144,9 @@ def _names(value: str) -> tuple[str, ...]:
     return tuple(name.strip() for name in value.split(",") if name.strip())
 
 
-def parse_blocks(lines: Sequence[str], file: str, before: int = 0) -> list[Block | Directive]:
+def parse_blocks(lines: Sequence[str], file: str, before: int = 0) -> list[PageBlock | Directive]:
     """Return the blocks of lines of text; `before` lines of the file stand above them."""
-    blocks: list[Block | Directive] = []
+    blocks: list[PageBlock | Directive] = []
     at = 0
     while at < len(lines):
         if not lines[at].strip():
@@ -203,7 +203,7 @@ def _refuse(line: str, file: str, number: int) -> None:
             raise PageFileError(file, number, why)
 
 
-def _words(lines: list[str], number: int, file: str) -> Block | Directive:
+def _words(lines: list[str], number: int, file: str) -> PageBlock | Directive:
     """Return the heading, directive, point or paragraph that some lines are."""
     text = " ".join(lines)
     if text.startswith("## "):
@@ -223,9 +223,9 @@ def _words(lines: list[str], number: int, file: str) -> Block | Directive:
     return Term(term[1], rest[term.end() :])
 
 
-def _code(lines: list[str]) -> list[Block]:
+def _code(lines: list[str]) -> list[PageBlock]:
     """Return commands, each with what it shows, and the other lines of an indented part."""
-    blocks: list[Block] = []
+    blocks: list[PageBlock] = []
     for line in lines:
         last = blocks[-1] if blocks else None
         if line.startswith("$ "):
@@ -246,7 +246,7 @@ def _trimmed(lines: tuple[str, ...]) -> tuple[str, ...]:
     return lines
 
 
-def _table(lines: Sequence[str], file: str, number: int) -> Table:
+def _table(lines: Sequence[str], file: str, number: int) -> PageTable:
     """Return the table that lines of `| cell | cell |` are; dashes stand under its head."""
     rows: list[tuple[str, ...]] = []
     for offset, line in enumerate(lines):
@@ -263,4 +263,4 @@ def _table(lines: Sequence[str], file: str, number: int) -> Table:
         rows.append(cells)
     if len(rows) < 3 or not all(re.fullmatch("-+", cell) for cell in rows[1]):
         raise PageFileError(file, number, "a table has a head, a line of dashes, and rows")
-    return Table((rows[0], *rows[2:]))
+    return PageTable((rows[0], *rows[2:]))

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 
-class Kind(enum.Enum):
+class PageKind(enum.Enum):
     """What a page is about."""
 
     STATE = "state"
@@ -67,7 +67,7 @@ class Code:
 
 
 @dataclass(frozen=True, slots=True)
-class Table:
+class PageTable:
     """Rows of cells, all of one length; the first row is the head."""
 
     rows: tuple[tuple[str, ...], ...]
@@ -80,15 +80,15 @@ class Drawing:
     draw: Callable[[bool, int], list[str]]
 
 
-Block = Heading | Text | Item | Term | Command | Code | Table | Drawing
+PageBlock = Heading | Text | Item | Term | Command | Code | PageTable | Drawing
 
 
 @dataclass(frozen=True, slots=True)
-class Entry:
+class IndexEntry:
     """A page as the index shows it; `aliases` are other words that find it."""
 
     name: str
-    kind: Kind
+    kind: PageKind
     title: str
     summary: str
     aliases: tuple[str, ...] = ()
@@ -99,9 +99,9 @@ class Page:
     """One page: `see` names other pages, `cites` says what its statements rest on."""
 
     name: str
-    kind: Kind
+    kind: PageKind
     title: str
     summary: str
-    body: tuple[Block, ...]
+    body: tuple[PageBlock, ...]
     see: tuple[str, ...] = ()
     cites: tuple[str, ...] = ()

@@ -5,14 +5,8 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING, Final
 
-from twdiag.explain.diagram import (
-    close_chart,
-    label,
-    left_out,
-    sequence_chart,
-    state_diagram,
-)
-from twdiag.explain.page import Block, Drawing, Heading, Item
+from twdiag.explain.diagram import close_chart, label, left_out, sequence_chart, state_diagram
+from twdiag.explain.page import Drawing, Heading, Item, PageBlock
 from twdiag.tcp import State, parse_state
 from twdiag.tcp.phases import PHASES
 from twdiag.tcp.transitions import transitions_from, transitions_into
@@ -20,11 +14,11 @@ from twdiag.tcp.transitions import transitions_from, transitions_into
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from twdiag.explain.story import Step
+    from twdiag.explain.steps import StoryStep
     from twdiag.tcp.transitions import Transition
 
 
-def carry_out(name: str, words: tuple[str, ...]) -> tuple[Block, ...]:
+def carry_out(name: str, words: tuple[str, ...]) -> tuple[PageBlock, ...]:
     """Return what a directive stands for; raises ValueError saying what is wrong with it."""
     if name not in _PARTS:
         raise ValueError(f"there is no directive {name!r}; known: {', '.join(sorted(_PARTS))}")
@@ -43,19 +37,19 @@ def _nothing(words: tuple[str, ...]) -> None:
         raise ValueError(f"expected nothing after the name, not {words[0]!r}")
 
 
-def _close(words: tuple[str, ...]) -> tuple[Block, ...]:
+def _close(words: tuple[str, ...]) -> tuple[PageBlock, ...]:
     """Return the drawing of the ordinary close."""
     _nothing(words)
     return (Drawing(lambda ascii, width: close_chart(ascii=ascii, width=width)),)
 
 
-def _place(words: tuple[str, ...]) -> tuple[Block, ...]:
+def _place(words: tuple[str, ...]) -> tuple[PageBlock, ...]:
     """Return the drawing of a state's place in the handshake."""
     state = _state(words)
     return (Drawing(lambda ascii, width: close_chart(state, ascii=ascii, width=width)),)
 
 
-def _machine(words: tuple[str, ...]) -> tuple[Block, ...]:
+def _machine(words: tuple[str, ...]) -> tuple[PageBlock, ...]:
     """Return the state diagram, with a mark at a state if one is named."""
     state = _state(words) if words else None
     diagram = Drawing(lambda ascii, width: state_diagram(state, ascii=ascii, width=width))
@@ -64,7 +58,7 @@ def _machine(words: tuple[str, ...]) -> tuple[Block, ...]:
     return Heading("In the state diagram (cause / segment sent)"), diagram
 
 
-def _facts(words: tuple[str, ...]) -> tuple[Block, ...]:
+def _facts(words: tuple[str, ...]) -> tuple[PageBlock, ...]:
     """Return whose move it is in a state, what ends it, and how the tools spell it."""
     state = _state(words)
     phase = PHASES[state]
@@ -84,7 +78,7 @@ def _fact(name: str, text: str) -> Item:
     return Item(text, f"{name:10}")
 
 
-def _ways(words: tuple[str, ...]) -> tuple[Block, ...]:
+def _ways(words: tuple[str, ...]) -> tuple[PageBlock, ...]:
     """Return every transition into a state and out of it, and what it answers without leaving."""
     state = _state(words)
     into = [move for move in transitions_into(state) if move.before is not state]
@@ -100,7 +94,7 @@ def _ways(words: tuple[str, ...]) -> tuple[Block, ...]:
     )
 
 
-def _not_drawn(words: tuple[str, ...]) -> tuple[Block, ...]:
+def _not_drawn(words: tuple[str, ...]) -> tuple[PageBlock, ...]:
     """Return the ways that the state diagram leaves out, those of one event in one line."""
     _nothing(words)
     ways: dict[tuple[str, str], list[str]] = {}
@@ -124,15 +118,15 @@ def _way(move: Transition, way: str) -> Item:
     return Item(f"{other}: {cause}" if other else cause, mark)
 
 
-def _story(words: tuple[str, ...]) -> tuple[Block, ...]:
+def _story(words: tuple[str, ...]) -> tuple[PageBlock, ...]:
     """Return the chart of a story and the reason for each of its steps."""
-    from twdiag.explain.play import played
-    from twdiag.explain.scenarios import find_scenario
+    from twdiag.explain.stories import find_story
+    from twdiag.explain.story import played
 
-    scenario = find_scenario(words[0]) if len(words) == 1 else None
-    if scenario is None:
-        raise ValueError("expected the name of one story in scenarios/")
-    play = played(scenario)
+    story = find_story(words[0]) if len(words) == 1 else None
+    if story is None:
+        raise ValueError("expected the name of one story in stories/")
+    play = played(story)
     return (
         Drawing(partial(_chart, words[0])),
         Heading("Step by step (the numbers are those of the segments)"),
@@ -141,15 +135,15 @@ def _story(words: tuple[str, ...]) -> tuple[Block, ...]:
 
 
 def _chart(name: str, ascii: bool, width: int) -> list[str]:
-    from twdiag.explain.play import played
-    from twdiag.explain.scenarios import find_scenario
+    from twdiag.explain.stories import find_story
+    from twdiag.explain.story import played
 
-    scenario = find_scenario(name)
-    assert scenario is not None
-    return sequence_chart(played(scenario).chart(), ascii=ascii, width=width)
+    story = find_story(name)
+    assert story is not None
+    return sequence_chart(played(story).chart(), ascii=ascii, width=width)
 
 
-def _reason(step: Step) -> Item:
+def _reason(step: StoryStep) -> Item:
     """Return the reason for a step, marked with the number of its segment or its words."""
     if not step.packets:
         return Item(f"[{step.title}] {step.why}")
@@ -157,7 +151,7 @@ def _reason(step: Step) -> Item:
     return Item(step.why, marks)
 
 
-_PARTS: Final[dict[str, Callable[[tuple[str, ...]], tuple[Block, ...]]]] = {
+_PARTS: Final[dict[str, Callable[[tuple[str, ...]], tuple[PageBlock, ...]]]] = {
     "close": _close,
     "place": _place,
     "machine": _machine,

@@ -8,17 +8,13 @@ list of steps, each with the state of both ends after it.
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
-from functools import cache
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
-from twdiag.explain.diagram import Arrow, Chart, Crossing, Fate, Note, Pause, Row, Side
-from twdiag.explain.story import TAKES_A_NUMBER, IllegalStep, Move, Packet, Step
+from twdiag.explain.diagram import Arrow, Chart, ChartRow, ChartSide, Crossing, Fate, Note, Pause
+from twdiag.explain.steps import TAKES_A_NUMBER, IllegalStep, Move, Packet, StoryStep
 from twdiag.tcp import State
 from twdiag.tcp.segments import Event, Segment
 from twdiag.tcp.transitions import transition
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
 
 WINDOW: Final = 65535
 """The receive window of both ends: what a header without window scaling can say."""
@@ -44,16 +40,16 @@ class _End:
     ahead: dict[int, int] = field(default_factory=dict)
 
 
-class Play:
+class StoryPlay:
     """A stage with two ends, on which a story is played; `steps` is what happened so far.
 
     `first` is the state of both ends before the first step.
     """
 
     def __init__(self, left: str, right: str) -> None:
-        self.names = {Side.LEFT: left, Side.RIGHT: right}
-        self.steps: list[Step] = []
-        self._ends = {side: _End(State.CLOSE, 0, 0) for side in Side}
+        self.names = {ChartSide.LEFT: left, ChartSide.RIGHT: right}
+        self.steps: list[StoryStep] = []
+        self._ends = {side: _End(State.CLOSE, 0, 0) for side in ChartSide}
         self.first: tuple[State | None, State | None] = (State.CLOSE, State.CLOSE)
         self._moves: list[Move] = []
         self._sent = 0
@@ -62,20 +58,20 @@ class Play:
 
     # Setting the stage.
 
-    def listening(self, side: Side, *, initial: int) -> None:
+    def listening(self, side: ChartSide, *, initial: int) -> None:
         """Let one end listen from the start; `initial` is the number its next SYN will carry."""
         self._ends[side] = _End(State.LISTEN, initial, initial)
         self._remember_start()
 
-    def ready(self, side: Side, *, initial: int) -> None:
+    def ready(self, side: ChartSide, *, initial: int) -> None:
         """Give a closed end the number that its next SYN will carry."""
         self._ends[side] = _End(State.CLOSE, initial, initial)
         self._remember_start()
 
     def established(self, *, left: int, right: int) -> None:
         """Begin with an open connection; `left` and `right` are the next numbers to send."""
-        self._ends[Side.LEFT] = _End(State.ESTABLISHED, left, left, right)
-        self._ends[Side.RIGHT] = _End(State.ESTABLISHED, right, right, left)
+        self._ends[ChartSide.LEFT] = _End(State.ESTABLISHED, left, left, right)
+        self._ends[ChartSide.RIGHT] = _End(State.ESTABLISHED, right, right, left)
         self._remember_start()
 
     def _remember_start(self) -> None:
@@ -85,7 +81,7 @@ class Play:
 
     # What applications and timers do.
 
-    def call(self, side: Side, event: Event, says: str, why: str = "") -> Packet:
+    def call(self, side: ChartSide, event: Event, says: str, why: str = "") -> Packet:
         """Let an application do something that sends a segment, and return the segment."""
         segment = self._move(side, event)
         if segment is None:
@@ -94,19 +90,19 @@ class Play:
         self._step(Note(says, side), why)
         return packet
 
-    def happen(self, side: Side, event: Event, says: str, why: str = "") -> None:
+    def happen(self, side: ChartSide, event: Event, says: str, why: str = "") -> None:
         """Let something happen at one end that sends no segment: a call, or a timer."""
         if self._move(side, event) is not None:
             raise IllegalStep(f"{event.value}: a segment is sent, use call()")
         self._step(Note(says, side), why)
 
-    def wait(self, says: str, event: Event, *sides: Side, why: str = "") -> None:
+    def wait(self, says: str, event: Event, *sides: ChartSide, why: str = "") -> None:
         """Let time pass until a timer runs out, at one end or at both."""
         if any(self._move(side, event) is not None for side in sides):
             raise IllegalStep(f"{event.value}: a segment is sent")
         self._step(Pause(says), why)
 
-    def write(self, side: Side, length: int, says: str = "", why: str = "") -> Packet:
+    def write(self, side: ChartSide, length: int, says: str = "", why: str = "") -> Packet:
         """Let an application send data."""
         end = self._ends[side]
         if end.state not in _SENDS_DATA:
@@ -117,25 +113,25 @@ class Play:
             self._step(Note(says, side), why)
         return packet
 
-    def vanish(self, side: Side, says: str, why: str = "") -> None:
+    def vanish(self, side: ChartSide, says: str, why: str = "") -> None:
         """Let one end lose its power or its network."""
         self._ends[side].state = None
         self._step(Note(says, side), why)
 
-    def boot(self, side: Side, says: str, *, initial: int, why: str = "") -> None:
+    def boot(self, side: ChartSide, says: str, *, initial: int, why: str = "") -> None:
         """Let a vanished end come back, knowing nothing of its connections."""
         if self._ends[side].state is not None:
             raise IllegalStep("only a vanished end can boot")
         self._ends[side] = _End(State.CLOSE, initial, initial)
         self._step(Note(says, side), why)
 
-    def renew(self, side: Side, *, initial: int) -> None:
+    def renew(self, side: ChartSide, *, initial: int) -> None:
         """Give a closed end the number that the next connection on these ports begins with."""
         if self._ends[side].state is not State.CLOSE:
             raise IllegalStep("a connection must be closed before the next one")
         self._ends[side] = _End(State.CLOSE, initial, initial)
 
-    def note(self, says: str, why: str = "", side: Side | None = None) -> None:
+    def note(self, says: str, why: str = "", side: ChartSide | None = None) -> None:
         """Say something without anything happening."""
         self._step(Note(says, side), why)
 
@@ -215,7 +211,7 @@ class Play:
     @property
     def states(self) -> tuple[State | None, State | None]:
         """The state of both ends now."""
-        return self._ends[Side.LEFT].state, self._ends[Side.RIGHT].state
+        return self._ends[ChartSide.LEFT].state, self._ends[ChartSide.RIGHT].state
 
     def states_after(self, steps: int) -> tuple[State | None, State | None]:
         """Return the state of both ends after so many steps."""
@@ -225,15 +221,15 @@ class Play:
 
     def chart(self, upto: int | None = None) -> Chart:
         """Return the drawing of the first steps, by default of all."""
-        rows = [Row(Note(""), *self.first)]
-        rows += [Row(step.what, step.left, step.right) for step in self.steps[:upto]]
-        return Chart(self.names[Side.LEFT], self.names[Side.RIGHT], tuple(rows))
+        rows = [ChartRow(Note(""), *self.first)]
+        rows += [ChartRow(step.what, step.left, step.right) for step in self.steps[:upto]]
+        return Chart(self.names[ChartSide.LEFT], self.names[ChartSide.RIGHT], tuple(rows))
 
     def _step(self, what: Arrow | Crossing | Note | Pause, why: str, *packets: Packet) -> None:
         moves, self._moves = tuple(self._moves), []
-        self.steps.append(Step(what, moves, packets, *self.states, why))
+        self.steps.append(StoryStep(what, moves, packets, *self.states, why))
 
-    def _move(self, side: Side, event: Event) -> Segment | None:
+    def _move(self, side: ChartSide, event: Event) -> Segment | None:
         """Make a transition and return the segment that it sends."""
         end = self._ends[side]
         move = None if end.state is None else transition(end.state, event)
@@ -244,14 +240,14 @@ class Play:
         return move.sends
 
     def _packet(
-        self, side: Side, segment: Segment, seq: int, ack: int | None, length: int = 0
+        self, side: ChartSide, segment: Segment, seq: int, ack: int | None, length: int = 0
     ) -> Packet:
         self._sent += 1
         packet = Packet(self._sent, side, segment, seq, ack, length)
         self._under_way[packet.number] = packet
         return packet
 
-    def _send(self, side: Side, segment: Segment) -> Packet:
+    def _send(self, side: ChartSide, segment: Segment) -> Packet:
         """Return the segment that an end sends of its own accord."""
         end = self._ends[side]
         ack = None if segment is Segment.SYN else end.received
@@ -259,7 +255,7 @@ class Play:
         end.next = packet.end
         return packet
 
-    def _reset(self, packet: Packet, *, of: Side) -> Packet:
+    def _reset(self, packet: Packet, *, of: ChartSide) -> Packet:
         """Return the RST that answers a segment (RFC 9293 section 3.10.7.1)."""
         if packet.ack is None:
             return self._packet(of, Segment.RST, 0, packet.end)
@@ -299,13 +295,13 @@ class Play:
             end.received = max(end.received or 0, packet.end)
         return None if sends is None else self._send(side, sends)
 
-    def _doubt(self, side: Side) -> Packet:
+    def _doubt(self, side: ChartSide) -> Packet:
         """Return the ACK by which a TIME_WAIT answers a SYN that could be an old one."""
         end = self._ends[side]
         self._moves.append(Move(side, State.TIME_WAIT, Event.RECEIVE_SYN, State.TIME_WAIT))
         return self._packet(side, Segment.ACK, end.next, end.received)
 
-    def _reopen(self, side: Side) -> _End:
+    def _reopen(self, side: ChartSide) -> _End:
         """Return an end whose TIME_WAIT gives way to a SYN that is provably new (RFC 6191)."""
         old = self._ends[side]
         # tcp_timewait_state_process() in net/ipv4/tcp_minisocks.c starts beyond any old number.
@@ -313,7 +309,7 @@ class Play:
         self._ends[side] = _End(old.state, initial, initial)
         return self._ends[side]
 
-    def _event(self, packet: Packet, side: Side) -> Event | None:
+    def _event(self, packet: Packet, side: ChartSide) -> Event | None:
         """Return which event of the model a segment is for an end; None: data or a plain ACK."""
         end = self._ends[side]
         acknowledges_all = packet.ack == end.next
@@ -335,7 +331,7 @@ class Play:
             return Event.RECEIVE_UNACCEPTABLE_ACK
         return None
 
-    def _receive_rst(self, packet: Packet, side: Side) -> None:
+    def _receive_rst(self, packet: Packet, side: ChartSide) -> None:
         """Let a RST end a connection; a closed end ignores it, and so does one it does not fit."""
         end = self._ends[side]
         if end.state is State.CLOSE:
@@ -350,7 +346,7 @@ class Play:
         if fits:
             self._move(side, Event.RECEIVE_RST)
 
-    def _receive_data(self, packet: Packet, side: Side) -> Packet | None:
+    def _receive_data(self, packet: Packet, side: ChartSide) -> Packet | None:
         """Let an end have data or an ACK that changes no state, and return its ACK of the data."""
         end = self._ends[side]
         if packet.ack is not None:
@@ -365,26 +361,3 @@ class Play:
             while end.received in end.ahead:
                 end.received = end.ahead.pop(end.received)
         return self._packet(side, Segment.ACK, end.next, end.received)
-
-
-@dataclass(frozen=True, slots=True)
-class Scenario:
-    """A story and the names of its two ends; its page, of the same name, says what it teaches."""
-
-    name: str
-    left: str
-    right: str
-    story: Callable[[Play], None]
-
-
-def perform(scenario: Scenario) -> Play:
-    """Play a scenario from its beginning to its end."""
-    play = Play(scenario.left, scenario.right)
-    scenario.story(play)
-    return play
-
-
-@cache
-def played(scenario: Scenario) -> Play:
-    """Return a scenario as it was played, once."""
-    return perform(scenario)

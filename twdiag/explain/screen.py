@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
     from typing import TextIO
 
-    from twdiag.explain.layout import Line
+    from twdiag.explain.layout import SetLine
 
 _STYLES: Final = {
     "title": "bold",
@@ -26,12 +26,12 @@ _HERE: Final = "you are here"
 _LOUD: Final = {_HERE: "bold yellow", " lost": "bold red", "delayed": "yellow", ", late": "yellow"}
 
 
-def plain(lines: Iterable[Line]) -> str:
+def plain(lines: Iterable[SetLine]) -> str:
     """Return the lines without colours."""
     return "".join(f"{line.text}\n" for line in lines)
 
 
-def coloured(lines: Iterable[Line]) -> str:
+def coloured(lines: Iterable[SetLine]) -> str:
     """Return the lines with the colours of a terminal; no character is added or left out."""
     from rich.console import Console
     from rich.text import Text
@@ -49,6 +49,6 @@ def coloured(lines: Iterable[Line]) -> str:
     return out.getvalue()
 
 
-def write(lines: Iterable[Line], out: TextIO, *, color: bool) -> None:
+def write(lines: Iterable[SetLine], out: TextIO, *, color: bool) -> None:
     """Print lines."""
     out.write(coloured(lines) if color else plain(lines))

@@ -1,4 +1,4 @@
-"""Walks through a scenario one key at a time: each frame shows the chart so far and the reason."""
+"""Walks through a story one key at a time: each frame shows the chart so far and the reason."""
 
 from __future__ import annotations
 
@@ -8,16 +8,16 @@ import shutil
 from typing import TYPE_CHECKING, Final
 
 from twdiag.explain.diagram import MAX_WIDTH, label, sequence_chart, to_ascii
-from twdiag.explain.layout import Line, set_blocks
+from twdiag.explain.layout import SetLine, set_blocks
 from twdiag.explain.page import Text
-from twdiag.explain.play import played
+from twdiag.explain.story import played
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from typing import TextIO
 
     from twdiag.explain.page import Page
-    from twdiag.explain.play import Scenario
+    from twdiag.explain.story import Story
 
 _BACK: Final = ("b", "p", "k", "h", "\x7f", "\x1b[D", "\x1b[A")
 _QUIT: Final = ("q", "Q", "\x1b", "\x04", "")
@@ -26,55 +26,55 @@ _CLEAR: Final = "\x1b[H\x1b[2J"
 
 def frame(
     page: Page,
-    scenario: Scenario,
+    story: Story,
     at: int,
     *,
     ascii: bool,
     height: int,
     width: int = MAX_WIDTH,
-) -> list[Line]:
+) -> list[SetLine]:
     """Return what is shown after `at` steps (0: the beginning), not taller than the terminal."""
-    play = played(scenario)
+    play = played(story)
     if at:
         step = play.steps[at - 1]
         words = f"{step.title}: {step.why}" if step.why else step.title
     else:
         words = page.summary
-    head = [Line(page.title, "title"), Line("")]
-    ends = zip((scenario.left, scenario.right), play.states_after(at), strict=True)
+    head = [SetLine(page.title, "title"), SetLine("")]
+    ends = zip((story.left, story.right), play.states_after(at), strict=True)
     now = ", ".join(f"{name.partition(' (')[0]}: {label(state)}" for name, state in ends)
     tail = [
-        Line(""),
+        SetLine(""),
         *set_blocks([Text(words)], width=min(width, MAX_WIDTH)),
-        Line(""),
-        Line(f"  now {now}", "term"),
+        SetLine(""),
+        SetLine(f"  now {now}", "term"),
     ]
     last = "the end" if at == len(play.steps) else "any key: next"
-    tail.append(Line(f"  {at}/{len(play.steps)}  {last}, b: back, q: quit", "heading"))
+    tail.append(SetLine(f"  {at}/{len(play.steps)}  {last}, b: back, q: quit", "heading"))
     names, *rows = sequence_chart(play.chart(at), ascii=ascii, width=width)
     # One line for the names, and one for the cursor.
     room = max(3, height - len(head) - len(tail) - 2)
-    chart = [Line(row, "drawing") for row in (names, *rows[-room:])]
+    chart = [SetLine(row, "drawing") for row in (names, *rows[-room:])]
     lines = [*head, *chart, *tail]
-    return [Line(to_ascii(line.text), line.style) for line in lines] if ascii else lines
+    return [SetLine(to_ascii(line.text), line.style) for line in lines] if ascii else lines
 
 
 def walk(
     page: Page,
-    scenario: Scenario,
-    show: Callable[[list[Line]], None],
+    story: Story,
+    show: Callable[[list[SetLine]], None],
     read_key: Callable[[], str],
     *,
     ascii: bool,
     width: int = MAX_WIDTH,
 ) -> None:
     """Show frame after frame until the reader quits or goes on after the last one."""
-    at, steps = 0, len(played(scenario).steps)
+    at, steps = 0, len(played(story).steps)
     while True:
         show(
             frame(
                 page,
-                scenario,
+                story,
                 at,
                 ascii=ascii,
                 height=shutil.get_terminal_size().lines,

@@ -53,7 +53,7 @@ class Moment(NamedTuple):
     netns: int
 
 
-class Process(NamedTuple):
+class RememberedOwner(NamedTuple):
     """The owner of a half-closed socket, with what tells it from a later process of its number."""
 
     started: int
@@ -70,7 +70,7 @@ class Memory(NamedTuple):
     source: str
     counters: Mapping[str, int]
     sockets: tuple[Socket, ...] | None
-    processes: tuple[Process, ...]
+    processes: tuple[RememberedOwner, ...]
     status: str
     told: Told
     data: Mapping[str, Any]
@@ -83,7 +83,7 @@ class Foreign(ValueError):
 def to_data(
     snapshot: Snapshot,
     moment: Moment,
-    processes: Iterable[Process],
+    processes: Iterable[RememberedOwner],
     status: str,
     told: Told | None = None,
 ) -> dict[str, Any]:
@@ -110,7 +110,7 @@ def _row(socket: Socket) -> list[Any]:
     return [socket.state.name, *ends, socket.inode, socket.cookie]
 
 
-def _process(process: Process) -> list[Any]:
+def _process(process: RememberedOwner) -> list[Any]:
     owner = process.owner
     return [process.started, owner.pid, owner.name, owner.user, owner.fds, owner.fd_limit]
 
@@ -163,10 +163,10 @@ def _socket(row: list[Any]) -> Socket:
     )
 
 
-def _remembered_process(entry: list[Any]) -> Process:
+def _remembered_process(entry: list[Any]) -> RememberedOwner:
     started, pid, name, user, fds, limit = entry
     fds, limit = (None if number is None else _n(number) for number in (fds, limit))
-    return Process(_n(started), Owner(_n(pid), _text(name), _text(user), fds, limit))
+    return RememberedOwner(_n(started), Owner(_n(pid), _text(name), _text(user), fds, limit))
 
 
 def _text(value: object) -> str:

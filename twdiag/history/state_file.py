@@ -241,9 +241,11 @@ def _text(path: str) -> str:
         return ""
 
 
-def _processes(owners: Iterable[Owner]) -> list[sample.Process]:
+def _processes(owners: Iterable[Owner]) -> list[sample.RememberedOwner]:
     found = ((_started(owner.pid), owner) for owner in owners)
-    return [sample.Process(started, owner) for started, owner in found if started is not None]
+    return [
+        sample.RememberedOwner(started, owner) for started, owner in found if started is not None
+    ]
 
 
 def _started(pid: int) -> int | None:

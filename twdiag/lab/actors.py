@@ -18,12 +18,12 @@ from twdiag.tcp import State
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
-    from twdiag.lab.stage import Line, Stage
+    from twdiag.lab.stage import Intercom, Stage
 
 P = ParamSpec("P")
 R = TypeVar("R")
 
-Moment = tuple[float, float]
+Instant = tuple[float, float]
 """The same instant by time.monotonic(), which all processes share, and by time.time()."""
 
 HERE: Final = "127.0.0.1"
@@ -67,7 +67,7 @@ class Program:
         self._actor.leave()
 
 
-def _obey(line: Line) -> None:
+def _obey(line: Intercom) -> None:
     sockets = Sockets()
     while True:
         try:
@@ -180,7 +180,7 @@ def shut(sockets: Sockets, count: int | None = None) -> None:
         connection.shutdown(socket.SHUT_WR)
 
 
-def close(sockets: Sockets, count: int | None = None, *, last_words: bytes = b"") -> list[Moment]:
+def close(sockets: Sockets, count: int | None = None, *, last_words: bytes = b"") -> list[Instant]:
     """Close the oldest connections, or all, and return when; some last words may go before."""
     moments = []
     for connection in sockets.connected[:count]:
@@ -288,7 +288,7 @@ def converse(client: Program, server: Program) -> None:
     client.do(receive, RESPONSE)
 
 
-def close_first(closer: Program, other: Program, count: int | None = None) -> list[Moment]:
+def close_first(closer: Program, other: Program, count: int | None = None) -> list[Instant]:
     """Close connections at one program first and then at the other; return when they were over.
 
     Each segment of the close is awaited before the next is caused.  FINs that cross would leave a

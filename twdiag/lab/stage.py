@@ -36,7 +36,7 @@ class LabError(TwdiagError):
     trace: str = ""
 
 
-class Line:
+class Intercom:
     """One end of the channel between build() and an actor; whole values travel on it."""
 
     def __init__(self, end: socket.socket, other: str) -> None:
@@ -75,7 +75,7 @@ class Line:
         return self._end.fileno()
 
 
-class Actor(Line):
+class Actor(Intercom):
     """A process of the scenario, seen from build()."""
 
     def __init__(self, name: str, pid: int, end: socket.socket) -> None:
@@ -158,7 +158,7 @@ class Stage:
                 kernel.die_with_parent(director, signal.SIGKILL)
                 end = _forget_parent(far, self._peer if peer else None)
                 kernel.set_name(name)
-                _act(Line(end, "the director"), name, work, *args)
+                _act(Intercom(end, "the director"), name, work, *args)
             finally:
                 os._exit(0)
         far.close()
@@ -186,7 +186,7 @@ class Stage:
                 actor.kill()
 
 
-def _act(line: Line, name: str, work: Callable[..., None], *args: object) -> None:
+def _act(line: Intercom, name: str, work: Callable[..., None], *args: object) -> None:
     """Do an actor's work; its last words are the error that ends it."""
     try:
         work(line, *args)

@@ -154,7 +154,7 @@ class Death(NamedTuple):
         return self.remote_port == 0
 
 
-class Side(enum.Enum):
+class ClosedBy(enum.Enum):
     """Who closed a connection first, or gave it up."""
 
     HERE = "here"
@@ -231,7 +231,7 @@ class Close(NamedTuple):
     local_port: int
     remote: str
     remote_port: int
-    first: Side | None = None
+    first: ClosedBy | None = None
     how: How | None = None
     why: Why | None = None
     dying: bool = False

@@ -92,7 +92,7 @@ class ThreadWait(NamedTuple):
     still: bool | None = None
 
 
-class Watch(NamedTuple):
+class EpollWatch(NamedTuple):
     """One descriptor in an epoll set: number, inode (None before Linux 4.11), events asked for."""
 
     fd: int
@@ -115,7 +115,7 @@ class EpollSet(NamedTuple):
 
     fd: int
     size: int
-    watches: tuple[Watch, ...]
+    watches: tuple[EpollWatch, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,7 +151,7 @@ class EndRole(enum.Enum):
     """A Unix socket or a pipe: another program or thread of this host."""
 
 
-class End(NamedTuple):
+class FarEnd(NamedTuple):
     """The other end of what a thread waits for: role, address and port (None without), its name."""
 
     role: EndRole
@@ -169,7 +169,7 @@ class WaitGroup(NamedTuple):
     threads: int
     act: Act
     call: str
-    end: End | None
+    end: FarEnd | None
     still: int | None
 
 
@@ -201,7 +201,7 @@ class Conclusion(NamedTuple):
     cause: Cause
     confidence: Confidence
     sentence: str
-    end: End | None = None
+    end: FarEnd | None = None
     pid: int | None = None
 
 

@@ -48,3 +48,23 @@ def right(text: str, width: int) -> str:
     """Return a text at the right of a field of so many cells."""
     text = cut(text, width)
     return " " * (width - width_of(text)) + text
+
+
+def short_age(seconds: float | None) -> str:
+    """Return an age in at most seven characters: "0.4ms", "15ms", "1.25s", "4m10s", "3.1h"."""
+    if seconds is None:
+        return "-"
+    if seconds < 0.0095:
+        return f"{seconds * 1000:.1g}ms" if seconds >= 5e-6 else "0s"
+    if seconds < 0.9995:
+        return f"{seconds * 1000:.0f}ms"
+    if seconds < 9.9995:
+        return f"{seconds:.3f}".rstrip("0").rstrip(".") + "s"
+    if seconds < 99.95:
+        return f"{seconds:.1f}".removesuffix(".0") + "s"
+    if seconds < 5999.5:
+        whole = round(seconds)
+        return f"{whole // 60}m{whole % 60:02d}s" if whole % 60 else f"{whole // 60}m"
+    if seconds < 172_800:
+        return f"{seconds / 3600:.1f}".removesuffix(".0") + "h"
+    return f"{seconds / 86_400:.0f}d"

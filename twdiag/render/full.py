@@ -8,9 +8,7 @@ from typing import TYPE_CHECKING, Final
 
 from twdiag.explain.diagram import close_chart
 from twdiag.model import facts
-from twdiag.model.findings import (
-    Severity,
-)
+from twdiag.model.findings import Severity
 from twdiag.model.snapshot import HOST_NETNS
 from twdiag.render.pieces import (
     STYLES,
@@ -30,14 +28,14 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from twdiag.model.findings import Advice, Finding, LookedAt, Report, Step
-    from twdiag.render.pieces import Line, Look
+    from twdiag.render.pieces import Style, StyledLine
     from twdiag.tcp import State
 
 _LABEL: Final = 10
 _MOST_NAMESPACES: Final = 20
 
 
-def full(report: Report, look: Look) -> Iterator[Line]:
+def full(report: Report, look: Style) -> Iterator[StyledLine]:
     """Yield the lines of a report, or one for each finding where it is to be brief."""
     return _Writer(look).report(report)
 
@@ -45,13 +43,13 @@ def full(report: Report, look: Look) -> Iterator[Line]:
 class _Writer:
     """Lays a report out as lines."""
 
-    def __init__(self, look: Look) -> None:
+    def __init__(self, look: Style) -> None:
         self.look = look
         self.drawn: set[State] = set()
         self.drawn_history: object = None
         self.told: set[tuple[Step, ...]] = set()
 
-    def report(self, report: Report) -> Iterator[Line]:
+    def report(self, report: Report) -> Iterator[StyledLine]:
         if self.look.detail is Detail.BRIEF:
             yield from self._verdict(report)
             for finding in report.findings:
@@ -66,7 +64,7 @@ class _Writer:
         yield from self._glance(report)
         yield from self._unseen(report)
 
-    def _header(self, report: Report) -> Iterator[Line]:
+    def _header(self, report: Report) -> Iterator[StyledLine]:
         moment = datetime.fromtimestamp(report.taken_at, tz=timezone.utc)
         host = visible(report.host.name)
         if report.netns != HOST_NETNS:
@@ -79,7 +77,7 @@ class _Writer:
             style="dim",
         )
 
-    def _verdict(self, report: Report) -> Iterator[Line]:
+    def _verdict(self, report: Report) -> Iterator[StyledLine]:
         word = report.status.label.upper()
         if not report.findings:
             text = _nothing_shown(report) if report.facts.get(facts.HIDDEN) else ""
@@ -98,14 +96,14 @@ class _Writer:
         ]
         yield from self._wrap(f"{word}: {', '.join(numbers)}", style=STYLES[report.status])
 
-    def _one_line(self, finding: Finding) -> Iterator[Line]:
+    def _one_line(self, finding: Finding) -> Iterator[StyledLine]:
         place = visible(where(finding))
         text = f"{finding.severity.label.upper():8} {finding.rule}: "
         said = not place or finding.tells(where(finding))
         text += f"{'' if said else f'in {place}: '}{visible(finding.summary)}"
         yield from self._wrap(text, after=" " * 9, style=STYLES[finding.severity])
 
-    def _finding(self, finding: Finding) -> Iterator[Line]:
+    def _finding(self, finding: Finding) -> Iterator[StyledLine]:
         yield from self._one_line(finding)
         yield "", ""
         yield from self._seen(finding)
@@ -124,7 +122,7 @@ class _Writer:
         yield from self._labelled("More", f"twdiag explain {finding.rule}")
         yield from self._drawing(finding)
 
-    def _steps(self, steps: tuple[Step, ...]) -> Iterator[Line]:
+    def _steps(self, steps: tuple[Step, ...]) -> Iterator[StyledLine]:
         """Yield the next commands; of findings about one process the first one explains them."""
         if steps in self.told:
             yield f"  {'Now':{_LABEL}}as above: {visible(steps[0].run)}", ""
@@ -138,7 +136,7 @@ class _Writer:
                 if text:
                     yield from self._labelled("", f"   {name}: {visible(text)}", hang=3)
 
-    def _seen(self, finding: Finding) -> Iterator[Line]:
+    def _seen(self, finding: Finding) -> Iterator[StyledLine]:
         words = evidence_words(finding.evidence)
         sure = "" if finding.confidence.value == "observed" else " (inferred)"
         yield from self._labelled("Seen", visible(", ".join(words) + sure))
@@ -147,7 +145,7 @@ class _Writer:
             self.drawn_history = history
             yield from self._history([int(value) for value in history])
 
-    def _history(self, values: Sequence[int]) -> Iterator[Line]:
+    def _history(self, values: Sequence[int]) -> Iterator[StyledLine]:
         most = f"max {max(values):,}/s"
         room = 200 if self.look.width is None else max(10, self.look.width - _LABEL - 2)
         step = -(-len(values) // room)
@@ -157,14 +155,14 @@ class _Writer:
         axis = f"60 s ago{most:^{len(line) - 11}}now"
         yield f"  {'':{_LABEL}}{axis}", "dim"
 
-    def _where(self, finding: Finding) -> Iterator[Line]:
+    def _where(self, finding: Finding) -> Iterator[StyledLine]:
         place = finding.place
         if place is None:
             return
         role = "" if place.role is Role.NONE else f", {place.role.value}"
         yield from self._labelled("Where", f"{place.state.name}{role}; next: {place.next}")
 
-    def _drawing(self, finding: Finding) -> Iterator[Line]:
+    def _drawing(self, finding: Finding) -> Iterator[StyledLine]:
         """Yield the handshake with the place marked, once for each state and where it fits."""
         width = drawing_width(self.look)
         if finding.place is None or finding.place.state in self.drawn or width is None:
@@ -176,7 +174,7 @@ class _Writer:
         chart = close_chart(state, move=move, ascii=plain, width=width)
         yield from ((f"  {line}", "") for line in chart)
 
-    def _advice(self, advice: Sequence[Advice]) -> Iterator[Line]:
+    def _advice(self, advice: Sequence[Advice]) -> Iterator[StyledLine]:
         for number, item in enumerate(advice, start=1):
             label = "Do" if number == 1 else ""
             yield from self._labelled(label, f"{number}. {visible(item.do)}", bold=True, hang=3)
@@ -184,7 +182,7 @@ class _Writer:
                 if text:
                     yield from self._with_command(f"   {name}{visible(text)}")
 
-    def _with_command(self, text: str) -> Iterator[Line]:
+    def _with_command(self, text: str) -> Iterator[StyledLine]:
         """Yield a line of advice; a command at its end is never wrapped."""
         command, width = command_in(text), self.look.width
         if not command or width is None or 2 + _LABEL + len(text) <= width:
@@ -195,7 +193,7 @@ class _Writer:
             yield from self._labelled("", lead, hang=3)
         yield f"  {'':{_LABEL}}     {command}", ""
 
-    def _glance(self, report: Report) -> Iterator[Line]:
+    def _glance(self, report: Report) -> Iterator[StyledLine]:
         states = ", ".join(f"{state.name} {number:,}" for state, number in _by_size(report))
         yield from self._labelled("States", states or "no TCP socket at all")
         others = [looked for looked in report.namespaces if looked.namespace]
@@ -220,7 +218,7 @@ class _Writer:
         if report.closes and any(report.closes) and list(report.closes) != self.drawn_history:
             yield from self._history(report.closes)
 
-    def _unseen(self, report: Report) -> Iterator[Line]:
+    def _unseen(self, report: Report) -> Iterator[StyledLine]:
         for number, gap in enumerate(report.gaps):
             text = f"{visible(gap.why)} ({visible(gap.how)})" if gap.how else visible(gap.why)
             yield from self._labelled("Not seen" if not number else "", text)
@@ -230,7 +228,7 @@ class _Writer:
 
     def _labelled(
         self, label: str, text: str, *, bold: bool = False, hang: int = 0
-    ) -> Iterator[Line]:
+    ) -> Iterator[StyledLine]:
         """Yield text behind a label, wrapped beside it."""
         if text.startswith("- "):
             hang = 2
@@ -240,7 +238,7 @@ class _Writer:
 
     def _wrap(
         self, text: str, before: str = "", after: str = "", style: str = ""
-    ) -> Iterator[Line]:
+    ) -> Iterator[StyledLine]:
         if not self.look.unicode:
             text = text.encode("ascii", "backslashreplace").decode()
         if self.look.width is None:

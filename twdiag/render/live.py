@@ -14,15 +14,7 @@ from twdiag.model import facts
 from twdiag.model.snapshot import HOST_NETNS
 from twdiag.render import cells
 from twdiag.render.live_keys import SORTS, selected, shown
-from twdiag.render.live_rows import (
-    COLUMNS,
-    HEADS,
-    cells_of,
-    columns_that_fit,
-    gone,
-    name_of,
-    speed,
-)
+from twdiag.render.live_rows import COLUMNS, HEADS, cells_of, columns_that_fit, gone, name_of, speed
 from twdiag.render.pieces import STYLES, sparkline
 from twdiag.tcp import State
 from twdiag.wording import count, duration, share, visible
@@ -31,8 +23,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
     from twdiag.engine.frames import Entry, Frame
-    from twdiag.render.live_keys import Choice, Place
-    from twdiag.render.pieces import Line, Look
+    from twdiag.render.live_keys import Choice, RowPlace
+    from twdiag.render.pieces import Style, StyledLine
 
 _NARROWEST: Final = 20
 _TALL: Final = 20
@@ -55,7 +47,7 @@ RATES: Final = (
 sent, connections aborted here, SYNs dropped by full accept queues."""
 
 
-def live(frame: Frame, choice: Choice, look: Look) -> list[Line]:
+def live(frame: Frame, choice: Choice, look: Style) -> list[StyledLine]:
     """Return the lines of the screen: `look.height` of them at most, none wider than its width."""
     width, height = max(_NARROWEST, look.width or 80), look.height or 24
     if choice.on_page:
@@ -74,14 +66,14 @@ def live(frame: Frame, choice: Choice, look: Look) -> list[Line]:
     return [(cells.cut(_plain(text, look), width).rstrip(), style) for text, style in lines]
 
 
-def _plain(text: str, look: Look) -> str:
+def _plain(text: str, look: Style) -> str:
     return text if look.unicode else text.encode("ascii", "backslashreplace").decode()
 
 
 # The head.
 
 
-def _head(frame: Frame, choice: Choice, look: Look, width: int) -> Iterator[Line]:
+def _head(frame: Frame, choice: Choice, look: Style, width: int) -> Iterator[StyledLine]:
     report = frame.report
     moment = datetime.fromtimestamp(report.taken_at, tz=timezone.utc)
     where = visible(report.host.name)
@@ -102,7 +94,7 @@ def pace_of(frame: Frame) -> str:
     return f"every {every} s" + (f", {share(cost.share)} of a core" if cost.share else "")
 
 
-def _numbers(frame: Frame, look: Look, width: int, height: int) -> Iterator[Line]:
+def _numbers(frame: Frame, look: Style, width: int, height: int) -> Iterator[StyledLine]:
     yield _states(frame, width), ""
     yield _closes(frame, look, width), ""
     if height >= _TALL:
@@ -142,7 +134,7 @@ def _states(frame: Frame, width: int) -> str:
     return text
 
 
-def _closes(frame: Frame, look: Look, width: int) -> str:
+def _closes(frame: Frame, look: Style, width: int) -> str:
     closing = frame.closing
     text = f" Closed first here, per second: now {speed(closing.now)}, 60 s {speed(closing.minute)}"
     if width < len(text) + 24:
@@ -155,7 +147,7 @@ def _closes(frame: Frame, look: Look, width: int) -> str:
     return f"{text}  {sparkline(sums, unicode=look.unicode)}"
 
 
-def _table_of_rates(frame: Frame, width: int) -> Iterator[Line]:
+def _table_of_rates(frame: Frame, width: int) -> Iterator[StyledLine]:
     names = [name for name, _ in RATES]
     room = max(8, min(12, (width - 12) // len(RATES)))
     yield " PER SECOND " + "".join(cells.right(head, room) for _, head in RATES), "bold"
@@ -169,12 +161,12 @@ def _table_of_rates(frame: Frame, width: int) -> Iterator[Line]:
 # The rows.
 
 
-def _rows(frame: Frame, choice: Choice, look: Look, width: int, room: int) -> list[Line]:
+def _rows(frame: Frame, choice: Choice, look: Style, width: int, room: int) -> list[StyledLine]:
     """Return the lines of the parts, at most so many."""
     parts, place = shown(frame, choice), selected(frame, choice)
     notes = {part: _note(frame, choice, part, width) for part, found in parts.items() if not found}
     wanted = {part: len(found) or len(notes[part]) - 1 for part, found in parts.items()}
-    lines: list[Line] = []
+    lines: list[StyledLine] = []
     for part, number in shared_out(wanted, room, place).items():
         entries = parts[part]
         if not entries:
@@ -196,7 +188,7 @@ def _note(frame: Frame, choice: Choice, part: str, width: int) -> list[str]:
     return textwrap.wrap(f"{HEADS[part]}  {why}", width, subsequent_indent="  ") or [HEADS[part]]
 
 
-def shared_out(wanted: Mapping[str, int], room: int, place: Place | None) -> dict[str, int]:
+def shared_out(wanted: Mapping[str, int], room: int, place: RowPlace | None) -> dict[str, int]:
     """Return how many rows each part shows, beside a line for its head; room goes to the needy.
 
     A part without room for a row is left out, the last ones first, but never the selected one.
@@ -216,7 +208,7 @@ def shared_out(wanted: Mapping[str, int], room: int, place: Place | None) -> dic
     return given
 
 
-def _number_of(entries: Sequence[Entry[Any]], part: str, place: Place | None) -> int:
+def _number_of(entries: Sequence[Entry[Any]], part: str, place: RowPlace | None) -> int:
     if place is None or place[0] != part:
         return 0
     return next((n for n, entry in enumerate(entries) if entry.key == place[1]), 0)
@@ -224,7 +216,7 @@ def _number_of(entries: Sequence[Entry[Any]], part: str, place: Place | None) ->
 
 def _heading(
     frame: Frame, part: str, entries: Sequence[Entry[Any]], number: int, width: int
-) -> Line:
+) -> StyledLine:
     title = HEADS[part]
     if part == "processes":
         title += followed(frame)
@@ -272,8 +264,8 @@ def _blind(frame: Frame) -> bool:
 
 
 def _row(
-    frame: Frame, part: str, entry: Entry[Any], is_selected: bool, look: Look, width: int
-) -> Line:
+    frame: Frame, part: str, entry: Entry[Any], is_selected: bool, look: Style, width: int
+) -> StyledLine:
     mark = "> " if is_selected else "  "
     kept = columns_that_fit(part, width - _MARK, _LEAST_NAME)
     columns = [COLUMNS[part][n] for n in kept]
@@ -300,7 +292,7 @@ def _style(part: str, entry: Entry[Any], is_selected: bool) -> str:
 # The foot.
 
 
-def _unseen(frame: Frame, width: int) -> Iterator[Line]:
+def _unseen(frame: Frame, width: int) -> Iterator[StyledLine]:
     """Yield one line on what was not seen; the page of ? has all of it."""
     gaps = frame.report.gaps
     if gaps:

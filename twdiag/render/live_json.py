@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from typing import TextIO
 
     from twdiag.analysis.budgets import Budget
-    from twdiag.analysis.closers import Closer, Process
+    from twdiag.analysis.closers import ClosingEnd, ClosingProcess
     from twdiag.analysis.leaks import Leak
     from twdiag.engine.frames import Entry, Frame, PerSecond
 
@@ -104,7 +104,7 @@ def _leak(row: Leak) -> dict[str, Any]:
     }
 
 
-def _closer(row: Closer) -> dict[str, Any]:
+def _closer(row: ClosingEnd) -> dict[str, Any]:
     firsts = row.firsts
     return {
         "kind": row.kind,
@@ -129,7 +129,7 @@ def _closer(row: Closer) -> dict[str, Any]:
     }
 
 
-def _process(row: Process) -> dict[str, Any]:
+def _process(row: ClosingProcess) -> dict[str, Any]:
     return {
         "name": row.name,
         "pids": list(row.pids),

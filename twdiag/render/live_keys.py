@@ -10,7 +10,7 @@ from twdiag.render.live_rows import matches, name_of, size_of, speed_of
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from twdiag.analysis.wanted import Key
+    from twdiag.analysis.wanted import RowKey
     from twdiag.engine.frames import Entry, Frame
     from twdiag.model.findings import Finding
     from twdiag.model.namespaces import Namespace
@@ -19,7 +19,7 @@ SORTS: Final = ("as they came", "largest first", "fastest first", "by name")
 _LONGEST: Final = 60
 _PAGE: Final = 10
 
-Place = tuple[str, "Key"]
+RowPlace = tuple[str, "RowKey"]
 """A row: its part and its key."""
 
 
@@ -44,9 +44,9 @@ class Choice:
     `scroll` is the first line shown of a page.
     """
 
-    selected: Place | None = None
+    selected: RowPlace | None = None
     sort: int = 0
-    ranks: Mapping[Place, int] = field(default_factory=dict)
+    ranks: Mapping[RowPlace, int] = field(default_factory=dict)
     filter: str = ""
     typing: bool = False
     paused: bool = False
@@ -72,7 +72,7 @@ def shown(frame: Frame, choice: Choice) -> dict[str, list[Entry[Any]]]:
     return found
 
 
-def selected(frame: Frame, choice: Choice) -> Place | None:
+def selected(frame: Frame, choice: Choice) -> RowPlace | None:
     """Return the row that is selected: the one chosen, else the first; None without any."""
     places = _places(frame, choice)
     if choice.selected in places:
@@ -80,7 +80,7 @@ def selected(frame: Frame, choice: Choice) -> Place | None:
     return places[0] if places else None
 
 
-def entry_at(frame: Frame, place: Place) -> Entry[Any] | None:
+def entry_at(frame: Frame, place: RowPlace) -> Entry[Any] | None:
     """Return the row at a place."""
     part, key = place
     return next((entry for entry in frame.parts[part] if entry.key == key), None)
@@ -156,7 +156,7 @@ _STEPS: Final = {
 }
 
 
-def _moved(frame: Frame, choice: Choice, step: int) -> Place | None:
+def _moved(frame: Frame, choice: Choice, step: int) -> RowPlace | None:
     places = _places(frame, choice)
     at = selected(frame, choice)
     if at is None:
@@ -164,7 +164,7 @@ def _moved(frame: Frame, choice: Choice, step: int) -> Place | None:
     return places[min(len(places) - 1, max(0, places.index(at) + step))]
 
 
-def _places(frame: Frame, choice: Choice) -> list[Place]:
+def _places(frame: Frame, choice: Choice) -> list[RowPlace]:
     return [(part, e.key) for part, entries in shown(frame, choice).items() for e in entries]
 
 
@@ -174,7 +174,7 @@ def _sorted(choice: Choice, frame: Frame) -> Choice:
     order = _ORDERS[sort]
     if order is None:
         return replace(choice, sort=sort, ranks={})
-    ranks: dict[Place, int] = {}
+    ranks: dict[RowPlace, int] = {}
     for part, entries in frame.parts.items():
         for entry in sorted(entries, key=lambda e, part=part: order(part, e.row)):  # type: ignore[misc]
             ranks[part, entry.key] = len(ranks)

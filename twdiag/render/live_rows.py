@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from twdiag.analysis.budgets import Budget
-    from twdiag.analysis.closers import Closer, Process
+    from twdiag.analysis.closers import ClosingEnd, ClosingProcess
     from twdiag.analysis.leaks import Leak
     from twdiag.engine.frames import Entry, Frame
     from twdiag.model.findings import Finding
@@ -132,7 +132,7 @@ def _leak(row: Leak) -> str:
     return row.name
 
 
-def _closer(row: Closer) -> str:
+def _closer(row: ClosingEnd) -> str:
     if row.kind == "client":
         return f"client to {row.name}"
     if row.kind == "gone":
@@ -141,7 +141,7 @@ def _closer(row: Closer) -> str:
     return f"server {row.name}{name}"
 
 
-def _process(row: Process) -> str:
+def _process(row: ClosingProcess) -> str:
     if len(row.pids) > 1:
         many = "many processes" if len(row.pids) > 8 else f"{len(row.pids)} processes"
         return f"{row.name} ({many}) {row.end}"
@@ -170,7 +170,7 @@ def _leak_cells(row: Leak) -> tuple[str, ...]:
     return f"{row.sockets:,}", grown, age, row.why
 
 
-def _closer_cells(row: Closer) -> tuple[str, ...]:
+def _closer_cells(row: ClosingEnd) -> tuple[str, ...]:
     now, settles = UNKNOWN, UNKNOWN
     if row.now is not None:
         now = (">" if row.now.at_least else "") + speed(row.now.value)
@@ -181,7 +181,7 @@ def _closer_cells(row: Closer) -> tuple[str, ...]:
     return f"{row.time_wait:,}", now, speed(row.minute), settles, *map(speed, ends)
 
 
-def _process_cells(row: Process) -> tuple[str, ...]:
+def _process_cells(row: ClosingProcess) -> tuple[str, ...]:
     return speed(row.first), speed(row.after), speed(row.resets)
 
 

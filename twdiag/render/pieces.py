@@ -40,7 +40,7 @@ class Detail(enum.Enum):
 
 
 @dataclass(frozen=True, slots=True)
-class Look:
+class Style:
     """How text is written: `width` None never wraps or cuts (a pipe); `unicode` False is ASCII.
 
     `height` is the number of lines that a screen holds, None where nothing has to fit.
@@ -53,18 +53,20 @@ class Look:
     height: int | None = None
 
 
-def drawing_width(look: Look) -> int | None:
+def drawing_width(look: Style) -> int | None:
     """Return how many columns the handshake may take, None where it does not fit."""
     least, most = _DRAWING
     room = most if look.width is None else min(most, look.width - 2)
     return room if room >= least else None
 
 
-Line = tuple[str, str]
+StyledLine = tuple[str, str]
 """(text, style); the style is rich's and is dropped without colour."""
 
 
-def write_lines(lines: Iterator[Line] | Sequence[Line], out: TextIO, look: Look) -> None:
+def write_lines(
+    lines: Iterator[StyledLine] | Sequence[StyledLine], out: TextIO, look: Style
+) -> None:
     """Write styled lines, in colour and beyond ASCII only where asked."""
     if not look.unicode:
         lines = [

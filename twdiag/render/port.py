@@ -7,7 +7,7 @@ import shlex
 from typing import TYPE_CHECKING, Any, Final
 
 from twdiag import __version__
-from twdiag.engine.port import IPV6_ANY, Holder, Kind, Option, Verdict
+from twdiag.engine.binding import IPV6_ANY, Option, PortHolder, PortRole, Verdict
 from twdiag.model.snapshot import HOST_NETNS
 from twdiag.wording import count, duration, endpoint, visible
 
@@ -15,7 +15,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from typing import TextIO
 
-    from twdiag.engine.port import Attempt, PortReport
+    from twdiag.engine.binding import Attempt
+    from twdiag.engine.port import PortReport
     from twdiag.model.nat import Diversion
 
 SCHEMA: Final = "twdiag-port/1"
@@ -41,7 +42,7 @@ def _lines(report: PortReport) -> Iterator[str]:
         yield where
     yield ""
     for holder in report.holders[:_MOST_HOLDERS]:
-        what = f"{holder.count} {'bound' if holder.kind is Kind.BOUND else holder.state.name}"
+        what = f"{holder.count} {'bound' if holder.kind is PortRole.BOUND else holder.state.name}"
         yield f" {what:17} {_address(holder.address, holder.v6only):17} {_until(holder)}"
     if len(report.holders) > _MOST_HOLDERS:
         yield f" {count(len(report.holders) - _MOST_HOLDERS, 'more group')}: --json has all"
@@ -57,10 +58,10 @@ def _lines(report: PortReport) -> Iterator[str]:
 def headline(report: PortReport) -> str:
     """Return the verdict in one sentence."""
     port = f"Port {report.port}"
-    listeners = [holder for holder in report.holders if holder.kind is Kind.LISTENER]
+    listeners = [holder for holder in report.holders if holder.kind is PortRole.LISTENER]
     if listeners:
         return f"{port} is taken: {_names(listeners)} on {_places(listeners)}{_diverted(report)}"
-    bound = [holder for holder in report.holders if holder.kind is Kind.BOUND]
+    bound = [holder for holder in report.holders if holder.kind is PortRole.BOUND]
     if bound:
         return f"{port} is taken: {_names(bound, 'has bound it')} on {_places(bound)}"
     if report.verdict is Verdict.FREE:
@@ -83,7 +84,7 @@ def _diverted(report: PortReport) -> str:
     return f", but NAT sends connections to it to {_elsewhere(arriving[0], report.port)}"
 
 
-def _names(holders: list[Holder], verb: str = "listens") -> str:
+def _names(holders: list[PortHolder], verb: str = "listens") -> str:
     owners = sorted({owner for holder in holders for owner in holder.owners})
     if not owners:
         uids = sorted({uid for holder in holders for uid in holder.uids})
@@ -94,7 +95,7 @@ def _names(holders: list[Holder], verb: str = "listens") -> str:
     return f"{', '.join(named)}{more} {plural}"
 
 
-def _places(holders: list[Holder]) -> str:
+def _places(holders: list[PortHolder]) -> str:
     return ", ".join(sorted({_address(holder.address, holder.v6only) for holder in holders}))
 
 
@@ -104,7 +105,7 @@ def _address(address: str, v6only: bool) -> str:
     return f"[{address}]" if ":" in address else address
 
 
-def _until(holder: Holder) -> str:
+def _until(holder: PortHolder) -> str:
     """Return who or what ends the sockets of a group."""
     if holder.last_gone is not None:
         first, last = duration(holder.first_gone or 0), duration(holder.last_gone)
@@ -112,7 +113,7 @@ def _until(holder: Holder) -> str:
     owner = holder.owners[0] if holder.owners else None
     name = "owner not seen" if owner is None else f"{visible(owner.name)} (pid {owner.pid})"
     more = f" and {len(holder.owners) - 1} more" if len(holder.owners) > 1 else ""
-    peer = f", to {holder.remotes[0]}" if holder.kind in (Kind.CLIENT, Kind.UNKNOWN) else ""
+    peer = f", to {holder.remotes[0]}" if holder.kind in (PortRole.CLIENT, PortRole.UNKNOWN) else ""
     return f"{name}{more}{peer}"
 
 
@@ -257,10 +258,10 @@ def to_json(report: PortReport) -> dict[str, Any]:
     }
 
 
-def _holder(holder: Holder) -> dict[str, Any]:
+def _holder(holder: PortHolder) -> dict[str, Any]:
     return {
         "kind": holder.kind.value,
-        "state": "BOUND" if holder.kind is Kind.BOUND else holder.state.name,
+        "state": "BOUND" if holder.kind is PortRole.BOUND else holder.state.name,
         "address": holder.address,
         "v6only": holder.v6only,
         "sockets": holder.count,

@@ -5,20 +5,20 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any, Final
 
-from twdiag.analysis.row import Side
+from twdiag.analysis.row import SocketSide
 from twdiag.wording import endpoint, visible
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from typing import TextIO
 
-    from twdiag.engine.sockets import Row
+    from twdiag.engine.socket_rows import SocketRow
     from twdiag.model.namespaces import Container
     from twdiag.model.snapshot import Owner
 
 _WIDE: Final = 120
-_ARROW: Final = {Side.CLIENT: "->", Side.SERVER: "<-"}
-_SIDES: Final = {Side.CLIENT: "client", Side.SERVER: "server", Side.UNKNOWN: "?"}
+_ARROW: Final = {SocketSide.CLIENT: "->", SocketSide.SERVER: "<-"}
+_SIDES: Final = {SocketSide.CLIENT: "client", SocketSide.SERVER: "server", SocketSide.UNKNOWN: "?"}
 _STATES: Final = {"ESTABLISHED": "ESTAB"}
 _FORMULA: Final = ("=", "+", "-", "@")
 """How a cell begins that a spreadsheet takes for a formula."""
@@ -51,7 +51,7 @@ COLUMNS: Final = (
 """The columns of CSV."""
 
 
-class TextLines:
+class SocketTextLines:
     """Writes one line for each socket; `width` is the terminal's, None where there is none.
 
     Below 120 columns only ports of local ends are shown, and what does not fit stands on a line of
@@ -80,7 +80,7 @@ class TextLines:
         fits = self._width is None or len(head) + 1 + len(where) <= self._width
         self._write(f"{head} {where}" if fits else head)
 
-    def row(self, row: Row) -> None:
+    def row(self, row: SocketRow) -> None:
         """Write one socket."""
         if self._narrow:
             self._write(*self._narrow_lines(row))
@@ -95,7 +95,7 @@ class TextLines:
         """Return how wide the name of a process can be beside two ends of the usual length."""
         return min(19, max(12, (self._width or 80) - 42 - 26))
 
-    def _narrow_lines(self, row: Row) -> Iterator[str]:
+    def _narrow_lines(self, row: SocketRow) -> Iterator[str]:
         process = self._room()
         head = (
             f"{_STATES.get(row.state, row.state):10} {_side(row):6} {row.first or '-':5}"
@@ -104,7 +104,7 @@ class TextLines:
         ends = _ends(row, f":{row.socket.local_port}")
         yield from self._joined(f"{head} {_process(row, process):{process}}", ends, row)
 
-    def _wide_lines(self, row: Row) -> Iterator[str]:
+    def _wide_lines(self, row: SocketRow) -> Iterator[str]:
         socket = row.socket
         head = (
             f"{row.state:11} {_side(row):6} {row.first or '-':5} {_age(row):>6}"
@@ -119,7 +119,7 @@ class TextLines:
             return
         yield from self._joined(f"{head} {process}", _ends(row, local), row)
 
-    def _joined(self, head: str, ends: str, row: Row) -> Iterator[str]:
+    def _joined(self, head: str, ends: str, row: SocketRow) -> Iterator[str]:
         """Yield a row on one line where that fits, else its ends and its place on the next."""
         where = self._where(row)
         yield from self._fitted(head, f"{ends}  in {where}" if where else ends)
@@ -132,7 +132,7 @@ class TextLines:
             yield head
             yield f"    {tail}"
 
-    def _where(self, row: Row) -> str:
+    def _where(self, row: SocketRow) -> str:
         """Return the namespace where there are several, and the container."""
         if row.container is None and not self._several:
             return ""
@@ -141,7 +141,7 @@ class TextLines:
         return visible(" ".join(filter(None, (netns, container))))
 
 
-class JsonLines:
+class SocketJsonLines:
     """Writes one JSON object for each socket, each on a line."""
 
     def __init__(self, out: TextIO) -> None:
@@ -151,7 +151,7 @@ class JsonLines:
     def head(self) -> None:
         """Write nothing: JSON names its values itself."""
 
-    def row(self, row: Row) -> None:
+    def row(self, row: SocketRow) -> None:
         """Write one socket."""
         self._out.write(self._encode(row_json(row)) + "\n")
 
@@ -168,7 +168,7 @@ class CsvLines:
         """Write the names of the columns."""
         self._write(COLUMNS)
 
-    def row(self, row: Row) -> None:
+    def row(self, row: SocketRow) -> None:
         """Write one socket; text from outside can be no formula of a spreadsheet."""
         values = _values(row)
         owners = row.owners or ()
@@ -178,10 +178,10 @@ class CsvLines:
         self._write([_cell(values[name]) for name in COLUMNS])
 
 
-def row_json(row: Row) -> dict[str, Any]:
+def row_json(row: SocketRow) -> dict[str, Any]:
     """Return one socket as JSON has it."""
     values = _values(row)
-    connected = row.side not in (Side.LISTENER, Side.BOUND)
+    connected = row.side not in (SocketSide.LISTENER, SocketSide.BOUND)
     local = {"address": values["local_address"], "port": values["local_port"]}
     remote = {"address": values["remote_address"], "port": values["remote_port"]}
     return {
@@ -207,10 +207,10 @@ def row_json(row: Row) -> dict[str, Any]:
     }
 
 
-def _values(row: Row) -> dict[str, Any]:
+def _values(row: SocketRow) -> dict[str, Any]:
     """Return what JSON and CSV have in common, plain and with all text inert."""
     socket = row.socket
-    connected = row.side not in (Side.LISTENER, Side.BOUND)
+    connected = row.side not in (SocketSide.LISTENER, SocketSide.BOUND)
     container, runs = row.container, _runs(row)
     return {
         "netns": visible(row.netns),
@@ -237,7 +237,7 @@ def _values(row: Row) -> dict[str, Any]:
     }
 
 
-def _runs(row: Row) -> Container | None:
+def _runs(row: SocketRow) -> Container | None:
     """Return the container of a row, None for a unit of systemd."""
     return None if row.container is None or row.container.is_unit else row.container
 
@@ -264,25 +264,25 @@ def _cell(value: Any) -> Any:
     return value
 
 
-def _side(row: Row) -> str:
+def _side(row: SocketRow) -> str:
     return _SIDES.get(row.side, "-")
 
 
-def _ends(row: Row, local: str) -> str:
+def _ends(row: SocketRow, local: str) -> str:
     """Return ":8080 <- 10.0.0.9:50000"; a listener has its whole address."""
     socket = row.socket
-    if row.side in (Side.LISTENER, Side.BOUND):
+    if row.side in (SocketSide.LISTENER, SocketSide.BOUND):
         return endpoint(socket.local_address, socket.local_port)
     return f"{local} {_ARROW.get(row.side, '--')} {_remote(row)}"
 
 
-def _remote(row: Row) -> str:
-    if row.side in (Side.LISTENER, Side.BOUND):
+def _remote(row: SocketRow) -> str:
+    if row.side in (SocketSide.LISTENER, SocketSide.BOUND):
         return "-"
     return endpoint(row.socket.remote_address, row.socket.remote_port)
 
 
-def _process(row: Row, width: int | None) -> str:
+def _process(row: SocketRow, width: int | None) -> str:
     """Return "java/812", or "nginx/900+3" with three more; "?" for unseen ones, "-" for none."""
     if row.owners is None:
         return "?"
@@ -300,7 +300,7 @@ def _number(value: int | None) -> str:
     return "?" if value is None else str(value)
 
 
-def _age(row: Row) -> str:
+def _age(row: SocketRow) -> str:
     """Return "12s" where the age is known, ">12s" for at least, "<12s" for at most."""
     low, high = row.age
     if low is None:

@@ -30,12 +30,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
-from twdiag.analysis.half_closed import Kind
+from twdiag.analysis.half_closed import CloseWaitKind
 from twdiag.model import facts
 from twdiag.model.findings import Advice, Confidence, Finding, HostSubject, Place, Severity
 from twdiag.model.limits import seconds
 from twdiag.rules import manual
-from twdiag.rules.behind import Rows, in_states, these
+from twdiag.rules.behind import RowsBehind, in_states, these
 from twdiag.rules.close_wait import AGE
 from twdiag.rules.rule import Group, Rule
 from twdiag.rules.subjects import listener_inodes, listener_name, listener_subject, software_advice
@@ -172,7 +172,7 @@ def _severity(view: View, limits: Limits, listener: Listener) -> Severity:
 def _given_up(view: View, limits: Limits, listener: Listener) -> bool:
     """Return whether a client closed its connection in the queue, long ago."""
     return any(
-        waiting.kind is Kind.NEVER_ACCEPTED
+        waiting.kind is CloseWaitKind.NEVER_ACCEPTED
         and (waiting.age_min or 0.0) >= limits[AGE]
         and view.listener_of(waiting.socket) == listener
         for waiting in view.close_waits
@@ -212,7 +212,7 @@ def _emptied(view: View, dropped: int) -> Finding:
     )
 
 
-def rows(view: View, limits: Limits, group: Group[Listener | None]) -> Rows:
+def rows(view: View, limits: Limits, group: Group[Listener | None]) -> RowsBehind:
     """Return the listener and what waits in its queue: connections that nobody holds yet."""
     listener = group.about
     if listener is None:
@@ -224,7 +224,7 @@ def rows(view: View, limits: Limits, group: Group[Listener | None]) -> Rows:
             return not socket.inode and view.listener_of(socket) == listener
         return copies.fits(socket)
 
-    return Rows(fits)
+    return RowsBehind(fits)
 
 
 RULE = Rule(

@@ -5,12 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NamedTuple
 
 from twdiag.analysis.half_closed import identity
-from twdiag.model.findings import (
-    DestinationSubject,
-    ListenerSubject,
-    PortSubject,
-    ProcessSubject,
-)
+from twdiag.model.findings import DestinationSubject, ListenerSubject, PortSubject, ProcessSubject
 from twdiag.tcp import State
 from twdiag.wording import endpoint
 
@@ -23,35 +18,37 @@ if TYPE_CHECKING:
     from twdiag.model.sockets import Socket
 
 
-class Rows(NamedTuple):
+class RowsBehind(NamedTuple):
     """The rows behind a finding: those that `fits` takes, and all that the processes hold."""
 
     fits: Callable[[Socket], bool]
     pids: frozenset[int] = frozenset()
 
 
-def these(sockets: Iterable[Socket]) -> Rows:
+def these(sockets: Iterable[Socket]) -> RowsBehind:
     """Return the rows of sockets that were kept one by one, as long as they are in their state."""
     known = {(socket.state, *identity(socket)) for socket in sockets}
-    return Rows(lambda socket: (socket.state, *identity(socket)) in known)
+    return RowsBehind(lambda socket: (socket.state, *identity(socket)) in known)
 
 
-def held_by(pids: Iterable[int]) -> Rows:
+def held_by(pids: Iterable[int]) -> RowsBehind:
     """Return all rows that some processes hold."""
-    return Rows(lambda _: False, frozenset(pids))
+    return RowsBehind(lambda _: False, frozenset(pids))
 
 
-def in_states(*states: State) -> Rows:
+def in_states(*states: State) -> RowsBehind:
     """Return all rows in some states."""
-    return Rows(lambda socket: socket.state in states and not socket.bound)
+    return RowsBehind(lambda socket: socket.state in states and not socket.bound)
 
 
-def of_listener(view: View, listener: Listener, *states: State) -> Rows:
+def of_listener(view: View, listener: Listener, *states: State) -> RowsBehind:
     """Return the connections of a listener in some states."""
-    return Rows(lambda socket: socket.state in states and view.listener_of(socket) == listener)
+    return RowsBehind(
+        lambda socket: socket.state in states and view.listener_of(socket) == listener
+    )
 
 
-def of_destination(view: View, destination: Destination, *states: State) -> Rows:
+def of_destination(view: View, destination: Destination, *states: State) -> RowsBehind:
     """Return the connections that this host made to a destination, in some states or all."""
     ends = destination.source, destination.address, destination.port
     wanted = frozenset(states or State) - {State.LISTEN}
@@ -63,7 +60,7 @@ def of_destination(view: View, destination: Destination, *states: State) -> Rows
             and view.is_client(socket)
         )
 
-    return Rows(fits)
+    return RowsBehind(fits)
 
 
 def narrowed(finding: Finding) -> list[str]:

@@ -28,7 +28,7 @@ from twdiag.model import facts
 from twdiag.model.findings import AddressSubject, Advice, Confidence, Finding, Severity
 from twdiag.model.limits import ratio
 from twdiag.rules import manual
-from twdiag.rules.behind import Rows
+from twdiag.rules.behind import RowsBehind
 from twdiag.rules.rule import Group, Rule
 from twdiag.tcp import State
 from twdiag.wording import count, share
@@ -114,10 +114,10 @@ def tell(view: View, limits: Limits, group: Group[_Ports]) -> Iterator[Finding]:
     )
 
 
-def rows(view: View, limits: Limits, group: Group[_Ports]) -> Rows:
+def rows(view: View, limits: Limits, group: Group[_Ports]) -> RowsBehind:
     """Return the sockets that hold the ports of the address."""
     source, ports, _ = group.about
-    return Rows(
+    return RowsBehind(
         lambda socket: (
             socket.local_address == source
             and socket.local_port in ports

@@ -14,11 +14,11 @@ from twdiag.wording import endpoint
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-    from twdiag.analysis.half_closed import Holder, Kind, Waiting
+    from twdiag.analysis.half_closed import CloseWaitKind, Holder, Waiting
     from twdiag.analysis.view import View
     from twdiag.model.findings import Value
     from twdiag.model.limits import Limits
-    from twdiag.rules.behind import Rows
+    from twdiag.rules.behind import RowsBehind
 
 AGE = seconds("close-wait-age", 10, "a CLOSE_WAIT younger than this is nobody's leak")
 NOTICE = sockets("close-wait-notice", 5, "old CLOSE_WAIT sockets of one process")
@@ -43,7 +43,7 @@ Aged = tuple["Waiting", ...]
 """CLOSE_WAITs of one kind that are certainly older than the limit."""
 
 
-def aged(view: View, limits: Limits, kind: Kind) -> Iterator[Group[Aged]]:
+def aged(view: View, limits: Limits, kind: CloseWaitKind) -> Iterator[Group[Aged]]:
     """Yield all CLOSE_WAITs of a kind that are certainly older than the limit, if there are any."""
     least = limits[AGE]
     old = tuple(w for w in view.close_waits if w.kind is kind and (w.age_min or 0.0) >= least)
@@ -51,7 +51,7 @@ def aged(view: View, limits: Limits, kind: Kind) -> Iterator[Group[Aged]]:
         yield Group(old, tuple(w.socket.inode for w in old if w.socket.inode))
 
 
-def rows_of(holders: Iterable[Holder]) -> Rows:
+def rows_of(holders: Iterable[Holder]) -> RowsBehind:
     """Return the sockets of some holders as the rows behind their findings."""
     return these(waiting.socket for holder in holders for waiting in holder.sockets)
 

@@ -27,7 +27,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from twdiag.analysis.half_closed import Kind, by_program
+from twdiag.analysis.half_closed import CloseWaitKind, by_program
 from twdiag.model import facts
 from twdiag.model.findings import Advice, Confidence, Finding, Place, Severity
 from twdiag.rules import close_wait, manual
@@ -42,7 +42,7 @@ if TYPE_CHECKING:
     from twdiag.analysis.half_closed import Holder
     from twdiag.analysis.view import View
     from twdiag.model.limits import Limits
-    from twdiag.rules.behind import Rows
+    from twdiag.rules.behind import RowsBehind
     from twdiag.rules.close_wait import Aged
     from twdiag.rules.rule import Group
 
@@ -51,7 +51,7 @@ NAME = "close-wait-leak"
 
 def select(view: View, limits: Limits) -> Iterator[Group[Aged]]:
     """Yield the drained, old CLOSE_WAITs."""
-    return close_wait.aged(view, limits, Kind.LEAKED)
+    return close_wait.aged(view, limits, CloseWaitKind.LEAKED)
 
 
 def tell(view: View, limits: Limits, group: Group[Aged]) -> Iterator[Finding]:
@@ -106,7 +106,7 @@ def _finding(holder: Holder, severity: Severity) -> Finding:
     )
 
 
-def rows(view: View, limits: Limits, group: Group[Aged]) -> Rows:
+def rows(view: View, limits: Limits, group: Group[Aged]) -> RowsBehind:
     """Return the sockets of the programs that are told of."""
     return close_wait.rows_of(
         holder

@@ -24,7 +24,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from twdiag.analysis.half_closed import Kind
+from twdiag.analysis.half_closed import CloseWaitKind
 from twdiag.model import facts
 from twdiag.model.findings import Advice, Confidence, Finding, Place, Severity
 from twdiag.rules import close_wait, manual
@@ -42,7 +42,7 @@ if TYPE_CHECKING:
     from twdiag.analysis.view import View
     from twdiag.model.census import Listener
     from twdiag.model.limits import Limits
-    from twdiag.rules.behind import Rows
+    from twdiag.rules.behind import RowsBehind
 
 NAME = "close-wait-never-accepted"
 
@@ -52,7 +52,7 @@ _Queued = tuple["Listener", list["Waiting"]]
 def select(view: View, limits: Limits) -> Iterator[Group[_Queued]]:
     """Yield the listeners that do not accept, with what waits in their queues."""
     queued: dict[tuple[str, int], _Queued] = {}
-    for group in close_wait.aged(view, limits, Kind.NEVER_ACCEPTED):
+    for group in close_wait.aged(view, limits, CloseWaitKind.NEVER_ACCEPTED):
         for waiting in group.about:
             listener = view.listener_of(waiting.socket)
             if listener is not None:
@@ -101,7 +101,7 @@ def tell(view: View, limits: Limits, group: Group[_Queued]) -> Iterator[Finding]
     )
 
 
-def rows(view: View, limits: Limits, group: Group[_Queued]) -> Rows:
+def rows(view: View, limits: Limits, group: Group[_Queued]) -> RowsBehind:
     """Return the connections in the queue whose clients have gone."""
     _, queued = group.about
     return these(waiting.socket for waiting in queued)

@@ -24,7 +24,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from twdiag.analysis.half_closed import POOL_RECV_Q, Kind, by_program
+from twdiag.analysis.half_closed import POOL_RECV_Q, CloseWaitKind, by_program
 from twdiag.model import facts
 from twdiag.model.findings import Advice, Confidence, Finding, Place, Severity
 from twdiag.rules import close_wait, manual
@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from twdiag.analysis.half_closed import Holder
     from twdiag.analysis.view import View
     from twdiag.model.limits import Limits
-    from twdiag.rules.behind import Rows
+    from twdiag.rules.behind import RowsBehind
     from twdiag.rules.close_wait import Aged
     from twdiag.rules.rule import Group
 
@@ -48,7 +48,7 @@ NAME = "close-wait-unread"
 
 def select(view: View, limits: Limits) -> Iterator[Group[Aged]]:
     """Yield the old CLOSE_WAITs with unread data."""
-    return close_wait.aged(view, limits, Kind.UNREAD)
+    return close_wait.aged(view, limits, CloseWaitKind.UNREAD)
 
 
 def tell(view: View, limits: Limits, group: Group[Aged]) -> Iterator[Finding]:
@@ -107,7 +107,7 @@ def _finding(holder: Holder, limits: Limits, left: float | None) -> Finding:
     )
 
 
-def rows(view: View, limits: Limits, group: Group[Aged]) -> Rows:
+def rows(view: View, limits: Limits, group: Group[Aged]) -> RowsBehind:
     """Return the sockets of the programs that are told of."""
     return close_wait.rows_of(
         holder

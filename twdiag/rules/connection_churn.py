@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from twdiag.analysis.view import View
     from twdiag.model.census import Destination
     from twdiag.model.limits import Limits
-    from twdiag.rules.behind import Rows
+    from twdiag.rules.behind import RowsBehind
 
 NAME = "connection-churn"
 LEAST = sockets("connection-churn", 500, "connections to one destination closed here in a minute")
@@ -90,7 +90,7 @@ def tell(view: View, limits: Limits, group: Group[Destination]) -> Iterator[Find
     )
 
 
-def rows(view: View, limits: Limits, group: Group[Destination]) -> Rows:
+def rows(view: View, limits: Limits, group: Group[Destination]) -> RowsBehind:
     """Return the connections to the destination that this host has closed."""
     return of_destination(view, group.about, State.TIME_WAIT)
 

@@ -22,7 +22,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
-from twdiag.analysis.half_closed import Kind, by_process
+from twdiag.analysis.half_closed import CloseWaitKind, by_process
 from twdiag.model import facts
 from twdiag.model.findings import Advice, Confidence, Finding, Place, ProcessSubject, Severity
 from twdiag.model.limits import ratio, seconds
@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from twdiag.analysis.view import View
     from twdiag.model.limits import Limits
     from twdiag.model.snapshot import Breakdown, Owner
-    from twdiag.rules.behind import Rows
+    from twdiag.rules.behind import RowsBehind
     from twdiag.rules.close_wait import Aged
 
 NAME = "fd-limit-near"
@@ -63,7 +63,7 @@ class _Concerned(NamedTuple):
 
 def select(view: View, limits: Limits) -> Iterator[Group[_Concerned]]:
     """Yield the crowded processes, and the CLOSE_WAITs where there are enough to matter."""
-    accepted = tuple(w for w in view.close_waits if w.kind is not Kind.NEVER_ACCEPTED)
+    accepted = tuple(w for w in view.close_waits if w.kind is not CloseWaitKind.NEVER_ACCEPTED)
     enough = len(accepted) >= limits[close_wait.NOTICE]
     crowded = tuple(o for o in view.crowded if _used(o) >= limits[WARNING])
     if accepted or crowded:
@@ -165,7 +165,7 @@ def _seconds_left(view: View, owner: Owner) -> float | None:
     return (owner.fd_limit - owner.fds) * elapsed / (owner.fds - before.fds)
 
 
-def rows(view: View, limits: Limits, group: Group[_Concerned]) -> Rows:
+def rows(view: View, limits: Limits, group: Group[_Concerned]) -> RowsBehind:
     """Return the TCP sockets among the descriptors of the processes."""
     subjects = (finding.subject for finding in tell(view, limits, group))
     return held_by(s.pid for s in subjects if isinstance(s, ProcessSubject) and s.pid is not None)

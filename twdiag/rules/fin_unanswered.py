@@ -39,7 +39,7 @@ from twdiag.model.findings import (
 from twdiag.model.limits import Limit, ratio, sockets
 from twdiag.model.sockets import TIMER_RETRANSMIT, TIMER_ZERO_WINDOW
 from twdiag.rules import manual
-from twdiag.rules.behind import Rows, these
+from twdiag.rules.behind import RowsBehind, these
 from twdiag.rules.rule import Group, Rule
 from twdiag.tcp import State
 from twdiag.wording import count, share, ss_address
@@ -227,11 +227,11 @@ def _orphans(view: View, limits: Limits) -> Finding:
     )
 
 
-def rows(view: View, limits: Limits, group: Group[_Silence | None]) -> Rows:
+def rows(view: View, limits: Limits, group: Group[_Silence | None]) -> RowsBehind:
     """Return the sockets whose FIN is unanswered, or all orphans."""
     if group.about is not None:
         return these(group.about.sockets)
-    return Rows(lambda socket: socket.state in _WAITING and not socket.inode)
+    return RowsBehind(lambda socket: socket.state in _WAITING and not socket.inode)
 
 
 RULE = Rule(

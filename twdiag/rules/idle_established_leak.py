@@ -33,7 +33,7 @@ from twdiag.model import facts
 from twdiag.model.findings import Advice, Confidence, Finding, Place, ProcessSubject, Severity
 from twdiag.model.limits import ratio, seconds
 from twdiag.rules import manual
-from twdiag.rules.behind import Rows, these
+from twdiag.rules.behind import RowsBehind, these
 from twdiag.rules.rule import Group, Rule
 from twdiag.rules.subjects import software_advice
 from twdiag.tcp import State
@@ -88,7 +88,7 @@ def tell(view: View, limits: Limits, group: Group[Owner]) -> Iterator[Finding]:
         yield _finding(view, limits, owner, leak, breakdown)
 
 
-def rows(view: View, limits: Limits, group: Group[Owner]) -> Rows:
+def rows(view: View, limits: Limits, group: Group[Owner]) -> RowsBehind:
     """Return the connections that have idled for long, of those that were asked for their age."""
     breakdown = view.breakdown(group.about.pid)
     leak = None if breakdown is None else _leak(view, limits, group.about, breakdown)

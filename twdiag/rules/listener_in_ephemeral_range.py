@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from twdiag.analysis.view import View
     from twdiag.model.census import Listener
     from twdiag.model.limits import Limits
-    from twdiag.rules.behind import Rows
+    from twdiag.rules.behind import RowsBehind
 
 NAME = "listener-in-ephemeral-range"
 _RANGE = "net.ipv4.ip_local_port_range"
@@ -103,7 +103,7 @@ def _advice(view: View, ports: list[int]) -> tuple[Advice, ...]:
     )
 
 
-def rows(view: View, limits: Limits, group: Group[_Concerned]) -> Rows:
+def rows(view: View, limits: Limits, group: Group[_Concerned]) -> RowsBehind:
     """Return the listeners on the ports."""
     return these(socket for listener in group.about for socket in listener.sockets)
 

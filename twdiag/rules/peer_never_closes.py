@@ -29,17 +29,10 @@ from typing import TYPE_CHECKING
 
 from twdiag.analysis.half_closed import orphan_seconds
 from twdiag.model import facts
-from twdiag.model.findings import (
-    Advice,
-    Confidence,
-    DestinationSubject,
-    Finding,
-    Place,
-    Severity,
-)
+from twdiag.model.findings import Advice, Confidence, DestinationSubject, Finding, Place, Severity
 from twdiag.model.limits import seconds, sockets
 from twdiag.rules import manual
-from twdiag.rules.behind import Rows, these
+from twdiag.rules.behind import RowsBehind, these
 from twdiag.rules.rule import Group, Rule
 from twdiag.rules.subjects import listener_subject, names_of
 from twdiag.tcp import State
@@ -170,7 +163,7 @@ def tell(view: View, limits: Limits, group: Group[_Waiting]) -> Iterator[Finding
     )
 
 
-def rows(view: View, limits: Limits, group: Group[_Waiting]) -> Rows:
+def rows(view: View, limits: Limits, group: Group[_Waiting]) -> RowsBehind:
     """Return the sockets that wait for the FIN of the service's peers, and the old orphans."""
     waiting = group.about
     held, timeout = these(waiting.held), _seconds_of_orphans(view)
@@ -186,7 +179,7 @@ def rows(view: View, limits: Limits, group: Group[_Waiting]) -> Rows:
         ends = socket.remote_address, socket.remote_port
         return ends == (address, port) and view.is_client(socket)
 
-    return Rows(fits)
+    return RowsBehind(fits)
 
 
 RULE = Rule(

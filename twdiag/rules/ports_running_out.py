@@ -41,7 +41,7 @@ from twdiag.model.findings import (
 )
 from twdiag.model.limits import ratio
 from twdiag.rules import manual
-from twdiag.rules.behind import Rows, of_destination
+from twdiag.rules.behind import RowsBehind, of_destination
 from twdiag.rules.rule import Group, Rule
 from twdiag.rules.subjects import destination_subject, names_of, owner_advice, software_advice
 from twdiag.tcp import State
@@ -260,11 +260,13 @@ def _first_advice(use: Use, subject: DestinationSubject) -> Advice:
     )
 
 
-def rows(view: View, limits: Limits, group: Group[Use | None]) -> Rows:
+def rows(view: View, limits: Limits, group: Group[Use | None]) -> RowsBehind:
     """Return what takes the ports: the connections to the destination, or what is bound."""
     if group.about is not None:
         return of_destination(view, group.about.destination)
-    return Rows(lambda s: (s.state is State.LISTEN or s.bound) and s.local_port in view.budget)
+    return RowsBehind(
+        lambda s: (s.state is State.LISTEN or s.bound) and s.local_port in view.budget
+    )
 
 
 RULE = Rule(

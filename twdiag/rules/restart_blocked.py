@@ -29,7 +29,7 @@ from twdiag.model import facts
 from twdiag.model.findings import Advice, Confidence, Finding, Place, PortSubject, Severity
 from twdiag.model.limits import sockets
 from twdiag.rules import manual
-from twdiag.rules.behind import Rows
+from twdiag.rules.behind import RowsBehind
 from twdiag.rules.rule import Group, Rule
 from twdiag.tcp import LONGEST_TIME_WAIT_SECONDS, TIME_WAIT_SECONDS, State
 from twdiag.wording import count, duration, endpoint
@@ -122,7 +122,7 @@ def _free_in(tally: Tally) -> float | None:
     return float(newest + LONGEST_TIME_WAIT_SECONDS - TIME_WAIT_SECONDS)
 
 
-def rows(view: View, limits: Limits, group: Group[LocalEnd]) -> Rows:
+def rows(view: View, limits: Limits, group: Group[LocalEnd]) -> RowsBehind:
     """Return the sockets that are left of the service."""
     port, addresses, _, _ = group.about
     ephemeral = bool(view.budget.usable_mask[port])
@@ -136,7 +136,7 @@ def rows(view: View, limits: Limits, group: Group[LocalEnd]) -> Rows:
             and (not ephemeral or socket.remote_port >= CLIENTS_FROM)
         )
 
-    return Rows(fits)
+    return RowsBehind(fits)
 
 
 RULE = Rule(

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from twdiag.analysis.view import View
     from twdiag.model.findings import Finding
     from twdiag.model.limits import Limit, Limits
-    from twdiag.rules.behind import Rows
+    from twdiag.rules.behind import RowsBehind
 
 T = TypeVar("T")
 
@@ -46,4 +46,4 @@ class Rule(Generic[T]):
     tell: Callable[[View, Limits, Group[T]], Iterator[Finding]]
     needs: tuple[str, ...] = ("sockets",)
     limits: tuple[Limit, ...] = ()
-    rows: Callable[[View, Limits, Group[T]], Rows] | None = None
+    rows: Callable[[View, Limits, Group[T]], RowsBehind] | None = None

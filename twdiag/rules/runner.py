@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from twdiag import __version__
-from twdiag.analysis.half_closed import Kind
+from twdiag.analysis.half_closed import CloseWaitKind
 from twdiag.model import facts
 from twdiag.model.findings import Finding, ListenerSubject, ProcessSubject, Report, Skip
 from twdiag.model.snapshot import Gap
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from twdiag.analysis.view import View
     from twdiag.model.findings import Value
     from twdiag.model.limits import Limits
-    from twdiag.rules.behind import Rows
+    from twdiag.rules.behind import RowsBehind
     from twdiag.rules.rule import Group, Rule
 
 
@@ -88,7 +88,7 @@ def tell(selection: Selection, view: View) -> Report:
     )
 
 
-def rows_behind(selection: Selection, view: View) -> list[Rows]:
+def rows_behind(selection: Selection, view: View) -> list[RowsBehind]:
     """Return which rows stand behind the findings on a selection; `view` has the owners."""
     limits = selection.limits
     return [
@@ -155,7 +155,8 @@ def _blind(view: View, limits: Limits) -> Iterator[Skip]:
     unseen = sum(
         1
         for waiting in view.close_waits
-        if waiting.kind is not Kind.NEVER_ACCEPTED and waiting.socket.inode not in view.owners
+        if waiting.kind is not CloseWaitKind.NEVER_ACCEPTED
+        and waiting.socket.inode not in view.owners
     )
     gap = next((gap for gap in view.snapshot.gaps if gap.what == "owners"), None)
     if gap is not None and unseen >= limits[close_wait.NOTICE]:

@@ -61,7 +61,7 @@ if TYPE_CHECKING:
     from twdiag.model.findings import ListenerSubject, Value
     from twdiag.model.limits import Limits
     from twdiag.model.snapshot import Owner
-    from twdiag.rules.behind import Rows
+    from twdiag.rules.behind import RowsBehind
 
 NAME = "server-closes-first"
 LEAST = sockets("server-closes-first", 20, "sockets of one listener that this host closed first")
@@ -163,7 +163,7 @@ def _advice(view: View, processes: tuple[Owner, ...], server: Server) -> tuple[A
     )
 
 
-def rows(view: View, limits: Limits, group: Group[Server]) -> Rows:
+def rows(view: View, limits: Limits, group: Group[Server]) -> RowsBehind:
     """Return the connections of the listener that this host closed first."""
     closed = (State.TIME_WAIT, State.FIN_WAIT1, State.FIN_WAIT2)
     return of_listener(view, group.about.listener, *closed)

@@ -46,7 +46,7 @@ if TYPE_CHECKING:
     from twdiag.analysis.view import View
     from twdiag.model.limits import Limits
     from twdiag.model.sockets import Socket
-    from twdiag.rules.behind import Rows
+    from twdiag.rules.behind import RowsBehind
 
 NAME = "syn-unanswered"
 LEAST = sockets("syn-unanswered", 5, "retransmitted SYNs to one destination")
@@ -133,7 +133,7 @@ def _everywhere(found: list[Socket], destinations: int) -> Finding:
     )
 
 
-def rows(view: View, limits: Limits, group: Group[_Attempts]) -> Rows:
+def rows(view: View, limits: Limits, group: Group[_Attempts]) -> RowsBehind:
     """Return the attempts."""
     return these(group.about.sockets)
 

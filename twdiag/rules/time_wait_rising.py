@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
     from twdiag.analysis.view import View
     from twdiag.model.limits import Limits
-    from twdiag.rules.behind import Rows
+    from twdiag.rules.behind import RowsBehind
 
 NAME = "time-wait-rising"
 FACTOR = Limit(
@@ -95,7 +95,7 @@ def tell(view: View, limits: Limits, group: Group[int]) -> Iterator[Finding]:
     )
 
 
-def rows(view: View, limits: Limits, group: Group[int]) -> Rows:
+def rows(view: View, limits: Limits, group: Group[int]) -> RowsBehind:
     """Return the TIME_WAITs."""
     return in_states(State.TIME_WAIT)
 

@@ -28,7 +28,7 @@ from twdiag.model import facts
 from twdiag.model.findings import Advice, Confidence, Finding, HostSubject, Place, Severity
 from twdiag.model.limits import ratio
 from twdiag.rules import manual
-from twdiag.rules.behind import Rows
+from twdiag.rules.behind import RowsBehind
 from twdiag.rules.rule import Group, Rule
 from twdiag.tcp import LONGEST_TIME_WAIT_SECONDS, State
 from twdiag.wording import count, rate, share
@@ -129,9 +129,9 @@ def _advice(view: View, size: int, recent: float) -> tuple[Advice, ...]:
     )
 
 
-def rows(view: View, limits: Limits, group: Group[_Table]) -> Rows:
+def rows(view: View, limits: Limits, group: Group[_Table]) -> RowsBehind:
     """Return what is in the table: TIME_WAITs, and orphans in FIN_WAIT2."""
-    return Rows(lambda socket: socket.is_mini)
+    return RowsBehind(lambda socket: socket.is_mini)
 
 
 RULE = Rule(

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Collection
     from pathlib import Path
 
-Table = dict[str, object]
+TomlTable = dict[str, object]
 T = TypeVar("T")
 
 _STATEMENT_KEYS: Final = tuple(field.name for field in fields(Statement))
@@ -56,17 +56,17 @@ def parse_software(text: str, file: str) -> Software:
     )
 
 
-def _toml(text: str, file: str) -> Table:
+def _toml(text: str, file: str) -> TomlTable:
     # Parsing TOML costs start-up time that only a finding about a known program is worth.
     toml = import_module("tomllib" if sys.version_info >= (3, 11) else "tomli")
     try:
-        table: Table = toml.loads(text)
+        table: TomlTable = toml.loads(text)
     except toml.TOMLDecodeError as error:
         raise SoftwareFileError(f"{file}: not TOML: {error}") from error
     return table
 
 
-def _head(table: Table, file: str) -> Head:
+def _head(table: TomlTable, file: str) -> Head:
     _check_keys(table, _HEAD_KEYS, file)
     name = _string(table, "name", file)
     if f"{name}.toml" != file:
@@ -80,7 +80,9 @@ def _head(table: Table, file: str) -> Head:
     )
 
 
-def _each(table: Table, key: str, file: str, parse: Callable[[Table, str], T]) -> tuple[T, ...]:
+def _each(
+    table: TomlTable, key: str, file: str, parse: Callable[[TomlTable, str], T]
+) -> tuple[T, ...]:
     """Return what each [[key]] table says; there may be none."""
     rows = table.get(key, [])
     if not isinstance(rows, list):
@@ -94,7 +96,7 @@ def _each(table: Table, key: str, file: str, parse: Callable[[Table, str], T]) -
     return tuple(found)
 
 
-def _statement(row: Table, where: str) -> Statement:
+def _statement(row: TomlTable, where: str) -> Statement:
     _check_keys(row, _STATEMENT_KEYS, where)
     given = (key for key in _STATEMENT_KEYS if key in row or key not in _MAY_BE_ABSENT)
     statement = Statement(**{key: _string(row, key, where) for key in given})
@@ -104,7 +106,7 @@ def _statement(row: Table, where: str) -> Statement:
     return statement
 
 
-def _idle(row: Table, where: str) -> Idle:
+def _idle(row: TomlTable, where: str) -> Idle:
     _check_keys(row, _IDLE_KEYS, where)
     words = {
         key: _string(row, key, where)
@@ -115,7 +117,7 @@ def _idle(row: Table, where: str) -> Idle:
     return Idle(_seconds(row, where), **words)
 
 
-def _seconds(row: Table, where: str) -> float | None:
+def _seconds(row: TomlTable, where: str) -> float | None:
     """Return a number of seconds, None for "never"."""
     value = row.get("seconds")
     if value == _NEVER:
@@ -131,13 +133,13 @@ def _check_source(source: str, where: str) -> None:
         raise SoftwareFileError(f"{where}: source: {source!r} is not an https address")
 
 
-def _check_keys(table: Table, known: Collection[str], where: str) -> None:
+def _check_keys(table: TomlTable, known: Collection[str], where: str) -> None:
     unknown = sorted(table.keys() - known)
     if unknown:
         raise SoftwareFileError(f"{where}: {unknown[0]}: no such key")
 
 
-def _string(table: Table, key: str, where: str) -> str:
+def _string(table: TomlTable, key: str, where: str) -> str:
     value = table.get(key)
     if not isinstance(value, str):
         raise SoftwareFileError(f"{where}: {key}: expected a string")
@@ -147,7 +149,7 @@ def _string(table: Table, key: str, where: str) -> str:
 
 
 def _strings(
-    table: Table, key: str, where: str, absent: tuple[str, ...] | None = None
+    table: TomlTable, key: str, where: str, absent: tuple[str, ...] | None = None
 ) -> tuple[str, ...]:
     value = table.get(key, absent)
     if isinstance(value, tuple):

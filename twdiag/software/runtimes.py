@@ -70,7 +70,7 @@ class Runtime:
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class ProcessPlace:
     """Where a process runs: `inner` is its pid in its own PID namespace.
 
     `enter` is what runs a command in its container, such as ("docker", "exec", "1f2e..."); () where
@@ -102,7 +102,7 @@ def recognise(executable: str, mapped: Collection[str], go: bool = False) -> Run
 
 
 def next_commands(
-    runtime: Runtime, place: Place, symbols: bool | None = None
+    runtime: Runtime, place: ProcessPlace, symbols: bool | None = None
 ) -> tuple[NextCommand, ...]:
     """Return the commands to run next for a process, ready to paste, the best one first.
 
@@ -130,7 +130,7 @@ def _filled(text: str, numbers: Mapping[str, str]) -> str:
     return text
 
 
-def _inside(command: str, place: Place) -> str:
+def _inside(command: str, place: ProcessPlace) -> str:
     """Return a command as the container's prefix runs it; a shell is used where it needs one."""
     if not place.enter:
         return command

@@ -11,12 +11,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 from twdiag.errors import SourceError, UsageError
 from twdiag.model.snapshot import Gap, Host, Pace, Snapshot
 from twdiag.sources.live.netfilter.conntrack import read_conntrack
-from twdiag.sources.live.proc import (
-    OPTIONAL_SYSCTLS,
-    SYSCTLS,
-    read_counters,
-    read_sysctls,
-)
+from twdiag.sources.live.proc import OPTIONAL_SYSCTLS, SYSCTLS, read_counters, read_sysctls
 from twdiag.sources.live.processes.crowded import read_crowded
 from twdiag.sources.live.sockets.proc_tcp import read_proc
 

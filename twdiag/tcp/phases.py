@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final, NamedTuple
 
-from twdiag.tcp.roles import Actor, Role
+from twdiag.tcp.roles import Role, Turn
 from twdiag.tcp.segments import Segment
 from twdiag.tcp.states import TIME_WAIT_SECONDS, State
 
@@ -30,7 +30,7 @@ class Phase(NamedTuple):
     role: Role
     step: int | None
     meaning: str
-    waits_for: Actor
+    waits_for: Turn
     next: str
     ends: str
     section: str
@@ -44,7 +44,7 @@ PHASES: Final[dict[State, Phase]] = {
             _NONE,
             None,
             "a server waits for connections",
-            Actor.PEER_APPLICATION,
+            Turn.PEER_APPLICATION,
             "a client connects, or the server closes the listener",
             "only when the application closes it",
             _RFC + "3.3.2",
@@ -54,7 +54,7 @@ PHASES: Final[dict[State, Phase]] = {
             _NONE,
             None,
             "a SYN went out and nothing came back yet",
-            Actor.PEER_KERNEL,
+            Turn.PEER_KERNEL,
             "the other end answers with SYN+ACK, or refuses with RST",
             "net.ipv4.tcp_syn_retries retransmissions (6; since Linux 6.5 after "
             "tcp_syn_linear_timeouts, 4 more), about 130 s, then ETIMEDOUT",
@@ -65,7 +65,7 @@ PHASES: Final[dict[State, Phase]] = {
             _NONE,
             None,
             "a SYN was answered with SYN+ACK; the last ACK of the open is awaited",
-            Actor.PEER_KERNEL,
+            Turn.PEER_KERNEL,
             "the client's ACK arrives",
             "net.ipv4.tcp_synack_retries retransmissions (5: about 63 s)",
             _RFC + "3.5",
@@ -75,7 +75,7 @@ PHASES: Final[dict[State, Phase]] = {
             _NONE,
             None,
             "both ends may send",
-            Actor.LOCAL_APPLICATION,
+            Turn.LOCAL_APPLICATION,
             "either application closes first and becomes the active closer",
             "never by itself while idle: an end closes, keepalive fails, or sent data stays "
             "unacknowledged (net.ipv4.tcp_retries2)",
@@ -86,7 +86,7 @@ PHASES: Final[dict[State, Phase]] = {
             _ACTIVE,
             1,
             "this end closed first; its FIN is not acknowledged yet",
-            Actor.PEER_KERNEL,
+            Turn.PEER_KERNEL,
             "the peer's kernel acknowledges the FIN",
             f"{_ORPHAN}; a socket still held after net.ipv4.tcp_retries2",
             _RFC + "3.6",
@@ -96,7 +96,7 @@ PHASES: Final[dict[State, Phase]] = {
             _ACTIVE,
             2,
             "this end closed first and the FIN is acknowledged; the peer has not closed yet",
-            Actor.PEER_APPLICATION,
+            Turn.PEER_APPLICATION,
             "the peer's application closes, and its FIN arrives",
             "after close(): net.ipv4.tcp_fin_timeout (60 s); while the application holds the "
             "socket: never, unless keepalive fails",
@@ -107,7 +107,7 @@ PHASES: Final[dict[State, Phase]] = {
             _PASSIVE,
             2,
             "the peer closed first; the local application has not closed yet",
-            Actor.LOCAL_APPLICATION,
+            Turn.LOCAL_APPLICATION,
             "the local application calls close()",
             "never by itself, unless keepalive or unacknowledged data finds the peer gone; "
             "no sysctl closes it",
@@ -118,7 +118,7 @@ PHASES: Final[dict[State, Phase]] = {
             _BOTH,
             3,
             "both ends closed at the same moment; the own FIN is not acknowledged yet",
-            Actor.PEER_KERNEL,
+            Turn.PEER_KERNEL,
             "the peer's kernel acknowledges the FIN",
             _ORPHAN,
             _RFC + "3.6",
@@ -128,7 +128,7 @@ PHASES: Final[dict[State, Phase]] = {
             _PASSIVE,
             3,
             "the peer closed first, this end closed too; its FIN is not acknowledged yet",
-            Actor.PEER_KERNEL,
+            Turn.PEER_KERNEL,
             "the active closer's kernel sends the last ACK",
             _ORPHAN,
             _RFC + "3.6",
@@ -139,7 +139,7 @@ PHASES: Final[dict[State, Phase]] = {
             4,
             "this end closed first and the close is complete; the ports are held so that a lost "
             "last ACK can be repeated and old segments cannot reach a new connection",
-            Actor.LOCAL_TIMER,
+            Turn.LOCAL_TIMER,
             "the timer runs out by itself",
             f"{TIME_WAIT_SECONDS} s, compiled into Linux; no sysctl shortens it",
             _RFC + "3.6.1",
@@ -149,7 +149,7 @@ PHASES: Final[dict[State, Phase]] = {
             _NONE,
             None,
             "no connection",
-            Actor.NOBODY,
+            Turn.NOBODY,
             "a new socket may use the ports",
             "it is the end",
             _RFC + "3.3.2",

@@ -14,7 +14,7 @@ class Role(enum.Enum):
     NONE = "not closing"
 
 
-class Actor(enum.Enum):
+class Turn(enum.Enum):
     """Who has to act so that a socket leaves its state."""
 
     LOCAL_APPLICATION = "the local application"

@@ -17,16 +17,16 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from twdiag.analysis.inherited import Inherited
-    from twdiag.analysis.upstreams import Names
-    from twdiag.analysis.waits.ends import Row
+    from twdiag.analysis.upstreams import EndNames
+    from twdiag.model.sockets import Socket
     from twdiag.model.waits import ProcessWaits
 
 
 def tell_waits(
     processes: Sequence[ProcessWaits],
-    concerned: Mapping[int, Row],
-    sockets: Mapping[int, Row],
-    names: Names,
+    concerned: Mapping[int, Socket],
+    sockets: Mapping[int, Socket],
+    names: EndNames,
     inherited: Sequence[Inherited] = (),
 ) -> Waits:
     """Return what the processes of a finding wait for, in groups, in words, and why.

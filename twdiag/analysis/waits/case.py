@@ -12,17 +12,17 @@ from twdiag.tcp import State
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping, Sequence
 
-    from twdiag.analysis.upstreams import Names
-    from twdiag.analysis.waits.ends import Row
-    from twdiag.model.waits import End, ProcessWaits, ThreadWait
+    from twdiag.analysis.upstreams import EndNames
+    from twdiag.model.sockets import Socket
+    from twdiag.model.waits import FarEnd, ProcessWaits, ThreadWait
 
 
-class Seen(NamedTuple):
+class SeenThread(NamedTuple):
     """A thread, whose it is, and the end it waits for."""
 
     pid: int
     thread: ThreadWait
-    end: End | None
+    end: FarEnd | None
 
     @property
     def still(self) -> bool:
@@ -53,9 +53,9 @@ class Case:
     """
 
     processes: Sequence[ProcessWaits]
-    concerned: Mapping[int, Row]
-    names: Names
-    threads: list[Seen] = field(default_factory=list)
+    concerned: Mapping[int, Socket]
+    names: EndNames
+    threads: list[SeenThread] = field(default_factory=list)
     watched: frozenset[int] = frozenset()
     parked: frozenset[int] = frozenset()
     watching_known: bool = False
@@ -88,16 +88,16 @@ class Case:
         """Whether the program has read all there is: of the FIN it knows."""
         return all(row.recv_q == 0 for row in self.concerned.values())
 
-    def doing(self, *acts: Act) -> list[Seen]:
+    def doing(self, *acts: Act) -> list[SeenThread]:
         """Return the threads that had not moved from one of these acts."""
         return [seen for seen in self.threads if seen.still and seen.thread.act in acts]
 
     @property
-    def upstream(self) -> list[Seen]:
+    def upstream(self) -> list[SeenThread]:
         return [seen for seen in self.threads if seen.still and seen.upstream]
 
     @property
-    def workers(self) -> list[Seen]:
+    def workers(self) -> list[SeenThread]:
         """The threads that could be at work on a connection.
 
         A thread in futex() counts beside ones that wait for an upstream only where it is of the
@@ -115,7 +115,7 @@ class Case:
         ]
 
     @property
-    def loops(self) -> list[Seen]:
+    def loops(self) -> list[SeenThread]:
         """The threads that wait in an event loop, and so for whatever comes."""
         return [seen for seen in self.threads if seen.loops and not _serves_one(seen)]
 
@@ -138,7 +138,7 @@ def _pool(name: str) -> str:
     return name.rstrip("0123456789")
 
 
-def _serves_one(seen: Seen) -> bool:
+def _serves_one(seen: SeenThread) -> bool:
     """Say whether a thread waits for one connection, be it in poll() for the sake of a timeout."""
     return seen.end is not None and seen.end.role in (EndRole.UPSTREAM, EndRole.CLIENT)
 
@@ -156,20 +156,20 @@ def is_idle(thread: ThreadWait) -> bool:
 _LOOPS: Final = frozenset({FdKind.SOCKET, FdKind.EPOLL})
 
 
-def _idles(seen: Seen) -> bool:
+def _idles(seen: SeenThread) -> bool:
     """Say whether a thread waits for another one through a pipe or socket: for work, mostly."""
     return seen.end is not None and seen.end.role is EndRole.LOCAL
 
 
 def case_of(
     processes: Sequence[ProcessWaits],
-    concerned: Mapping[int, Row],
-    sockets: Mapping[int, Row],
-    names: Names,
+    concerned: Mapping[int, Socket],
+    sockets: Mapping[int, Socket],
+    names: EndNames,
 ) -> Case:
     """Return the case of a finding's sockets; zombies have nothing to wait for."""
     threads = [
-        Seen(process.pid, thread, end_of(thread, concerned, sockets, names))
+        SeenThread(process.pid, thread, end_of(thread, concerned, sockets, names))
         for process in processes
         for thread in process.threads
         if thread.state not in "ZX"

@@ -2,51 +2,27 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 from twdiag.analysis.upstreams import described
-from twdiag.model.waits import Act, End, EndRole, FdKind
+from twdiag.model.waits import Act, EndRole, FarEnd, FdKind
 from twdiag.tcp import State
 from twdiag.wording import visible
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from twdiag.analysis.upstreams import Names
+    from twdiag.analysis.upstreams import EndNames
+    from twdiag.model.sockets import Socket
     from twdiag.model.waits import Descriptor, ThreadWait
 
 
-class Row(Protocol):
-    """A socket, as model.sockets.Socket and sources.live.sockets.endpoints.Endpoint have it."""
-
-    @property
-    def state(self) -> State:
-        """Its TCP state."""
-
-    @property
-    def local_address(self) -> str:
-        """Its own address, v4-mapped ones folded."""
-
-    @property
-    def local_port(self) -> int:
-        """Its own port."""
-
-    @property
-    def remote_address(self) -> str:
-        """The other end's address."""
-
-    @property
-    def remote_port(self) -> int:
-        """The other end's port."""
-
-    @property
-    def recv_q(self) -> int:
-        """Bytes unread, the FIN counted as one (KERNEL A)."""
-
-
 def end_of(
-    thread: ThreadWait, concerned: Mapping[int, Row], sockets: Mapping[int, Row], names: Names
-) -> End | None:
+    thread: ThreadWait,
+    concerned: Mapping[int, Socket],
+    sockets: Mapping[int, Socket],
+    names: EndNames,
+) -> FarEnd | None:
     """Return the end a thread waits for, None where it is none or one of many."""
     targets = [target for target in thread.targets if target.kind is FdKind.SOCKET]
     # One socket, and perhaps a pipe to be woken by: a read with a timeout.  More is a loop.
@@ -59,30 +35,32 @@ def end_of(
     if row is None:
         # One that is read no more can have been closed before its row was looked up.
         name = "a socket that no TCP table shows"
-        return End(EndRole.LOCAL, None, None, name) if thread.still else None
+        return FarEnd(EndRole.LOCAL, None, None, name) if thread.still else None
     return _socket_end(inode, row, concerned, names)
 
 
-def _socket_end(inode: int, row: Row, concerned: Mapping[int, Row], names: Names) -> End:
+def _socket_end(
+    inode: int, row: Socket, concerned: Mapping[int, Socket], names: EndNames
+) -> FarEnd:
     if row.state is State.LISTEN:
-        return End(EndRole.LISTENER, row.local_address, row.local_port, "")
+        return FarEnd(EndRole.LISTENER, row.local_address, row.local_port, "")
     if inode in concerned:
-        return End(EndRole.PEER, None, None, "")
+        return FarEnd(EndRole.PEER, None, None, "")
     if names.serves(row.local_address, row.local_port):
-        return End(EndRole.CLIENT, None, None, "")
+        return FarEnd(EndRole.CLIENT, None, None, "")
     name = names.of(row.remote_address, row.remote_port)
-    return End(EndRole.UPSTREAM, row.remote_address, row.remote_port, name)
+    return FarEnd(EndRole.UPSTREAM, row.remote_address, row.remote_port, name)
 
 
-def _other_end(target: Descriptor) -> End | None:
+def _other_end(target: Descriptor) -> FarEnd | None:
     if target.kind is FdKind.EPOLL:
         return None
     if target.kind in (FdKind.FILE, FdKind.DEVICE):
-        return End(EndRole.LOCAL, None, None, visible(target.name))
-    return End(EndRole.LOCAL, None, None, f"a {target.kind.value}")
+        return FarEnd(EndRole.LOCAL, None, None, visible(target.name))
+    return FarEnd(EndRole.LOCAL, None, None, f"a {target.kind.value}")
 
 
-def end_text(end: End) -> str:
+def end_text(end: FarEnd) -> str:
     """Return which end it is: an upstream by address and name, else its part."""
     if end.role is EndRole.PEER:
         return "the other end of these sockets"

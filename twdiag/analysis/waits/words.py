@@ -13,8 +13,8 @@ from twdiag.wording import endpoint
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from twdiag.analysis.waits.case import Case, Seen
-    from twdiag.model.waits import End
+    from twdiag.analysis.waits.case import Case, SeenThread
+    from twdiag.model.waits import FarEnd
 
 _MOST_GROUPS: Final = 3
 
@@ -42,18 +42,18 @@ _OF_SOCKETS: Final = {"read": "recv", "write": "send"}
 _WITHOUT_CALL: Final = {Act.READ: "recv", Act.WRITE: "send", Act.CONNECT: "connect"}
 
 
-def groups_of(threads: Iterable[Seen]) -> tuple[WaitGroup, ...]:
+def groups_of(threads: Iterable[SeenThread]) -> tuple[WaitGroup, ...]:
     """Return threads that do the same in groups, the one that tells most first."""
     return tuple(group for group, _ in _with_members(threads))
 
 
-def telling_pid(threads: Iterable[Seen]) -> int | None:
+def telling_pid(threads: Iterable[SeenThread]) -> int | None:
     """Return the process of the group that tells most, None without one."""
     return next((members[0].pid for _, members in _with_members(threads)), None)
 
 
-def _with_members(threads: Iterable[Seen]) -> list[tuple[WaitGroup, list[Seen]]]:
-    kinds: dict[tuple[Act, str, End | None], list[Seen]] = {}
+def _with_members(threads: Iterable[SeenThread]) -> list[tuple[WaitGroup, list[SeenThread]]]:
+    kinds: dict[tuple[Act, str, FarEnd | None], list[SeenThread]] = {}
     for seen in threads:
         kinds.setdefault((seen.thread.act, _call(seen), seen.end), []).append(seen)
     groups = [
@@ -63,7 +63,7 @@ def _with_members(threads: Iterable[Seen]) -> list[tuple[WaitGroup, list[Seen]]]
     return sorted(groups, key=lambda one: (_rank(one[1][0]), -one[0].threads))
 
 
-def _rank(seen: Seen) -> int:
+def _rank(seen: SeenThread) -> int:
     """Return how much a thread tells: one that waits for an upstream most, an idle one least."""
     if seen.upstream:
         return 0
@@ -71,12 +71,12 @@ def _rank(seen: Seen) -> int:
     return 2 if local or is_idle(seen.thread) or seen.thread.act is Act.UNSEEN else 1
 
 
-def _still(members: Iterable[Seen]) -> int | None:
+def _still(members: Iterable[SeenThread]) -> int | None:
     flags = [seen.thread.still for seen in members]
     return None if None in flags else sum(map(bool, flags))
 
 
-def _call(seen: Seen) -> str:
+def _call(seen: SeenThread) -> str:
     """Return the name of a thread's call as a programmer writes it, "" where it is in none."""
     thread = seen.thread
     call = _CALLS.get(thread.call or "", thread.call or "") or _WITHOUT_CALL.get(thread.act, "")

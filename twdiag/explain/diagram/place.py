@@ -8,11 +8,11 @@ from twdiag.explain.diagram.ink import MAX_WIDTH
 from twdiag.explain.diagram.sequence import (
     Arrow,
     Chart,
+    ChartRow,
+    ChartSide,
     Crossing,
     Note,
     Pause,
-    Row,
-    Side,
     sequence_chart,
 )
 from twdiag.tcp import TIME_WAIT_SECONDS, State
@@ -50,17 +50,23 @@ def _close(mark: State | None, here: Role | None, next_move: str) -> Chart:
     start, end = State.ESTABLISHED, State.CLOSE
     role = PHASES[mark].role if mark else Role.NONE
     # Only the two states outside of the close stand on either side.
-    side = Side.RIGHT if (here if role is Role.NONE else role) is Role.PASSIVE_CLOSER else Side.LEFT
+    side = (
+        ChartSide.RIGHT
+        if (here if role is Role.NONE else role) is Role.PASSIVE_CLOSER
+        else ChartSide.LEFT
+    )
     at = 0 if mark is None else PHASES[mark].step or 0
     if mark is end:
         at = len(ORDINARY_CLOSE) + 1
-    rows = [Row(Note(""), start, start)]
+    rows = [ChartRow(Note(""), start, start)]
     for step in ORDINARY_CLOSE:
-        sender = Side.LEFT if step.sender is Role.ACTIVE_CLOSER else Side.RIGHT
+        sender = ChartSide.LEFT if step.sender is Role.ACTIVE_CLOSER else ChartSide.RIGHT
         rows.append(
-            Row(Arrow(sender, f"{step.number}  {step.segment.value}"), step.active, step.passive)
+            ChartRow(
+                Arrow(sender, f"{step.number}  {step.segment.value}"), step.active, step.passive
+            )
         )
-    rows.append(Row(Pause(f"{TIME_WAIT_SECONDS} s"), end, end))
+    rows.append(ChartRow(Pause(f"{TIME_WAIT_SECONDS} s"), end, end))
     names = ["active closer", "passive closer"]
     if here in (Role.ACTIVE_CLOSER, Role.PASSIVE_CLOSER):
         this, other = (0, 1) if here is Role.ACTIVE_CLOSER else (1, 0)
@@ -76,18 +82,20 @@ def _open(mark: State, next_move: str) -> Chart:
     ack = _move(syn.after, Event.RECEIVE_SYN_ACK)
     done = _move(answer.after, Event.RECEIVE_ACK_OF_SYN)
     rows = [
-        Row(Note(""), syn.before, answer.before),
-        Row(_segment(Side.LEFT, 1, syn), syn.after, answer.after),
-        Row(_segment(Side.RIGHT, 2, answer), ack.after, answer.after),
-        Row(_segment(Side.LEFT, 3, ack), ack.after, done.after),
+        ChartRow(Note(""), syn.before, answer.before),
+        ChartRow(_segment(ChartSide.LEFT, 1, syn), syn.after, answer.after),
+        ChartRow(_segment(ChartSide.RIGHT, 2, answer), ack.after, answer.after),
+        ChartRow(_segment(ChartSide.LEFT, 3, ack), ack.after, done.after),
     ]
     at, side = {
-        State.LISTEN: (0, Side.RIGHT),
-        State.SYN_SENT: (1, Side.LEFT),
-        State.SYN_RECV: (2, Side.RIGHT),
+        State.LISTEN: (0, ChartSide.RIGHT),
+        State.SYN_SENT: (1, ChartSide.LEFT),
+        State.SYN_RECV: (2, ChartSide.RIGHT),
     }[mark]
     names = (
-        ("client: this host", "server") if side is Side.LEFT else ("client", "server: this host")
+        ("client: this host", "server")
+        if side is ChartSide.LEFT
+        else ("client", "server: this host")
     )
     return Chart(names[0], names[1], _marked(rows, at, side, mark, next_move))
 
@@ -99,20 +107,20 @@ def _simultaneous(next_move: str) -> Chart:
     done = _move(ack.after, Event.RECEIVE_ACK_OF_FIN)
     sent, answered = (move.sends.value for move in (fin, ack) if move.sends)
     rows = [
-        Row(Note("both applications close"), fin.after, fin.after),
-        Row(Crossing(sent, sent), ack.after, ack.after),
-        Row(Crossing(answered, answered), done.after, done.after),
+        ChartRow(Note("both applications close"), fin.after, fin.after),
+        ChartRow(Crossing(sent, sent), ack.after, ack.after),
+        ChartRow(Crossing(answered, answered), done.after, done.after),
     ]
     return Chart(
         "closer: this host",
         "closer: the other end",
-        _marked(rows, 1, Side.LEFT, State.CLOSING, next_move),
+        _marked(rows, 1, ChartSide.LEFT, State.CLOSING, next_move),
     )
 
 
 def _marked(
-    rows: list[Row], at: int, side: Side, mark: State | None, next_move: str
-) -> tuple[Row, ...]:
+    rows: list[ChartRow], at: int, side: ChartSide, mark: State | None, next_move: str
+) -> tuple[ChartRow, ...]:
     """Return the rows with the mark at one of them, the next move after it, the rest pending."""
     if mark is None:
         return tuple(rows)
@@ -130,6 +138,6 @@ def _move(state: State, event: Event) -> Transition:
     return move
 
 
-def _segment(sender: Side, number: int, move: Transition) -> Arrow:
+def _segment(sender: ChartSide, number: int, move: Transition) -> Arrow:
     """Return the arrow of the segment that a transition sends."""
     return Arrow(sender, f"{number}  {move.sends.value if move.sends else ''}")

@@ -23,16 +23,16 @@ _NARROWEST: Final = 58
 _LONGEST_STATE: Final = max(len(state.name) for state in State)
 
 
-class Side(enum.Enum):
+class ChartSide(enum.Enum):
     """One of the two ends of a sequence chart."""
 
     LEFT = "left"
     RIGHT = "right"
 
     @property
-    def other(self) -> Side:
+    def other(self) -> ChartSide:
         """The end across the lane."""
-        return Side.RIGHT if self is Side.LEFT else Side.LEFT
+        return ChartSide.RIGHT if self is ChartSide.LEFT else ChartSide.LEFT
 
 
 class Fate(enum.Enum):
@@ -48,7 +48,7 @@ class Fate(enum.Enum):
 class Arrow:
     """A segment on its way from one end to the other; LATE is the arrival of a DELAYED one."""
 
-    sender: Side
+    sender: ChartSide
     text: str
     fate: Fate = Fate.ARRIVES
 
@@ -66,7 +66,7 @@ class Note:
     """Words beside the end where something happens, or in the middle of the lane."""
 
     text: str
-    side: Side | None = None
+    side: ChartSide | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +77,7 @@ class Pause:
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
+class ChartRow:
     """What happens in the lane, and the state of both ends after it.
 
     `mark` is the end that is "here"; a state that this end can only suppose gets a question mark.
@@ -87,7 +87,7 @@ class Row:
     what: Arrow | Crossing | Note | Pause
     left: State | None
     right: State | None
-    mark: Side | None = None
+    mark: ChartSide | None = None
     pending: bool = False
 
 
@@ -100,7 +100,7 @@ class Chart:
 
     left: str
     right: str
-    rows: tuple[Row, ...]
+    rows: tuple[ChartRow, ...]
 
 
 def sequence_chart(chart: Chart, *, ascii: bool = False, width: int = MAX_WIDTH) -> list[str]:
@@ -110,8 +110,8 @@ def sequence_chart(chart: Chart, *, ascii: bool = False, width: int = MAX_WIDTH)
     here = _MARKS
     if width >= _ROOMY:
         here = f"{_HERE} {_MARKS[0]}", f"{_MARKS[1]} {_HERE}"
-    before = len(here[0]) if Side.LEFT in marks else 0
-    after = len(here[1]) if Side.RIGHT in marks else 0
+    before = len(here[0]) if ChartSide.LEFT in marks else 0
+    after = len(here[1]) if ChartSide.RIGHT in marks else 0
     margin = before + _LONGEST_STATE + 2
     lane = width - margin - after - _LONGEST_STATE - 6
     lines = [_heading(chart, margin + 1, lane, width)]
@@ -119,8 +119,8 @@ def sequence_chart(chart: Chart, *, ascii: bool = False, width: int = MAX_WIDTH)
     for row in chart.rows:
         *first, last = _lane(row, lane)
         post = ":" if isinstance(row.what, Pause) else "│"
-        left = _state(row, Side.LEFT, here, shown is None or row.left is not shown[0])
-        right = _state(row, Side.RIGHT, here, shown is None or row.right is not shown[1])
+        left = _state(row, ChartSide.LEFT, here, shown is None or row.left is not shown[0])
+        right = _state(row, ChartSide.RIGHT, here, shown is None or row.right is not shown[1])
         lines += [f"{'':{margin}} {post}{text}{post}" for text in first]
         lines.append(f"{left:>{margin}} {post}{last}{post} {right}".rstrip())
         shown = (row.left, row.right)
@@ -129,13 +129,13 @@ def sequence_chart(chart: Chart, *, ascii: bool = False, width: int = MAX_WIDTH)
     return [to_ascii(line) for line in lines] if ascii else lines
 
 
-def _state(row: Row, side: Side, here: tuple[str, str], changed: bool) -> str:
+def _state(row: ChartRow, side: ChartSide, here: tuple[str, str], changed: bool) -> str:
     """Return what stands at one end of a row: its state where that is news, and the mark."""
-    name = label(row.left if side is Side.LEFT else row.right)
+    name = label(row.left if side is ChartSide.LEFT else row.right)
     if row.pending:
         return f"({name})" if changed else ""
     if row.mark is side:
-        return here[0] + name if side is Side.LEFT else name + here[1]
+        return here[0] + name if side is ChartSide.LEFT else name + here[1]
     if row.mark is None:
         return name if changed else ""
     # The sender of a segment cannot know whether it arrived.
@@ -158,7 +158,7 @@ def _heading(chart: Chart, left_post: int, lane: int, width: int) -> str:
     return f"{'':{left_at}}{left:{right_at - left_at}}{right}"
 
 
-def _lane(row: Row, lane: int) -> list[str]:
+def _lane(row: ChartRow, lane: int) -> list[str]:
     """Return the lines that a row takes between the lifelines, each as wide as the lane."""
     what = row.what
     if isinstance(what, Arrow):
@@ -170,7 +170,7 @@ def _lane(row: Row, lane: int) -> list[str]:
     texts = _wrapped(what.text, lane)
     if what.side is None:
         return [f"{text:^{lane}}" for text in texts]
-    align = "<" if what.side is Side.LEFT else ">"
+    align = "<" if what.side is ChartSide.LEFT else ">"
     return [f" {text:{align}{lane - 2}} " for text in texts]
 
 
@@ -184,7 +184,7 @@ def _arrows(arrow: Arrow, lane: int, *, dotted: bool) -> list[str]:
     kind = re.match(r"\d+  \S+(?= )", arrow.text)
     if len(arrow.text) <= longest or kind is None:
         return [_arrow(arrow, lane, dotted=dotted)]
-    align = "<" if arrow.sender is Side.LEFT else ">"
+    align = "<" if arrow.sender is ChartSide.LEFT else ">"
     rest = _wrapped(arrow.text[kind.end() :].strip(), lane)
     above = [f" {text:{align}{lane - 2}} " for text in rest]
     return [*above, _arrow(replace(arrow, text=kind[0]), lane, dotted=dotted)]
@@ -201,7 +201,7 @@ def _arrow(arrow: Arrow, lane: int, *, dotted: bool) -> str:
     if head != "►":
         before, after = max(2, before // 2), 1 if len(text) > lane // 2 else 2
     parts = [stroke * before, text, stroke * after, head]
-    if arrow.sender is Side.LEFT:
+    if arrow.sender is ChartSide.LEFT:
         return "".join(parts).ljust(lane)
     parts[-1] = {"►": "◄", "X lost": "lost X", "·· delayed": "delayed ··"}[head]
     return "".join(reversed(parts)).rjust(lane)

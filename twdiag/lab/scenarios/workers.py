@@ -21,7 +21,7 @@ from twdiag.tcp import State
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from twdiag.lab.actors import Moment, Sockets
+    from twdiag.lab.actors import Instant, Sockets
     from twdiag.lab.stage import Stage
 
 DATABASE_PORT: Final = 5432
@@ -95,7 +95,7 @@ def dispatch_to_idle_workers(sockets: Sockets, workers: int) -> None:
     watch_first(sockets, len(sockets.connected))
 
 
-def close_all_but(sockets: Sockets, kept: int, *, last_words: bytes = b"") -> list[Moment]:
+def close_all_but(sockets: Sockets, kept: int, *, last_words: bytes = b"") -> list[Instant]:
     """Close all connections but the oldest ones, and return when."""
     oldest, sockets.connected = sockets.connected[:kept], sockets.connected[kept:]
     moments = actors.close(sockets, last_words=last_words)

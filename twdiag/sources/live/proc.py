@@ -1,4 +1,4 @@
-"""Read text, counters and sysctls from /proc.
+"""Read files of /proc: text, bytes, counters and sysctls.
 
 Parsers take text and are pure; an error quotes file, line number and line.  Format:
 net/ipv4/proc.c.
@@ -6,6 +6,7 @@ net/ipv4/proc.c.
 
 from __future__ import annotations
 
+import os
 import re
 from typing import TYPE_CHECKING, Final
 
@@ -16,6 +17,7 @@ from twdiag.model.snapshot import Gap
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+_PIECE: Final = 1 << 16
 _INTEGER: Final = re.compile(r"-?\d{1,20}", re.ASCII)
 
 
@@ -26,6 +28,25 @@ def read_text(path: str) -> str | None:
             return file.read().decode("utf-8", "replace")
     except OSError:
         return None
+
+
+def read_bytes(path: str, most: int = 1 << 23) -> bytes:
+    """Return a file of /proc that is shown in one piece, at most so many bytes; raises OSError.
+
+    Such a file (single_open() in the kernel) gives a short read only at its end.  Without Python's
+    file object, which takes three times the system calls.
+    """
+    file = os.open(path, os.O_RDONLY)
+    try:
+        data = os.read(file, _PIECE)
+        if len(data) < _PIECE:
+            return data
+        parts = [data]
+        while len(parts[-1]) == _PIECE and len(parts) * _PIECE < most:
+            parts.append(os.read(file, _PIECE))
+        return b"".join(parts)
+    finally:
+        os.close(file)
 
 
 def parse_sockstat(text: str) -> dict[str, int]:

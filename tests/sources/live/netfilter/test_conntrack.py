@@ -17,11 +17,7 @@ from twdiag.lab.network import MAIN_ADDRESS, PEER_ADDRESS, connect_peer, enter_p
 from twdiag.model.conntrack import Conntrack, ConntrackCounters, Snat
 from twdiag.model.snapshot import Gap
 from twdiag.sources.live.netfilter import conntrack, nfnetlink
-from twdiag.sources.live.netfilter.conntrack import (
-    parse_counters,
-    read_conntrack,
-    read_counters,
-)
+from twdiag.sources.live.netfilter.conntrack import parse_counters, read_conntrack, read_counters
 from twdiag.sources.live.netfilter.tracked import ask_counters, read_led_elsewhere
 
 HEAD = (

@@ -16,7 +16,7 @@ import pytest
 
 from twdiag.lab import kernel
 from twdiag.sources.live.proc import read_text
-from twdiag.sources.live.processes import owners
+from twdiag.sources.live.processes import likely, owners
 from twdiag.sources.live.processes.owners import describe, read_owners
 from twdiag.wording import visible
 
@@ -72,7 +72,7 @@ def fork() -> Iterator[Callable[[Callable[[], object]], int]]:
 @pytest.fixture
 def only(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
     """Let the search find these processes and no other."""
-    return lambda *pids: monkeypatch.setattr(owners, "_likely_first", lambda *_: iter(pids))
+    return lambda *pids: monkeypatch.setattr(owners, "likely_first", lambda *_: iter(pids))
 
 
 def test_a_search_that_takes_too_long_ends_and_says_so(
@@ -80,7 +80,7 @@ def test_a_search_that_takes_too_long_ends_and_says_so(
 ) -> None:
     now = iter(range(1000))
     monkeypatch.setattr(owners.time, "monotonic", lambda: float(next(now)))
-    monkeypatch.setattr(owners, "_groups", lambda *_: [list(range(1, 500)), [os.getpid()]])
+    monkeypatch.setattr(likely, "_groups", lambda *_: [list(range(1, 500)), [os.getpid()]])
     searched: list[int] = []
     monkeypatch.setattr(owners, "_held", lambda pid, _: searched.append(pid) or (set(), 0))
     for sought in ([inode(listener)], range(UNKNOWN_INODE, UNKNOWN_INODE + 50)):
@@ -272,8 +272,8 @@ def test_processes_of_the_sockets_cgroup_and_user_are_searched_first(
     listener: socket.socket, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     users = {2: 33, 4: 33, 8: 33}
-    monkeypatch.setattr(owners, "_uid_of", users.get)
-    monkeypatch.setattr(owners, "cgroup_members", lambda groups: {8, 6, 999} if groups else set())
+    monkeypatch.setattr(likely, "_uid_of", users.get)
+    monkeypatch.setattr(likely, "cgroup_members", lambda groups: {8, 6, 999} if groups else set())
     names = [str(pid) for pid in range(1, 11)]
     rest = [1, 3, 5, 7, 9, 10]
     assert search_order(listener, monkeypatch, names, [5], [33]) == [6, 8, 2, 4, *rest]
@@ -283,8 +283,8 @@ def test_processes_of_the_sockets_cgroup_and_user_are_searched_first(
 def test_a_cgroup_of_most_processes_narrows_nothing_down(
     listener: socket.socket, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(owners, "cgroup_members", lambda _: {2, 3})
-    monkeypatch.setattr(owners, "_uid_of", lambda _: None)
+    monkeypatch.setattr(likely, "cgroup_members", lambda _: {2, 3})
+    monkeypatch.setattr(likely, "_uid_of", lambda _: None)
     assert search_order(listener, monkeypatch, ["1", "2", "3"], [5]) == [1, 2, 3]
 
 
@@ -385,7 +385,7 @@ def test_the_process_that_leaks_is_found_by_a_glance_at_each(
     wanted = sockets_of(leaking)
     assert len(wanted) == 50
     if not kernel_counts:
-        monkeypatch.setattr(owners, "_descriptors", lambda _: 0)
+        monkeypatch.setattr(likely, "_descriptors", lambda _: 0)
     listed(*others, leaking)
     read.clear()
     found, gaps = read_owners(wanted)
@@ -407,7 +407,7 @@ def test_after_the_process_that_leaks_no_other_is_looked_at(
 def test_no_glance_is_taken_for_a_few_sockets(
     fork: Callable[..., int], listed: Callable[..., None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(owners, "_is_hit", lambda *_: pytest.fail("it was"))
+    monkeypatch.setattr(likely, "_is_hit", lambda *_: pytest.fail("it was"))
     leaking = fork(lambda: leak(3))
     listed(leaking)
     assert owner_pids(read_owners(sockets_of(leaking))[0]) == {(leaking,)}
@@ -416,7 +416,7 @@ def test_no_glance_is_taken_for_a_few_sockets(
 def test_what_no_glance_finds_is_searched_for_everywhere(
     fork: Callable[..., int], listed: Callable[..., None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(owners, "_is_hit", lambda *_: False)
+    monkeypatch.setattr(likely, "_is_hit", lambda *_: False)
     pids = [fork(lambda: leak(15)) for _ in range(3)]
     listed(*pids)
     wanted = set().union(*map(sockets_of, pids))
@@ -439,13 +439,13 @@ def test_a_glance_gets_over_a_descriptor_that_is_closed(
         return real(path) if int(number) > 13 else "/dev/null"
 
     monkeypatch.setattr(os, "readlink", readlink)
-    assert owners._is_hit(leaking, links)
+    assert likely._is_hit(leaking, links)
 
 
 def test_a_glance_ends_where_the_descriptors_do(fork: Callable[..., int], read: list[str]) -> None:
     pid = fork(quiet)
     highest = max(int(name) for name in os.listdir(f"/proc/{pid}/fd"))
-    assert not owners._is_hit(pid, ())
+    assert not likely._is_hit(pid, ())
     numbers = [int(path.rpartition("/")[2]) for path in read]
     assert sum(number > highest for number in numbers) <= 2
     assert len([number for number in numbers if number % 2]) >= len(numbers) // 2
@@ -463,8 +463,8 @@ def test_a_process_that_vanishes_after_the_glance_is_passed_over(
         looked_at.append(pid)
         return True
 
-    monkeypatch.setattr(owners, "_is_hit", is_hit)
-    monkeypatch.setattr(owners, "_descriptors", lambda _: 50)
+    monkeypatch.setattr(likely, "_is_hit", is_hit)
+    monkeypatch.setattr(likely, "_descriptors", lambda _: 50)
     listed(gone, NO_PROCESS, leaking)
     found, gaps = read_owners(wanted)
     assert looked_at == [gone, leaking]
@@ -522,9 +522,9 @@ def test_the_parent_of_a_worker_that_leaks_keeps_its_listener(
     wanted = sockets_of(worker)
     # This process, too, has as many descriptors as there are sockets sought.
     counts = {os.getpid(): 60, worker: 100} if kernel_counts else {}
-    monkeypatch.setattr(owners, "_descriptors", lambda pid: counts.get(pid, 0))
-    glance = owners._is_hit
-    monkeypatch.setattr(owners, "_is_hit", lambda pid, links: pid == worker and glance(pid, links))
+    monkeypatch.setattr(likely, "_descriptors", lambda pid: counts.get(pid, 0))
+    glance = likely._is_hit
+    monkeypatch.setattr(likely, "_is_hit", lambda pid, links: pid == worker and glance(pid, links))
     listed(os.getpid(), worker)
     found, gaps = read_owners({*wanted, inode(listener), UNKNOWN_INODE})
     assert [gap.what for gap in gaps] == ["owners"]
@@ -536,7 +536,7 @@ def test_the_parent_of_a_worker_that_leaks_keeps_its_listener(
 def test_of_processes_that_inherited_a_leak_the_first_is_named(
     fork: Callable[..., int], listed: Callable[..., None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(owners, "_relatives", lambda _: iter(()))
+    monkeypatch.setattr(likely, "_relatives", lambda _: iter(()))
     held = [socket.socket() for _ in range(50)]
     wanted = [inode(each) for each in held]
     reading, writing = os.pipe()
@@ -561,8 +561,8 @@ def test_of_processes_that_inherited_a_leak_the_first_is_named(
 
 def test_the_parent_of_a_process_is_found_behind_any_name(fork: Callable[..., int]) -> None:
     pid = fork(lambda: kernel.set_name("a) R 1 1 (b"))
-    assert list(owners._relatives(pid))[-1] == os.getpid()
-    assert list(owners._relatives(NO_PROCESS)) == []
+    assert list(likely._relatives(pid))[-1] == os.getpid()
+    assert list(likely._relatives(NO_PROCESS)) == []
 
 
 def test_a_worker_that_forked_twice_still_belongs_to_its_master(
@@ -589,7 +589,7 @@ def test_a_worker_that_forked_twice_still_belongs_to_its_master(
     end = time.monotonic() + 10
     while not told.exists() and time.monotonic() < end:
         time.sleep(0.01)
-    assert next(owners._relatives(int(told.read_text()))) == pid
+    assert next(likely._relatives(int(told.read_text()))) == pid
 
 
 def test_the_search_of_a_process_ends_with_the_last_socket(
@@ -614,10 +614,10 @@ def test_cgroups_are_found_by_the_number_of_their_folder(tmp_path: Path) -> None
         folder.mkdir()
         (folder / "cgroup.procs").write_text(f"{number}1\n{number}2\nx\n")
     inodes = [folder.stat().st_ino for folder in folders]
-    assert owners.cgroup_members([inodes[1]], str(tmp_path)) == {11, 12}
-    assert owners.cgroup_members([inodes[0], inodes[2]], str(tmp_path)) == {1, 2, 21, 22}
-    assert owners.cgroup_members([], str(tmp_path)) == set()
-    assert owners.cgroup_members([inodes[0]], str(tmp_path / "absent")) == set()
+    assert likely.cgroup_members([inodes[1]], str(tmp_path)) == {11, 12}
+    assert likely.cgroup_members([inodes[0], inodes[2]], str(tmp_path)) == {1, 2, 21, 22}
+    assert likely.cgroup_members([], str(tmp_path)) == set()
+    assert likely.cgroup_members([inodes[0]], str(tmp_path / "absent")) == set()
 
 
 def test_a_user_without_a_name_is_a_number(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -22,7 +22,9 @@ from tests.sources.live.processes.blocked import NOBODY, as_user, blocked, state
 from twdiag.lab import kernel
 from twdiag.model.waits import Act, FdKind
 from twdiag.sources.live.processes import waits as reader
-from twdiag.sources.live.processes.threads import Status, SystemCall
+from twdiag.sources.live.processes.glances import Glance, glance_at, is_still
+from twdiag.sources.live.processes.system_calls import SystemCall
+from twdiag.sources.live.processes.threads import ThreadStatus
 from twdiag.sources.live.processes.waits import read_waits, wanted_inodes
 
 if TYPE_CHECKING:
@@ -196,9 +198,9 @@ def test_a_worker_that_waits_in_the_same_call_again_has_moved(
 
         def serve_one(_: float) -> None:
             """Let it serve a request between the looks, and go back to where it was."""
-            before = reader._glance(pid, pid)
+            before = glance_at(pid, pid)
             ends.client.send(b"x")
-            wait_until(lambda: back_after(before, reader._glance(pid, pid)))
+            wait_until(lambda: back_after(before, glance_at(pid, pid)))
 
         between_looks(monkeypatch, serve_one)
         found, _ = look(pid)
@@ -208,7 +210,7 @@ def test_a_worker_that_waits_in_the_same_call_again_has_moved(
     assert at_rest[pid].threads[0].still is True
 
 
-def back_after(before: reader._Glance | None, now: reader._Glance | None) -> bool:
+def back_after(before: Glance | None, now: Glance | None) -> bool:
     """Say whether a thread has been on a CPU and waits in the same call again."""
     assert before is not None
     assert now is not None
@@ -250,10 +252,10 @@ def test_a_thread_that_runs_all_the_time_still_runs(monkeypatch: pytest.MonkeyPa
     assert (found[pid].threads[0].act, found[pid].threads[0].still) == (Act.RUN, True)
 
 
-def glance(state: str, sleeps: int = 7, ran: int | None = None) -> reader._Glance:
+def glance(state: str, sleeps: int = 7, ran: int | None = None) -> Glance:
     """Return a look at a thread that is in recv(), or runs."""
     call = SystemCall(45, (5, 0, 0, 0, 0, 0), 1 << 40) if state == "S" else None
-    return reader._Glance(Status("w", state, 0, 0, sleeps, 3, None), call, False, ran)
+    return Glance(ThreadStatus("w", state, 0, 0, sleeps, 3, None), call, False, ran)
 
 
 @pytest.mark.parametrize(
@@ -269,10 +271,8 @@ def glance(state: str, sleeps: int = 7, ran: int | None = None) -> reader._Glanc
         (glance("S"), None, False),
     ],
 )
-def test_what_two_looks_tell(
-    before: reader._Glance, after: reader._Glance | None, still: bool | None
-) -> None:
-    assert reader._is_still(before, after) is still
+def test_what_two_looks_tell(before: Glance, after: Glance | None, still: bool | None) -> None:
+    assert is_still(before, after) is still
 
 
 def test_one_look_does_not_say_still() -> None:

@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING
 import pytest
 
 from twdiag import lab
-from twdiag.analysis.half_closed import Kind
+from twdiag.analysis.half_closed import CloseWaitKind
 from twdiag.analysis.view import View
 from twdiag.lab.actors import (
     HERE,
     PORT,
-    Moment,
+    Instant,
     Program,
     Sockets,
     await_end,
@@ -59,7 +59,7 @@ def build(stage: Stage) -> None:
     server.do(receive, b"x")
     sent = time.monotonic()
     order: list[int] = client.do(ports)
-    closes: list[Moment] = []
+    closes: list[Instant] = []
     for number in range(1, 5):
         time.sleep(PAUSE)
         closes += client.do(close, 1)
@@ -72,7 +72,7 @@ def build(stage: Stage) -> None:
 class Seen:
     """A snapshot's CLOSE_WAITs by the peer's port, and when it was taken by time.monotonic()."""
 
-    bounds: dict[int, tuple[Kind, float | None, float | None]]
+    bounds: dict[int, tuple[CloseWaitKind, float | None, float | None]]
     closed: dict[int, float]
     sent: float
     before: float
@@ -129,7 +129,7 @@ def test_with_keepalive_the_lower_bound_is_not_too_high(seen: Seen) -> None:
 
 
 def test_drained_sockets_are_told_from_unread_ones(seen: Seen) -> None:
-    assert {kind for kind, _, _ in seen.bounds.values()} == {Kind.LEAKED}
+    assert {kind for kind, _, _ in seen.bounds.values()} == {CloseWaitKind.LEAKED}
 
 
 # MPTCP.
@@ -182,7 +182,7 @@ def build_mptcp(stage: Stage) -> None:
     server.do(read_to_end)
 
 
-def look_mptcp(_: Stage) -> tuple[Snapshot, dict[State, int], list[Kind]]:
+def look_mptcp(_: Stage) -> tuple[Snapshot, dict[State, int], list[CloseWaitKind]]:
     deadline = time.monotonic() + 5
     while True:
         snapshot = collect("netlink")
@@ -203,7 +203,7 @@ def test_mptcp_connections_that_wait_are_seen_though_tcp_hides_them() -> None:
         pytest.skip("the kernel has no mptcp_diag module")
     census = snapshot.census
     assert tcp.get(State.CLOSE_WAIT) is None
-    assert kinds == [Kind.LEAKED] * 3
+    assert kinds == [CloseWaitKind.LEAKED] * 3
     mptcp = [s for s in census.sockets if s.mptcp]
     assert {s.state for s in mptcp} == {State.CLOSE_WAIT, State.FIN_WAIT2}
     assert all(s.inode for s in mptcp)

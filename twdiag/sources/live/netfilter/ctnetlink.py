@@ -49,7 +49,7 @@ _PLAIN_HEADS: Final = tuple(
 )
 
 
-class Ends(NamedTuple):
+class TrackedEnds(NamedTuple):
     """The ends of a TCP connection, as they stand in an entry."""
 
     source: bytes
@@ -249,7 +249,7 @@ def count_to_port(datagram: bytes, port: int, found: Counter[tuple[str, int]]) -
         if kind in (ERROR, DONE):
             return True
         if kind == NEW:
-            tuples: Mapping[int, Ends | None] = {
+            tuples: Mapping[int, TrackedEnds | None] = {
                 which: tcp_ends(datagram, begin, stop)
                 for which, begin, stop in attributes(datagram, at, end)
                 if which in (_TUPLE_ORIG, _TUPLE_REPLY)
@@ -262,7 +262,7 @@ def count_to_port(datagram: bytes, port: int, found: Counter[tuple[str, int]]) -
     return False
 
 
-def tcp_ends(raw: bytes, at: int, end: int) -> Ends | None:
+def tcp_ends(raw: bytes, at: int, end: int) -> TrackedEnds | None:
     """Return the ends of a TCP tuple, None for one of another protocol."""
     source = destination = source_port = destination_port = b""
     for kind, inner, stop in attributes(raw, at, end):
@@ -281,7 +281,7 @@ def tcp_ends(raw: bytes, at: int, end: int) -> Ends | None:
             destination_port = raw[inner + 20 : inner + 22]
     if not source or not destination_port:
         raise SourceError("a conntrack tuple is not complete")
-    return Ends(source, destination, destination_port, source_port)
+    return TrackedEnds(source, destination, destination_port, source_port)
 
 
 def _apart(ends: bytes) -> tuple[int, bytes, bytes, int]:

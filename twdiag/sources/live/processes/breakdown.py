@@ -16,13 +16,13 @@ from twdiag.sources.live.namespaces.other_tables import (
     Elsewhere,
     look_elsewhere,
 )
+from twdiag.sources.live.proc import read_bytes
 from twdiag.sources.live.processes.descriptors import (
     TCP_PROTOCOLS,
     descriptors,
     parse_stat,
     protocol,
 )
-from twdiag.sources.live.processes.headroom import read_bytes
 from twdiag.sources.live.sockets.netlink import read_established, read_states
 from twdiag.tcp import State
 from twdiag.wording import count

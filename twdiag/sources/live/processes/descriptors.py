@@ -13,7 +13,7 @@ import time
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from twdiag.model.waits import Descriptor, FdKind
-from twdiag.sources.live.processes.headroom import read_bytes
+from twdiag.sources.live.proc import read_bytes
 from twdiag.sources.live.processes.threads import parse_status
 
 if TYPE_CHECKING:

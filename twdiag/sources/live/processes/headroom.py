@@ -10,11 +10,12 @@ import os
 import re
 from typing import TYPE_CHECKING, Final, NamedTuple
 
+from twdiag.sources.live.proc import read_bytes
+
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
 _LIMIT: Final = re.compile(rb"^Max open files +(\d+|unlimited) ", re.MULTILINE)
-_PIECE: Final = 1 << 16
 
 
 class Headroom(NamedTuple):
@@ -60,22 +61,3 @@ def counts_descriptors() -> bool:
         return os.stat("/proc/self/fd").st_size > 0
     except OSError:
         return False
-
-
-def read_bytes(path: str, most: int = 1 << 23) -> bytes:
-    """Return a file of /proc that is shown in one piece, at most so many bytes; raises OSError.
-
-    Such a file (single_open() in the kernel) gives a short read only at its end.  Without Python's
-    file object, which takes three times the system calls.
-    """
-    file = os.open(path, os.O_RDONLY)
-    try:
-        data = os.read(file, _PIECE)
-        if len(data) < _PIECE:
-            return data
-        parts = [data]
-        while len(parts[-1]) == _PIECE and len(parts) * _PIECE < most:
-            parts.append(os.read(file, _PIECE))
-        return b"".join(parts)
-    finally:
-        os.close(file)

@@ -12,8 +12,8 @@ import struct
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from twdiag.software.runtimes import Place, Runtime, recognise
-from twdiag.sources.live.processes.headroom import read_bytes
+from twdiag.software.runtimes import ProcessPlace, Runtime, recognise
+from twdiag.sources.live.proc import read_bytes
 from twdiag.sources.live.processes.threads import parse_status
 
 if TYPE_CHECKING:
@@ -54,7 +54,7 @@ class ProcessRuntime:
     """
 
     runtime: Runtime
-    place: Place
+    place: ProcessPlace
     symbols: bool | None
     sure: bool
 
@@ -104,7 +104,7 @@ def parse_container(text: str) -> tuple[str, ...]:
     return ()
 
 
-def _place(pid: int, inner: int) -> Place:
+def _place(pid: int, inner: int) -> ProcessPlace:
     try:
         enter = parse_container(os.fsdecode(read_bytes(f"/proc/{pid}/cgroup")))
     except OSError:
@@ -114,7 +114,7 @@ def _place(pid: int, inner: int) -> Place:
         enter = ()
     if not enter and inner != pid:
         enter = ("nsenter", "-t", str(pid), "-m", "-p")
-    return Place(pid, inner, enter)
+    return ProcessPlace(pid, inner, enter)
 
 
 def _same_namespace(pid: int) -> bool:

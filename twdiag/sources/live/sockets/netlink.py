@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import time
 from functools import partial
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final
@@ -112,6 +114,25 @@ def read_established(inodes: Collection[int]) -> list[Socket]:
     established = inet_diag.state_bits(State.ESTABLISHED)
     found = read_rows(established, lambda block: block.with_inodes(wanted), info=True)
     return list({socket.cookie: socket for socket in found}.values())
+
+
+def find_sockets(inodes: Collection[int], seconds: float = 0.5) -> dict[int, Socket]:
+    """Return the sockets of this namespace that have these inodes, as far as time allows.
+
+    The kernel has no lookup by inode.  Missing ones are of another kind (Unix, UDP), another
+    namespace, or in no table; {} where the kernel refuses.  Needs no right.
+    """
+    wanted = frozenset(inodes) - {0}
+    found: dict[int, Socket] = {}
+    until = time.monotonic() + seconds
+    with contextlib.suppress(SourceError), Channel() as channel:
+        for block in channel.read(_WITH_INODE) if wanted else ():
+            if time.monotonic() > until:
+                break
+            found.update((socket.inode, socket) for socket in block.with_inodes(wanted))
+            if len(found) == len(wanted):
+                break
+    return found
 
 
 def few_full(sockstat: Mapping[str, int]) -> bool:

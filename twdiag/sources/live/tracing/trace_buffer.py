@@ -17,11 +17,11 @@ from twdiag.errors import SourceError
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-    Decoder = Callable[[bytes, int], tuple[Any, ...]]
+    Unpacker = Callable[[bytes, int], tuple[Any, ...]]
 
 _E = TypeVar("_E")
 
-Maker = tuple["Callable[[tuple[Any, ...]], _E]", "Decoder"]
+Maker = tuple["Callable[[tuple[Any, ...]], _E]", "Unpacker"]
 """What makes an event of the moment and its fields' values, and what decodes these."""
 
 _FIELD: Final = re.compile(
@@ -69,7 +69,7 @@ class EventFormat(NamedTuple):
     fields: Mapping[str, Field]
     symbols: Mapping[str, Mapping[int, str]]
 
-    def decoder(self, *names: str) -> Decoder:
+    def decoder(self, *names: str) -> Unpacker:
         """Return a function of (buffer, offset of the event) to the values of these fields.
 
         Integers, and bytes for arrays.  Names with "+" between them are fields that stand one
@@ -85,7 +85,7 @@ class EventFormat(NamedTuple):
                 raise SourceError(f"the fields of a trace event overlap at {name}")
             code += f"{field.offset - end}x{_code(field)}"
             end = field.offset + field.size
-        unpack: Decoder = struct.Struct(code).unpack_from
+        unpack: Unpacker = struct.Struct(code).unpack_from
         if ordered == list(names):
             return unpack
         pick = itemgetter(*(ordered.index(name) for name in names))

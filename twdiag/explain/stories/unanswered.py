@@ -4,18 +4,18 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from twdiag.explain.diagram import Side
-from twdiag.explain.play import Scenario
-from twdiag.explain.scenarios.closing import expire, first_two, last_fin
+from twdiag.explain.diagram import ChartSide
+from twdiag.explain.stories.closing import expire, first_two, last_fin
+from twdiag.explain.story import Story
 from twdiag.tcp.segments import Event
 
 if TYPE_CHECKING:
-    from twdiag.explain.play import Play
+    from twdiag.explain.play import StoryPlay
 
-_CLIENT, _SERVER = Side.LEFT, Side.RIGHT
+_CLIENT, _SERVER = ChartSide.LEFT, ChartSide.RIGHT
 
 
-def _fin_lost(play: Play) -> None:
+def _fin_lost(play: StoryPlay) -> None:
     play.established(left=1001, right=5001)
     fin = play.call(_CLIENT, Event.CLOSE, "close()", "The client closes first.")
     play.lose(
@@ -35,7 +35,7 @@ def _fin_lost(play: Play) -> None:
     expire(play)
 
 
-def _peer_vanished(play: Play) -> None:
+def _peer_vanished(play: StoryPlay) -> None:
     play.established(left=1001, right=5001)
     play.vanish(
         _SERVER,
@@ -57,7 +57,7 @@ def _peer_vanished(play: Play) -> None:
     )
 
 
-def _close_wait_for_ever(play: Play) -> None:
+def _close_wait_for_ever(play: StoryPlay) -> None:
     play.established(left=1001, right=5001)
     first_two(play)
     play.note(
@@ -85,7 +85,7 @@ def _close_wait_for_ever(play: Play) -> None:
     play.arrive(reset, "... and RST ends what nobody needed any more.")
 
 
-def _half_open(play: Play) -> None:
+def _half_open(play: StoryPlay) -> None:
     play.established(left=1001, right=5001)
     play.vanish(
         _SERVER,
@@ -114,13 +114,13 @@ def _half_open(play: Play) -> None:
 
 
 UNANSWERED: Final = (
-    Scenario("fin-lost", "client (active closer)", "server (passive closer)", _fin_lost),
-    Scenario("peer-vanished", "client (active closer)", "server", _peer_vanished),
-    Scenario(
+    Story("fin-lost", "client (active closer)", "server (passive closer)", _fin_lost),
+    Story("peer-vanished", "client (active closer)", "server", _peer_vanished),
+    Story(
         "close-wait-for-ever",
         "client (active closer)",
         "server (passive closer)",
         _close_wait_for_ever,
     ),
-    Scenario("half-open", "client", "server (restarts)", _half_open),
+    Story("half-open", "client", "server (restarts)", _half_open),
 )

@@ -4,19 +4,19 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from twdiag.explain.diagram import Side
-from twdiag.explain.play import Scenario
-from twdiag.explain.scenarios.closing import expire, first_two, last_fin
+from twdiag.explain.diagram import ChartSide
+from twdiag.explain.stories.closing import expire, first_two, last_fin
+from twdiag.explain.story import Story
 from twdiag.tcp.segments import Event
 
 if TYPE_CHECKING:
-    from twdiag.explain.play import Play
-    from twdiag.explain.story import Packet
+    from twdiag.explain.play import StoryPlay
+    from twdiag.explain.steps import Packet
 
-_CLIENT, _SERVER = Side.LEFT, Side.RIGHT
+_CLIENT, _SERVER = ChartSide.LEFT, ChartSide.RIGHT
 
 
-def _no_time_wait(play: Play) -> None:
+def _no_time_wait(play: StoryPlay) -> None:
     play.happen(
         _CLIENT,
         Event.TIME_WAIT_EXPIRES,
@@ -26,7 +26,7 @@ def _no_time_wait(play: Play) -> None:
     )
 
 
-def _lost_last_ack(play: Play) -> Packet:
+def _lost_last_ack(play: StoryPlay) -> Packet:
     """Play a close up to the loss of the last ACK; return the server's FIN."""
     play.established(left=1001, right=5001)
     first_two(play)
@@ -36,7 +36,7 @@ def _lost_last_ack(play: Play) -> Packet:
     return fin
 
 
-def _last_ack_lost(play: Play) -> None:
+def _last_ack_lost(play: StoryPlay) -> None:
     fin = _lost_last_ack(play)
     play.pause("the server's timer runs out")
     again = play.answer(
@@ -48,7 +48,7 @@ def _last_ack_lost(play: Play) -> None:
     expire(play)
 
 
-def _last_ack_lost_without(play: Play) -> None:
+def _last_ack_lost_without(play: StoryPlay) -> None:
     play.established(left=1001, right=5001)
     first_two(play)
     fin = last_fin(play)
@@ -68,7 +68,7 @@ def _last_ack_lost_without(play: Play) -> None:
     )
 
 
-def _first_incarnation(play: Play) -> Packet:
+def _first_incarnation(play: StoryPlay) -> Packet:
     """Play a connection in which one data segment is delayed, resent and closed over."""
     play.established(left=1001, right=5001)
     old = play.write(_CLIENT, 100, "send(100 bytes)", "An ordinary segment of the connection...")
@@ -82,7 +82,7 @@ def _first_incarnation(play: Play) -> Packet:
     return old
 
 
-def _old_segment(play: Play) -> None:
+def _old_segment(play: StoryPlay) -> None:
     old = _first_incarnation(play)
     play.note(
         "connect() cannot get this port yet",
@@ -102,7 +102,7 @@ def _old_segment(play: Play) -> None:
     expire(play)
 
 
-def _late_data(play: Play) -> None:
+def _late_data(play: StoryPlay) -> None:
     play.established(left=1001, right=5001)
     old = play.write(_SERVER, 100, "send(100 bytes)", "The server sends its last data...")
     play.delay(old, "... and the segment takes a long way.")
@@ -130,7 +130,7 @@ def _late_data(play: Play) -> None:
     )
 
 
-def _old_segment_without(play: Play) -> None:
+def _old_segment_without(play: StoryPlay) -> None:
     old = _first_incarnation(play)
     _no_time_wait(play)
     play.renew(_CLIENT, initial=900)
@@ -164,18 +164,18 @@ def _old_segment_without(play: Play) -> None:
 
 
 TROUBLE: Final = (
-    Scenario("last-ack-lost", "client (active closer)", "server (passive closer)", _last_ack_lost),
-    Scenario(
+    Story("last-ack-lost", "client (active closer)", "server (passive closer)", _last_ack_lost),
+    Story(
         "last-ack-lost-without-time-wait",
         "client (active closer)",
         "server (passive closer)",
         _last_ack_lost_without,
     ),
-    Scenario("old-segment", "client (active closer)", "server (passive closer)", _old_segment),
-    Scenario(
+    Story("old-segment", "client (active closer)", "server (passive closer)", _old_segment),
+    Story(
         "late-data-in-time-wait", "client (active closer)", "server (passive closer)", _late_data
     ),
-    Scenario(
+    Story(
         "old-segment-without-time-wait",
         "client (active closer)",
         "server (passive closer)",

@@ -4,19 +4,19 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from twdiag.explain.diagram import Side
-from twdiag.explain.play import Scenario
+from twdiag.explain.diagram import ChartSide
+from twdiag.explain.story import Story
 from twdiag.tcp.segments import Event
 
 if TYPE_CHECKING:
-    from twdiag.explain.play import Play
+    from twdiag.explain.play import StoryPlay
 
 
-def _three_way_open(play: Play) -> None:
-    play.ready(Side.LEFT, initial=1000)
-    play.listening(Side.RIGHT, initial=5000)
+def _three_way_open(play: StoryPlay) -> None:
+    play.ready(ChartSide.LEFT, initial=1000)
+    play.listening(ChartSide.RIGHT, initial=5000)
     syn = play.call(
-        Side.LEFT,
+        ChartSide.LEFT,
         Event.ACTIVE_OPEN,
         "connect()",
         "The client's kernel picks a free local port and an initial sequence number (ISN). "
@@ -40,4 +40,4 @@ def _three_way_open(play: Play) -> None:
     )
 
 
-OPENING: Final = (Scenario("three-way-open", "client", "server", _three_way_open),)
+OPENING: Final = (Story("three-way-open", "client", "server", _three_way_open),)

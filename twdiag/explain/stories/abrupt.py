@@ -4,17 +4,17 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from twdiag.explain.diagram import Side
-from twdiag.explain.play import Scenario
+from twdiag.explain.diagram import ChartSide
+from twdiag.explain.story import Story
 from twdiag.tcp.segments import Event
 
 if TYPE_CHECKING:
-    from twdiag.explain.play import Play
+    from twdiag.explain.play import StoryPlay
 
-_CLIENT, _SERVER = Side.LEFT, Side.RIGHT
+_CLIENT, _SERVER = ChartSide.LEFT, ChartSide.RIGHT
 
 
-def _abrupt_close(play: Play) -> None:
+def _abrupt_close(play: StoryPlay) -> None:
     play.established(left=1001, right=5001)
     data = play.write(_SERVER, 200, "send(200 bytes)", "The server is still sending...")
     reset = play.call(
@@ -33,7 +33,7 @@ def _abrupt_close(play: Play) -> None:
     play.arrive(late, "A second RST, for the data. A closed end ignores it.")
 
 
-def _unread_data(play: Play) -> None:
+def _unread_data(play: StoryPlay) -> None:
     play.established(left=1001, right=5001)
     data = play.write(_CLIENT, 500, "send(500 bytes)", "The client sends a large request...")
     play.arrive(play.answer(data, "... which reaches the server's receive buffer."))
@@ -51,7 +51,7 @@ def _unread_data(play: Play) -> None:
     )
 
 
-def _request_meets_close(play: Play) -> None:
+def _request_meets_close(play: StoryPlay) -> None:
     play.established(left=1001, right=5001)
     fin = play.call(
         _SERVER,
@@ -81,9 +81,9 @@ def _request_meets_close(play: Play) -> None:
 
 
 ABRUPT: Final = (
-    Scenario("abrupt-close", "client (aborts)", "server", _abrupt_close),
-    Scenario("close-with-unread-data", "client", "server (closes too early)", _unread_data),
-    Scenario(
+    Story("abrupt-close", "client (aborts)", "server", _abrupt_close),
+    Story("close-with-unread-data", "client", "server (closes too early)", _unread_data),
+    Story(
         "request-meets-close", "client (with a pool)", "server (closes idle)", _request_meets_close
     ),
 )

@@ -1,20 +1,21 @@
-"""Every drawn scenario is replayed through the model, and every state in its drawing compared."""
+"""Every drawn story is replayed through the model, and every state in its drawing compared."""
 
 from __future__ import annotations
 
 import pytest
 
 from tests.explain.reading import histories, segments
-from twdiag.explain.diagram import Side, sequence_chart
-from twdiag.explain.play import Play, Scenario, perform
-from twdiag.explain.scenarios import SCENARIOS
-from twdiag.explain.story import IllegalStep, Move
+from twdiag.explain.diagram import ChartSide, sequence_chart
+from twdiag.explain.play import StoryPlay
+from twdiag.explain.steps import IllegalStep, Move
+from twdiag.explain.stories import STORIES
+from twdiag.explain.story import Story, perform
 from twdiag.tcp import State
 from twdiag.tcp.segments import Event, Segment
 from twdiag.tcp.transitions import TRANSITIONS, Transition
 
 LEGAL = {(t.before, t.event, t.after) for t in TRANSITIONS if t.linux}
-ALL = pytest.mark.parametrize("scenario", SCENARIOS, ids=lambda scenario: scenario.name)
+ALL = pytest.mark.parametrize("story", STORIES, ids=lambda story: story.name)
 
 # What the issue asks to be drawn, and the state at both ends when it is over.
 ENDS = {
@@ -53,10 +54,10 @@ def _changes(states: list[State | None]) -> list[State | None]:
     return [s for i, s in enumerate(states) if i == 0 or s is not states[i - 1]]
 
 
-def _replayed(play: Play) -> list[tuple[State | None, State | None]]:
+def _replayed(play: StoryPlay) -> list[tuple[State | None, State | None]]:
     """Replay the moves of a play through tcp.transition alone; return the states after each."""
-    now = {Side.LEFT: play.first[0], Side.RIGHT: play.first[1]}
-    trail = [(now[Side.LEFT], now[Side.RIGHT])]
+    now = {ChartSide.LEFT: play.first[0], ChartSide.RIGHT: play.first[1]}
+    trail = [(now[ChartSide.LEFT], now[ChartSide.RIGHT])]
     for step in play.steps:
         for move in step.moves:
             assert now[move.side] is move.before
@@ -69,21 +70,19 @@ def _replayed(play: Play) -> list[tuple[State | None, State | None]]:
             ]
             assert [None in change for change in changed] == [True]
             assert changed[0][1] in (None, State.CLOSE)
-            now = {Side.LEFT: step.left, Side.RIGHT: step.right}
-        trail.append((now[Side.LEFT], now[Side.RIGHT]))
+            now = {ChartSide.LEFT: step.left, ChartSide.RIGHT: step.right}
+        trail.append((now[ChartSide.LEFT], now[ChartSide.RIGHT]))
     return trail
 
 
 def test_all_that_was_asked_for_is_there() -> None:
-    assert [scenario.name for scenario in SCENARIOS] == list(ENDS)
+    assert [story.name for story in STORIES] == list(ENDS)
 
 
 @ALL
 @pytest.mark.parametrize("ascii", [False, True], ids=["unicode", "ascii"])
-def test_the_drawing_shows_the_states_that_the_model_reaches(
-    scenario: Scenario, ascii: bool
-) -> None:
-    play = perform(scenario)
+def test_the_drawing_shows_the_states_that_the_model_reaches(story: Story, ascii: bool) -> None:
+    play = perform(story)
     trail = _replayed(play)
     for upto in range(len(play.steps) + 1):
         left, right = histories(sequence_chart(play.chart(upto), ascii=ascii))
@@ -92,15 +91,15 @@ def test_the_drawing_shows_the_states_that_the_model_reaches(
 
 
 @ALL
-def test_it_ends_as_it_should(scenario: Scenario) -> None:
-    last = perform(scenario).steps[-1]
+def test_it_ends_as_it_should(story: Story) -> None:
+    last = perform(story).steps[-1]
     names = tuple(None if s is None else s.name for s in (last.left, last.right))
-    assert names == ENDS[scenario.name]
+    assert names == ENDS[story.name]
 
 
 @ALL
-def test_every_segment_sent_is_drawn_with_its_numbers(scenario: Scenario) -> None:
-    play = perform(scenario)
+def test_every_segment_sent_is_drawn_with_its_numbers(story: Story) -> None:
+    play = perform(story)
     drawn = segments(sequence_chart(play.chart()))
     sent = [packet for step in play.steps for packet in step.packets]
     assert [
@@ -110,9 +109,9 @@ def test_every_segment_sent_is_drawn_with_its_numbers(scenario: Scenario) -> Non
 
 
 @ALL
-def test_acknowledgments_name_the_end_of_something_sent(scenario: Scenario) -> None:
-    ends: dict[Side, set[int]] = {side: set() for side in Side}
-    for step in perform(scenario).steps:
+def test_acknowledgments_name_the_end_of_something_sent(story: Story) -> None:
+    ends: dict[ChartSide, set[int]] = {side: set() for side in ChartSide}
+    for step in perform(story).steps:
         for packet in step.packets:
             other = ends[packet.sender.other]
             # 1001 and 5001 are where the stages begin; 901 answers a SYN with 900.
@@ -122,15 +121,15 @@ def test_acknowledgments_name_the_end_of_something_sent(scenario: Scenario) -> N
 
 
 @ALL
-def test_segments_are_numbered_from_one_without_a_gap(scenario: Scenario) -> None:
-    numbers = {p.number for step in perform(scenario).steps for p in step.packets}
+def test_segments_are_numbered_from_one_without_a_gap(story: Story) -> None:
+    numbers = {p.number for step in perform(story).steps for p in step.packets}
     assert numbers == set(range(1, len(numbers) + 1))
 
 
 @ALL
-def test_state_changes_send_what_the_model_says(scenario: Scenario) -> None:
+def test_state_changes_send_what_the_model_says(story: Story) -> None:
     """Every FIN, SYN and RST that is drawn was sent by a transition (or is sent again)."""
-    play = perform(scenario)
+    play = perform(story)
     sent = {Segment.SYN: 0, Segment.SYN_ACK: 0, Segment.FIN: 0, Segment.RST: 0}
     for step in play.steps:
         for move in step.moves:
@@ -147,25 +146,25 @@ def test_state_changes_send_what_the_model_says(scenario: Scenario) -> None:
 
 
 @ALL
-def test_reasons_are_given(scenario: Scenario) -> None:
-    steps = perform(scenario).steps
+def test_reasons_are_given(story: Story) -> None:
+    steps = perform(story).steps
     assert sum(bool(step.why) for step in steps) >= len(steps) * 2 // 3
 
 
 def _told(name: str) -> list[tuple[str, str]]:
-    """Return (state left, state right) after each step of a scenario."""
-    scenario = next(s for s in SCENARIOS if s.name == name)
+    """Return (state left, state right) after each step of a story."""
+    story = next(s for s in STORIES if s.name == name)
     return [
         (s.left.name if s.left else "-", s.right.name if s.right else "-")
-        for s in perform(scenario).steps
+        for s in perform(story).steps
     ]
 
 
 def test_the_last_ack_is_repeated_only_with_time_wait() -> None:
     with_it = _told("last-ack-lost")
     assert with_it[-2:] == [("TIME_WAIT", "CLOSE"), ("CLOSE", "CLOSE")]
-    scenario = next(s for s in SCENARIOS if s.name == "last-ack-lost-without-time-wait")
-    last = perform(scenario).steps[-1]
+    story = next(s for s in STORIES if s.name == "last-ack-lost-without-time-wait")
+    last = perform(story).steps[-1]
     assert [p.segment for p in last.packets] == [Segment.RST]
     assert last.moves[-1].before is State.LAST_ACK
 
@@ -177,47 +176,47 @@ def test_the_simultaneous_close_leaves_two_time_waits() -> None:
 
 
 def test_the_half_closed_end_receives_in_fin_wait2() -> None:
-    scenario = next(s for s in SCENARIOS if s.name == "half-close-with-data")
-    data = [s for s in perform(scenario).steps for p in s.packets if p.length]
+    story = next(s for s in STORIES if s.name == "half-close-with-data")
+    data = [s for s in perform(story).steps for p in s.packets if p.length]
     assert [(s.left, s.right) for s in data] == [(State.FIN_WAIT2, State.CLOSE_WAIT)]
 
 
 def test_a_syn_in_last_ack_is_answered_with_a_challenge_ack_and_the_client_resets() -> None:
-    scenario = next(s for s in SCENARIOS if s.name == "syn-meets-last-ack")
-    sent = [p for s in perform(scenario).steps for p in s.packets]
+    story = next(s for s in STORIES if s.name == "syn-meets-last-ack")
+    sent = [p for s in perform(story).steps for p in s.packets]
     at = next(i for i, p in enumerate(sent) if p.segment is Segment.SYN)
     assert [(p.sender, p.segment) for p in sent[at : at + 4]] == [
-        (Side.LEFT, Segment.SYN),
-        (Side.RIGHT, Segment.ACK),
-        (Side.LEFT, Segment.RST),
-        (Side.LEFT, Segment.SYN),
+        (ChartSide.LEFT, Segment.SYN),
+        (ChartSide.RIGHT, Segment.ACK),
+        (ChartSide.LEFT, Segment.RST),
+        (ChartSide.LEFT, Segment.SYN),
     ]
 
 
 # The player refuses what TCP does not allow.
 
 
-def _open() -> Play:
-    play = Play("left", "right")
+def _open() -> StoryPlay:
+    play = StoryPlay("left", "right")
     play.established(left=1001, right=5001)
     return play
 
 
 def test_an_illegal_event_is_refused() -> None:
     with pytest.raises(IllegalStep):
-        _open().happen(Side.LEFT, Event.TIME_WAIT_EXPIRES, "too early")
+        _open().happen(ChartSide.LEFT, Event.TIME_WAIT_EXPIRES, "too early")
 
 
 def test_data_after_the_own_fin_is_refused() -> None:
     play = _open()
-    play.call(Side.LEFT, Event.CLOSE, "close()")
+    play.call(ChartSide.LEFT, Event.CLOSE, "close()")
     with pytest.raises(IllegalStep):
-        play.write(Side.LEFT, 100)
+        play.write(ChartSide.LEFT, 100)
 
 
 def test_a_segment_cannot_arrive_twice() -> None:
     play = _open()
-    fin = play.call(Side.LEFT, Event.CLOSE, "close()")
+    fin = play.call(ChartSide.LEFT, Event.CLOSE, "close()")
     play.arrive(fin)
     with pytest.raises(IllegalStep):
         play.arrive(fin)
@@ -225,7 +224,7 @@ def test_a_segment_cannot_arrive_twice() -> None:
 
 def test_what_was_acknowledged_is_not_sent_again() -> None:
     play = _open()
-    fin = play.call(Side.LEFT, Event.CLOSE, "close()")
+    fin = play.call(ChartSide.LEFT, Event.CLOSE, "close()")
     play.arrive(play.answer(fin))
     with pytest.raises(IllegalStep):
         play.resend(fin)
@@ -233,12 +232,12 @@ def test_what_was_acknowledged_is_not_sent_again() -> None:
 
 def test_an_old_syn_does_not_reopen_a_time_wait_until_a_rst_has_ended_it() -> None:
     play = _open()
-    fin = play.call(Side.RIGHT, Event.CLOSE, "close()")
+    fin = play.call(ChartSide.RIGHT, Event.CLOSE, "close()")
     play.arrive(play.answer(fin))
-    fin = play.call(Side.LEFT, Event.CLOSE, "close()")
+    fin = play.call(ChartSide.LEFT, Event.CLOSE, "close()")
     play.arrive(play.answer(fin))
-    play.renew(Side.LEFT, initial=500)
-    syn = play.call(Side.LEFT, Event.ACTIVE_OPEN, "connect()")
+    play.renew(ChartSide.LEFT, initial=500)
+    syn = play.call(ChartSide.LEFT, Event.ACTIVE_OPEN, "connect()")
     doubt = play.answer(syn)
     assert play.states == (State.SYN_SENT, State.TIME_WAIT)
     play.arrive(play.answer(doubt))
@@ -247,8 +246,8 @@ def test_an_old_syn_does_not_reopen_a_time_wait_until_a_rst_has_ended_it() -> No
 
 def test_data_to_a_closed_socket_draws_a_rst_that_fits() -> None:
     play = _open()
-    play.arrive(play.answer(play.call(Side.RIGHT, Event.CLOSE, "close()")))
-    reset = play.refuse(play.write(Side.LEFT, 100))
+    play.arrive(play.answer(play.call(ChartSide.RIGHT, Event.CLOSE, "close()")))
+    reset = play.refuse(play.write(ChartSide.LEFT, 100))
     assert reset.segment is Segment.RST
     play.arrive(reset)
     assert play.states == (State.CLOSE, State.CLOSE)
@@ -256,7 +255,7 @@ def test_data_to_a_closed_socket_draws_a_rst_that_fits() -> None:
 
 def test_an_ack_of_what_was_never_sent_is_refused() -> None:
     play = _open()
-    data = play.write(Side.LEFT, 100)
+    data = play.write(ChartSide.LEFT, 100)
     ack = play.answer(data)
     play.lose(ack)
     other = _open()
@@ -265,7 +264,7 @@ def test_an_ack_of_what_was_never_sent_is_refused() -> None:
 
 
 def test_what_linux_does_not_do_is_not_played() -> None:
-    play = Play("left", "right")
-    play.listening(Side.RIGHT, initial=1)
+    play = StoryPlay("left", "right")
+    play.listening(ChartSide.RIGHT, initial=1)
     with pytest.raises(IllegalStep):
-        play.call(Side.RIGHT, Event.SEND, "send()")
+        play.call(ChartSide.RIGHT, Event.SEND, "send()")

@@ -20,13 +20,14 @@ from tests.made import (
     snapshot_of,
     time_wait,
 )
-from twdiag.analysis.closers import Ends, EndsCounter
-from twdiag.analysis.half_closed import Kind
+from twdiag.analysis.closers import Ended, EndsCounter
+from twdiag.analysis.half_closed import CloseWaitKind
 from twdiag.analysis.view import View
 from twdiag.analysis.wanted import EVERYTHING, Wanted
-from twdiag.engine.frames import PARTS, Following, Memory, Sight, fold, pace, related
+from twdiag.engine.folding import ScreenMemory, fold, pace
+from twdiag.engine.frames import PARTS, Following, Sight, related
 from twdiag.model import facts
-from twdiag.model.closes import Close, Closer, How, Opened, Side
+from twdiag.model.closes import Close, ClosedBy, Closer, How, Opened
 from twdiag.model.snapshot import Gap, Owner
 from twdiag.tcp import State
 
@@ -47,7 +48,7 @@ def sight(at: float, snapshot: Snapshot, **changes: Any) -> Sight:
 
 def frames(sights: Iterable[Sight], wanted: Wanted = EVERYTHING) -> list[Frame]:
     """Return the frames of some looks, one after the other."""
-    memory, found = Memory(), []
+    memory, found = ScreenMemory(), []
     for one in sights:
         memory, frame = fold(memory, one, wanted)
         found.append(frame)
@@ -59,7 +60,7 @@ def counted(**counters: int) -> Snapshot:
     return snapshot_of(counters={k.replace("_", ".", 1): v for k, v in counters.items()})
 
 
-def ended(*closes: Close, seconds: float = 1.0) -> Ends:
+def ended(*closes: Close, seconds: float = 1.0) -> Ended:
     """Return some ends that were followed for a while."""
     counter = EndsCounter()
     for close in closes:
@@ -68,11 +69,11 @@ def ended(*closes: Close, seconds: float = 1.0) -> Ends:
 
 
 SERVED = Close(
-    0.0, 2, "10.0.0.1", 443, "10.1.0.1", 40000, Side.HERE, How.FIN, opened=Opened.IN,
+    0.0, 2, "10.0.0.1", 443, "10.1.0.1", 40000, ClosedBy.HERE, How.FIN, opened=Opened.IN,
     closer=Closer(916, 915, "nginx", "nginx"),
 )  # fmt: skip
 CALLED = Close(
-    0.0, 2, "10.0.0.1", 40000, "10.0.0.5", 5432, Side.PEER, How.RST, opened=Opened.OUT,
+    0.0, 2, "10.0.0.1", 40000, "10.0.0.5", 5432, ClosedBy.PEER, How.RST, opened=Opened.OUT,
     closer=Closer(77, 77, "python", "python"),
 )  # fmt: skip
 
@@ -107,8 +108,8 @@ def test_a_counter_that_is_not_seen_has_no_rate_and_one_counted_anew_neither() -
 
 
 def test_the_pace_is_of_the_last_seconds() -> None:
-    memory, _ = fold(Memory(), sight(0, counted(TcpExt_TW=100)))
-    assert pace(Memory(), counted(TcpExt_TW=5), 1.0) is None
+    memory, _ = fold(ScreenMemory(), sight(0, counted(TcpExt_TW=100)))
+    assert pace(ScreenMemory(), counted(TcpExt_TW=5), 1.0) is None
     found = pace(memory, counted(TcpExt_TW=130), 2.0)
     assert found is not None
     assert (found.seconds, found.grown["TcpExt.TW"]) == (2.0, 30)
@@ -144,7 +145,7 @@ def test_growth_is_of_a_minute_at_most() -> None:
 
 
 def test_a_minute_of_many_looks_is_remembered_in_few_samples() -> None:
-    memory = Memory()
+    memory = ScreenMemory()
     snapshot = snapshot_of()
     for number in range(1000):
         memory, _ = fold(memory, sight(number / 10, snapshot))
@@ -252,8 +253,8 @@ def test_rates_of_ends_are_of_the_time_they_were_followed() -> None:
 def test_that_nothing_ended_in_a_moment_is_no_rate_of_zero() -> None:
     snapshot = snapshot_of(listening(443), *closed_first(5))
     looks = [
-        sight(0, snapshot, ends=Ends(0.02), following=TRACED),
-        sight(1, snapshot, ends=Ends(1.0), following=TRACED),
+        sight(0, snapshot, ends=Ended(0.02), following=TRACED),
+        sight(1, snapshot, ends=Ended(1.0), following=TRACED),
     ]
     first, second = (f.closers[0].row.firsts for f in frames(looks))
     assert first is None
@@ -268,7 +269,7 @@ def test_the_groups_of_ends_are_bounded() -> None:
     ends = counter.take(1.0)
     assert len(ends.counts) <= 500
     assert len(ends.closers) <= 500
-    assert counter.take(1.0) == Ends(1.0, {}, {}, {})
+    assert counter.take(1.0) == Ended(1.0, {}, {}, {})
 
 
 # Rows.
@@ -299,7 +300,7 @@ def test_gone_rows_are_bounded_and_the_latest_are_kept() -> None:
 
 
 def test_a_reset_forgets_rows_and_growth() -> None:
-    memory = Memory()
+    memory = ScreenMemory()
     memory, _ = fold(memory, sight(0, snapshot_of(*close_wait(9), owners=held(9, 9, 1024))))
     memory, _ = fold(memory, sight(1, snapshot_of()))
     memory, frame = fold(memory.without_past(), sight(2, snapshot_of()))
@@ -413,7 +414,7 @@ def test_what_the_rules_find_in_each_scenario_is_shown(played: dict[str, Played]
         waiting = [
             one
             for one in view.close_waits
-            if one.kind is Kind.NEVER_ACCEPTED or one.age_min is None or one.age_min >= 1
+            if one.kind is CloseWaitKind.NEVER_ACCEPTED or one.age_min is None or one.age_min >= 1
         ]
         assert sum(entry.row.sockets for entry in frame.leaks) == len(waiting), name
         assert len(view.close_waits) == play.snapshot.census.states.get(State.CLOSE_WAIT, 0)

@@ -4,18 +4,18 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from twdiag.explain.diagram import Side
-from twdiag.explain.play import Scenario
-from twdiag.explain.scenarios.closing import expire, first_two, last_fin
+from twdiag.explain.diagram import ChartSide
+from twdiag.explain.stories.closing import expire, first_two, last_fin
+from twdiag.explain.story import Story
 from twdiag.tcp.segments import Event
 
 if TYPE_CHECKING:
-    from twdiag.explain.play import Play
+    from twdiag.explain.play import StoryPlay
 
-_CLIENT, _SERVER = Side.LEFT, Side.RIGHT
+_CLIENT, _SERVER = ChartSide.LEFT, ChartSide.RIGHT
 
 
-def _syn_meets_last_ack(play: Play) -> None:
+def _syn_meets_last_ack(play: StoryPlay) -> None:
     play.established(left=1001, right=5001)
     first_two(play)
     last = play.answer(last_fin(play))
@@ -56,7 +56,7 @@ def _syn_meets_last_ack(play: Play) -> None:
     play.arrive(play.answer(answer), "It works, a moment later than usual.")
 
 
-def _syn_meets_time_wait(play: Play) -> None:
+def _syn_meets_time_wait(play: StoryPlay) -> None:
     play.established(left=1001, right=5001)
     fin = play.call(_SERVER, Event.CLOSE, "close()", "Here the server is the active closer.")
     play.arrive(play.answer(fin, "The client's kernel acknowledges."))
@@ -76,7 +76,7 @@ def _syn_meets_time_wait(play: Play) -> None:
     play.arrive(play.answer(answer), "Nothing waited for 60 s.")
 
 
-def _old_syn_meets_time_wait(play: Play) -> None:
+def _old_syn_meets_time_wait(play: StoryPlay) -> None:
     play.established(left=1001, right=5001)
     fin = play.call(_SERVER, Event.CLOSE, "close()", "The server is the active closer.")
     play.arrive(play.answer(fin))
@@ -115,7 +115,7 @@ def _old_syn_meets_time_wait(play: Play) -> None:
     play.arrive(play.answer(answer), "Open, 12 ms later than usual.")
 
 
-def _bind_fails(play: Play) -> None:
+def _bind_fails(play: StoryPlay) -> None:
     play.established(left=1001, right=5001)
     fin = play.call(
         _SERVER,
@@ -146,20 +146,20 @@ def _bind_fails(play: Play) -> None:
 
 
 AGAIN: Final = (
-    Scenario("syn-meets-last-ack", "client", "server (in LAST_ACK)", _syn_meets_last_ack),
-    Scenario(
+    Story("syn-meets-last-ack", "client", "server (in LAST_ACK)", _syn_meets_last_ack),
+    Story(
         "syn-meets-time-wait",
         "client (passive closer)",
         "server (active closer)",
         _syn_meets_time_wait,
     ),
-    Scenario(
+    Story(
         "old-syn-meets-time-wait",
         "client (passive closer)",
         "server (active closer)",
         _old_syn_meets_time_wait,
     ),
-    Scenario(
+    Story(
         "bind-fails-after-restart", "client (passive closer)", "server (active closer)", _bind_fails
     ),
 )

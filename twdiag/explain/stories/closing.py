@@ -4,19 +4,19 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from twdiag.explain.diagram import Side
-from twdiag.explain.play import Scenario
+from twdiag.explain.diagram import ChartSide
+from twdiag.explain.story import Story
 from twdiag.tcp import TIME_WAIT_SECONDS
 from twdiag.tcp.segments import Event
 
 if TYPE_CHECKING:
-    from twdiag.explain.play import Play
-    from twdiag.explain.story import Packet
+    from twdiag.explain.play import StoryPlay
+    from twdiag.explain.steps import Packet
 
-_CLIENT, _SERVER = Side.LEFT, Side.RIGHT
+_CLIENT, _SERVER = ChartSide.LEFT, ChartSide.RIGHT
 
 
-def first_two(play: Play) -> None:
+def first_two(play: StoryPlay) -> None:
     """Play the first half of the close: the client's FIN and the ACK of it."""
     fin = play.call(
         _CLIENT,
@@ -38,7 +38,7 @@ def first_two(play: Play) -> None:
     )
 
 
-def last_fin(play: Play) -> Packet:
+def last_fin(play: StoryPlay) -> Packet:
     """Let the server's application close too, and return its FIN."""
     return play.call(
         _SERVER,
@@ -49,7 +49,7 @@ def last_fin(play: Play) -> Packet:
     )
 
 
-def expire(play: Play, *sides: Side) -> None:
+def expire(play: StoryPlay, *sides: ChartSide) -> None:
     """Let the 60 s of TIME_WAIT pass, at the client unless another end is named."""
     play.wait(
         f"{TIME_WAIT_SECONDS} s",
@@ -59,7 +59,7 @@ def expire(play: Play, *sides: Side) -> None:
     )
 
 
-def _four_way_close(play: Play) -> None:
+def _four_way_close(play: StoryPlay) -> None:
     play.established(left=1001, right=5001)
     first_two(play)
     ack = play.answer(
@@ -75,7 +75,7 @@ def _four_way_close(play: Play) -> None:
     expire(play)
 
 
-def _half_close(play: Play) -> None:
+def _half_close(play: StoryPlay) -> None:
     play.established(left=1001, right=5001)
     fin = play.call(
         _CLIENT,
@@ -97,7 +97,7 @@ def _half_close(play: Play) -> None:
     expire(play)
 
 
-def _three_segment_close(play: Play) -> None:
+def _three_segment_close(play: StoryPlay) -> None:
     play.established(left=1001, right=5001)
     fin = play.call(_CLIENT, Event.CLOSE, "close()", "The client is the active closer.")
     ack = play.answer(
@@ -119,7 +119,7 @@ def _three_segment_close(play: Play) -> None:
     expire(play)
 
 
-def _simultaneous_close(play: Play) -> None:
+def _simultaneous_close(play: StoryPlay) -> None:
     play.established(left=1001, right=5001)
     left = play.call(_CLIENT, Event.CLOSE, "close()", "Both applications close...")
     right = play.call(_SERVER, Event.CLOSE, "close()", "... before either has heard of the other.")
@@ -136,17 +136,13 @@ def _simultaneous_close(play: Play) -> None:
 
 
 CLOSING: Final = (
-    Scenario(
-        "four-way-close", "client (active closer)", "server (passive closer)", _four_way_close
-    ),
-    Scenario(
-        "half-close-with-data", "client (active closer)", "server (passive closer)", _half_close
-    ),
-    Scenario(
+    Story("four-way-close", "client (active closer)", "server (passive closer)", _four_way_close),
+    Story("half-close-with-data", "client (active closer)", "server (passive closer)", _half_close),
+    Story(
         "three-segment-close",
         "client (active closer)",
         "server (passive closer)",
         _three_segment_close,
     ),
-    Scenario("simultaneous-close", "one end", "the other end", _simultaneous_close),
+    Story("simultaneous-close", "one end", "the other end", _simultaneous_close),
 )
