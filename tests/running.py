@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple, NoReturn
 import pytest
 
 import twdiag as twdiag_package
+from tests.loaded import load_all
 from twdiag import sources
 from twdiag.cli import run
 from twdiag.settings import config
@@ -170,6 +171,7 @@ def forked(*words: str, streams: str = "", environ: Mapping[str, str] | None = N
     as Python makes its own, the hooks of `python -m twdiag`, the exit code.  `streams` redirects
     as a shell does (">/dev/full", ">&-", "2>&-"); ">|" is a pipe whose reader has gone.
     """
+    load_all()
     with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
         child = os.fork()
         if child == 0:
