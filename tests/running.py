@@ -164,12 +164,15 @@ def twdiag(*words: str, **options: object) -> Said:
 REDIRECTION: Final = re.compile(r"([012])?([<>])(&-|/\S+)")
 
 
-def forked(*words: str, streams: str = "", environ: Mapping[str, str] | None = None) -> Said:
+def forked(
+    *words: str, streams: str = "", environ: Mapping[str, str] | None = None, script: str = ""
+) -> Said:
     """Run twdiag in a fork of this process, which shows what a start shows and takes a fifth of it.
 
     All is real but the start of the interpreter and the imports: descriptors, streams made of them
     as Python makes its own, the hooks of `python -m twdiag`, the exit code.  `streams` redirects
-    as a shell does (">/dev/full", ">&-", "2>&-"); ">|" is a pipe whose reader has gone.
+    as a shell does (">/dev/full", ">&-", "2>&-"); ">|" is a pipe whose reader has gone.  `script`
+    is run in place of `python -m twdiag`.
     """
     load_all()
     with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
@@ -177,7 +180,7 @@ def forked(*words: str, streams: str = "", environ: Mapping[str, str] | None = N
         if child == 0:
             try:
                 _redirect(out.fileno(), err.fileno(), streams)
-                _become_twdiag(words, environ or {})
+                _become_twdiag(words, environ or {}, script)
             finally:
                 os._exit(70)
         code = _exit_code(child)
@@ -210,14 +213,17 @@ def _redirect(out: int, err: int, streams: str) -> None:
         os.close(extra)
 
 
-def _become_twdiag(words: tuple[str, ...], environ: Mapping[str, str]) -> NoReturn:
+def _become_twdiag(words: tuple[str, ...], environ: Mapping[str, str], script: str) -> NoReturn:
     """Do what the interpreter does of `python -m twdiag`, with its modules loaded before."""
     os.environ.clear()
     os.environ.update({"PATH": os.defpath, **environ})
     sys.stdin, sys.stdout, sys.stderr = (_stream(number) for number in range(3))  # type: ignore[assignment]
     sys.argv = ["twdiag", *words]
     try:
-        runpy.run_module("twdiag", run_name="__main__", alter_sys=True)
+        if script:
+            runpy.run_path(script, run_name="__main__")
+        else:
+            runpy.run_module("twdiag", run_name="__main__", alter_sys=True)
     except BaseException as error:
         sys.excepthook(type(error), error, error.__traceback__)
     raise AssertionError("twdiag ends its process")
