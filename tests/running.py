@@ -53,14 +53,20 @@ class Said(NamedTuple):
         return dict(series.split("=", 1) for series in data.split())
 
 
+@pytest.fixture(scope="session")
+def nowhere(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder that is not there: a new one for each of thousands of tests takes seconds."""
+    return tmp_path_factory.getbasetemp() / "nowhere"
+
+
 @pytest.fixture(autouse=True)
-def _own_settings(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def _own_settings(monkeypatch: pytest.MonkeyPatch, nowhere: Path) -> None:
     """Keep the settings of this host and user out."""
     for name in list(os.environ):
         if name.startswith("TWDIAG_"):
             monkeypatch.delenv(name)
-    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
-    monkeypatch.setattr(config, "SYSTEM_FILE", str(tmp_path / "etc.toml"))
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(nowhere))
+    monkeypatch.setattr(config, "SYSTEM_FILE", str(nowhere / "etc.toml"))
 
 
 @pytest.fixture
