@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import fcntl
+import gc
+import os
+import pickle
+import signal
 from functools import partial
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 from unittest import mock
 
 import pytest
 from hypothesis import settings
 
 from tests.lab import proctable
+from tests.loaded import load_all
 from tests.made import analyze
 from twdiag import lab, rules, sources
 from twdiag.engine.look import Question, look_closely
@@ -30,6 +36,29 @@ pytest_plugins = ["tests.running"]
 settings.register_profile("twdiag", deadline=None, derandomize=True, max_examples=60)
 settings.load_profile("twdiag")
 
+# What a shell starts with & or nohup ignores these, and so would every program under test.
+for number, usual in (
+    (signal.SIGINT, signal.default_int_handler),
+    (signal.SIGHUP, signal.SIG_DFL),
+):
+    if signal.getsignal(number) is signal.SIG_IGN:
+        signal.signal(number, usual)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
+    """Share the whole suite between three processes, since it mostly waits; run a part in this one.
+
+    Whoever asks for a part wants it at once, or with --pdb.
+    """
+    return 3 if config.args == config.getini("testpaths") else 0
+
+
+def pytest_collection_finish() -> None:
+    """Keep the thousands of tests out of the garbage collections of this process and its forks."""
+    gc.collect()
+    gc.freeze()
+
 
 class Played(NamedTuple):
     """What was seen of one scenario: the snapshot with owners, and what its build noted."""
@@ -47,6 +76,9 @@ class Played(NamedTuple):
     def report(self) -> Report:
         """The report with the limits of the scenario."""
         return analyze(self.snapshot, rules.DEFAULTS.replaced(self.limits, "lab"))
+
+
+Looks: TypeAlias = "dict[str, tuple[proctable.Seen, Played]]"
 
 
 def look_twice(scenario: lab.Scenario, stage: Stage) -> tuple[proctable.Seen, Played]:
@@ -82,8 +114,23 @@ def _listed(
 
 
 @pytest.fixture(scope="session")
-def looks() -> dict[str, tuple[proctable.Seen, Played]]:
+def looks(tmp_path_factory: pytest.TempPathFactory) -> Looks:
     """Both looks at every scenario, by its name."""
+    if "PYTEST_XDIST_WORKER" not in os.environ:
+        return _all_looks()
+    # The first worker that needs them plays, for all: their folders stand in that of the run.
+    kept = tmp_path_factory.getbasetemp().parent / "looks"
+    with open(kept.with_suffix(".lock"), "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not kept.exists():
+            kept.write_bytes(pickle.dumps(_all_looks()))
+    found: Looks = pickle.loads(kept.read_bytes())
+    return found
+
+
+def _all_looks() -> Looks:
+    """Play all scenarios at the same time; skip where there can be no namespace."""
+    load_all()
     plays = [lab.start(scenario, partial(look_twice, scenario)) for scenario in lab.SCENARIOS]
     try:
         return {play.scenario.name: play.result(timeout=90) for play in plays}
@@ -95,12 +142,12 @@ def looks() -> dict[str, tuple[proctable.Seen, Played]]:
 
 
 @pytest.fixture(scope="session")
-def played(looks: dict[str, tuple[proctable.Seen, Played]]) -> dict[str, Played]:
+def played(looks: Looks) -> dict[str, Played]:
     """What the product saw of every scenario, by its name."""
     return {name: both[1] for name, both in looks.items()}
 
 
 @pytest.fixture(scope="session")
-def seen(looks: dict[str, tuple[proctable.Seen, Played]]) -> dict[str, proctable.Seen]:
+def seen(looks: Looks) -> dict[str, proctable.Seen]:
     """What the kernel's own tables showed of every scenario before, by its name."""
     return {name: both[0] for name, both in looks.items()}

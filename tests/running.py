@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple, NoReturn
 import pytest
 
 import twdiag as twdiag_package
+from tests.loaded import load_all
 from twdiag import sources
 from twdiag.cli import run
 from twdiag.settings import config
@@ -52,14 +53,20 @@ class Said(NamedTuple):
         return dict(series.split("=", 1) for series in data.split())
 
 
+@pytest.fixture(scope="session")
+def nowhere(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder that is not there: a new one for each of thousands of tests takes seconds."""
+    return tmp_path_factory.getbasetemp() / "nowhere"
+
+
 @pytest.fixture(autouse=True)
-def _own_settings(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def _own_settings(monkeypatch: pytest.MonkeyPatch, nowhere: Path) -> None:
     """Keep the settings of this host and user out."""
     for name in list(os.environ):
         if name.startswith("TWDIAG_"):
             monkeypatch.delenv(name)
-    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
-    monkeypatch.setattr(config, "SYSTEM_FILE", str(tmp_path / "etc.toml"))
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(nowhere))
+    monkeypatch.setattr(config, "SYSTEM_FILE", str(nowhere / "etc.toml"))
 
 
 @pytest.fixture
@@ -163,19 +170,23 @@ def twdiag(*words: str, **options: object) -> Said:
 REDIRECTION: Final = re.compile(r"([012])?([<>])(&-|/\S+)")
 
 
-def forked(*words: str, streams: str = "", environ: Mapping[str, str] | None = None) -> Said:
+def forked(
+    *words: str, streams: str = "", environ: Mapping[str, str] | None = None, script: str = ""
+) -> Said:
     """Run twdiag in a fork of this process, which shows what a start shows and takes a fifth of it.
 
     All is real but the start of the interpreter and the imports: descriptors, streams made of them
     as Python makes its own, the hooks of `python -m twdiag`, the exit code.  `streams` redirects
-    as a shell does (">/dev/full", ">&-", "2>&-"); ">|" is a pipe whose reader has gone.
+    as a shell does (">/dev/full", ">&-", "2>&-"); ">|" is a pipe whose reader has gone.  `script`
+    is run in place of `python -m twdiag`.
     """
+    load_all()
     with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
         child = os.fork()
         if child == 0:
             try:
                 _redirect(out.fileno(), err.fileno(), streams)
-                _become_twdiag(words, environ or {})
+                _become_twdiag(words, environ or {}, script)
             finally:
                 os._exit(70)
         code = _exit_code(child)
@@ -208,14 +219,17 @@ def _redirect(out: int, err: int, streams: str) -> None:
         os.close(extra)
 
 
-def _become_twdiag(words: tuple[str, ...], environ: Mapping[str, str]) -> NoReturn:
+def _become_twdiag(words: tuple[str, ...], environ: Mapping[str, str], script: str) -> NoReturn:
     """Do what the interpreter does of `python -m twdiag`, with its modules loaded before."""
     os.environ.clear()
     os.environ.update({"PATH": os.defpath, **environ})
     sys.stdin, sys.stdout, sys.stderr = (_stream(number) for number in range(3))  # type: ignore[assignment]
     sys.argv = ["twdiag", *words]
     try:
-        runpy.run_module("twdiag", run_name="__main__", alter_sys=True)
+        if script:
+            runpy.run_path(script, run_name="__main__")
+        else:
+            runpy.run_module("twdiag", run_name="__main__", alter_sys=True)
     except BaseException as error:
         sys.excepthook(type(error), error, error.__traceback__)
     raise AssertionError("twdiag ends its process")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import subprocess
 import sys
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -45,9 +46,16 @@ HEAVY = {
 }
 
 
+@cache
+def tree_of(path: Path) -> ast.Module:
+    """Return the syntax of a module."""
+    return ast.parse(path.read_text())
+
+
+@cache
 def imports_of(path: Path) -> list[tuple[str, bool]]:
     """Return (module, inside a function or under TYPE_CHECKING) of each import."""
-    tree = ast.parse(path.read_text())
+    tree = tree_of(path)
     late: set[ast.AST] = set()
     for node in ast.walk(tree):
         deferred = isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef))
@@ -178,7 +186,7 @@ def _public_classes(tree: ast.Module) -> list[str]:
 def test_no_class_is_a_generic_named_tuple() -> None:
     # Python 3.10 refuses it when the module is imported; mypy, told of 3.10, does not.
     for path in MODULES:
-        for node in ast.walk(ast.parse(path.read_text())):
+        for node in ast.walk(tree_of(path)):
             if isinstance(node, ast.ClassDef):
                 bases = [ast.unparse(base) for base in node.bases]
                 assert "NamedTuple" not in bases or len(bases) == 1, f"{path.name}: {node.name}"
@@ -186,7 +194,7 @@ def test_no_class_is_a_generic_named_tuple() -> None:
 
 @pytest.mark.parametrize("path", MODULES, ids=lambda p: str(p.relative_to(PACKAGE)))
 def test_each_module_says_in_one_sentence_what_it_holds(path: Path) -> None:
-    doc = ast.get_docstring(ast.parse(path.read_text()))
+    doc = ast.get_docstring(tree_of(path))
     assert doc, path
     assert doc.splitlines()[0].endswith((".", "?")), path
 

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.running import SOURCE, process, twdiag
+from tests.running import SOURCE, forked, process, twdiag
 from twdiag import integrations
 from twdiag.cli.check import SnippetName
 
@@ -63,16 +63,24 @@ def plain(command: str, tmp_path: Path) -> str:
 
 def snippet(command: str, name: str) -> str:
     """Return what that installation prints."""
-    said = process(command, "check", "--print-config", name)
+    said = forked("check", "--print-config", name, script=command)
     assert (said.code, said.err) == (0, "")
     return said.out
+
+
+@pytest.mark.parametrize("which", ["plain", "command"])
+def test_a_fork_prints_what_a_start_prints(which: str, request: pytest.FixtureRequest) -> None:
+    path = request.getfixturevalue(which)
+    words = ("check", "--print-config", "cron")
+    assert process(path, *words) == forked(*words, script=path)
+    assert twdiag(*words) == forked(*words)
 
 
 @pytest.mark.parametrize("name", SNIPPETS)
 def test_a_snippet_names_this_installation(name: str, plain: str) -> None:
     assert plain in snippet(plain, name)
     assert f"{sys.executable} -I -m twdiag" in re.sub(
-        '", "', " ", twdiag("check", "--print-config", name).out
+        '", "', " ", forked("check", "--print-config", name).out
     )
 
 
@@ -275,7 +283,7 @@ def test_an_awkward_path_is_refused_in_one_sentence(name: str, command: str) -> 
         folder = Path(command).parent.parent / bad
         folder.mkdir(exist_ok=True)
         path = shutil.copy(command, folder / "twdiag")
-        said = process(str(path), "check", "--print-config", name)
+        said = forked("check", "--print-config", name, script=str(path))
         assert said.code == 3
         assert "the path has a quote or a control character" in said.out
         assert "install twdiag at a plain path" in said.out

@@ -12,7 +12,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from tests.engine.village import Village, alone
-from tests.running import NOBODY, Said, forked, process, twdiag
+from tests.running import NOBODY, Said, forked, process
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -44,7 +44,7 @@ def found(said: Said) -> list[tuple[str, str]]:
 
 
 def test_all_namespaces_are_looked_at_unless_one_is_asked_for() -> None:
-    said, (web,) = beside_a_server(lambda _: twdiag("--json"))
+    said, (web,) = beside_a_server(lambda _: forked("--json"))
     assert found(said) == [(CLOSES_FIRST, web)]
     report = json.loads(said.out)
     (finding,) = report["findings"]
@@ -57,7 +57,7 @@ def test_all_namespaces_are_looked_at_unless_one_is_asked_for() -> None:
     assert (here["own"], there["own"], there["outside"]) == (True, False, False)
     assert (there["name"], there["sockets"], there["findings"]) == (web, 61, 1)
 
-    said, _ = beside_a_server(lambda _: twdiag("--this-netns", "--json"))
+    said, _ = beside_a_server(lambda _: forked("--this-netns", "--json"))
     report = json.loads(said.out)
     assert report["findings"] == []
     assert report["namespaces"] == []
@@ -131,7 +131,7 @@ def test_a_namespace_that_may_not_be_entered_is_not_said_to_be_missing(open_twdi
 def test_another_namespace_that_is_called_host_is_not_taken_for_this_one() -> None:
     def work(village: Village) -> Said:
         named(village, "host")
-        return twdiag("--brief")
+        return forked("--brief")
 
     said = alone(work)
     assert f"{CLOSES_FIRST}: in host (another): web on " in said.out
@@ -141,7 +141,7 @@ def test_another_namespace_that_is_called_host_is_not_taken_for_this_one() -> No
 def test_no_part_of_a_path_is_a_name(word: str) -> None:
     def work(village: Village) -> Said:
         named(village, "host")
-        return twdiag("port", "8080", "--netns", word)
+        return forked("port", "8080", "--netns", word)
 
     said = alone(work)
     assert said.code == 3
@@ -149,17 +149,17 @@ def test_no_part_of_a_path_is_a_name(word: str) -> None:
 
 
 def test_a_check_looks_at_its_own_namespace_unless_asked() -> None:
-    said, _ = beside_a_server(lambda _: twdiag("check", "--warn-on", "notice"))
+    said, _ = beside_a_server(lambda _: forked("check", "--warn-on", "notice"))
     assert said.code == 0
     assert "namespace" not in said.out
 
 
 def check_all(*words: str) -> Callable[[Village], Said]:
-    return lambda _: twdiag("check", "--all-netns", "--warn-on", "notice", *words)
+    return lambda _: forked("check", "--all-netns", "--warn-on", "notice", *words)
 
 
 def test_a_check_of_all_namespaces_names_the_worst_and_keeps_its_perfdata() -> None:
-    alike, _ = beside_a_server(lambda _: twdiag("check"))
+    alike, _ = beside_a_server(lambda _: forked("check"))
     # A PID namespace of its own hides what may be beside it: asked for all, that is UNKNOWN.
     said, (web, _) = beside_a_server(check_all(), houses=2)
     assert said.code == 1
@@ -171,7 +171,7 @@ def test_a_check_of_all_namespaces_names_the_worst_and_keeps_its_perfdata() -> N
 
 
 def test_a_check_that_was_to_see_all_and_could_not_is_unknown() -> None:
-    said, _ = beside_a_server(lambda _: twdiag("check", "--all-netns", "-vv"))
+    said, _ = beside_a_server(lambda _: forked("check", "--all-netns", "-vv"))
     assert said.code == 3
     assert "TWDIAG UNKNOWN - this is a container" in said.out
     assert "run on the host itself" in said.out
@@ -194,12 +194,12 @@ def test_the_series_of_a_check_of_all_namespaces_are_few_and_have_no_number() ->
 
 
 def test_what_is_alike_in_many_namespaces_is_one_line_and_whole_in_json() -> None:
-    shown, names = beside_a_server(lambda _: twdiag(), houses=4)
+    shown, names = beside_a_server(lambda _: forked(), houses=4)
     lines = [line for line in shown.out.splitlines() if CLOSES_FIRST in line]
     assert lines[0] == f" 1 NOTICE   {CLOSES_FIRST} in 4 namespaces; the worst, in {names[0]}"
     assert len([line for line in lines if line.startswith(" ")]) == 2  # and `twdiag explain`
     for words in (("--json",), ("--full",), ("--brief",)):
-        said, names = beside_a_server(lambda _, words=words: twdiag(*words), houses=4)  # type: ignore[misc]
+        said, names = beside_a_server(lambda _, words=words: forked(*words), houses=4)  # type: ignore[misc]
         assert all(name in said.out for name in names)
 
 
@@ -241,7 +241,7 @@ def test_the_name_of_a_namespace_acts_on_nobody(words: tuple[str, ...]) -> None:
         house = village.house()
         server, client = village.move_in(HOSTILE, house), village.move_in("client", house)
         village.closed_first(house, server, client, 30)
-        return twdiag(*words)
+        return forked(*words)
 
     said = alone(work)
     assert "\x1b" not in said.out + said.err

@@ -15,6 +15,7 @@ import pytest
 
 from tests.cli.test_watch_screen import PORT, traffic
 from tests.engine.privately import in_private
+from tests.running import forked
 from twdiag.lab.network import enter_private
 
 if TYPE_CHECKING:
@@ -223,11 +224,10 @@ def test_a_closed_stream_is_no_accident(number: int) -> None:
     ],
 )
 def test_words_that_make_no_sense_are_refused(words: tuple[str, ...], said: str) -> None:
-    done = ran(*words)
-    assert done.returncode == 3
-    assert said in done.stderr
-    assert done.stdout == ""
-    assert "Traceback" not in done.stderr
+    done = forked(*WATCH[3:], *words)
+    assert (done.code, done.out) == (3, "")
+    assert said in done.err
+    assert "Traceback" not in done.err
 
 
 def test_a_dumb_terminal_gets_plain_blocks() -> None:

@@ -22,15 +22,17 @@ if TYPE_CHECKING:
 
 
 @pytest.fixture
-def user_file(tmp_path: Path) -> Path:
+def user_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The user's own file, in $XDG_CONFIG_HOME."""
     (tmp_path / "config").mkdir()
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
     return tmp_path / "config" / "twdiag.toml"
 
 
 @pytest.fixture
-def system_file(tmp_path: Path) -> Path:
+def system_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """What stands for /etc/twdiag.toml."""
+    monkeypatch.setattr(config, "SYSTEM_FILE", str(tmp_path / "etc.toml"))
     return tmp_path / "etc.toml"
 
 

@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING, TypeVar, cast
 
 import pytest
 
+from tests.loaded import load_all
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -64,6 +66,7 @@ can_filter = pytest.mark.skipif(
 
 def in_child(work: Callable[[], T]) -> T:
     """Return what some work returns that is done in a child process, or raise what it raises."""
+    load_all()
     reading, writing = os.pipe()
     pid = os.fork()
     if pid == 0:

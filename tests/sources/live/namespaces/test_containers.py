@@ -11,6 +11,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from twdiag.model.namespaces import Container
+from twdiag.sources.live.namespaces import containers
 from twdiag.sources.live.namespaces.containers import (
     Watcher,
     container_of,
@@ -19,7 +20,6 @@ from twdiag.sources.live.namespaces.containers import (
     parse_command_line,
     parse_parent,
 )
-from twdiag.sources.live.namespaces.search import containers
 
 if TYPE_CHECKING:
     from pathlib import Path

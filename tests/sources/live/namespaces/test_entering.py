@@ -12,6 +12,7 @@ import pytest
 from twdiag.errors import SourceError
 from twdiag.lab import kernel
 from twdiag.model.namespaces import Namespace, Usage
+from twdiag.sources.live.namespaces import entering
 from twdiag.sources.live.namespaces.entering import (
     Refused,
     Vanished,
@@ -19,7 +20,7 @@ from twdiag.sources.live.namespaces.entering import (
     inside,
     stream_inside,
 )
-from twdiag.sources.live.namespaces.search import Found, entering, find_namespaces, read_usage
+from twdiag.sources.live.namespaces.search import Found, find_namespaces, read_usage
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
