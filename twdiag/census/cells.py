@@ -11,9 +11,10 @@ from array import array
 from collections import Counter, defaultdict
 from itertools import compress, islice
 from struct import iter_unpack
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import TYPE_CHECKING, Final
 
 from twdiag.census.masks import inverted
+from twdiag.named import NamedTuple
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping

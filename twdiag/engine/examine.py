@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 import os
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final
 
 from twdiag.check.verdict import Answer, Problem, Ranges, Status, judge, unknown
 from twdiag.errors import TwdiagError, UsageError, was_interrupted
 from twdiag.history.deadline import TimeIsUp
+from twdiag.named import NamedTuple
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -6,7 +6,7 @@ import dataclasses
 import math
 import time
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final
 
 from twdiag import sources
 from twdiag.analysis.view import View
@@ -21,6 +21,7 @@ from twdiag.model.findings import (
     Severity,
 )
 from twdiag.model.snapshot import Gap
+from twdiag.named import NamedTuple
 from twdiag.rules import DEFAULTS, RULES, runner
 
 if TYPE_CHECKING:

@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import math
 import re
-from typing import Final, NamedTuple
+from typing import Final
 
 from twdiag.errors import UsageError
+from twdiag.named import NamedTuple
 
 _NUMBER: Final = re.compile(r"[-+]?(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)", re.ASCII)
 _EXAMPLES: Final = "ranges are 10 (0 to 10 is fine), 10:, ~:10, 10:20, or @10:20 (inside is bad)"

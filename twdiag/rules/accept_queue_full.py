@@ -28,12 +28,13 @@ What not to do:
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from twdiag.analysis.half_closed import Kind
 from twdiag.model import facts
 from twdiag.model.findings import Advice, Confidence, Finding, HostSubject, Place, Severity
 from twdiag.model.limits import seconds
+from twdiag.named import NamedTuple
 from twdiag.rules import manual
 from twdiag.rules.behind import Rows, in_states, these
 from twdiag.rules.close_wait import AGE

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from twdiag.analysis.half_closed import identity
 from twdiag.model.findings import (
@@ -11,6 +11,7 @@ from twdiag.model.findings import (
     PortSubject,
     ProcessSubject,
 )
+from twdiag.named import NamedTuple
 from twdiag.tcp import State
 from twdiag.wording import endpoint
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shlex
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from twdiag import __version__
 from twdiag.analysis.half_closed import Kind
@@ -13,6 +13,7 @@ from twdiag.model import facts
 from twdiag.model.findings import Finding, ListenerSubject, ProcessSubject, Report, Skip
 from twdiag.model.snapshot import Gap
 from twdiag.model.sockets import TIMER_KEEPALIVE
+from twdiag.named import NamedTuple
 from twdiag.rules import RULES, close_wait, fd_limit_near, manual
 from twdiag.rules.behind import narrowed
 from twdiag.tcp import State

@@ -6,10 +6,11 @@ import math
 import os
 import time
 from dataclasses import replace
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import TYPE_CHECKING, Final
 
 from twdiag.errors import SourceError, UsageError
 from twdiag.model.snapshot import Gap, Host, Pace, Snapshot
+from twdiag.named import NamedTuple
 from twdiag.sources.live.conntrack import read_conntrack
 from twdiag.sources.live.crowded import read_crowded
 from twdiag.sources.live.proc import (

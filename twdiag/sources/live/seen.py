@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from twdiag.census.adding_up import census_of
 from twdiag.census.intake import Intake
+from twdiag.named import NamedTuple
 from twdiag.tcp import State
 
 if TYPE_CHECKING:
