@@ -12,7 +12,7 @@ HEAVY = {"rich", "pyroute2", "asyncio", "pygments", "markdown_it"}
 # Each of them costs a millisecond or more, and a check on a healthy host needs none.
 UNNEEDED = {
     *("psutil", "json", "tomllib", "tomli", "decimal", "ctypes", "concurrent", "http", "ssl"),
-    *("multiprocessing", "email", "unittest", "fcntl", "curses"),
+    *("multiprocessing", "email", "unittest", "fcntl", "curses", "dataclasses"),
 }
 SHOW = """
 import io, sys

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shlex
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from twdiag import __version__
@@ -110,8 +109,7 @@ def analyze(snapshot: Snapshot, limits: Limits, rules: Iterable[Rule[Any]] = RUL
 
 def _completed(rule: Rule[Any], group: Group[Any], finding: Finding, view: View) -> Finding:
     pids = _pids(finding)
-    return replace(
-        finding,
+    return finding._replace(
         rule=rule.name,
         why=manual.why(rule.manual),
         do_not=manual.do_not(rule.manual),
@@ -129,7 +127,7 @@ def _with_rows(finding: Finding, findings: list[Finding]) -> Finding:
     """Return a finding with the command that lists the rows behind it, not behind its like."""
     alone = sum(1 for other in findings if other.rule == finding.rule) == 1
     words = ["twdiag", "sockets", "--rule", finding.rule, *([] if alone else narrowed(finding))]
-    return replace(finding, rows_command=shlex.join(words))
+    return finding._replace(rows_command=shlex.join(words))
 
 
 def _pids(finding: Finding) -> tuple[int, ...]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import os
 import time
-from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
 from twdiag.errors import SourceError, UsageError
@@ -147,7 +146,7 @@ def is_closing(snapshot: Snapshot) -> bool:
 def paced(snapshot: Snapshot, counted_at: float, root: str) -> Snapshot:
     """Return the snapshot with how the counters of its /proc/PID/net have grown since."""
     after, _, _ = read_counters(root)
-    return replace(snapshot, pace=_grown(snapshot.counters, after, counted_at))
+    return snapshot._replace(pace=_grown(snapshot.counters, after, counted_at))
 
 
 def _pace(
