@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 from typing import TYPE_CHECKING, Any
 
 from twdiag import __version__
@@ -125,6 +124,8 @@ def _completed(rule: Rule[Any], group: Group[Any], finding: Finding, view: View)
 
 def _with_rows(finding: Finding, findings: list[Finding]) -> Finding:
     """Return a finding with the command that lists the rows behind it, not behind its like."""
+    import shlex
+
     alone = sum(1 for other in findings if other.rule == finding.rule) == 1
     words = ["twdiag", "sockets", "--rule", finding.rule, *([] if alone else narrowed(finding))]
     return finding._replace(rows_command=shlex.join(words))

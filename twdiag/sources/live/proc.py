@@ -27,11 +27,10 @@ if TYPE_CHECKING:
 _USER_HZ: Final = os.sysconf("SC_CLK_TCK")
 _ENDPOINT: Final = r"([0-9A-Fa-f]{8}|[0-9A-Fa-f]{32}):([0-9A-Fa-f]{4})"
 # sl, local and remote end, state, tx:rx queue, timer:when, retransmits, uid, probes, inode
-_ROW: Final = re.compile(
+_ROW: Final = (
     rf"\s*\d+:\s+{_ENDPOINT}\s+{_ENDPOINT}\s+([0-9A-Fa-f]{{2}})"
     r"\s+([0-9A-Fa-f]{8}):([0-9A-Fa-f]{8})\s+([0-9A-Fa-f]{2}):([0-9A-Fa-f]{8,16})"
-    r"\s+([0-9A-Fa-f]{8})\s+(\d{1,10})\s+(\d{1,10})\s+(\d{1,20})(?:\s|$)",
-    re.ASCII,
+    r"\s+([0-9A-Fa-f]{8})\s+(\d{1,10})\s+(\d{1,10})\s+(\d{1,20})(?:\s|$)"
 )
 _STATES: Final = {f"{state:02X}": state for state in State} | {"0C": State.SYN_RECV}
 _INTEGER: Final = re.compile(r"-?\d{1,20}", re.ASCII)
@@ -115,13 +114,16 @@ def parse_tcp(lines: Iterable[str], path: str = "/proc/net/tcp") -> Iterator[Soc
 
     Raises SourceError, quoting the line, where a row is malformed or the head line is missing.
     """
-    number = 0
+    number, row = (
+        0,
+        re.compile(_ROW, re.ASCII),
+    )  # here: netlink, the usual reader, has no use for it
     for number, line in enumerate(lines, start=1):
         if number == 1:
             if "local_address" not in line:
                 break
         elif line.strip():
-            match = _ROW.match(line)
+            match = row.match(line)
             state = _STATES.get(match[5].upper()) if match else None
             if match is None or state is None:
                 raise SourceError(f"{path}, line {number}: malformed row {line.strip()[:120]!r}")
