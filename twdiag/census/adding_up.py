@@ -170,7 +170,7 @@ def _largest(counts: Counter[str]) -> list[tuple[str, int]]:
 
 def _left_overs(intake: Intake) -> tuple[LocalEnd, ...]:
     """Return the local ports of no listener whose remote ports are clients'."""
-    partly = PARTLY in intake.kinds_ipv4 or PARTLY in intake.kinds_ipv6
+    partly = PARTLY in intake.ports_ipv4.kinds or PARTLY in intake.ports_ipv6.kinds
     rows = _without_listener(intake) if partly else intake.unclaimed
     least = intake.budget.usable_mask.translate(_LEAST)
     candidates = _candidates(rows, least)
