@@ -6,7 +6,6 @@ Its clients connect to DATABASE, its servers listen on ports 443 and 8080.
 
 from __future__ import annotations
 
-import dataclasses
 from typing import TYPE_CHECKING, Any, Final
 
 from twdiag import rules
@@ -63,7 +62,7 @@ def snapshot_of(*sockets: Socket, **changes: Any) -> Snapshot:
         sockstat={"TCP.tw": waiting, "TCP.orphan": 0},
         sysctls=sysctls,
     )
-    return dataclasses.replace(base, **changes)
+    return base._replace(**changes)
 
 
 def view_of(*sockets: Socket, **changes: Any) -> View:

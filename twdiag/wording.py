@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-_COMMAND: Final = re.compile(
+_COMMAND: Final = (
     r"(?:^|: )((?:ss|sysctl|nstat|cat|ls|ping|tcpdump|twdiag|nsenter|py-spy|jcmd|kill|gdb|eu-stack"
     r"|node|dotnet-stack|rbspy|docker|podman|kubectl|nginx|systemctl|strace|conntrack|nft) \S.*)$"
 )
@@ -102,5 +102,5 @@ def _escape(character: str) -> str:
 
 def command_in(text: str) -> str:
     """Return the command line that a piece of advice ends with, behind a colon, "" without one."""
-    found = _COMMAND.search(text)
+    found = re.search(_COMMAND, text)
     return found[1] if found else ""

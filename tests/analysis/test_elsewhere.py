@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shlex
-from dataclasses import replace
 
 import pytest
 from hypothesis import given
@@ -142,5 +141,5 @@ def test_a_finding_carries_its_namespace_and_its_steps_work_there() -> None:
 def test_a_place_is_left_out_only_where_the_summary_has_the_very_process(
     label: str, located: str
 ) -> None:
-    there = replace(finding(), summary="web (pid 915) on 10.0.0.1:80", netns=label)
+    there = finding()._replace(summary="web (pid 915) on 10.0.0.1:80", netns=label)
     assert there.located == located

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from tests.made import limits_of, listening, time_wait, view_of
@@ -202,7 +201,7 @@ def test_advice_names_the_process_and_keeps_how_to_see_that_it_worked() -> None:
     assert told.advice[0].do == "Let java (pid 915) close its end"
     assert told.advice[0].verify == finding.advice[0].verify
     assert told.advice[1:] == finding.advice[1:]
-    assert replace(told, advice=finding.advice, other_ends=()) == finding
+    assert told._replace(advice=finding.advice, other_ends=()) == finding
 
 
 def test_too_many_half_closed_sockets_are_counted_and_not_joined() -> None:

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
-import pytest
+from array import array
 
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from twdiag.census import listeners as listeners_module
 from twdiag.census.listeners import (
     LISTENING,
     OTHER,
     PARTLY,
     USABLE,
+    Ports,
     find_listener,
     listeners_of,
     port_kinds,
@@ -73,6 +79,23 @@ def test_each_port_is_of_one_kind() -> None:
     assert {p for p in range(65_536) if kinds[p] == LISTENING} == {80}
     assert {p for p in range(65_536) if kinds[p] == PARTLY} == {40002}
     assert kinds.count(OTHER) == 65_532
+
+
+@given(
+    st.sets(st.integers(0, 65_535), max_size=400),
+    st.lists(st.integers(0, 65_535), min_size=1, max_size=60),
+    st.sampled_from([0, 1, 4]),
+)
+def test_a_column_of_ports_is_looked_up_as_each_of_them_is(
+    taken: set[int], ports: list[int], few: int
+) -> None:
+    listeners = listeners_of([listening("0.0.0.0", port) for port in taken]).values()
+    kinds = port_kinds(PortBudget.of({}, taken), listeners, ipv6=False)
+    column = array("H", [*ports, *sorted(taken)[:9]])
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(listeners_module, "_FEW_BLOCKS", few)
+        assert Ports(kinds).kinds_of(column) == bytes(kinds[port] for port in column)
+        assert Ports(kinds).kinds_of(column[:1]) == bytes([kinds[column[0]]])
 
 
 def test_a_listener_of_ipv4_alone_is_none_to_ipv6() -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-from dataclasses import replace
 
 import pytest
 
@@ -80,7 +79,7 @@ def test_below_that_it_is_left_out() -> None:
 def test_names_in_other_characters_are_escaped_in_a_pipe_too() -> None:
     report, out = mixed(), io.StringIO()
     name = report.findings[0].summary + " é│"
-    odd = replace(report, findings=(replace(report.findings[0], summary=name),))
+    odd = report._replace(findings=(report.findings[0]._replace(summary=name),))
     for detail in Detail:
         render_text(odd, out, Style(None, unicode=False, detail=detail))
     assert out.getvalue().isascii()

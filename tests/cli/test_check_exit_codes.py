@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import os
 import subprocess
@@ -196,7 +195,7 @@ def test_a_collector_that_hangs_ends_in_unknown(
 def test_a_verdict_does_not_wait_for_the_names_of_all_owners(
     monkeypatch: pytest.MonkeyPatch, played: dict[str, Played], check: Callable[..., Said]
 ) -> None:
-    snapshot = dataclasses.replace(played["close-wait-leak"].snapshot, owners={})
+    snapshot = played["close-wait-leak"].snapshot._replace(owners={})
     monkeypatch.setattr(sources, "collect", lambda source: snapshot)
 
     def slow(pid: int, links: object) -> tuple[set[int], int]:

@@ -10,7 +10,6 @@ import signal
 import subprocess
 import sys
 import time
-from dataclasses import replace
 from io import StringIO
 from typing import TYPE_CHECKING
 
@@ -264,8 +263,8 @@ def with_causes(report: Report) -> Report:
     """Return the report as if each process had been looked at: longer than most are."""
     cause = ("in a lock held by thread 4711, which waits for the answer of 10.0.0.5:5432 itself",)
     step = Step("sudo py-spy dump --nonblocking --pid 1234567", "the thread that holds the lock")
-    findings = (replace(f, waits=cause * 2, steps=(step,) * 2) for f in report.findings)
-    return replace(report, findings=tuple(findings))
+    findings = (f._replace(waits=cause * 2, steps=(step,) * 2) for f in report.findings)
+    return report._replace(findings=tuple(findings))
 
 
 @pytest.mark.parametrize("scenario", lab.SCENARIOS, ids=lambda s: s.name)

@@ -8,7 +8,6 @@ import socket
 import subprocess
 import sys
 import time
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -398,7 +397,7 @@ def test_a_process_elsewhere_is_asked_what_it_does_instead() -> None:
         server, client = village.move_in("leaky", web), village.move_in("shopper", shop)
         leak(server, client, "10.99.0.1")
         village.await_in(shop, {State.FIN_WAIT2: 6})
-        return host.look_at_all(replace(AT_ONCE, causes=True), 30), village.pid("leaky")
+        return host.look_at_all(AT_ONCE._replace(causes=True), 30), village.pid("leaky")
 
     report, pid = alone(work)
     found = finding(report, "close-wait-leak", f"leaky (pid {pid})")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import errno
 import fcntl
 import json
@@ -75,7 +74,7 @@ def waits(number: int, first: int = 0) -> list[Socket]:
 
 def with_rows(snapshot: Snapshot, rows: list[Socket], **changes: Any) -> Snapshot:
     changes = {"census": census_of_sockets(lambda: rows, {}), "owners": {}} | changes
-    return dataclasses.replace(snapshot, **changes)
+    return snapshot._replace(**changes)
 
 
 @pytest.fixture
@@ -138,7 +137,7 @@ def test_syns_that_a_nat_dropped_between_two_runs_are_counted(runs: Runs) -> Non
     states = {"ESTABLISHED": 50_000}
     for failed, code in ((7, 1), (7, 1), (12, 2)):
         seen = Conntrack(ConntrackCounters(50_000, failed, failed, 0), 262_144, {snat: states})
-        runs.see(dataclasses.replace(runs.idle, counters=seen.counted, conntrack=seen))
+        runs.see(runs.idle._replace(counters=seen.counted, conntrack=seen))
         said = runs.check("-v")
         assert said.code == code
         runs.clock.pass_(60)
@@ -148,12 +147,12 @@ def test_syns_that_a_nat_dropped_between_two_runs_are_counted(runs: Runs) -> Non
 
 def test_an_overflow_between_two_runs_is_critical(runs: Runs) -> None:
     name = "TcpExt.TCPTimeWaitOverflow"
-    runs.see(dataclasses.replace(runs.idle, counters={name: 100}))
+    runs.see(runs.idle._replace(counters={name: 100}))
     assert runs.check().code == 0
     runs.clock.pass_(60)
     assert runs.check().code == 0
     runs.clock.pass_(60)
-    runs.see(dataclasses.replace(runs.idle, counters={name: 123}))
+    runs.see(runs.idle._replace(counters={name: 123}))
     said = runs.check("-v")
     assert said.code == 2
     assert "23 sockets lost their TIME_WAIT" in said.out
@@ -185,10 +184,10 @@ def test_time_to_emfile(runs: Runs) -> None:
 
 def test_a_reboot_is_noticed(runs: Runs) -> None:
     name = "TcpExt.TCPTimeWaitOverflow"
-    runs.see(dataclasses.replace(runs.idle, counters={name: 0}))
+    runs.see(runs.idle._replace(counters={name: 0}))
     runs.check()
     runs.clock.moment = NOW._replace(boot="boot-2", uptime=2000.0)
-    runs.see(dataclasses.replace(runs.idle, counters={name: 50}))
+    runs.see(runs.idle._replace(counters={name: 50}))
     said = runs.check("-v")
     assert said.code == 0
     assert "NOTE: nothing is compared with the last run: the host was started again" in said.out
@@ -203,7 +202,7 @@ def test_a_reboot_is_noticed(runs: Runs) -> None:
     ],
 )
 def test_what_cannot_be_compared(change: dict[str, Any], why: str, runs: Runs) -> None:
-    runs.see(dataclasses.replace(runs.idle, counters={"TcpExt.ListenOverflows": 1}))
+    runs.see(runs.idle._replace(counters={"TcpExt.ListenOverflows": 1}))
     runs.check()
     runs.clock.moment = NOW._replace(**change)
     said = runs.check("-v")
@@ -223,10 +222,10 @@ def test_a_clock_step_is_no_age(step: float, runs: Runs) -> None:
 
 
 def test_a_counter_that_fell_is_another_counter(runs: Runs) -> None:
-    runs.see(dataclasses.replace(runs.idle, counters={"TcpExt.ListenOverflows": 1000}))
+    runs.see(runs.idle._replace(counters={"TcpExt.ListenOverflows": 1000}))
     runs.check()
     runs.clock.pass_(60)
-    runs.see(dataclasses.replace(runs.idle, counters={"TcpExt.ListenOverflows": 3}))
+    runs.see(runs.idle._replace(counters={"TcpExt.ListenOverflows": 3}))
     assert runs.check().perfdata["new_listen_overflows"] == "U"
 
 

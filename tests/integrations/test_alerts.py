@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import operator
 import os
@@ -78,7 +77,7 @@ def written(
 ) -> list[Sample]:
     """All that is written on the hosts of the lab, and where one fills up, hides or refuses."""
     texts = [on(scenario.name, "--format", "prometheus").out for scenario in lab.SCENARIOS]
-    host(dataclasses.replace(played["idle"].snapshot, gaps=(Gap("timers", "no", "way"),)))
+    host(played["idle"].snapshot._replace(gaps=(Gap("timers", "no", "way"),)))
     texts.append(check("--format", "prometheus").out)
     for run, descriptors in enumerate((82, 90)):
         rows = waits(60)

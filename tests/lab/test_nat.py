@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import os
 import socket
 from typing import Any
@@ -76,7 +75,7 @@ def test_forty_ports_take_forty_connections_and_closed_ones_give_way() -> None:
     # Two at least: a loaded machine may take so long that a SYN is repeated.
     assert after.insert_failed - before.insert_failed == after.drop - before.drop >= 2
     assert found(full) == {"snat-ports-running-out": Severity.CRITICAL}
-    compared = dataclasses.replace(failing, earlier=full)
+    compared = failing._replace(earlier=full)
     assert found(compared) == {"snat-ports-running-out": Severity.CRITICAL}
     (states,) = used_again.conntrack.snats.values()
     assert states["ESTABLISHED"] == 10

@@ -66,7 +66,7 @@ def sight(
     for close, times in (closes or {}).items():
         for _ in range(times):
             counter.add(close)
-    snapshot = replace(snapshot, taken_at=snapshot.taken_at + at)
+    snapshot = snapshot._replace(taken_at=snapshot.taken_at + at)
     ends = counter.take(1.0)
     return Sight(at, report_of(snapshot), View(snapshot), ends, following, cost)
 

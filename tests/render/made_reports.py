@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, NamedTuple
 
@@ -53,8 +52,8 @@ def leak() -> Report:
     report = report_of(snapshot)
     step = Step("py-spy dump --pid 812", "the line that each thread is at", tool="py-spy")
     waits = ("all 4 workers wait for the upstream 10.0.0.5:5432 (db1, postgres)",)
-    findings = (replace(f, waits=waits, steps=(step,)) for f in report.findings)
-    return replace(report, findings=tuple(findings))
+    findings = (f._replace(waits=waits, steps=(step,)) for f in report.findings)
+    return report._replace(findings=tuple(findings))
 
 
 def one_process_twice() -> Report:
@@ -64,8 +63,8 @@ def one_process_twice() -> Report:
     report = report_of(snapshot)
     step = Step("py-spy dump --pid 812", "the line that each thread is at", tool="py-spy")
     waits = ("nobody watches 70 of 70 sockets: forgotten by the program",)
-    findings = (replace(f, waits=waits, steps=(step,)) for f in report.findings)
-    return replace(report, findings=tuple(findings))
+    findings = (f._replace(waits=waits, steps=(step,)) for f in report.findings)
+    return report._replace(findings=tuple(findings))
 
 
 def mixed() -> Report:
@@ -102,9 +101,9 @@ def hostile() -> Report:
         (OtherEnd(f"{name} has to close", name, must_act=True),),
     )
     findings = (
-        replace(f, waits=waits, steps=(step,), other_ends=ends, netns=name) for f in report.findings
+        f._replace(waits=waits, steps=(step,), other_ends=ends, netns=name) for f in report.findings
     )
-    return replace(report, findings=tuple(findings))
+    return report._replace(findings=tuple(findings))
 
 
 REPORTS: Final = {

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import re
-from dataclasses import replace
 
 import pytest
 
@@ -22,14 +21,14 @@ RULE = "server-closes-first"
 def finding(netns: str, severity: Severity = Severity.NOTICE, **changes: object) -> Finding:
     (found,) = report_of(snapshot_of(listening(443), *closed_first(40)), RULE).findings
     there = None if netns == "host" else Namespace(netns, hash(netns), None, (1,))
-    return replace(found, netns=netns, namespace=there, severity=severity, **changes)
+    return found._replace(netns=netns, namespace=there, severity=severity, **changes)
 
 
 def report(*findings: Finding) -> Report:
     base = report_of(snapshot_of(listening(443)))
     places = {f.netns: f.namespace for f in findings}
     looked = tuple(LookedAt(name, 41, 1, place) for name, place in places.items())
-    return replace(base, findings=findings, namespaces=looked)
+    return base._replace(findings=findings, namespaces=looked)
 
 
 def written(shown: Report, **look: object) -> str:
@@ -51,7 +50,7 @@ def test_many_findings_of_one_namespace_are_not_alike() -> None:
 
 def test_the_worst_stands_for_all_and_where_it_would_stand() -> None:
     worst = finding("c", Severity.WARNING)
-    other = replace(finding("a", Severity.WARNING), rule="fd-limit-near")
+    other = finding("a", Severity.WARNING)._replace(rule="fd-limit-near")
     groups = folded([worst, other, finding("a"), finding("b")])
     assert [(g.worst, g.findings) for g in groups] == [(worst, 3), (other, 1)]
 
@@ -84,7 +83,7 @@ def test_a_folded_screen_fits(width: int) -> None:
 
 
 def test_what_is_folded_and_left_out_is_counted_in_findings() -> None:
-    ports = [replace(finding("a"), rule=f"rule-{n}") for n in range(40)]
+    ports = [finding("a")._replace(rule=f"rule-{n}") for n in range(40)]
     text = written(report(*ports, *(finding(f"pod-{n}") for n in range(9))), width=80, height=24)
     shown = len(re.findall(r"(?m)^ ?\d+ NOTICE ", text))
     assert f"... and {49 - shown} findings more" in text
@@ -103,9 +102,9 @@ def test_a_host_in_order_says_how_much_of_it_was_looked_at() -> None:
     base = report()
     places = (LookedAt("host", 1, 0), LookedAt("web", 9, 0, Namespace("web", 1, 1, (1,))))
     for detail in (Detail.NORMAL, Detail.FULL):
-        text = written(replace(base, namespaces=places), detail=detail)
+        text = written(base._replace(namespaces=places), detail=detail)
         assert "nothing wrong in 2 namespaces. Here: 1 socket, 0 in CLOSE_WAIT" in text
         assert "nothing wrong. 1 socket, " in written(base, detail=detail)
     gap = Gap("namespaces", "1 namespace was not looked at (db): no time was left", "more time")
-    text = written(replace(base, namespaces=places, gaps=(gap,)))
+    text = written(base._replace(namespaces=places, gaps=(gap,)))
     assert "nothing wrong in 2 namespaces in what could be seen." in text

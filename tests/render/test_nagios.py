@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import io
 import re
 from typing import TYPE_CHECKING
@@ -191,7 +190,7 @@ def test_a_pid_goes_before_a_clause_does() -> None:
 
 @given(st.text(max_size=300), st.integers(0, 10_000), st.integers(0, 3))
 def test_no_text_breaks_the_line(text: str, more: int, verbosity: int) -> None:
-    found = dataclasses.replace(finding(text), summary=text)
+    found = finding(text)._replace(summary=text)
     problem = Problem(Status.WARNING, text, found)
     for answer in (Answer((problem,) * (1 + more % 3)), unknown(text, text)):
         out = io.StringIO()
@@ -249,7 +248,7 @@ def test_what_was_not_seen_is_told(
     from twdiag.model.snapshot import Gap
 
     gaps = tuple(Gap(what, "no timers here", "look elsewhere") for what in ("timers", "inodes"))
-    host(dataclasses.replace(played["idle"].snapshot, gaps=gaps, fullest=None))
+    host(played["idle"].snapshot._replace(gaps=gaps, fullest=None))
     said = check("-vv")
     assert said.code == 0
     assert "rules could not look" in said.line
@@ -263,7 +262,7 @@ def test_an_unseen_number_with_a_range_is_unknown(
 ) -> None:
     from twdiag.model.snapshot import Gap
 
-    host(dataclasses.replace(played["idle"].snapshot, gaps=(Gap("timers", "no", "way"),)))
+    host(played["idle"].snapshot._replace(gaps=(Gap("timers", "no", "way"),)))
     said = check("-w", "closes_per_second=100")
     assert said.code == 3
     assert said.line.startswith("TWDIAG UNKNOWN - closes_per_second was not seen")
@@ -277,7 +276,7 @@ def test_a_rule_asked_for_by_name_has_to_look(
 ) -> None:
     from twdiag.model.snapshot import Gap
 
-    host(dataclasses.replace(played["idle"].snapshot, gaps=(Gap("timers", "no", "way"),)))
+    host(played["idle"].snapshot._replace(gaps=(Gap("timers", "no", "way"),)))
     said = check("--select", "time-wait-rising")
     assert said.code == 3
     assert said.line == "TWDIAG UNKNOWN - time-wait-rising could not look: no"
@@ -305,10 +304,10 @@ def test_fd_ratio_needs_no_owners(
     from twdiag import sources
 
     asked: list[int] = []
-    young = dataclasses.replace(played["close-wait-young"].snapshot, owners={}, crowded=())
+    young = played["close-wait-young"].snapshot._replace(owners={}, crowded=())
 
     def seen(fullest: float | None) -> None:
-        host(dataclasses.replace(young, fullest=fullest))
+        host(young._replace(fullest=fullest))
         monkeypatch.setattr(
             sources, "find_owners", lambda _, inodes, *__: asked.extend(inodes) or ({}, [])
         )

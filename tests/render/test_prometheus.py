@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import io
 import time
 from typing import TYPE_CHECKING
@@ -82,7 +81,7 @@ def test_what_was_not_seen_is_absent(
     played: dict[str, Played], host: Callable[[Snapshot], None], check: Callable[..., Said]
 ) -> None:
     seen = played["idle"].snapshot
-    host(dataclasses.replace(seen, gaps=(Gap("timers", "no", "way"),), counters={}))
+    host(seen._replace(gaps=(Gap("timers", "no", "way"),), counters={}))
     samples = parsed(check("--format", "prometheus").out)
     names = {name for name, _ in samples}
     assert "twdiag_closes_per_second" not in names
@@ -113,7 +112,7 @@ def test_a_source_that_fails_is_down(
 
 
 def report(findings: list[Finding], played_report: Report) -> Answer:
-    return Answer((), (), dataclasses.replace(played_report, findings=tuple(findings)))
+    return Answer((), (), played_report._replace(findings=tuple(findings)))
 
 
 def a_finding(name: str, n: int = 0) -> Finding:

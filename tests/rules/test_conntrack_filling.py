@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import itertools
 import os
 import socket
@@ -36,10 +35,10 @@ def firewall(
 
 def later(snapshot: Snapshot, failed: int = 0, drop: int = 0, early: int = 0) -> Snapshot:
     """Return the snapshot as the second of two, between which counters grew."""
-    before = dataclasses.replace(snapshot, taken_at=snapshot.taken_at - 10)
+    before = snapshot._replace(taken_at=snapshot.taken_at - 10)
     grown = {"insert_failed": failed, "drop": drop, "early_drop": early}
     counters = {n: v + grown[n.partition(".")[2]] for n, v in snapshot.counters.items()}
-    return dataclasses.replace(snapshot, counters=counters, earlier=before)
+    return snapshot._replace(counters=counters, earlier=before)
 
 
 @pytest.mark.parametrize(
@@ -81,9 +80,7 @@ def test_a_counter_that_began_anew_tells_nothing() -> None:
     snapshot = later(firewall(800))
     assert snapshot.earlier is not None
     before = dict.fromkeys(snapshot.earlier.counters, 10_000)
-    restarted = dataclasses.replace(
-        snapshot, earlier=dataclasses.replace(snapshot.earlier, counters=before)
-    )
+    restarted = snapshot._replace(earlier=snapshot.earlier._replace(counters=before))
     finding = only_finding(restarted, RULE)
     assert (finding.severity, finding.evidence["new_table_drops"]) == (Severity.WARNING, None)
 

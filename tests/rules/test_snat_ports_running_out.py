@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
-
 import pytest
 
 from tests.made import SYSCTLS, found, only_finding, report_of, snapshot_of
@@ -28,11 +26,11 @@ def gateway(
 
 def later(snapshot: Snapshot, more_failed: int) -> Snapshot:
     """Return the snapshot as the second of two, between which so many SYNs got no port."""
-    before = dataclasses.replace(snapshot, taken_at=snapshot.taken_at - 10)
+    before = snapshot._replace(taken_at=snapshot.taken_at - 10)
     counters = dict(snapshot.counters)
     for name in ("nf_conntrack.insert_failed", "nf_conntrack.drop"):
         counters[name] += more_failed
-    return dataclasses.replace(snapshot, counters=counters, earlier=before)
+    return snapshot._replace(counters=counters, earlier=before)
 
 
 @pytest.mark.parametrize(
@@ -116,7 +114,7 @@ def test_a_timeout_is_advised_only_where_it_is_longer(
 ) -> None:
     name = "net.netfilter.nf_conntrack_tcp_timeout_established"
     sysctls = SYSCTLS if timeout is None else SYSCTLS | {name: timeout}
-    snapshot = dataclasses.replace(gateway({"ESTABLISHED": 10}, TEN), sysctls=sysctls)
+    snapshot = gateway({"ESTABLISHED": 10}, TEN)._replace(sysctls=sysctls)
     told = [a.do for a in only_finding(snapshot, RULE).advice if a.do.startswith("Forget")]
     assert told == ([] if advised is None else [f"Forget silent connections {advised}"])
 
@@ -130,8 +128,8 @@ def test_the_command_lists_the_family_and_the_zone_of_the_entries() -> None:
 def test_what_was_not_read_to_the_end_is_told_as_the_least() -> None:
     snapshot = gateway({"ESTABLISHED": 60_000})
     assert snapshot.conntrack is not None
-    cut = dataclasses.replace(snapshot.conntrack, complete=False)
-    finding = only_finding(dataclasses.replace(snapshot, conntrack=cut), RULE)
+    cut = snapshot.conntrack._replace(complete=False)
+    finding = only_finding(snapshot._replace(conntrack=cut), RULE)
     assert "at least 60,000 of 64,512" in finding.summary
     assert finding.confidence is Confidence.INFERRED
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 import shlex
-from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
 from twdiag.model.findings import Advice
@@ -41,8 +40,7 @@ https://kubernetes.io/docs/tasks/administer-cluster/sysctl-cluster/
 def placed(finding: Finding, namespace: Namespace) -> Finding:
     """Return a finding of another namespace with commands that work there when they are pasted."""
     container = finding.container or namespace.container
-    return replace(
-        finding,
+    return finding._replace(
         namespace=namespace,
         netns=namespace.label,
         advice=tuple(_advised(finding.advice, namespace, container)),

@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import TYPE_CHECKING, Final
 
 from twdiag.analysis.ages import arrivals
 from twdiag.model.snapshot import Owner
+from twdiag.named import NamedTuple
 from twdiag.tcp import TIME_WAIT_SECONDS
 
 if TYPE_CHECKING:

@@ -7,7 +7,6 @@ that are gone, only the address is left: it tells where exactly one namespace of
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from dataclasses import replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Final, NamedTuple
 
@@ -120,7 +119,7 @@ class Neighbourhood:
         advice = finding.advice
         if finding.rule == _NEVER_CLOSES and ends[0].must_act and ends[0].process:
             advice = (_let_it_close(ends[0], advice), *advice[1:])
-        return replace(finding, other_ends=tuple(ends[:_MOST_TOLD]), advice=advice)
+        return finding._replace(other_ends=tuple(ends[:_MOST_TOLD]), advice=advice)
 
     # Connections of which both ends were seen.
 

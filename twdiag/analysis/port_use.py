@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import TYPE_CHECKING, Final
 
 from twdiag.analysis.forecast import seconds_until_full
 from twdiag.model.ports import DEFAULT_REUSE_DELAY_MS
+from twdiag.named import NamedTuple
 from twdiag.tcp import TIME_WAIT_SECONDS, State
 
 if TYPE_CHECKING:

@@ -6,7 +6,9 @@ then the rows tell less than what happened, while TcpExt TW and TCPTimeWaitOverf
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import TYPE_CHECKING, Final
+
+from twdiag.named import NamedTuple
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import TYPE_CHECKING, Final
 
 from twdiag.model.conntrack import OVER
+from twdiag.named import NamedTuple
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-from dataclasses import replace
 from functools import cached_property
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Final
@@ -51,8 +50,7 @@ class View:
         """Return the same view with owners; what was worked out of the sockets is kept."""
         named = copy.copy(self)
         named.owners = owners
-        named.snapshot = replace(
-            self.snapshot,
+        named.snapshot = self.snapshot._replace(
             owners=owners,
             breakdowns=breakdowns,
             gaps=(*self.snapshot.gaps, *gaps),

@@ -6,7 +6,7 @@ import sys
 from array import array
 from collections import Counter, defaultdict
 from itertools import compress, islice
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import TYPE_CHECKING, Final
 
 from twdiag.census.addresses import bytes_of, text_of
 from twdiag.census.cells import Groups, Key, total
@@ -15,6 +15,7 @@ from twdiag.census.listeners import PARTLY, find_listener
 from twdiag.census.masks import both, table_of
 from twdiag.census.moments import tally_of
 from twdiag.model.census import Census, Destination, LocalEnd, Server
+from twdiag.named import NamedTuple
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -169,7 +170,7 @@ def _largest(counts: Counter[str]) -> list[tuple[str, int]]:
 
 def _left_overs(intake: Intake) -> tuple[LocalEnd, ...]:
     """Return the local ports of no listener whose remote ports are clients'."""
-    partly = PARTLY in intake.kinds_ipv4 or PARTLY in intake.kinds_ipv6
+    partly = PARTLY in intake.ports_ipv4.kinds or PARTLY in intake.ports_ipv6.kinds
     rows = _without_listener(intake) if partly else intake.unclaimed
     least = intake.budget.usable_mask.translate(_LEAST)
     candidates = _candidates(rows, least)

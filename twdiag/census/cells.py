@@ -11,9 +11,10 @@ from array import array
 from collections import Counter, defaultdict
 from itertools import compress, islice
 from struct import iter_unpack
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import TYPE_CHECKING, Final
 
 from twdiag.census.masks import inverted
+from twdiag.named import NamedTuple
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -86,7 +87,7 @@ class Cells:
 
     def add(self, keys: array[int], mask: bytes, names: list[bytes] | None = None) -> None:
         """Count the rows of a mask."""
-        if 4 * len(set(islice(compress(keys, mask), _SAMPLE))) > 3 * _SAMPLE:
+        if 8 * len(self._counts) > _MOST_CELLS and _mostly_differ(compress(keys, mask)):
             self._loose.extend(compress(keys, mask))
             self._loose_names += b"".join(compress(names or (), mask))
             return
@@ -140,6 +141,11 @@ class Cells:
             weights[_bucket_of(group_of(key))] += count
         heavy = {bucket for bucket, count in weights.items() if count >= least}
         return bytes(map(heavy.__contains__, buckets))
+
+
+def _mostly_differ(keys: Iterable[int]) -> bool:
+    """Return whether nearly each of the first keys is another one."""
+    return 4 * len(set(islice(keys, _SAMPLE))) > 3 * _SAMPLE
 
 
 def _by_group(counts: Counter[int]) -> dict[int, Counter[int]]:

@@ -12,11 +12,18 @@ import sys
 from array import array
 from collections import Counter
 from itertools import compress, repeat
-from operator import itemgetter
 from typing import TYPE_CHECKING, Final
 
 from twdiag.census.cells import Cells, group_of, keys_of
-from twdiag.census.listeners import LISTENING, OTHER, PARTLY, USABLE, listeners_of, port_kinds
+from twdiag.census.listeners import (
+    LISTENING,
+    OTHER,
+    PARTLY,
+    USABLE,
+    Ports,
+    listeners_of,
+    port_kinds,
+)
 from twdiag.census.masks import both, either, table_of
 from twdiag.census.moments import moments_of
 from twdiag.census.rows import Rows
@@ -94,8 +101,8 @@ class Intake:
         taken = {socket.local_port for socket in self.listening}
         self.budget = PortBudget.of(sysctls, taken)
         listeners = self.listeners.values()
-        self.kinds_ipv4 = port_kinds(self.budget, listeners, ipv6=False)
-        self.kinds_ipv6 = port_kinds(self.budget, listeners, ipv6=True)
+        self.ports_ipv4 = Ports(port_kinds(self.budget, listeners, ipv6=False))
+        self.ports_ipv6 = Ports(port_kinds(self.budget, listeners, ipv6=True))
         self.numbers = Numbers()
         self.local = Cells()
         """Rows on listeners' ports, by port and number of the address."""
@@ -159,9 +166,8 @@ class Intake:
         An MPTCP connection is no client's: its subflows are rows of their own and hold the ports.
         """
         moments = moments_of(rows.states, rows.timers, rows.expires)
-        table = self.kinds_ipv6 if isinstance(rows.remote, list) else self.kinds_ipv4
-        # One more item, dropped again: for a single item itemgetter() returns no tuple.
-        kinds = bytes(itemgetter(*rows.local_ports, 0)(table)[:-1])
+        ports = self.ports_ipv6 if isinstance(rows.remote, list) else self.ports_ipv4
+        kinds = ports.kinds_of(rows.local_ports)
         numbers = self._numbers_of(rows.local)
         if mptcp:
             self._add_local(rows, moments, numbers, b"\x01" * len(kinds))
@@ -200,9 +206,8 @@ class Intake:
             self.remote_ipv6.add(keys, mask, names)
             self._note_inodes(rows, None, keys, mask)
             return
-        raw = numbers.tobytes()
-        tags, pages = raw[3 * _LOW :: 4], raw[1 + _LOW :: 4]
-        keys = keys_of(moments, tags, rows.remote_ports, rows.remote)
+        pages = numbers.tobytes()[1 + _LOW :: 4]
+        keys = keys_of(moments, _tags(numbers), rows.remote_ports, rows.remote)
         for page in set(pages):
             here = (
                 mask
@@ -226,7 +231,8 @@ class Intake:
             names = list(map(bytes.__add__, _two_bytes(numbers), rows.remote))
             self.clients_ipv6.add(_keys_by_hash(nothing, rows.local_ports, names), server, names)
         else:
-            tags = bytes(map(min, numbers, repeat(LAST_TAG)))
+            few = len(self.numbers) <= LAST_TAG
+            tags = _tags(numbers) if few else bytes(map(min, numbers, repeat(LAST_TAG)))
             keys = keys_of(nothing, tags, rows.local_ports, rows.remote)
             self.clients.add(keys, server)
 
@@ -261,6 +267,11 @@ def _waits_for_accept(socket: Socket) -> bool:
 
 def _high_bytes(ports: array[int]) -> bytes:
     return ports.tobytes()[_HIGH::2]
+
+
+def _tags(numbers: array[int]) -> bytes:
+    """Return the lowest byte of each number."""
+    return numbers.tobytes()[3 * _LOW :: 4]
 
 
 def _two_bytes(column: array[int]) -> list[bytes]:

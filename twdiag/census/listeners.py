@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import sys
+from functools import cached_property
+from operator import itemgetter
 from typing import TYPE_CHECKING, Final
 
+from twdiag.census.masks import both, either
 from twdiag.model.census import Listener
 
 if TYPE_CHECKING:
+    from array import array
     from collections.abc import Iterable, Mapping
 
     from twdiag.model.ports import PortBudget
@@ -19,6 +24,8 @@ PARTLY: somebody listens on it, but only at some of the addresses of the host.
 """
 
 _ANYWHERE: Final = ("0.0.0.0", "::")
+_FEW_BLOCKS: Final = 4
+_LOW, _HIGH = (0, 1) if sys.byteorder == "little" else (1, 0)
 
 
 def listeners_of(sockets: Iterable[Socket]) -> dict[tuple[str, int], Listener]:
@@ -43,6 +50,43 @@ def find_listener(
         if listener is not None and listener.takes(address):
             return listener
     return None
+
+
+class Ports:
+    """What each of the 65,536 ports is, looked up for thousands of rows at a time.
+
+    A port's high byte tells its block of 256, and nearly every block is of one kind: only rows in
+    the others, a listener's say, need the low byte too.
+    """
+
+    def __init__(self, kinds: bytes) -> None:
+        self.kinds = kinds
+
+    @cached_property
+    def _alike(self) -> bytes:
+        """The kind of each block, 0 where its ports differ."""
+        blocks = [self.kinds[first : first + 256] for first in range(0, len(self.kinds), 256)]
+        return bytes(b[0] if b.count(b[0]) == len(b) else 0 for b in blocks)
+
+    @cached_property
+    def _mixed(self) -> list[int]:
+        """The numbers of the blocks whose ports differ."""
+        return [number for number, kind in enumerate(self._alike) if not kind]
+
+    def kinds_of(self, ports: array[int]) -> bytes:
+        """Return the kind of each port of a column."""
+        raw = ports.tobytes()
+        high, low = raw[_HIGH::2], raw[_LOW::2]
+        mixed = [number for number in self._mixed if number in high]
+        if len(mixed) > _FEW_BLOCKS:
+            # One more item, dropped again: for a single item itemgetter() returns no tuple.
+            return bytes(itemgetter(*ports, 0)(self.kinds)[:-1])
+        kinds = high.translate(self._alike)
+        for number in mixed:
+            here = high.translate(bytes(number) + b"\xff" + bytes(255 - number))
+            block = self.kinds[number << 8 : number + 1 << 8]
+            kinds = either(kinds, both(here, low.translate(block)))
+        return kinds
 
 
 def port_kinds(budget: PortBudget, listeners: Iterable[Listener], *, ipv6: bool) -> bytes:

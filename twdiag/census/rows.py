@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from array import array
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from twdiag.census.addresses import bytes_of_text, word
+from twdiag.named import NamedTuple
 
 if TYPE_CHECKING:
     from twdiag.model.sockets import Socket

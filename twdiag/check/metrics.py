@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import TYPE_CHECKING, Final
 
 from twdiag.errors import UsageError
 from twdiag.model import conntrack
 from twdiag.model.limits import nearest
+from twdiag.named import NamedTuple
 from twdiag.rules import (
     conntrack_filling,
     fd_limit_near,

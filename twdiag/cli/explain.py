@@ -134,7 +134,6 @@ def _now(page: Page | None) -> tuple[PageBlock, ...]:
 
 
 def _state_now(name: str) -> tuple[PageBlock, ...]:
-    from dataclasses import replace
 
     from twdiag import sources
     from twdiag.explain.live import example, state_now
@@ -146,7 +145,7 @@ def _state_now(name: str) -> tuple[PageBlock, ...]:
     row = example(state, snapshot)
     if row is not None and row.inode:
         owners, gaps = sources.find_owners(snapshot, {row.inode})
-        snapshot = replace(snapshot, owners=owners, gaps=(*snapshot.gaps, *gaps))
+        snapshot = snapshot._replace(owners=owners, gaps=(*snapshot.gaps, *gaps))
     return state_now(state, snapshot)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
 from twdiag.engine.waits import SECONDS, WaitsQuestion, host_names, look_closer
@@ -68,7 +67,7 @@ def with_causes(report: Report, view: View, seconds: float = SECONDS) -> Report:
         _told(finding, answers[number]) if number in answers else finding
         for number, finding in enumerate(report.findings)
     )
-    return replace(report, findings=findings, gaps=(*report.gaps, *gaps))
+    return report._replace(findings=findings, gaps=(*report.gaps, *gaps))
 
 
 def _question(finding: Finding, view: View, sockets: Mapping[int, Socket]) -> WaitsQuestion:
@@ -99,7 +98,7 @@ def _told(finding: Finding, answer: WaitsAnswer) -> Finding:
     if conclusion and conclusion.cause is Cause.CONFIGURED:
         # What its program is known for comes before what helps where a process is stuck.
         advice = tuple(sorted(advice, key=lambda item: not _names_program(item, conclusion)))
-    return replace(finding, waits=lines, steps=steps, advice=advice)
+    return finding._replace(waits=lines, steps=steps, advice=advice)
 
 
 def _names_program(advice: Advice, conclusion: Conclusion) -> bool:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import TYPE_CHECKING, NamedTuple
 
 from twdiag.engine.choice import chosen_rules, not_run
@@ -52,7 +51,7 @@ def diagnose(request: DiagnoseRequest) -> Diagnosis:
     )
     report = _looked(request, question)
     gaps = (*report.gaps, *not_run(request.select, chosen))
-    return Diagnosis(replace(report, gaps=gaps), settings.notes)
+    return Diagnosis(report._replace(gaps=gaps), settings.notes)
 
 
 def _looked(request: DiagnoseRequest, question: Question) -> Report:

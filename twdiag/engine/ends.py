@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
 from twdiag import sources
@@ -43,8 +42,7 @@ def with_other_ends(
     owners |= more
     told = [
         one._replace(
-            report=replace(
-                one.report,
+            report=one.report._replace(
                 findings=tuple(
                     neighbourhood.told(place, finding, owners) for finding in one.report.findings
                 ),
@@ -56,7 +54,7 @@ def with_other_ends(
         why = f"the other ends of {neighbourhood.half_closed:,} half-closed sockets were not sought"
         gap = Gap("other-ends", why, "look at fewer: --netns NAME", partial=True)
         own = told[0].report
-        told[0] = told[0]._replace(report=replace(own, gaps=(*own.gaps, gap)))
+        told[0] = told[0]._replace(report=own._replace(gaps=(*own.gaps, gap)))
     return told
 
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import dataclasses
 import os
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final
 
 from twdiag.check.verdict import Answer, Problem, Ranges, Status, judge, unknown
 from twdiag.errors import TwdiagError, UsageError, was_interrupted
 from twdiag.history.deadline import TimeIsUp
+from twdiag.named import NamedTuple
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -193,9 +193,7 @@ def _look(planned: Plan, deadline: Deadline, memory: StateFile | None) -> tuple[
 
         deadline.doing = "looking at what processes wait for"
         report = with_causes(report, view, min(SECONDS, deadline.left / 4))
-    report = dataclasses.replace(
-        report, gaps=(*report.gaps, *not_run(request.select, planned.rules))
-    )
+    report = report._replace(gaps=(*report.gaps, *not_run(request.select, planned.rules)))
     if request.all_netns:
         deadline.doing = "looking into the other namespaces"
         report = _widened(Examined(report, view), question, request.timeout, deadline)
@@ -220,7 +218,7 @@ def _widened(own: Examined, question: Question, timeout: float, deadline: Deadli
 
     # To name the owners takes up to half as much again.
     seconds = min(timeout / 2, 0.6 * deadline.left)
-    return widened(own, dataclasses.replace(question, causes=False), seconds)
+    return widened(own, question._replace(causes=False), seconds)
 
 
 def _left_out(report: Report, timeout: float) -> Iterator[Problem]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import time
-from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Final, NamedTuple
 
@@ -60,7 +59,7 @@ def look_here(question: Question) -> Report:
     from twdiag.sources.live.namespaces.others import other_namespaces
 
     report = _alone(question)
-    return replace(report, gaps=(*report.gaps, *other_namespaces()))
+    return report._replace(gaps=(*report.gaps, *other_namespaces()))
 
 
 def look_in(word: str, question: Question) -> Report:
@@ -77,8 +76,8 @@ def look_in(word: str, question: Question) -> Report:
     if not namespace.own:
         findings = tuple(placed(finding, namespace) for finding in findings)
     # What the user calls it stands above the findings, and needs not be said of each.
-    here = (replace(finding, netns=HOST_NETNS) for finding in findings)
-    return replace(report, netns=word, findings=tuple(here))
+    here = (finding._replace(netns=HOST_NETNS) for finding in findings)
+    return report._replace(netns=word, findings=tuple(here))
 
 
 def _alone(question: Question) -> Report:
@@ -139,7 +138,7 @@ def _seen(namespace: Namespace, question: Question, unconnected: int | None) -> 
         # The sockets of these processes can be looked up only here.
         pids = runner.select(View(snapshot), question.limits, question.rules).pids
         breakdowns, gaps = sources.break_down(snapshot, pids, 0.2)
-        snapshot = replace(snapshot, breakdowns=breakdowns, gaps=(*snapshot.gaps, *gaps))
+        snapshot = snapshot._replace(breakdowns=breakdowns, gaps=(*snapshot.gaps, *gaps))
     return _Seen(snapshot, counted_at)
 
 
@@ -171,7 +170,7 @@ def _reports(
 ) -> list[Looked]:
     """Return the reports on what was seen of other namespaces; owners are looked up once."""
     paced = [
-        (one, replace(snapshot, netns=one.namespace.label)) for one, snapshot in _paced(visits)
+        (one, snapshot._replace(netns=one.namespace.label)) for one, snapshot in _paced(visits)
     ]
     selections = [
         runner.select(View(snapshot), question.limits, question.rules) for _, snapshot in paced
@@ -220,8 +219,7 @@ def _merged(looked: Sequence[Looked], gaps: Iterable[Gap]) -> Report:
         for finding in with_containers(one.report).findings
     ]
     findings.sort(key=lambda f: (-f.severity, harm.get(f.rule, 0), _is_elsewhere(f)))
-    return replace(
-        own,
+    return own._replace(
         findings=tuple(findings),
         gaps=(*own.gaps, *_gaps_elsewhere(looked), *gaps),
         facts={**own.facts, **_hidden(looked)},
@@ -240,10 +238,9 @@ def with_containers(report: Report) -> Report:
 
     containers = {pid: container_of(pid) for f in report.findings for pid in f.pids[:1]}
     real = {pid: c for pid, c in containers.items() if c is not None and not c.is_unit}
-    return replace(
-        report,
+    return report._replace(
         findings=tuple(
-            replace(finding, container=real.get(finding.pids[0])) if finding.pids else finding
+            finding._replace(container=real.get(finding.pids[0])) if finding.pids else finding
             for finding in report.findings
         ),
     )

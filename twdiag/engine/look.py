@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import dataclasses
 import math
 import time
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final
 
 from twdiag import sources
 from twdiag.analysis.view import View
@@ -21,6 +19,7 @@ from twdiag.model.findings import (
     Severity,
 )
 from twdiag.model.snapshot import Gap
+from twdiag.named import NamedTuple
 from twdiag.rules import DEFAULTS, RULES, runner
 
 if TYPE_CHECKING:
@@ -37,8 +36,7 @@ _MOST_ENDS: Final = 4_000
 _NEARLY_OVER: Final = 0.5
 
 
-@dataclass(frozen=True)
-class Question:
+class Question(NamedTuple):
     """What to look at and how."""
 
     source: str = "auto"
@@ -76,7 +74,7 @@ def looked(question: Question) -> Examined:
         earlier = examined(first, question).view.snapshot
         watched, gaps = _watch(question)
     now = sources.collect(question.source, question.patience)
-    now = dataclasses.replace(now, watched=watched, gaps=(*now.gaps, *gaps))
+    now = now._replace(watched=watched, gaps=(*now.gaps, *gaps))
     return examined(now, question, earlier)
 
 
@@ -131,7 +129,7 @@ def examined(
 
     The search for owners takes no longer than so many seconds.
     """
-    view = View(dataclasses.replace(snapshot, earlier=earlier))
+    view = View(snapshot._replace(earlier=earlier))
     selection = runner.select(view, question.limits, question.rules)
     owners, gaps = sources.find_owners(snapshot, selection.inodes, seconds)
     breakdowns, more_gaps = sources.break_down(snapshot, selection.pids, min(seconds, 1.0))
@@ -151,7 +149,7 @@ def filtered(report: Report, question: Question) -> Report:
     hidden = [finding for finding in report.findings if finding not in kept]
     worst = max((finding.severity for finding in hidden), default=Severity.OK)
     numbers = {**report.facts, facts.HIDDEN: len(hidden), facts.HIDDEN_WORST: worst.label}
-    return dataclasses.replace(report, findings=kept, facts=numbers)
+    return report._replace(findings=kept, facts=numbers)
 
 
 def _asked_for(finding: Finding, question: Question) -> bool:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -36,7 +35,7 @@ def trace(request: TraceRequest, hooks: Hooks) -> TraceOutcome:
     outcome = inside(namespace, work)
     if not namespace.own:
         outcome.findings = tuple(
-            replace(placed(finding, namespace), netns=HOST_NETNS) for finding in outcome.findings
+            placed(finding, namespace)._replace(netns=HOST_NETNS) for finding in outcome.findings
         )
     return outcome
 
@@ -59,7 +58,7 @@ def _judged(request: TraceRequest, outcome: TraceOutcome) -> tuple[Finding, ...]
     from twdiag.engine.look import Question, examined, filtered
     from twdiag.rules import keep_alive_race
 
-    snapshot = replace(sources.collect(patience=0.0), watched=watched)
+    snapshot = sources.collect(patience=0.0)._replace(watched=watched)
     question = Question(
         rules=(keep_alive_race.RULE,),
         ports=tuple(request.ports),

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from twdiag import sources
@@ -151,7 +151,7 @@ class Watch:
         interval = self._request.interval if self._last is None else at - self._last
         snapshot = sources.collect(self._question.source, 0.0)
         watched = self._follower.watched()
-        snapshot = replace(snapshot, pace=pace(self._memory, snapshot, at), watched=watched)
+        snapshot = snapshot._replace(pace=pace(self._memory, snapshot, at), watched=watched)
         report = self._judged(snapshot, at)
         assert self._view is not None
         if self._last is None:
@@ -183,15 +183,14 @@ class Watch:
     def _judged(self, snapshot: Snapshot, at: float) -> Report:
         """Return the report on a snapshot; the view that it was made from is kept."""
         question = self._question
-        view = View(replace(snapshot, earlier=self._compared.earlier))
+        view = View(snapshot._replace(earlier=self._compared.earlier))
         selection = runner.select(view, question.limits, question.rules)
         owners, gaps = self._owners.of(snapshot, selection.inodes | _held(view), at)
         breakdowns, more = self._owners.breakdowns(snapshot, selection.pids, at)
         self._view = view.with_owners(owners, (*gaps, *more), breakdowns)
         report = filtered(runner.tell(selection, self._view), question)
         self._compared.add(self._view.snapshot, at)
-        return replace(
-            report,
+        return report._replace(
             findings=self._placed(report.findings),
             gaps=(*report.gaps, *self._not_run),
             netns=self._request.netns or HOST_NETNS,
@@ -202,7 +201,7 @@ class Watch:
         if self.namespace is None:
             return findings
         moved = (placed(finding, self.namespace) for finding in findings)
-        return tuple(replace(finding, netns=HOST_NETNS) for finding in moved)
+        return tuple(finding._replace(netns=HOST_NETNS) for finding in moved)
 
     def explained(self, frame: Frame, part: str, row: object) -> tuple[Finding, ...]:
         """Return the findings that concern a row, with what their processes wait for."""
@@ -211,7 +210,7 @@ class Watch:
         found = tuple(related(frame, part, row))
         if self._view is None or not found:
             return found
-        return with_causes(replace(frame.report, findings=found), self._view).findings
+        return with_causes(frame.report._replace(findings=found), self._view).findings
 
 
 def _held(view: View) -> set[int]:
@@ -230,7 +229,7 @@ class _Compared:
 
     def add(self, snapshot: Snapshot, at: float) -> None:
         """Take in the newest look."""
-        plain = replace(snapshot, earlier=None)
+        plain = snapshot._replace(earlier=None)
         if self._next is None:
             self.earlier, self._next = plain, (at, plain)
         elif at - self._next[0] >= _COMPARED_SECONDS:

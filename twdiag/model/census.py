@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import TYPE_CHECKING, Final
 
+from twdiag.named import NamedTuple
 from twdiag.tcp import State
 
 if TYPE_CHECKING:
@@ -145,8 +145,7 @@ class LocalEnd(NamedTuple):
 NO_TALLY: Final = Tally({}, History(), {})
 
 
-@dataclass(frozen=True)
-class Census:
+class Census(NamedTuple):
     """All sockets of a namespace: `sockets` one by one, the others counted.
 
     Kept one by one are LISTEN, bound, SYN_SENT, FIN_WAIT1, CLOSE_WAIT, LAST_ACK, CLOSING, and
@@ -162,7 +161,7 @@ class Census:
     """
 
     sockets: tuple[Socket, ...] = ()
-    listeners: Mapping[tuple[str, int], Listener] = field(default_factory=dict)
+    listeners: Mapping[tuple[str, int], Listener] = {}
     all: Tally = NO_TALLY
     by_client: Tally = NO_TALLY
     fixed: Tally = NO_TALLY
@@ -170,8 +169,8 @@ class Census:
     destinations: tuple[Destination, ...] = ()
     left_out: int = 0
     left_overs: tuple[LocalEnd, ...] = ()
-    ports_by_source: Mapping[str, frozenset[int]] = field(default_factory=dict)
-    examples: Mapping[State, Socket] = field(default_factory=dict)
+    ports_by_source: Mapping[str, frozenset[int]] = {}
+    examples: Mapping[State, Socket] = {}
 
     def in_state(self, *states: State) -> list[Socket]:
         """Return the kept sockets in these states."""

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import TYPE_CHECKING, Final
+
+from twdiag.named import NamedTuple
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -59,8 +60,7 @@ class Snat(NamedTuple):
         return self.high - self.low + 1
 
 
-@dataclass(frozen=True, slots=True)
-class ConntrackCounters:
+class ConntrackCounters(NamedTuple):
     """Counters of a namespace since boot, summed over the CPUs; `entries` is how many there are.
 
     None was not seen.
@@ -72,8 +72,7 @@ class ConntrackCounters:
     early_drop: int | None = None
 
 
-@dataclass(frozen=True)
-class Conntrack:
+class Conntrack(NamedTuple):
     """What was seen.
 
     `snats` counts TCP entries by SNAT and state, None without SNAT or without the right; of those
@@ -87,7 +86,7 @@ class Conntrack:
     counters: ConntrackCounters | None = None
     maximum: int | None = None
     snats: Mapping[Snat, Mapping[str, int]] | None = None
-    states: Mapping[str, int] = field(default_factory=dict)
+    states: Mapping[str, int] = {}
     others: int = 0
     complete: bool = True
 

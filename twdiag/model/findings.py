@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import enum
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from twdiag.model.snapshot import HOST_NETNS, Gap, Host, Owner
+from twdiag.named import NamedTuple
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -179,8 +179,7 @@ class OtherEnd(NamedTuple):
     must_act: bool = False
 
 
-@dataclass(frozen=True)
-class Finding:
+class Finding(NamedTuple):
     """One problem, with its evidence, its place in the handshake and what to do about it.
 
     Every number of `summary` is also in `evidence`.  `advice` is in the order to try it; `place` is
@@ -251,8 +250,7 @@ class LookedAt(NamedTuple):
     outside: bool = False
 
 
-@dataclass(frozen=True)
-class Report:
+class Report(NamedTuple):
     """What one look at a host found.
 
     `states` counts sockets per state; `closes` counts the TIME_WAITs that began in each of the last
@@ -270,7 +268,7 @@ class Report:
     findings: tuple[Finding, ...]
     skipped: tuple[Skip, ...]
     gaps: tuple[Gap, ...]
-    facts: Mapping[str, Value] = field(default_factory=dict)
+    facts: Mapping[str, Value] = {}
     namespaces: tuple[LookedAt, ...] = ()
 
     @property

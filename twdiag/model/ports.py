@@ -7,7 +7,6 @@ on any local address, and (source, port, destination, destination port) is not t
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Final
 
@@ -19,7 +18,6 @@ DEFAULT_REUSE_DELAY_MS: Final = 1000
 """How old a TIME_WAIT must be for tcp_tw_reuse where tcp_tw_reuse_delay (Linux 6.14) is absent."""
 
 
-@dataclass(frozen=True)
 class PortBudget:
     """The ports that connect() may use.
 
@@ -27,10 +25,13 @@ class PortBudget:
     it that reservations and bound sockets take away.
     """
 
-    low: int
-    high: int
-    reserved: frozenset[int]
-    blocked: frozenset[int]
+    def __init__(
+        self, low: int, high: int, reserved: frozenset[int], blocked: frozenset[int]
+    ) -> None:
+        self.low = low
+        self.high = high
+        self.reserved = reserved
+        self.blocked = blocked
 
     @classmethod
     def of(cls, sysctls: Mapping[str, str], bound: Collection[int]) -> PortBudget:

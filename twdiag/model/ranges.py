@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import math
 import re
-from typing import Final, NamedTuple
+from typing import Final
 
 from twdiag.errors import UsageError
+from twdiag.named import NamedTuple
 
-_NUMBER: Final = re.compile(r"[-+]?(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)", re.ASCII)
+_NUMBER: Final = r"[-+]?(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)"
 _EXAMPLES: Final = "ranges are 10 (0 to 10 is fine), 10:, ~:10, 10:20, or @10:20 (inside is bad)"
 
 
@@ -53,7 +54,7 @@ def parse_range(text: str) -> Range:
 
 
 def _bound(word: str, text: str) -> float:
-    if not _NUMBER.fullmatch(word):
+    if not re.fullmatch(_NUMBER, word, re.ASCII):
         raise UsageError(f"{text!r} is not a range: {word!r} is not a number", _EXAMPLES)
     value = float(word)
     if math.isinf(value):

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import TYPE_CHECKING, Final
 
 from twdiag.model.census import Census
+from twdiag.named import NamedTuple
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -88,8 +88,7 @@ class Pace(NamedTuple):
     grown: Mapping[str, int]
 
 
-@dataclass(frozen=True)
-class Snapshot:
+class Snapshot(NamedTuple):
     """Everything that was seen of one network namespace at one moment.
 
     `counters` are /proc/net/netstat and snmp ("TcpExt.TW"), `sockstat` /proc/net/sockstat
@@ -106,15 +105,15 @@ class Snapshot:
     taken_at: float
     host: Host
     source: str
-    census: Census = field(default_factory=Census)
+    census: Census = Census()
     netns: str = HOST_NETNS
-    counters: Mapping[str, int] = field(default_factory=dict)
-    sockstat: Mapping[str, int] = field(default_factory=dict)
-    sysctls: Mapping[str, str] = field(default_factory=dict)
-    owners: Mapping[int, tuple[Owner, ...]] = field(default_factory=dict)
+    counters: Mapping[str, int] = {}
+    sockstat: Mapping[str, int] = {}
+    sysctls: Mapping[str, str] = {}
+    owners: Mapping[int, tuple[Owner, ...]] = {}
     crowded: tuple[Owner, ...] = ()
     fullest: float | None = None
-    breakdowns: Mapping[int, Breakdown] = field(default_factory=dict)
+    breakdowns: Mapping[int, Breakdown] = {}
     gaps: tuple[Gap, ...] = ()
     pace: Pace | None = None
     conntrack: Conntrack | None = None

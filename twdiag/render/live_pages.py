@@ -95,7 +95,7 @@ def _about(about: About, frame: Frame, look: Style) -> Iterator[StyledLine]:
     if not about.findings:
         yield "  No rule finds anything wrong with it now.", ""
         return
-    report = replace(frame.report, findings=about.findings, gaps=(), skipped=())
+    report = frame.report._replace(findings=about.findings, gaps=(), skipped=())
     yield from full(report, replace(look, detail=Detail.FULL))
 
 

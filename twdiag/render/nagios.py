@@ -30,7 +30,7 @@ WIDTH: Final = 79
 # undoes no escapes, so they are replaced instead.  `"` ends a word in most notification commands
 # and `;` the command itself; our sentences have both, and stay readable with what replaces them.
 _UNSAFE: Final = {**dict.fromkeys("|`$<>&\\", "?"), '"': "'", ";": ","}
-_PID: Final = re.compile(r" \(pid [0-9]+\)")
+_PID: Final = r" \(pid [0-9]+\)"
 _MOST_LINES: Final = 50
 
 
@@ -74,7 +74,7 @@ def _ways_to_say(problem: Problem) -> Iterator[str]:
     yield problem.text
     if finding is not None:
         # A whole sentence is worth more than the number of the process.
-        yield _PID.sub("", problem.text)
+        yield re.sub(_PID, "", problem.text)
 
 
 def _ports_used(finding: Finding) -> Iterator[str]:

@@ -28,12 +28,13 @@ What not to do:
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from twdiag.analysis.half_closed import CloseWaitKind
 from twdiag.model import facts
 from twdiag.model.findings import Advice, Confidence, Finding, HostSubject, Place, Severity
 from twdiag.model.limits import seconds
+from twdiag.named import NamedTuple
 from twdiag.rules import manual
 from twdiag.rules.behind import RowsBehind, in_states, these
 from twdiag.rules.close_wait import AGE
@@ -57,7 +58,6 @@ WARNING = seconds(
 )
 CRITICAL = seconds("accept-wait-critical", 30, "the same; a warning where the queue is not full")
 _OVERFLOWS = "TcpExt.ListenOverflows"
-_PLACE = Place.of(State.LISTEN)._replace(next="the application calls accept()")
 
 
 class Queue(NamedTuple):
@@ -119,7 +119,7 @@ def tell(view: View, limits: Limits, group: Group[Listener | None]) -> Iterator[
             facts.NEW_LISTEN_OVERFLOWS: dropped,
         },
         _advice(subject, somaxconn),
-        _PLACE,
+        _place(),
     )
 
 
@@ -187,6 +187,10 @@ def _was_full(view: View, listener: Listener) -> bool:
     return before is not None and queue_of(view.earlier, before).full
 
 
+def _place() -> Place:
+    return Place.of(State.LISTEN)._replace(next="the application calls accept()")
+
+
 def _emptied(view: View, dropped: int) -> Finding:
     """Return the finding that a queue was full between the samples, though none is now."""
     fullest = sorted(view.listeners, key=lambda found: -queue_of(view, found).waiting)[:3]
@@ -208,7 +212,7 @@ def _emptied(view: View, dropped: int) -> Finding:
                 verify="this stays the same: nstat -az TcpExtListenOverflows",
             ),
         ),
-        _PLACE,
+        _place(),
     )
 
 

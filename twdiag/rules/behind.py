@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from twdiag.analysis.half_closed import identity
 from twdiag.model.findings import DestinationSubject, ListenerSubject, PortSubject, ProcessSubject
+from twdiag.named import NamedTuple
 from twdiag.tcp import State
 from twdiag.wording import endpoint
 

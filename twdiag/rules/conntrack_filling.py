@@ -28,11 +28,12 @@ What not to do:
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from twdiag.model import conntrack, facts
 from twdiag.model.findings import Advice, Confidence, Finding, HostSubject, Severity
 from twdiag.model.limits import ratio
+from twdiag.named import NamedTuple
 from twdiag.rules import manual
 from twdiag.rules.rule import Group, Rule
 from twdiag.rules.snat_ports_running_out import forget_silent

@@ -20,12 +20,13 @@ What not to do:
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from twdiag.analysis.half_closed import CloseWaitKind, by_process
 from twdiag.model import facts
 from twdiag.model.findings import Advice, Confidence, Finding, Place, ProcessSubject, Severity
 from twdiag.model.limits import ratio, seconds
+from twdiag.named import NamedTuple
 from twdiag.rules import close_wait, manual
 from twdiag.rules.behind import held_by
 from twdiag.rules.rule import Group, Rule

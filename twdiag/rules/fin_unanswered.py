@@ -23,7 +23,7 @@ What not to do:
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from twdiag.model import facts
 from twdiag.model.findings import (
@@ -38,6 +38,7 @@ from twdiag.model.findings import (
 )
 from twdiag.model.limits import Limit, ratio, sockets
 from twdiag.model.sockets import TIMER_RETRANSMIT, TIMER_ZERO_WINDOW
+from twdiag.named import NamedTuple
 from twdiag.rules import manual
 from twdiag.rules.behind import RowsBehind, these
 from twdiag.rules.rule import Group, Rule

@@ -26,12 +26,13 @@ What not to do:
 from __future__ import annotations
 
 from collections import Counter
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import TYPE_CHECKING, Final
 
 from twdiag.analysis.ages import pile
 from twdiag.model import facts
 from twdiag.model.findings import Advice, Confidence, Finding, Place, ProcessSubject, Severity
 from twdiag.model.limits import ratio, seconds
+from twdiag.named import NamedTuple
 from twdiag.rules import manual
 from twdiag.rules.behind import RowsBehind, these
 from twdiag.rules.rule import Group, Rule

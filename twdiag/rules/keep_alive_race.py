@@ -32,13 +32,14 @@ What not to do:
 from __future__ import annotations
 
 from collections import Counter
-from typing import TYPE_CHECKING, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from twdiag.analysis.idle_timeouts import idle_timeout
 from twdiag.census.listeners import find_listener
 from twdiag.model import facts
 from twdiag.model.findings import Advice, Confidence, Finding, Place, Severity
 from twdiag.model.limits import ratio, sockets
+from twdiag.named import NamedTuple
 from twdiag.rules import manual
 from twdiag.rules.idle_settings import client_settings, server_settings
 from twdiag.rules.rule import Group, Rule

@@ -20,10 +20,11 @@ What not to do:
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from twdiag.model import facts
 from twdiag.model.findings import Advice, Confidence, Finding, HostSubject, Place, Severity
+from twdiag.named import NamedTuple
 from twdiag.rules import manual, server_closes_first
 from twdiag.rules.rule import Group, Rule
 from twdiag.tcp import State

@@ -24,7 +24,6 @@ What not to do:
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from twdiag.analysis.half_closed import orphan_seconds
@@ -60,15 +59,15 @@ _Service = tuple[str, str, int]
 """(kind, address, port): the own listener, else the destination"""
 
 
-@dataclass
 class _Waiting:
     """The old FIN_WAIT2 sockets of one service, with their ages."""
 
-    service: _Service
-    listener: Listener | None
-    held: list[Socket] = field(default_factory=list)
-    orphans: int = 0
-    ages: list[float] = field(default_factory=list)
+    def __init__(self, service: _Service, listener: Listener | None) -> None:
+        self.service = service
+        self.listener = listener
+        self.held: list[Socket] = []
+        self.orphans = 0
+        self.ages: list[float] = []
 
 
 def select(view: View, limits: Limits) -> Iterator[Group[_Waiting]]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Generic, TypeVar
 
 if TYPE_CHECKING:
@@ -11,12 +10,10 @@ if TYPE_CHECKING:
     from twdiag.analysis.view import View
     from twdiag.model.findings import Finding
     from twdiag.model.limits import Limit, Limits
-    from twdiag.rules.behind import RowsBehind
 
 T = TypeVar("T")
 
 
-@dataclass(frozen=True)
 class Group(Generic[T]):
     """What a rule selected, and what it would like to know of it.
 
@@ -24,12 +21,12 @@ class Group(Generic[T]):
     descriptors it would tell apart.
     """
 
-    about: T
-    inodes: tuple[int, ...] = ()
-    pids: tuple[int, ...] = ()
+    def __init__(self, about: T, inodes: tuple[int, ...] = (), pids: tuple[int, ...] = ()) -> None:
+        self.about = about
+        self.inodes = inodes
+        self.pids = pids
 
 
-@dataclass(frozen=True)
 class Rule(Generic[T]):
     """One rule: a name that states the problem, its manual, and pure functions.
 
@@ -40,10 +37,20 @@ class Rule(Generic[T]):
     must have been seen (keys of `Gap.what`); a need in the gaps makes a recorded skip.
     """
 
-    name: str
-    manual: str
-    select: Callable[[View, Limits], Iterator[Group[T]]]
-    tell: Callable[[View, Limits, Group[T]], Iterator[Finding]]
-    needs: tuple[str, ...] = ("sockets",)
-    limits: tuple[Limit, ...] = ()
-    rows: Callable[[View, Limits, Group[T]], RowsBehind] | None = None
+    def __init__(
+        self,
+        name: str,
+        manual: str,
+        select: Callable[[View, Limits], Iterator[Group[T]]],
+        tell: Callable[[View, Limits, Group[T]], Iterator[Finding]],
+        needs: tuple[str, ...] = ("sockets",),
+        limits: tuple[Limit, ...] = (),
+        rows: Callable[[View, Limits, Group[T]], RowsBehind] | None = None,
+    ) -> None:
+        self.name = name
+        self.manual = manual
+        self.select = select
+        self.tell = tell
+        self.needs = needs
+        self.limits = limits
+        self.rows = rows

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import shlex
-from dataclasses import replace
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from twdiag import __version__
 from twdiag.analysis.half_closed import CloseWaitKind
@@ -12,6 +10,7 @@ from twdiag.model import facts
 from twdiag.model.findings import Finding, ListenerSubject, ProcessSubject, Report, Skip
 from twdiag.model.snapshot import Gap
 from twdiag.model.sockets import TIMER_KEEPALIVE
+from twdiag.named import NamedTuple
 from twdiag.rules import close_wait, fd_limit_near, manual
 from twdiag.rules.behind import narrowed
 from twdiag.tcp import State
@@ -102,8 +101,7 @@ def rows_behind(selection: Selection, view: View) -> list[RowsBehind]:
 
 def _completed(rule: Rule[Any], group: Group[Any], finding: Finding, view: View) -> Finding:
     pids = _pids(finding)
-    return replace(
-        finding,
+    return finding._replace(
         rule=rule.name,
         why=manual.why(rule.manual),
         do_not=manual.do_not(rule.manual),
@@ -119,9 +117,11 @@ def _completed(rule: Rule[Any], group: Group[Any], finding: Finding, view: View)
 
 def _with_rows(finding: Finding, findings: list[Finding]) -> Finding:
     """Return a finding with the command that lists the rows behind it, not behind its like."""
+    import shlex
+
     alone = sum(1 for other in findings if other.rule == finding.rule) == 1
     words = ["twdiag", "sockets", "--rule", finding.rule, *([] if alone else narrowed(finding))]
-    return replace(finding, rows_command=shlex.join(words))
+    return finding._replace(rows_command=shlex.join(words))
 
 
 def _pids(finding: Finding) -> tuple[int, ...]:

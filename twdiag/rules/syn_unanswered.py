@@ -20,7 +20,7 @@ What not to do:
 from __future__ import annotations
 
 from collections import defaultdict
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from twdiag.model import facts
 from twdiag.model.findings import (
@@ -33,6 +33,7 @@ from twdiag.model.findings import (
     Severity,
 )
 from twdiag.model.limits import sockets
+from twdiag.named import NamedTuple
 from twdiag.rules import manual
 from twdiag.rules.behind import these
 from twdiag.rules.rule import Group, Rule

@@ -22,11 +22,12 @@ What not to do:
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from twdiag.model import facts
 from twdiag.model.findings import Advice, Confidence, Finding, HostSubject, Place, Severity
 from twdiag.model.limits import ratio
+from twdiag.named import NamedTuple
 from twdiag.rules import manual
 from twdiag.rules.behind import RowsBehind
 from twdiag.rules.rule import Group, Rule

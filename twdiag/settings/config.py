@@ -6,10 +6,11 @@ import os
 import sys
 from importlib import import_module
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final
 
 from twdiag.errors import UsageError
 from twdiag.model.limits import Limits, nearest, parse_limit_flags
+from twdiag.named import NamedTuple
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping

@@ -5,11 +5,11 @@ from __future__ import annotations
 import math
 import os
 import time
-from dataclasses import replace
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import TYPE_CHECKING, Final
 
 from twdiag.errors import SourceError, UsageError
 from twdiag.model.snapshot import Gap, Host, Pace, Snapshot
+from twdiag.named import NamedTuple
 from twdiag.sources.live.netfilter.conntrack import read_conntrack
 from twdiag.sources.live.proc import OPTIONAL_SYSCTLS, SYSCTLS, read_counters, read_sysctls
 from twdiag.sources.live.processes.crowded import read_crowded
@@ -141,7 +141,7 @@ def is_closing(snapshot: Snapshot) -> bool:
 def paced(snapshot: Snapshot, counted_at: float, root: str) -> Snapshot:
     """Return the snapshot with how the counters of its /proc/PID/net have grown since."""
     after, _, _ = read_counters(root)
-    return replace(snapshot, pace=_grown(snapshot.counters, after, counted_at))
+    return snapshot._replace(pace=_grown(snapshot.counters, after, counted_at))
 
 
 def _pace(

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Final, NamedTuple
+from typing import Final
 
+from twdiag.named import NamedTuple
 from twdiag.tcp.roles import Role, Turn
 from twdiag.tcp.segments import Segment
 from twdiag.tcp.states import TIME_WAIT_SECONDS, State

@@ -6,7 +6,6 @@ Counters: net/netfilter/nf_conntrack_standalone.c.
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
 from twdiag.errors import SourceError
@@ -108,8 +107,7 @@ def read_conntrack(seconds: float = SECONDS) -> tuple[Conntrack | None, list[Gap
         entries = read_entries(rules.rules, seconds)
     except SourceError as error:
         return seen, [*gaps, *_refused(error, counters)]
-    found = replace(
-        seen,
+    found = seen._replace(
         snats=entries.snats(_SMALL) if with_nat else None,
         states=entries.states,
         others=entries.others,

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import TYPE_CHECKING, Final
 
 from twdiag.model.snapshot import Gap
+from twdiag.named import NamedTuple
 from twdiag.sources.live.processes.headroom import counts_descriptors, descriptor_headroom
 
 if TYPE_CHECKING:

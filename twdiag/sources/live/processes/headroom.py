@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import os
 import re
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import TYPE_CHECKING, Final
 
+from twdiag.named import NamedTuple
 from twdiag.sources.live.proc import read_bytes
 
 if TYPE_CHECKING:

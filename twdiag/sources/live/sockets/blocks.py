@@ -61,6 +61,7 @@ class Block:
         self.length = length
         self.step = length // 4
         self.size = len(self.words) // self.step
+        self._kinds: tuple[bytes, bytes, bytes] | None = None
 
     def column(self, word: int) -> array[int]:
         """Return one 32-bit word of each row, as it stands there."""
@@ -76,13 +77,16 @@ class Block:
 
         Raises SourceError where a row has a family or a state that no socket has.
         """
+        if self._kinds is not None:
+            return self._kinds
         raw = self.column(_KIND).tobytes()
         families, states, timers = raw[0::4], raw[1::4], raw[2::4]
         for family in families.translate(None, _FAMILIES):
             raise SourceError(f"a socket row has the unknown address family {family}")
         for state in states.translate(None, _STATES):
             raise SourceError(f"a socket row has the unknown state {state}")
-        return families, states.translate(_STATE_OF), timers
+        self._kinds = families, states.translate(_STATE_OF), timers
+        return self._kinds
 
     def ports(self) -> tuple[array[int], array[int]]:
         """Return the local and the remote port of each row."""

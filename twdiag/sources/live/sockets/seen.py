@@ -2,27 +2,26 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from twdiag.census.adding_up import census_of
 from twdiag.census.intake import Intake
+from twdiag.named import NamedTuple
 from twdiag.tcp import State
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
     from twdiag.model.census import Census
     from twdiag.model.snapshot import Gap
     from twdiag.model.sockets import Socket
 
 
-@dataclass
-class Seen:
+class Seen(NamedTuple):
     """The sockets of one namespace; `gaps` says what this reader did not see."""
 
     census: Census
-    gaps: list[Gap] = field(default_factory=list)
+    gaps: Sequence[Gap] = ()
 
 
 class Streamed(NamedTuple):
