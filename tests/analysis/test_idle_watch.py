@@ -36,8 +36,9 @@ def closed(idle: float | None = 2.0, **changes: Any) -> Close:
 def other_end(**changes: Any) -> Close:
     """Return the client's end of it, to which a RST came."""
     usual = Close(
-        100.5, 2, *CLIENT, *HERE, Side.PEER, How.FIN_RST, Why.RESET, opened=Opened.OUT, idle=None
-    )
+        100.5, 2, *CLIENT, *HERE, Side.PEER, How.FIN_RST, Why.RESET, opened=Opened.OUT, idle=None,
+        unanswered=250,
+    )  # fmt: skip
     return usual._replace(**changes)
 
 
@@ -168,13 +169,14 @@ def test_one_that_was_gone_at_the_last_look_is_remembered() -> None:
 
 def refuse(watch: IdleWatch) -> None:
     """Tell of a RST that answered data for the closed connection."""
-    watch.lost_request((*HERE, *CLIENT), 100.5)
+    watch.late_data((*HERE, *CLIENT), 100.5)
 
 
 LOSSES: list[tuple[str, Callable[[IdleWatch], None]]] = [
-    ("a RST was sent", refuse),
     ("the client got one", lambda watch: watch.add(other_end())),
     ("and nobody saw the FIN", lambda watch: watch.add(other_end(first=None, how=How.RST))),
+    ("both ends tell", lambda watch: (watch.add(other_end()), refuse(watch))[1]),
+    ("and in the other order", lambda watch: (refuse(watch), watch.add(other_end()))[1]),
 ]
 
 
@@ -191,6 +193,26 @@ def test_a_request_that_met_the_close_is_lost(
     assert end_of(watch).lost
 
 
+@pytest.mark.parametrize(
+    "say",
+    [
+        refuse,  # from another host: nobody sees how much it was
+        lambda watch: watch.add(other_end(unanswered=24)),
+        lambda watch: watch.add(other_end(unanswered=87)),  # the longest close_notify, and the FIN
+        lambda watch: watch.add(other_end(unanswered=None)),
+    ],
+)
+@pytest.mark.parametrize("told_first", [True, False])
+def test_late_data_that_may_be_last_words_is_not_said_to_be_a_request(
+    say: Callable[[IdleWatch], None], told_first: bool
+) -> None:
+    watch = IdleWatch()
+    steps = [lambda w: w.add(closed()), say]
+    for step in steps if told_first else reversed(steps):
+        step(watch)
+    assert (end_of(watch).lost, end_of(watch).late) == (False, True)
+
+
 def test_data_that_crossed_the_fin_is_lost() -> None:
     watch = IdleWatch()
     watch.add(closed(how=How.FIN_RST, why=Why.LATE_DATA, crossed=True))
@@ -200,7 +222,7 @@ def test_data_that_crossed_the_fin_is_lost() -> None:
 @pytest.mark.parametrize(
     "say",
     [
-        lambda watch: watch.lost_request((*HERE, *CLIENT), 100.05),
+        lambda watch: watch.late_data((*HERE, *CLIENT), 100.05),
         lambda watch: watch.add(other_end(ended_at=100.05)),
         lambda watch: watch.add(other_end(ended_at=100.0, first=None, how=How.RST)),
     ],
@@ -213,7 +235,7 @@ def test_last_words_in_answer_to_the_close_are_no_request(
     steps = [lambda w: w.add(closed()), say]
     for step in steps if told_first else reversed(steps):
         step(watch)
-    assert not end_of(watch).lost
+    assert (end_of(watch).lost, end_of(watch).late) == (False, False)
 
 
 def test_last_words_that_took_the_closed_socket_with_them_are_no_request() -> None:
@@ -243,7 +265,7 @@ def test_what_is_kept_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     watch = IdleWatch()
     for port in range(50):
         watch.add(closed(local_port=port))
-        watch.lost_request(("10.0.0.2", port, *CLIENT), 0.0)
+        watch.late_data(("10.0.0.2", port, *CLIENT), 0.0)
     assert len(watch.watched(1.0).idling) == 5
     for n in range(3 * idle_watch.MOST_ENDS):
         watch.add(closed(local_port=0, ended_at=float(n)))

@@ -170,7 +170,9 @@ def ask(port: int, version: str = "1.1", headers: str = "", path: str = "/") -> 
 
 def request(client: socket.socket, version: str = "1.1", headers: str = "", path: str = "/") -> str:
     """Send a request over a connection, read its answer, and return the answer's head."""
-    client.sendall(f"GET {path} HTTP/{version}\r\nHost: here\r\n{headers}\r\n".encode())
+    # As long as those of real clients are: shorter data could be last words.
+    agent = "User-Agent: Mozilla/5.0 (X11; Linux x86_64) Trials/1.0\r\nAccept: */*\r\n"
+    client.sendall(f"GET {path} HTTP/{version}\r\nHost: here\r\n{agent}{headers}\r\n".encode())
     answer = b""
     while b"\r\n\r\n" not in answer:
         part = client.recv(65536)

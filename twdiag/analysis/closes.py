@@ -157,6 +157,7 @@ class Join:
             True,
             requests,
             why is _LATE_DATA and track.before == _FIN_WAIT1,
+            None if death is None or death.disconnected else death.unacked,
         )
         return tuple.__new__(Close, values)  # as Close() does, without its call
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections import deque
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from twdiag.model.closes import How, Opened, Side, Why
 from twdiag.model.idling import LEAST_IDLE, IdleEnd, Idling, Watched
@@ -35,8 +35,11 @@ _LAST_WORDS: Final = 0.2
 """Seconds in which a client answers the FIN with its last words, which nobody has to read.
 
 A TLS close_notify, MySQL's COM_QUIT, a GOAWAY: they draw a RST as a request does.  A request that
-comes as soon is not told from them, unless it crossed the FIN.
+comes as soon is not told from them, unless it crossed the FIN.  Later ones may still be last words:
+a pool says goodbye when it cleans up, and the answer to a FIN takes a round trip.
 """
+_LONGEST_LAST_WORDS: Final = 100
+"""More bytes than any last words have: a close_notify has 24 to 86 (KERNEL A), GOAWAY 17."""
 
 
 @dataclass(slots=True)
@@ -53,6 +56,13 @@ class _Use:
     longest: float | None = None
 
 
+class _Late(NamedTuple):
+    """Data that a RST answered at a Unix time; `size` in bytes, None where that was not seen."""
+
+    at: float
+    size: int | None
+
+
 @dataclass(slots=True)
 class _End:
     """A connection that this end closed first while idle, as it is told so far."""
@@ -62,8 +72,15 @@ class _End:
     remote: str
     reused_after: float | None
     requests: int | None
-    lost: bool
+    lost: bool = False
+    late: bool = False
     client: str | None = None
+
+    def meets(self, data: _Late) -> None:
+        """Take in data that came after the close."""
+        if _LAST_WORDS < data.at - self.ended_at < _FORGOTTEN:
+            self.lost |= (data.size or 0) > _LONGEST_LAST_WORDS
+            self.late = not self.lost
 
 
 @dataclass(slots=True)
@@ -84,7 +101,7 @@ class IdleWatch:
         self._earlier: dict[_Ends, _Use] = {}
         self._listeners: dict[tuple[str, int], _Listener] = {}
         self._recent: dict[_Ends, _End] = {}
-        self._met: dict[_Ends, float] = {}
+        self._met: dict[_Ends, _Late] = {}
 
     def look(
         self, standing: Iterable[Standing], ports: Collection[int], at: float | None = None
@@ -141,25 +158,30 @@ class IdleWatch:
         """Take in what the client's end tells, where that is here too."""
         ends = close.remote, close.remote_port, close.local, close.local_port
         if close.why is Why.RESET:
-            self.lost_request(ends, close.ended_at)
+            self.late_data(ends, close.ended_at, close.unanswered)
         end = self._recent.get(ends)
         if end is not None and close.closer is not None:
             end.client = close.closer.name
 
-    def lost_request(self, ends: _Ends, at: float) -> None:
-        """Take in that a RST answered data for a connection, whose local end is the first one."""
+    def late_data(self, ends: _Ends, at: float, size: int | None = None) -> None:
+        """Take in that a RST answered data for a connection, whose local end is the first one.
+
+        `size` is in bytes, None where that was not seen.
+        """
         end = self._recent.get(ends)
         if end is not None:
-            end.lost |= _is_request(at - end.ended_at)
+            end.meets(_Late(at, size))
             return
         if len(self._met) >= _MOST_RECENT:
             self._met.clear()
-        self._met[ends] = at  # the close itself may be told later
+        # The close itself may be told later; what tells the size is worth more.
+        known = self._met.get(ends)
+        self._met[ends] = _Late(at, size if known is None or known.size is None else known.size)
 
     def watched(self, seconds: float, *, sees_lost: bool = False, since: float = 0.0) -> Watched:
         """Return what was gathered in so many seconds, without ends before a Unix time.
 
-        `sees_lost` says whether lost_request() was told of every one.
+        `sees_lost` says whether late_data() was told of all.
         """
         idling = tuple(
             Idling(
@@ -167,7 +189,14 @@ class IdleWatch:
                 port,
                 tuple(
                     IdleEnd(
-                        e.ended_at, e.idle, e.remote, e.reused_after, e.requests, e.lost, e.client
+                        e.ended_at,
+                        e.idle,
+                        e.remote,
+                        e.reused_after,
+                        e.requests,
+                        e.lost,
+                        e.late,
+                        e.client,
                     )
                     for e in sorted(listener.ends, key=lambda end: end.ended_at)
                     if e.ended_at >= since
@@ -190,10 +219,11 @@ class IdleWatch:
             return
         ends = close.local, close.local_port, close.remote, close.remote_port
         met = self._met.pop(ends, None)
-        lost = close.crossed or (met is not None and _is_request(met - close.ended_at))
         use = self._use_of(close)
         reused_after = None if use is None else _reused_after(use, close.received)
-        end = _End(close.ended_at, idle, close.remote, reused_after, close.requests, lost)
+        end = _End(close.ended_at, idle, close.remote, reused_after, close.requests, close.crossed)
+        if met is not None:
+            end.meets(met)
         listener.ends.append(end)
         if len(self._recent) >= _MOST_RECENT:
             self._recent.clear()
@@ -208,11 +238,6 @@ class IdleWatch:
 
 
 _ENDED: Final = (How.FIN, How.FIN_RST)
-
-
-def _is_request(after: float) -> bool:
-    """Return whether data that a RST answered so many seconds after the close was a request."""
-    return _LAST_WORDS < after < _FORGOTTEN
 
 
 def _reused_after(use: _Use, received: int | None) -> float | None:

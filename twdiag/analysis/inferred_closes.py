@@ -171,6 +171,7 @@ class Inference:
             rtt=rtt,
             observed=False,
             requests=requests_at_most(traffic),
+            unanswered=None if death.disconnected else death.unacked,
         )
 
 
