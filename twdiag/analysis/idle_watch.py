@@ -38,8 +38,11 @@ A TLS close_notify, MySQL's COM_QUIT, a GOAWAY: they draw a RST as a request doe
 comes as soon is not told from them, unless it crossed the FIN.  Later ones may still be last words:
 a pool says goodbye when it cleans up, and the answer to a FIN takes a round trip.
 """
-_LONGEST_LAST_WORDS: Final = 100
-"""More bytes than any last words have: a close_notify has 24 to 86 (KERNEL A), GOAWAY 17."""
+_LONGEST_LAST_WORDS: Final = 90
+"""Bytes that last words have at most: a close_notify 24 to 86 (KERNEL A), with a GOAWAY below 80.
+
+The FIN counts one.
+"""
 
 
 @dataclass(slots=True)

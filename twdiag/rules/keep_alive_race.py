@@ -9,7 +9,7 @@ The idle timeout is measured, at connections that this host closed first, all af
 time. A client that sent again after a pause nearly as long has no shorter limit. Seeing it takes
 time: twdiag watch, twdiag diagnose --interval 30, or twdiag trace, which as root also sees what
 clients elsewhere sent too late. Data is a lost request where it crossed the FIN, or where its
-sender is on this host and sent more than 100 bytes. Other data may be last words, with which a TLS
+sender is on this host and sent more than 90 bytes. Other data may be last words, with which a TLS
 client, MySQL or HTTP/2 answers a close and which nobody misses: in the first 0.2 s they are not
 counted, and later they are told as what they may be.
 
