@@ -213,6 +213,57 @@ def test_late_data_that_may_be_last_words_is_not_said_to_be_a_request(
     assert (end_of(watch).lost, end_of(watch).late) == (False, True)
 
 
+def test_what_is_too_long_for_last_words_is_lost_at_once() -> None:
+    watch = IdleWatch()
+    watch.add(closed())
+    watch.add(other_end(ended_at=100.05))
+    assert end_of(watch).lost
+
+
+def closed_late(received: int, **changes: Any) -> Close:
+    """Return the end of a connection whose server reads on after its FIN, as Apache does."""
+    return closed(None, ended_at=101.5, received=received, peer_last=True, **changes)
+
+
+def watch_one_close() -> IdleWatch:
+    """Return a watch that has seen the connection open and idle, and then closed."""
+    watch = IdleWatch()
+    watch.look([standing(1.9, 50)], {8080}, 99.0)
+    watch.look([], {8080}, 99.25)
+    return watch
+
+
+@pytest.mark.parametrize(
+    ("received", "lost", "late"), [(250, True, False), (74, False, True), (51, False, False)]
+)
+def test_what_a_server_reads_after_its_fin_is_told_by_its_length(
+    received: int, lost: bool, late: bool
+) -> None:
+    watch = watch_one_close()
+    watch.add(closed_late(received))
+    end = end_of(watch)
+    assert (end.lost, end.late) == (lost, late)
+    assert end.idle == 2.15  # it was closed at the second look at the latest
+    assert end.reused_after is None
+
+
+def test_a_server_that_waits_for_the_clients_fin_had_closed_before() -> None:
+    watch = watch_one_close()
+    watch.add(closed(8.0, ended_at=105.1))
+    assert end_of(watch).idle == 2.15
+    # An announcement comes when the FIN is acknowledged: it tells more than the looks.
+    watch = watch_one_close()
+    watch.add(closed(2.04, ended_at=99.2))
+    assert end_of(watch).idle == 2.04
+
+
+@pytest.mark.parametrize("changes", [{"peer_last": False}, {"ended_at": 99.3}])
+def test_a_last_request_that_was_answered_is_not_late(changes: dict[str, Any]) -> None:
+    watch = watch_one_close()
+    watch.add(closed_late(250)._replace(**changes))
+    assert (end_of(watch).lost, end_of(watch).late) == (False, False)
+
+
 def test_data_that_crossed_the_fin_is_lost() -> None:
     watch = IdleWatch()
     watch.add(closed(how=How.FIN_RST, why=Why.LATE_DATA, crossed=True))
@@ -223,8 +274,8 @@ def test_data_that_crossed_the_fin_is_lost() -> None:
     "say",
     [
         lambda watch: watch.late_data((*HERE, *CLIENT), 100.05),
-        lambda watch: watch.add(other_end(ended_at=100.05)),
-        lambda watch: watch.add(other_end(ended_at=100.0, first=None, how=How.RST)),
+        lambda watch: watch.add(other_end(ended_at=100.05, unanswered=24)),
+        lambda watch: watch.add(other_end(ended_at=100.0, first=None, how=How.RST, unanswered=24)),
     ],
 )
 @pytest.mark.parametrize("told_first", [True, False])

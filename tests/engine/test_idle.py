@@ -124,6 +124,16 @@ def client_says_goodbye_late(client: socket.socket, server: socket.socket) -> No
         client.sendall(TLS_1_2_CLOSE_NOTIFY)
 
 
+def server_reads_on(client: socket.socket, server: socket.socket) -> None:
+    """Let the server send its FIN and read on, and the client send a request meanwhile."""
+    time.sleep(IDLE)
+    server.shutdown(socket.SHUT_WR)
+    time.sleep(0.6)
+    client.sendall(REQUEST)
+    time.sleep(0.3)
+    server.recv(1 << 16)
+
+
 def client_has_last_words(client: socket.socket, server: socket.socket) -> None:
     """Let the client answer the server's close, as TLS, MySQL and HTTP/2 do, and close too."""
     time.sleep(IDLE)
@@ -199,6 +209,22 @@ def test_a_late_goodbye_is_not_said_to_be_a_lost_request(source: str) -> None:
         tracefs=source == "auto",
     )
     assert [(end.lost, end.late) for end in only(found).ends] == [(False, True)] * TIMES
+
+
+@pytest.mark.parametrize("source", ["auto", "multicast"])
+def test_a_request_that_a_server_reads_after_its_fin_is_lost(
+    source: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(idle, "_OFTEN", 0.02)
+    monkeypatch.setattr(idle, "SHARE", float("inf"))
+    if source == "auto":
+        needs_tracefs()
+    found = in_private(
+        lambda: watched(lambda: each(server_reads_on, ()), source), tracefs=source == "auto"
+    )
+    ends = only(found).ends
+    assert [end.lost for end in ends] == [True] * TIMES
+    assert all(IDLE - 0.02 <= end.idle < IDLE + 0.6 for end in ends)
 
 
 def test_late_data_from_another_host_may_be_a_lost_request() -> None:

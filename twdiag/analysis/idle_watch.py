@@ -81,9 +81,14 @@ class _End:
 
     def meets(self, data: _Late) -> None:
         """Take in data that came after the close."""
-        if _LAST_WORDS < data.at - self.ended_at < _FORGOTTEN:
-            self.lost |= (data.size or 0) > _LONGEST_LAST_WORDS
-            self.late = not self.lost
+        after, large = data.at - self.ended_at, (data.size or 0) > _LONGEST_LAST_WORDS
+        if (large or after > _LAST_WORDS) and after < _FORGOTTEN:
+            self.reads(data.size)
+
+    def reads(self, size: int | None) -> None:
+        """Take in that so many bytes came after the close, None where that was not seen."""
+        self.lost |= (size or 0) > _LONGEST_LAST_WORDS
+        self.late = not self.lost
 
 
 @dataclass(slots=True)
@@ -95,13 +100,20 @@ class _Listener:
     open_for: float | None = None
 
 
+class _Gone(NamedTuple):
+    """A connection that was established at one look, and at the next one, `at`, no more."""
+
+    use: _Use
+    at: float | None
+
+
 class IdleWatch:
     """Watches how connections idle and end."""
 
     def __init__(self) -> None:
         self._ports: frozenset[int] = frozenset()
         self._uses: dict[_Ends, _Use] = {}
-        self._earlier: dict[_Ends, _Use] = {}
+        self._gone: dict[_Ends, _Gone] = {}
         self._listeners: dict[tuple[str, int], _Listener] = {}
         self._recent: dict[_Ends, _End] = {}
         self._met: dict[_Ends, _Late] = {}
@@ -118,11 +130,17 @@ class IdleWatch:
         for one in standing:
             ends = one.local, one.local_port, one.remote, one.remote_port
             uses[ends] = _used(self._uses.get(ends), one, at)
+            self._gone.pop(ends, None)  # that was an earlier connection
             if one.answered and one.idle >= LEAST_IDLE:
                 listener = self._of(one.local, one.local_port)
                 if listener is not None:
                     listener.open_for = max(one.idle, listener.open_for or 0.0)
-        self._earlier, self._uses = self._uses, uses
+        if len(self._gone) >= _MOST_RECENT:
+            self._gone.clear()
+        for ends, use in self._uses.items():
+            if ends not in uses:
+                self._gone[ends] = _Gone(use, at)
+        self._uses = uses
 
     def add(self, close: Close) -> None:
         """Take in a connection's end."""
@@ -130,32 +148,25 @@ class IdleWatch:
             self._other_end(close)
         if not self._is_server(close):
             return
+        use, gone_at = self._use_of(close)
         here = close.first is Side.HERE and close.how in _ENDED and not close.dying
         idle = close.idle
-        if here and (idle is None or idle < LEAST_IDLE):
-            idle = self._idle_by_looks(close)
+        if here and use is not None:
+            idle = _idle_by_looks(close, use, gone_at)
         if idle is None or idle < LEAST_IDLE:
             return
         if here:
-            self._closed_here(close, idle)
+            self._closed_here(close, idle, use, gone_at)
         elif close.first is Side.PEER and close.how is How.FIN:
             listener = self._of(close.local, close.local_port)
             if listener is not None:
                 listener.by_peers.append(idle)
 
-    def _idle_by_looks(self, close: Close) -> float | None:
-        """Return for how long the client had been silent, where the last look found it answered."""
-        use = self._use_of(close)
-        if use is None or use.pause is None or use.at is None or close.received is None:
-            return None
-        # The peer's FIN can count as a byte.
-        if close.received > use.received + 1:
-            return None
-        return use.pause + max(0.0, close.ended_at - use.at)
-
-    def _use_of(self, close: Close) -> _Use | None:
+    def _use_of(self, close: Close) -> tuple[_Use | None, float | None]:
+        """Return what looks have shown of a connection, and when one saw it closed."""
         ends = close.local, close.local_port, close.remote, close.remote_port
-        return self._uses.get(ends) or self._earlier.get(ends)
+        gone = self._gone.pop(ends, None)
+        return (self._uses.get(ends), None) if gone is None else gone
 
     def _other_end(self, close: Close) -> None:
         """Take in what the client's end tells, where that is here too."""
@@ -216,17 +227,22 @@ class IdleWatch:
             return close.local_port in self._ports
         return close.opened is Opened.IN
 
-    def _closed_here(self, close: Close, idle: float) -> None:
+    def _closed_here(
+        self, close: Close, idle: float, use: _Use | None, gone_at: float | None
+    ) -> None:
         listener = self._of(close.local, close.local_port)
         if listener is None:
             return
         ends = close.local, close.local_port, close.remote, close.remote_port
         met = self._met.pop(ends, None)
-        use = self._use_of(close)
-        reused_after = None if use is None else _reused_after(use, close.received)
+        late = _read_late(close, use, gone_at)
+        received = None if late else close.received
+        reused_after = None if use is None else _reused_after(use, received)
         end = _End(close.ended_at, idle, close.remote, reused_after, close.requests, close.crossed)
         if met is not None:
             end.meets(met)
+        if late:
+            end.reads(late)
         listener.ends.append(end)
         if len(self._recent) >= _MOST_RECENT:
             self._recent.clear()
@@ -241,6 +257,40 @@ class IdleWatch:
 
 
 _ENDED: Final = (How.FIN, How.FIN_RST)
+
+
+def _idle_by_looks(close: Close, use: _Use, gone_at: float | None) -> float | None:
+    """Return for how long the client had been silent when this end closed.
+
+    What the last look says of an answered connection is worth more than the end, where that does
+    not tell, or tells later than a look that saw the connection closed: a server that waits for the
+    client's FIN, or reads on, has closed long before.
+    """
+    told = close.idle if close.idle is not None and close.idle >= LEAST_IDLE else None
+    if use.pause is None or use.at is None or close.received is None:
+        return told
+    if gone_at is not None:
+        # The least of these of several ends, which a timeout is measured by, is hardly too late.
+        at_most = use.pause + max(0.0, gone_at - use.at)
+        if told is None or told > at_most + _LAST_WORDS:
+            return at_most
+    # The peer's FIN can count as a byte.
+    if told is not None or close.received > use.received + 1:
+        return told
+    return use.pause + max(0.0, close.ended_at - use.at)
+
+
+def _read_late(close: Close, use: _Use | None, gone_at: float | None) -> int:
+    """Return how many bytes this end has received after it had closed, and did not answer.
+
+    Apache reads on for a while after its FIN, and no RST answers what comes then.
+    """
+    if use is None or gone_at is None or use.pause is None or close.received is None:
+        return 0
+    if not close.peer_last or close.ended_at - gone_at < _LAST_WORDS:
+        return 0
+    more = close.received - use.received
+    return more if more > 1 else 0  # the peer's FIN can count as a byte
 
 
 def _reused_after(use: _Use, received: int | None) -> float | None:

@@ -223,7 +223,8 @@ class Close(NamedTuple):
     that a descriptor still holds the socket, which no table shows any more.  `observed` is False
     where `first`, `how` and `why` are reasoned from what the socket left behind.  `crossed` says
     that the peer sent data before it knew of our FIN, and got a RST for it.  `unanswered` are the
-    bytes that this end sent and the peer did not acknowledge, a FIN counts one.
+    bytes that this end sent and the peer did not acknowledge, a FIN counts one.  `peer_last` says
+    that the last data came from the peer.
     """
 
     ended_at: float
@@ -250,6 +251,7 @@ class Close(NamedTuple):
     requests: int | None = None
     crossed: bool = False
     unanswered: int | None = None
+    peer_last: bool = False
 
 
 class Losses(NamedTuple):

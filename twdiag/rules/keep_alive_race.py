@@ -10,8 +10,8 @@ time. A client that sent again after a pause nearly as long has no shorter limit
 time: twdiag watch, twdiag diagnose --interval 30, or twdiag trace, which as root also sees what
 clients elsewhere sent too late. Data is a lost request where it crossed the FIN, or where its
 sender is on this host and sent more than 90 bytes. Other data may be last words, with which a TLS
-client, MySQL or HTTP/2 answers a close and which nobody misses: in the first 0.2 s they are not
-counted, and later they are told as what they may be.
+client, MySQL or HTTP/2 answers a close and which nobody misses: it is not counted in the first
+0.2 s, and later it is told as what it may be.
 
 Why it matters:
 The client sees ECONNRESET, EPIPE or an empty answer, a proxy answers 502. It happens rarely, at low
