@@ -222,7 +222,7 @@ def test_what_is_too_long_for_last_words_is_lost_at_once() -> None:
 
 def closed_late(received: int, **changes: Any) -> Close:
     """Return the end of a connection whose server reads on after its FIN, as Apache does."""
-    return closed(None, ended_at=101.5, received=received, peer_last=True, **changes)
+    return closed(0.3, ended_at=101.5, received=received, peer_last=True, **changes)
 
 
 def watch_one_close() -> IdleWatch:
@@ -233,9 +233,7 @@ def watch_one_close() -> IdleWatch:
     return watch
 
 
-@pytest.mark.parametrize(
-    ("received", "lost", "late"), [(250, True, False), (74, False, True), (51, False, False)]
-)
+@pytest.mark.parametrize(("received", "lost", "late"), [(250, True, False), (74, False, True)])
 def test_what_a_server_reads_after_its_fin_is_told_by_its_length(
     received: int, lost: bool, late: bool
 ) -> None:

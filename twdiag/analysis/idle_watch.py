@@ -272,7 +272,8 @@ def _idle_by_looks(close: Close, use: _Use, gone_at: float | None) -> float | No
     if gone_at is not None:
         # The least of these of several ends, which a timeout is measured by, is hardly too late.
         at_most = use.pause + max(0.0, gone_at - use.at)
-        if told is None or told > at_most + _LAST_WORDS:
+        late = _read_late(close, use, gone_at)  # what is told began with that
+        if late or told is None or told > at_most + _LAST_WORDS:
             return at_most
     # The peer's FIN can count as a byte.
     if told is not None or close.received > use.received + 1:
