@@ -276,3 +276,23 @@ def test_the_name_of_a_namespace_acts_on_nobody(words: tuple[str, ...]) -> None:
     if words[:1] == ("check",) and "prometheus" not in words:
         assert "31m" in said.out
         assert "$(" not in said.out
+
+
+@pytest.mark.parametrize("name", ["a b", "it's; $(x)", "\x1b[31m1\n\u202e"])
+def test_what_is_advised_for_a_namespace_of_any_name_can_be_pasted(name: str) -> None:
+    def work(village: Village) -> tuple[str, list[Said]]:
+        named(village, name)
+        for one in ("web", "client"):  # with a process its number would do
+            os.kill(village.pid(one), signal.SIGKILL)
+        shown = twdiag("--full").out
+        begins = [shown.index(word) for word in ("twdiag sockets --rule", "nsenter --net=")]
+        pasted = [shown[at:].splitlines()[0].strip() for at in begins]
+        lets = f'twdiag() {{ {sys.executable} -m twdiag "$@"; }}; '
+        return shown, [process("bash", "-c", lets + command) for command in pasted]
+
+    shown, (rows, ss) = alone(work)
+    assert "\x1b" not in shown
+    assert (rows.code, rows.err) == (0, "")
+    assert rows.out.count("TIME_WAIT") >= 30
+    assert (ss.code, ss.err) == (0, "")
+    assert ss.out.count(":8080") >= 30

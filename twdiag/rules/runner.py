@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -16,7 +15,7 @@ from twdiag.model.sockets import TIMER_KEEPALIVE
 from twdiag.rules import RULES, close_wait, fd_limit_near, manual
 from twdiag.rules.behind import narrowed
 from twdiag.tcp import State
-from twdiag.wording import count
+from twdiag.wording import command_of, count
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -128,7 +127,7 @@ def _with_rows(finding: Finding, findings: list[Finding]) -> Finding:
     """Return a finding with the command that lists the rows behind it, not behind its like."""
     alone = sum(1 for other in findings if other.rule == finding.rule) == 1
     words = ["twdiag", "sockets", "--rule", finding.rule, *([] if alone else narrowed(finding))]
-    return replace(finding, rows_command=shlex.join(words))
+    return replace(finding, rows_command=command_of(words))
 
 
 def _pids(finding: Finding) -> tuple[int, ...]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Generic, TypeVar
@@ -12,7 +11,7 @@ from twdiag.model.namespaces import BARRED, NO_TIME, RIGHTS, UNSEEN, by_business
 from twdiag.model.snapshot import Gap
 from twdiag.sources.live.entering import Refused, Vanished, inside
 from twdiag.sources.live.namespaces import inode_of, read_usage
-from twdiag.wording import few
+from twdiag.wording import few, quoted
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -114,6 +113,6 @@ def _left_out(why: str, namespaces: list[Namespace]) -> Gap:
     if why == "rights":
         return Gap(BARRED, text + "no permission", RIGHTS, partial=True)
     if why == "time":
-        how = f"look at one alone: --netns {shlex.quote(namespaces[0].label)}"
+        how = f"look at one alone: --netns {quoted(namespaces[0].label)}"
         return Gap(UNSEEN, text + NO_TIME, how, partial=True)
     return Gap(UNSEEN, text + why, "run again", partial=True)
