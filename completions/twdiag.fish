@@ -373,6 +373,7 @@ function __twdiag_words_scenario
         'fd-limit' '52 leaked sockets of a program that may open 64 files' \
         'fd-limit-established' '110 live connections of a server that may open 128 files' \
         'sockets-nobody-sees' '110 reset connections that fill a server\'s descriptors and no socket table' \
+        'sockets-elsewhere' 'a server holds 110 live connections of another network namespace' \
         'idle-established-leak' '10 connections a second come to a server, and nobody uses or closes them' \
         'idle-timeout' '20 connections a second come to a server that closes idle ones after 3 s' \
         'idle-database' '500 connections to a database are idle, and it may open 900 files' \

@@ -2,13 +2,26 @@
 
 from __future__ import annotations
 
+import os
+import shutil
+import subprocess
 import unicodedata
 
 import pytest
-from hypothesis import example, given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from twdiag.wording import between, count, duration, endpoint, rate, share, visible
+from twdiag.wording import (
+    between,
+    command_of,
+    count,
+    duration,
+    endpoint,
+    quoted,
+    rate,
+    share,
+    visible,
+)
 
 ANY_TEXT = st.text(alphabet=st.characters(exclude_categories=()))
 BIDI = "\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069"
@@ -24,6 +37,24 @@ def test_nothing_that_acts_on_a_terminal_survives(text: str) -> None:
         assert category not in ("Cc", "Cf", "Cs", "Cn", "Co", "Zl", "Zp"), hex(ord(character))
     assert visible(shown) == shown
     shown.encode()
+
+
+FILE_NAMES = st.binary(max_size=20).map(lambda raw: os.fsdecode(raw.replace(b"\0", b"")))
+
+
+@pytest.mark.skipif(shutil.which("bash") is None, reason="bash is not installed")
+@settings(max_examples=15)
+@given(st.lists(FILE_NAMES | st.sampled_from(["a b", "it's", "\x1b1", "\u202e$(x)", "\n\\"])))
+def test_a_pasted_command_has_the_same_words(words: list[str]) -> None:
+    command = command_of(["printf", "%s\\0", "begin", *words])
+    assert visible(command) == command
+    said = subprocess.run(["bash", "-c", command], capture_output=True, check=True).stdout
+    assert said == b"".join(os.fsencode(word) + b"\0" for word in ("begin", *words))
+
+
+@given(ANY_TEXT)
+def test_a_quoted_word_can_be_shown(text: str) -> None:
+    assert visible(quoted(text)) == quoted(text)
 
 
 @given(st.text(alphabet=st.characters(categories=("L", "N", "P", "S"), include_characters=" \xa0")))

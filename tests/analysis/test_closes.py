@@ -371,6 +371,9 @@ def test_idle_time_ends_where_the_first_close_begins() -> None:
     assert idle_before(ages, 40) == pytest.approx(4.96)
     assert idle_before(ages, 5004) == 0.0
     assert idle_before(ages, 6000) is None  # data after the close hides what was before
+    # The peer's alone does not: a request that met our FIN.
+    assert idle_before(traffic(last_sent=5000, last_received=1000), 3000) == 2.0
+    assert idle_before(traffic(last_sent=1000, last_received=5000), 3000) is None
 
 
 def test_addresses_are_read_as_people_write_them() -> None:

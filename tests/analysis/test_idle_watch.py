@@ -45,6 +45,7 @@ def other_end(**changes: Any) -> Close:
         Why.RESET,
         opened=Opened.OUT,
         idle=None,
+        unanswered=250,
     )
     return usual._replace(**changes)
 
@@ -176,13 +177,14 @@ def test_one_that_was_gone_at_the_last_look_is_remembered() -> None:
 
 def refuse(watch: IdleWatch) -> None:
     """Tell of a RST that answered data for the closed connection."""
-    watch.lost_request((*HERE, *CLIENT), 100.5)
+    watch.late_data((*HERE, *CLIENT), 100.5)
 
 
 LOSSES: list[tuple[str, Callable[[IdleWatch], None]]] = [
-    ("a RST was sent", refuse),
     ("the client got one", lambda watch: watch.add(other_end())),
     ("and nobody saw the FIN", lambda watch: watch.add(other_end(first=None, how=How.RST))),
+    ("both ends tell", lambda watch: (watch.add(other_end()), refuse(watch))[1]),
+    ("and in the other order", lambda watch: (refuse(watch), watch.add(other_end()))[1]),
 ]
 
 
@@ -199,6 +201,75 @@ def test_a_request_that_met_the_close_is_lost(
     assert end_of(watch).lost
 
 
+@pytest.mark.parametrize(
+    "say",
+    [
+        refuse,  # from another host: nobody sees how much it was
+        lambda watch: watch.add(other_end(unanswered=24)),
+        lambda watch: watch.add(other_end(unanswered=87)),  # the longest close_notify, and the FIN
+        lambda watch: watch.add(other_end(unanswered=None)),
+    ],
+)
+@pytest.mark.parametrize("told_first", [True, False])
+def test_late_data_that_may_be_last_words_is_not_said_to_be_a_request(
+    say: Callable[[IdleWatch], None], told_first: bool
+) -> None:
+    watch = IdleWatch()
+    steps = [lambda w: w.add(closed()), say]
+    for step in steps if told_first else reversed(steps):
+        step(watch)
+    assert (end_of(watch).lost, end_of(watch).late) == (False, True)
+
+
+def test_what_is_too_long_for_last_words_is_lost_at_once() -> None:
+    watch = IdleWatch()
+    watch.add(closed())
+    watch.add(other_end(ended_at=100.05))
+    assert end_of(watch).lost
+
+
+def closed_late(received: int, **changes: Any) -> Close:
+    """Return the end of a connection whose server reads on after its FIN, as Apache does."""
+    return closed(0.3, ended_at=101.5, received=received, peer_last=True, **changes)
+
+
+def watch_one_close() -> IdleWatch:
+    """Return a watch that has seen the connection open and idle, and then closed."""
+    watch = IdleWatch()
+    watch.look([standing(1.9, 50)], {8080}, 99.0)
+    watch.look([], {8080}, 99.25)
+    return watch
+
+
+@pytest.mark.parametrize(("received", "lost", "late"), [(250, True, False), (74, False, True)])
+def test_what_a_server_reads_after_its_fin_is_told_by_its_length(
+    received: int, lost: bool, late: bool
+) -> None:
+    watch = watch_one_close()
+    watch.add(closed_late(received))
+    end = end_of(watch)
+    assert (end.lost, end.late) == (lost, late)
+    assert end.idle == 2.15  # it was closed at the second look at the latest
+    assert end.reused_after is None
+
+
+def test_a_server_that_waits_for_the_clients_fin_had_closed_before() -> None:
+    watch = watch_one_close()
+    watch.add(closed(8.0, ended_at=105.1))
+    assert end_of(watch).idle == 2.15
+    # An announcement comes when the FIN is acknowledged: it tells more than the looks.
+    watch = watch_one_close()
+    watch.add(closed(2.04, ended_at=99.2))
+    assert end_of(watch).idle == 2.04
+
+
+@pytest.mark.parametrize("changes", [{"peer_last": False}, {"ended_at": 99.3}])
+def test_a_last_request_that_was_answered_is_not_late(changes: dict[str, Any]) -> None:
+    watch = watch_one_close()
+    watch.add(closed_late(250)._replace(**changes))
+    assert (end_of(watch).lost, end_of(watch).late) == (False, False)
+
+
 def test_data_that_crossed_the_fin_is_lost() -> None:
     watch = IdleWatch()
     watch.add(closed(how=How.FIN_RST, why=Why.LATE_DATA, crossed=True))
@@ -208,9 +279,9 @@ def test_data_that_crossed_the_fin_is_lost() -> None:
 @pytest.mark.parametrize(
     "say",
     [
-        lambda watch: watch.lost_request((*HERE, *CLIENT), 100.05),
-        lambda watch: watch.add(other_end(ended_at=100.05)),
-        lambda watch: watch.add(other_end(ended_at=100.0, first=None, how=How.RST)),
+        lambda watch: watch.late_data((*HERE, *CLIENT), 100.05),
+        lambda watch: watch.add(other_end(ended_at=100.05, unanswered=24)),
+        lambda watch: watch.add(other_end(ended_at=100.0, first=None, how=How.RST, unanswered=24)),
     ],
 )
 @pytest.mark.parametrize("told_first", [True, False])
@@ -221,7 +292,7 @@ def test_last_words_in_answer_to_the_close_are_no_request(
     steps = [lambda w: w.add(closed()), say]
     for step in steps if told_first else reversed(steps):
         step(watch)
-    assert not end_of(watch).lost
+    assert (end_of(watch).lost, end_of(watch).late) == (False, False)
 
 
 def test_last_words_that_took_the_closed_socket_with_them_are_no_request() -> None:
@@ -251,7 +322,7 @@ def test_what_is_kept_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     watch = IdleWatch()
     for port in range(50):
         watch.add(closed(local_port=port))
-        watch.lost_request(("10.0.0.2", port, *CLIENT), 0.0)
+        watch.late_data(("10.0.0.2", port, *CLIENT), 0.0)
     assert len(watch.watched(1.0).idling) == 5
     for n in range(3 * idle_watch.MOST_ENDS):
         watch.add(closed(local_port=0, ended_at=float(n)))

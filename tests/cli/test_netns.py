@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -160,21 +162,46 @@ def check_all(*words: str) -> Callable[[Village], Said]:
 
 def test_a_check_of_all_namespaces_names_the_worst_and_keeps_its_perfdata() -> None:
     alike, _ = beside_a_server(lambda _: forked("check"))
-    # A PID namespace of its own hides what may be beside it: asked for all, that is UNKNOWN.
     said, (web, _) = beside_a_server(check_all(), houses=2)
     assert said.code == 1
     assert said.out.startswith(f"TWDIAG WARNING - in {web.partition(' (')[0]}")
-    assert "(+2 more)" in said.line
+    assert "(+1 more)" in said.line
     assert len(said.line) < 80
     assert said.perfdata.keys() == alike.perfdata.keys()
     assert said.perfdata["time_wait"].startswith("0;")
 
 
-def test_a_check_that_was_to_see_all_and_could_not_is_unknown() -> None:
+def test_a_check_in_a_container_judges_what_it_sees_and_says_what_it_does_not() -> None:
+    # A PID namespace of its own hides what may be beside it.
     said, _ = beside_a_server(lambda _: forked("check", "--all-netns", "-vv"))
-    assert said.code == 3
-    assert "TWDIAG UNKNOWN - this is a container" in said.out
+    assert said.code == 0
+    assert "only this container is visible" in said.line
+    assert len(said.line) < 80
+    assert "NOT SEEN: only this container is visible" in said.out
     assert "run on the host itself" in said.out
+
+
+def test_a_check_that_may_not_enter_a_namespace_judges_the_others(open_twdiag: str) -> None:
+    def work(village: Village) -> Said:
+        named(village, "blue")
+        for name in ("web", "client"):  # only the mount keeps it, and a descriptor of this process
+            os.kill(village.pid(name), signal.SIGKILL)
+        house = village.house()
+        server, client = village.move_in("seen", house), village.move_in("client2", house)
+        village.closed_first(house, server, client, 30)
+        words = ("check", "--all-netns", "-v", "--warn-on", "notice")
+        without = ("setpriv", "--bounding-set", "-sys_admin")
+        return process(*without, open_twdiag, *words)
+
+    said = alone(work)
+    assert said.code == 1
+    assert said.out.startswith("TWDIAG WARNING - in seen ")
+    assert "NOT SEEN: 1 network namespace was not looked at (blue): no permission" in said.out
+
+
+def test_a_check_that_had_no_time_for_a_namespace_is_unknown() -> None:
+    said, _ = beside_a_server(check_all("--timeout", "0.1"))
+    assert said.code == 3
 
 
 def test_the_series_of_a_check_of_all_namespaces_are_few_and_have_no_number() -> None:
@@ -249,3 +276,23 @@ def test_the_name_of_a_namespace_acts_on_nobody(words: tuple[str, ...]) -> None:
     if words[:1] == ("check",) and "prometheus" not in words:
         assert "31m" in said.out
         assert "$(" not in said.out
+
+
+@pytest.mark.parametrize("name", ["a b", "it's; $(x)", "\x1b[31m1\n\u202e"])
+def test_what_is_advised_for_a_namespace_of_any_name_can_be_pasted(name: str) -> None:
+    def work(village: Village) -> tuple[str, list[Said]]:
+        named(village, name)
+        for one in ("web", "client"):  # with a process its number would do
+            os.kill(village.pid(one), signal.SIGKILL)
+        shown = forked("--full").out
+        begins = [shown.index(word) for word in ("twdiag sockets --rule", "nsenter --net=")]
+        pasted = [shown[at:].splitlines()[0].strip() for at in begins]
+        lets = f'twdiag() {{ {sys.executable} -m twdiag "$@"; }}; '
+        return shown, [process("bash", "-c", lets + command) for command in pasted]
+
+    shown, (rows, ss) = alone(work)
+    assert "\x1b" not in shown
+    assert (rows.code, rows.err) == (0, "")
+    assert rows.out.count("TIME_WAIT") >= 30
+    assert (ss.code, ss.err) == (0, "")
+    assert ss.out.count(":8080") >= 30

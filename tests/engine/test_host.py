@@ -370,7 +370,7 @@ def test_a_host_without_other_namespaces_says_nothing_of_them() -> None:
     assert report.gaps == ()
     asked = alone(lambda _: look(ask_for_all=True))
     # A PID namespace of its own hides whatever is beside it: that is told to who asks for all.
-    assert [gap.what for gap in asked.gaps] == ["namespaces"]
+    assert [gap.what for gap in asked.gaps] == ["barred-namespaces"]
 
 
 def test_looking_into_one_namespace_gives_commands_for_it() -> None:

@@ -104,14 +104,36 @@ def client_gives_up(client: socket.socket, server: socket.socket) -> None:
     server.recv(1)
 
 
+REQUEST: Final = b"GET / HTTP/1.1\r\nHost: here\r\nCookie: %s\r\n\r\n" % (b"x" * 80)
+
+
 def request_meets_close(client: socket.socket, server: socket.socket) -> None:
     """Let the client send once more after the server has closed."""
     time.sleep(IDLE)
     server.close()
     time.sleep(0.3)
     with contextlib.suppress(ConnectionError):
-        client.sendall(b"request")
+        client.sendall(REQUEST)
         client.recv(1)
+
+
+def client_says_goodbye_late(client: socket.socket, server: socket.socket) -> None:
+    """Let the client notice the close when it cleans up its pool, and say goodbye then."""
+    time.sleep(IDLE)
+    server.close()
+    time.sleep(0.3)
+    with contextlib.suppress(ConnectionError):
+        client.sendall(TLS_1_2_CLOSE_NOTIFY)
+
+
+def server_reads_on(client: socket.socket, server: socket.socket) -> None:
+    """Let the server send its FIN and read on, and the client send a request meanwhile."""
+    time.sleep(IDLE)
+    server.shutdown(socket.SHUT_WR)
+    time.sleep(0.6)
+    client.sendall(REQUEST)
+    time.sleep(0.3)
+    server.recv(1 << 16)
 
 
 def client_has_last_words(client: socket.socket, server: socket.socket) -> None:
@@ -180,7 +202,34 @@ def test_what_a_client_says_in_answer_to_the_close_is_no_lost_request(source: st
     assert source != "auto" or len(only(found).ends) == TIMES
 
 
-def test_a_request_from_another_host_that_meets_the_close_is_lost_too() -> None:
+@pytest.mark.parametrize("source", ["auto", "multicast"])
+def test_a_late_goodbye_is_not_said_to_be_a_lost_request(source: str) -> None:
+    if source == "auto":
+        needs_tracefs()
+    found = in_private(
+        lambda: watched(lambda: each(client_says_goodbye_late, ()), source),
+        tracefs=source == "auto",
+    )
+    assert [(end.lost, end.late) for end in only(found).ends] == [(False, True)] * TIMES
+
+
+@pytest.mark.parametrize("source", ["auto", "multicast"])
+def test_a_request_that_a_server_reads_after_its_fin_is_lost(
+    source: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(idle, "_OFTEN", 0.02)
+    monkeypatch.setattr(idle, "SHARE", float("inf"))
+    if source == "auto":
+        needs_tracefs()
+    found = in_private(
+        lambda: watched(lambda: each(server_reads_on, ()), source), tracefs=source == "auto"
+    )
+    ends = only(found).ends
+    assert [end.lost for end in ends] == [True] * TIMES
+    assert all(IDLE - 0.02 <= end.idle < IDLE + 0.6 for end in ends)
+
+
+def test_late_data_from_another_host_may_be_a_lost_request() -> None:
     needs_tracefs()
 
     def elsewhere() -> Watched:
@@ -198,7 +247,7 @@ def test_a_request_from_another_host_that_meets_the_close_is_lost_too() -> None:
                             end.recv(1)  # the server's FIN
                             time.sleep(0.3)
                             with contextlib.suppress(ConnectionError):
-                                end.sendall(b"request")
+                                end.sendall(REQUEST)
                                 end.recv(1)
                         os._exit(0)
                     server, _ = listener.accept()
@@ -212,7 +261,7 @@ def test_a_request_from_another_host_that_meets_the_close_is_lost_too() -> None:
 
     found = in_private(elsewhere, tracefs=True)
     assert found.sees_lost
-    assert [end.lost for end in only(found).ends] == [True] * TIMES
+    assert [(end.lost, end.late) for end in only(found).ends] == [(False, True)] * TIMES
 
 
 @pytest.mark.parametrize(("end", "by_peers"), [(client_gives_up, TIMES), (closes_after_answer, 0)])

@@ -54,6 +54,18 @@ def test_a_request_that_met_a_close_is_a_warning() -> None:
     assert found.evidence["requests_per_connection"] == 3
 
 
+def test_late_data_of_which_nobody_knows_what_it_was_is_a_notice() -> None:
+    late = tuple(end._replace(late=True, reused_after=None) for end in ends(14))
+    found = finding(Idling(HERE, 8080, late))
+    assert (found.severity, found.confidence) == (Severity.NOTICE, Confidence.INFERRED)
+    assert found.summary.endswith(
+        "data came after 14 of 14 closes, lost requests or late last words"
+    )
+    assert (found.evidence["lost_requests"], found.evidence["late_data"]) == (None, 14)
+    few = tuple(end._replace(late=n < 2) for n, end in enumerate(ends(14, reused_after=None)))
+    assert report(Idling(HERE, 8080, few)).findings == ()
+
+
 def test_clients_that_use_connections_after_nearly_as_long_are_a_notice() -> None:
     found = finding(Idling(HERE, 8080, ends(14)))
     assert (found.severity, found.confidence) == (Severity.NOTICE, Confidence.INFERRED)

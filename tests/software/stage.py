@@ -170,7 +170,9 @@ def ask(port: int, version: str = "1.1", headers: str = "", path: str = "/") -> 
 
 def request(client: socket.socket, version: str = "1.1", headers: str = "", path: str = "/") -> str:
     """Send a request over a connection, read its answer, and return the answer's head."""
-    client.sendall(f"GET {path} HTTP/{version}\r\nHost: here\r\n{headers}\r\n".encode())
+    # As long as those of real clients are: shorter data could be last words.
+    agent = "User-Agent: Mozilla/5.0 (X11; Linux x86_64) Trials/1.0\r\nAccept: text/html\r\n"
+    client.sendall(f"GET {path} HTTP/{version}\r\nHost: here\r\n{agent}{headers}\r\n".encode())
     answer = b""
     while b"\r\n\r\n" not in answer:
         part = client.recv(65536)
@@ -203,9 +205,11 @@ class Pool:
     closes one itself; `lost` counts the requests that had no answer.
     """
 
-    def __init__(self, port: int, pauses: Iterable[float], limit: float | None, size: int) -> None:
+    def __init__(
+        self, port: int, pauses: Iterable[float], limit: float | None, size: int, path: str
+    ) -> None:
         self.lost = 0
-        self._port, self._limit = port, limit
+        self._port, self._limit, self._path = port, limit, path
         self._stopping = threading.Event()
         self._threads = [
             threading.Thread(target=self._use, args=(cycle(pauses), n / 7), daemon=True)
@@ -242,19 +246,23 @@ class Pool:
 
     def _answer(self, client: socket.socket) -> str:
         try:
-            return request(client)
+            return request(client, path=self._path)
         except ConnectionError:
             return ""
 
 
 def watched_pool(
-    port: int, pauses: Iterable[float], seconds: float, limit: float | None = None
+    port: int,
+    pauses: Iterable[float],
+    seconds: float,
+    limit: float | None = None,
+    path: str = "/",
 ) -> tuple[Any, int]:
     """Return (what keep-alive-race finds, requests lost) while a pool is used, as any user may."""
     from twdiag.engine.look import Question, looked
     from twdiag.rules import keep_alive_race
 
-    pool = Pool(port, pauses, limit, size=4)
+    pool = Pool(port, pauses, limit, 4, path)
     ending = threading.Timer(seconds - 1, pool.end)
     ending.start()
     report, _ = looked(Question(rules=(keep_alive_race.RULE,), interval=seconds))

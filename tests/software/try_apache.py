@@ -18,6 +18,7 @@ from tests.software.stage import (
     eventually,
     program,
     queued,
+    watched_pool,
 )
 
 CONFIG = """
@@ -81,6 +82,17 @@ def try_the_idle_timeout_as_shipped(stage: Stage) -> str:
     assert 4 < idle < 9, idle
     assert eventually(lambda: count("TIME_WAIT", 8080) == 1)
     return f"without KeepAliveTimeout httpd closes first, after {idle:.1f} s"
+
+
+def try_the_keep_alive_race(stage: Stage) -> str:
+    apache(stage, "KeepAliveTimeout 2")
+    finding, lost = watched_pool(8080, pauses=(1.2, 3.5), seconds=16, path="/index.html")
+    timeout = finding.evidence["idle_timeout_seconds"]
+    assert isinstance(timeout, float)
+    assert 1.9 < timeout < 3.3, timeout
+    assert finding.evidence["lost_requests"] == lost > 0, (finding.summary, lost)
+    assert "KeepAliveTimeout" in finding.advice[0].how, finding.advice
+    return f"KeepAliveTimeout 2 measured as {timeout:.2f} s; {lost} requests of a pool lost"
 
 
 def _waiting(stage: Stage, backlog: int, workers: int, clients: int = 10) -> tuple[int, str]:

@@ -17,6 +17,7 @@ from tests.software.stage import (
     program,
     request,
     sysctl,
+    watched_pool,
 )
 
 CONFIG = """
@@ -62,6 +63,19 @@ def try_abortonclose_does(stage: Stage) -> str:
     left = _given_up(stage, "option abortonclose")
     assert left == 0, left
     return "option abortonclose: none of 10 stays"
+
+
+def try_the_keep_alive_race(stage: Stage) -> str:
+    Backend(9001)
+    rest = f"listen all\n    bind :8080\n    server a {HERE}:9001\n"
+    haproxy(stage, rest, "timeout http-keep-alive 2s")
+    finding, lost = watched_pool(8080, pauses=(1.2, 2.5), seconds=11)
+    timeout = finding.evidence["idle_timeout_seconds"]
+    assert isinstance(timeout, float)
+    assert 1.9 < timeout < 2.3, timeout
+    assert finding.evidence["lost_requests"] == lost > 0, (finding.summary, lost)
+    assert "timeout http-keep-alive" in finding.advice[0].how, finding.advice
+    return f"timeout http-keep-alive 2s measured as {timeout:.2f} s; {lost} requests of a pool lost"
 
 
 def try_what_http_server_close_asks_for(stage: Stage) -> str:

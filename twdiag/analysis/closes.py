@@ -150,6 +150,8 @@ class Join:
             True,
             requests,
             why is _LATE_DATA and track.before == _FIN_WAIT1,
+            None if death is None or death.disconnected else death.unacked,
+            death is not None and peer_last(death.traffic),
         )
         return tuple.__new__(Close, values)  # as Close() does, without its call
 
@@ -292,13 +294,21 @@ def bytes_sent(traffic: Traffic, opened: Opened | None) -> int:
     return max(0, min(once, traffic.acked - (opened is _OUT)))
 
 
+def peer_last(traffic: Traffic | None) -> bool:
+    """Return whether the last data of a connection came from the peer."""
+    return traffic is not None and traffic.last_received < traffic.last_sent
+
+
 def idle_before(traffic: Traffic, since: float, blur: float = 10.0) -> float | None:
     """Return for how long no data had passed before a moment `since` ms ago, in seconds.
 
-    None where data passed after that moment, which hides what was before.  The kernel counts in
+    None where data passed after that moment, which hides what was before; of the peer's alone
+    (its request met a FIN) it does not hide what this end sent before.  The kernel counts in
     jiffies, up to 10 ms each.
     """
     last = min(traffic.last_sent, traffic.last_received) - since
+    if last < -blur and peer_last(traffic):
+        last = traffic.last_sent - since
     return None if last < -blur else max(0.0, last) / 1e3
 
 

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import re
-import shlex
 from typing import TYPE_CHECKING, Final
 
 from twdiag.model.findings import Advice
-from twdiag.wording import command_in
+from twdiag.wording import command_in, quoted
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -53,7 +52,7 @@ def entering(namespace: Namespace) -> str:
     """Return the command in front of one that is to run in a namespace, "" where none leads in."""
     if namespace.pid is not None:
         return f"nsenter -t {namespace.pid} -n"
-    return f"nsenter --net={shlex.quote(namespace.paths[0])}" if namespace.paths else ""
+    return f"nsenter --net={quoted(namespace.paths[0])}" if namespace.paths else ""
 
 
 def moved(text: str, namespace: Namespace) -> str:
@@ -73,7 +72,7 @@ def _twdiag_in(command: str, namespace: Namespace) -> str:
         return command  # explain, say
     if "--all-netns" in words:
         return command
-    target = namespace.pid or (shlex.quote(namespace.paths[0]) if namespace.paths else "")
+    target = namespace.pid or (quoted(namespace.paths[0]) if namespace.paths else "")
     return f"{command} --netns {target}" if target else command
 
 
@@ -100,7 +99,7 @@ def _kept(name: str, value: str, container: Container | None) -> Advice:
         return Advice(do, how, lost if name in _SAFE else allow)
     engine = None if container is None else _ENGINES.get(container.runtime)
     if engine:
-        setting = shlex.quote(f"{name}={value}")
+        setting = quoted(f"{name}={value}")
         return Advice(do, f"start the container with: {engine} run --sysctl {setting} ...", lost)
     if container is not None and container.runtime == "lxc":
         return Advice(do, f"in the container's configuration: lxc.sysctl.{name} = {value}", lost)

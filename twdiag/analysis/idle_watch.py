@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections import deque
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from twdiag.model.closes import ClosedBy, How, Opened, Why
 from twdiag.model.idling import LEAST_IDLE, IdleEnd, Idling, Watched
@@ -35,7 +35,13 @@ _LAST_WORDS: Final = 0.2
 """Seconds in which a client answers the FIN with its last words, which nobody has to read.
 
 A TLS close_notify, MySQL's COM_QUIT, a GOAWAY: they draw a RST as a request does.  A request that
-comes as soon is not told from them, unless it crossed the FIN.
+comes as soon is not told from them, unless it crossed the FIN.  Later ones may still be last words:
+a pool says goodbye when it cleans up, and the answer to a FIN takes a round trip.
+"""
+_LONGEST_LAST_WORDS: Final = 90
+"""Bytes that last words have at most: a close_notify 24 to 86 (KERNEL A), with a GOAWAY below 80.
+
+The FIN counts one.
 """
 
 
@@ -53,6 +59,13 @@ class _Use:
     longest: float | None = None
 
 
+class _Late(NamedTuple):
+    """Data that a RST answered at a Unix time; `size` in bytes, None where that was not seen."""
+
+    at: float
+    size: int | None
+
+
 @dataclass(slots=True)
 class _End:
     """A connection that this end closed first while idle, as it is told so far."""
@@ -62,8 +75,20 @@ class _End:
     remote: str
     reused_after: float | None
     requests: int | None
-    lost: bool
+    lost: bool = False
+    late: bool = False
     client: str | None = None
+
+    def meets(self, data: _Late) -> None:
+        """Take in data that came after the close."""
+        after, large = data.at - self.ended_at, (data.size or 0) > _LONGEST_LAST_WORDS
+        if (large or after > _LAST_WORDS) and after < _FORGOTTEN:
+            self.reads(data.size)
+
+    def reads(self, size: int | None) -> None:
+        """Take in that so many bytes came after the close, None where that was not seen."""
+        self.lost |= (size or 0) > _LONGEST_LAST_WORDS
+        self.late = not self.lost
 
 
 @dataclass(slots=True)
@@ -75,16 +100,23 @@ class _Listener:
     open_for: float | None = None
 
 
+class _Gone(NamedTuple):
+    """A connection that was established at one look, and at the next one, `at`, no more."""
+
+    use: _Use
+    at: float | None
+
+
 class IdleWatch:
     """Watches how connections idle and end."""
 
     def __init__(self) -> None:
         self._ports: frozenset[int] = frozenset()
         self._uses: dict[_Ends, _Use] = {}
-        self._earlier: dict[_Ends, _Use] = {}
+        self._gone: dict[_Ends, _Gone] = {}
         self._listeners: dict[tuple[str, int], _Listener] = {}
         self._recent: dict[_Ends, _End] = {}
-        self._met: dict[_Ends, float] = {}
+        self._met: dict[_Ends, _Late] = {}
 
     def look(
         self, standing: Iterable[Standing], ports: Collection[int], at: float | None = None
@@ -98,11 +130,17 @@ class IdleWatch:
         for one in standing:
             ends = one.local, one.local_port, one.remote, one.remote_port
             uses[ends] = _used(self._uses.get(ends), one, at)
+            self._gone.pop(ends, None)  # that was an earlier connection
             if one.answered and one.idle >= LEAST_IDLE:
                 listener = self._of(one.local, one.local_port)
                 if listener is not None:
                     listener.open_for = max(one.idle, listener.open_for or 0.0)
-        self._earlier, self._uses = self._uses, uses
+        if len(self._gone) >= _MOST_RECENT:
+            self._gone.clear()
+        for ends, use in self._uses.items():
+            if ends not in uses:
+                self._gone[ends] = _Gone(use, at)
+        self._uses = uses
 
     def add(self, close: Close) -> None:
         """Take in a connection's end."""
@@ -110,56 +148,54 @@ class IdleWatch:
             self._other_end(close)
         if not self._is_server(close):
             return
+        use, gone_at = self._use_of(close)
         here = close.first is ClosedBy.HERE and close.how in _ENDED and not close.dying
         idle = close.idle
-        if here and (idle is None or idle < LEAST_IDLE):
-            idle = self._idle_by_looks(close)
+        if here and use is not None:
+            idle = _idle_by_looks(close, use, gone_at)
         if idle is None or idle < LEAST_IDLE:
             return
         if here:
-            self._closed_here(close, idle)
+            self._closed_here(close, idle, use, gone_at)
         elif close.first is ClosedBy.PEER and close.how is How.FIN:
             listener = self._of(close.local, close.local_port)
             if listener is not None:
                 listener.by_peers.append(idle)
 
-    def _idle_by_looks(self, close: Close) -> float | None:
-        """Return for how long the client had been silent, where the last look found it answered."""
-        use = self._use_of(close)
-        if use is None or use.pause is None or use.at is None or close.received is None:
-            return None
-        # The peer's FIN can count as a byte.
-        if close.received > use.received + 1:
-            return None
-        return use.pause + max(0.0, close.ended_at - use.at)
-
-    def _use_of(self, close: Close) -> _Use | None:
+    def _use_of(self, close: Close) -> tuple[_Use | None, float | None]:
+        """Return what looks have shown of a connection, and when one saw it closed."""
         ends = close.local, close.local_port, close.remote, close.remote_port
-        return self._uses.get(ends) or self._earlier.get(ends)
+        gone = self._gone.pop(ends, None)
+        return (self._uses.get(ends), None) if gone is None else gone
 
     def _other_end(self, close: Close) -> None:
         """Take in what the client's end tells, where that is here too."""
         ends = close.remote, close.remote_port, close.local, close.local_port
         if close.why is Why.RESET:
-            self.lost_request(ends, close.ended_at)
+            self.late_data(ends, close.ended_at, close.unanswered)
         end = self._recent.get(ends)
         if end is not None and close.closer is not None:
             end.client = close.closer.name
 
-    def lost_request(self, ends: _Ends, at: float) -> None:
-        """Take in that a RST answered data for a connection, whose local end is the first one."""
+    def late_data(self, ends: _Ends, at: float, size: int | None = None) -> None:
+        """Take in that a RST answered data for a connection, whose local end is the first one.
+
+        `size` is in bytes, None where that was not seen.
+        """
         end = self._recent.get(ends)
         if end is not None:
-            end.lost |= _is_request(at - end.ended_at)
+            end.meets(_Late(at, size))
             return
         if len(self._met) >= _MOST_RECENT:
             self._met.clear()
-        self._met[ends] = at  # the close itself may be told later
+        # The close itself may be told later; what tells the size is worth more.
+        known = self._met.get(ends)
+        self._met[ends] = _Late(at, size if known is None or known.size is None else known.size)
 
     def watched(self, seconds: float, *, sees_lost: bool = False, since: float = 0.0) -> Watched:
         """Return what was gathered in so many seconds, without ends before a Unix time.
 
-        `sees_lost` says whether lost_request() was told of every one.
+        `sees_lost` says whether late_data() was told of all.
         """
         idling = tuple(
             Idling(
@@ -167,7 +203,14 @@ class IdleWatch:
                 port,
                 tuple(
                     IdleEnd(
-                        e.ended_at, e.idle, e.remote, e.reused_after, e.requests, e.lost, e.client
+                        e.ended_at,
+                        e.idle,
+                        e.remote,
+                        e.reused_after,
+                        e.requests,
+                        e.lost,
+                        e.late,
+                        e.client,
                     )
                     for e in sorted(listener.ends, key=lambda end: end.ended_at)
                     if e.ended_at >= since
@@ -184,16 +227,22 @@ class IdleWatch:
             return close.local_port in self._ports
         return close.opened is Opened.IN
 
-    def _closed_here(self, close: Close, idle: float) -> None:
+    def _closed_here(
+        self, close: Close, idle: float, use: _Use | None, gone_at: float | None
+    ) -> None:
         listener = self._of(close.local, close.local_port)
         if listener is None:
             return
         ends = close.local, close.local_port, close.remote, close.remote_port
         met = self._met.pop(ends, None)
-        lost = close.crossed or (met is not None and _is_request(met - close.ended_at))
-        use = self._use_of(close)
-        reused_after = None if use is None else _reused_after(use, close.received)
-        end = _End(close.ended_at, idle, close.remote, reused_after, close.requests, lost)
+        late = _read_late(close, use, gone_at)
+        received = None if late else close.received
+        reused_after = None if use is None else _reused_after(use, received)
+        end = _End(close.ended_at, idle, close.remote, reused_after, close.requests, close.crossed)
+        if met is not None:
+            end.meets(met)
+        if late:
+            end.reads(late)
         listener.ends.append(end)
         if len(self._recent) >= _MOST_RECENT:
             self._recent.clear()
@@ -210,9 +259,39 @@ class IdleWatch:
 _ENDED: Final = (How.FIN, How.FIN_RST)
 
 
-def _is_request(after: float) -> bool:
-    """Return whether data that a RST answered so many seconds after the close was a request."""
-    return _LAST_WORDS < after < _FORGOTTEN
+def _idle_by_looks(close: Close, use: _Use, gone_at: float | None) -> float | None:
+    """Return for how long the client had been silent when this end closed.
+
+    What the last look says of an answered connection is worth more than the end, where that does
+    not tell, or tells later than a look that saw the connection closed: a server that waits for the
+    client's FIN, or reads on, has closed long before.
+    """
+    told = close.idle if close.idle is not None and close.idle >= LEAST_IDLE else None
+    if use.pause is None or use.at is None or close.received is None:
+        return told
+    if gone_at is not None:
+        # The least of these of several ends, which a timeout is measured by, is hardly too late.
+        at_most = use.pause + max(0.0, gone_at - use.at)
+        late = _read_late(close, use, gone_at)  # what is told began with that
+        if late or told is None or told > at_most + _LAST_WORDS:
+            return at_most
+    # The peer's FIN can count as a byte.
+    if told is not None or close.received > use.received + 1:
+        return told
+    return use.pause + max(0.0, close.ended_at - use.at)
+
+
+def _read_late(close: Close, use: _Use | None, gone_at: float | None) -> int:
+    """Return how many bytes this end has received after it had closed, and did not answer.
+
+    Apache reads on for a while after its FIN, and no RST answers what comes then.
+    """
+    if use is None or gone_at is None or use.pause is None or close.received is None:
+        return 0
+    if not close.peer_last or close.ended_at - gone_at < _LAST_WORDS:
+        return 0
+    more = close.received - use.received
+    return more if more > 1 else 0  # the peer's FIN can count as a byte
 
 
 def _reused_after(use: _Use, received: int | None) -> float | None:

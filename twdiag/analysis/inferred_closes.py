@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from twdiag.analysis.closes import address_text, bytes_sent, requests_at_most
+from twdiag.analysis.closes import address_text, bytes_sent, peer_last, requests_at_most
 from twdiag.model.closes import Close, ClosedBy, How, Opened, Why
 from twdiag.tcp import State
 
@@ -171,6 +171,8 @@ class Inference:
             rtt=rtt,
             observed=False,
             requests=requests_at_most(traffic),
+            unanswered=None if death.disconnected else death.unacked,
+            peer_last=peer_last(traffic),
         )
 
 

@@ -222,7 +222,11 @@ def _widened(own: Examined, question: Question, timeout: float, deadline: Deadli
 
 
 def _left_out(report: Report, timeout: float) -> Iterator[Problem]:
-    """Yield a problem for namespaces that were asked for and not looked at at all."""
+    """Yield a problem for namespaces that could have been looked at and were not.
+
+    Those that this process may not see are told, and the others judged: a check in a container
+    would be UNKNOWN for ever.
+    """
     from twdiag.model.namespaces import NO_TIME, UNSEEN
 
     for gap in report.gaps:

@@ -64,7 +64,7 @@ class IdleFollower:
         for reset in followed.refused():
             local, remote = end_of(reset.local), end_of(reset.remote)
             if local is not None and remote is not None:
-                self._watch.lost_request((*local, *remote), followed.clock.unix(reset.at))
+                self._watch.late_data((*local, *remote), followed.clock.unix(reset.at))
         self._sees_lost = followed.sees_lost
 
     def watched(self, seconds: float, since: float = 0.0) -> Watched:

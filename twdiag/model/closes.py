@@ -222,7 +222,9 @@ class Close(NamedTuple):
     scarcer direction.  `dying` says that our end was closed because its process ended.  `open` says
     that a descriptor still holds the socket, which no table shows any more.  `observed` is False
     where `first`, `how` and `why` are reasoned from what the socket left behind.  `crossed` says
-    that the peer sent data before it knew of our FIN, and got a RST for it.
+    that the peer sent data before it knew of our FIN, and got a RST for it.  `unanswered` are the
+    bytes that this end sent and the peer did not acknowledge, a FIN counts one.  `peer_last` says
+    that the last data came from the peer.
     """
 
     ended_at: float
@@ -248,6 +250,8 @@ class Close(NamedTuple):
     observed: bool = True
     requests: int | None = None
     crossed: bool = False
+    unanswered: int | None = None
+    peer_last: bool = False
 
 
 class Losses(NamedTuple):

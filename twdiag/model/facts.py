@@ -292,6 +292,9 @@ IDLE_TIMEOUT_MAX: Final = _seconds(
 )
 IDLE_CLOSES: Final = Fact("idle_closes", "idle connections that the server closed first")
 LOST_REQUESTS: Final = Fact("lost_requests", "of them those that met a request: it was lost")
+LATE_DATA: Final = Fact(
+    "late_data", "of them those after which data came: lost requests, or late last words"
+)
 USED_AGAIN: Final = Fact("used_again", "of them those that had been used again after such a pause")
 USED_AFTER: Final = _seconds(
     "used_again_after_seconds",

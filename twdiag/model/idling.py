@@ -37,8 +37,8 @@ class IdleEnd(NamedTuple):
     `ended_at` is Unix time, `idle` seconds.  `reused_after` is the longest pause, of those that
     looks at it show, after which its client had sent again, at least; None where none was seen.
     `requests` are those that it carried, at most; None unseen.  `lost` says that another request
-    met the close, not only last words in answer to it; `client` is the process at the other end,
-    where that is on this host too.
+    met the close; `late` that data did of which nobody can say whether it was one, or a client's
+    last words; `client` is the process at the other end, where that is on this host too.
     """
 
     ended_at: float
@@ -47,6 +47,7 @@ class IdleEnd(NamedTuple):
     reused_after: float | None = None
     requests: int | None = None
     lost: bool = False
+    late: bool = False
     client: str | None = None
 
 
@@ -68,8 +69,8 @@ class Idling(NamedTuple):
 class Watched(NamedTuple):
     """How connections idled and ended during so many seconds.
 
-    `sees_lost` says that a request that met a close would have been seen, whoever sent it; without
-    it that is seen of clients of the same network namespace only.
+    `sees_lost` says that data that met a close would have been seen, whoever sent it; without it
+    that is seen of clients of the same network namespace only.
     """
 
     seconds: float

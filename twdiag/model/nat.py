@@ -27,7 +27,7 @@ class NatRule(NamedTuple):
     source: bool
     addresses: tuple[bytes, bytes] | None = None
     ports: Ports | None = None
-    to: Ports | None = None
+    to: tuple[Ports, ...] | None = None
     certain: bool = True
     local: bool = False
 
@@ -40,7 +40,7 @@ class NatRule(NamedTuple):
 
     def takes(self, port: int) -> bool:
         """Return whether the rule is for this destination port, as far as it was understood."""
-        return self.to is None or self.to[0] <= port <= self.to[1]
+        return self.to is None or any(low <= port <= high for low, high in self.to)
 
 
 class Diversion(NamedTuple):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 import textwrap
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
@@ -11,7 +10,7 @@ from twdiag.analysis.elsewhere import moved
 from twdiag.render.full import full
 from twdiag.render.live_rows import COLUMNS, HEADS, cells_of, name_of
 from twdiag.render.pieces import Detail
-from twdiag.wording import ss_address, visible
+from twdiag.wording import quoted, ss_address, visible
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -137,7 +136,7 @@ def _of_closer(row: Any) -> list[str]:
 
 def _of_process(row: Any) -> list[str]:
     name = row.name if visible(row.name) == row.name or not row.pids else str(row.pids[0])
-    return [f"twdiag trace --process {shlex.quote(name)}"]
+    return [f"twdiag trace --process {quoted(name)}"]
 
 
 _COMMANDS: Final = {

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Final
 from twdiag.check.metrics import METRICS
 from twdiag.model import facts
 from twdiag.model.findings import DestinationSubject
+from twdiag.model.namespaces import BARRED, OUTSIDE
 from twdiag.model.ranges import number
 from twdiag.wording import count, duration, endpoint
 
@@ -129,6 +130,8 @@ def _all_well(answer: Answer, width: int) -> str:
     for gap in answer.report.gaps if answer.report else ():
         if gap.what == "rules":  # an OK of some rules must not read like one of all
             parts.insert(0, (-1, inert(gap.why)))
+        if gap.what in (BARRED, OUTSIDE):  # nor one of some namespaces
+            parts.append((-1 if gap.what == BARRED else 1, inert(gap.why.partition(" (")[0])))
     places = len(answer.report.namespaces) if answer.report else 0
     if places:
         parts.append((1, count(places, "namespace")))
@@ -162,9 +165,15 @@ def long_output(answer: Answer, verbosity: int) -> Iterator[str]:
         yield f"... and {len(lines) - _MOST_LINES * verbosity:,} lines more: twdiag diagnose"
     yield from (f"NOTE: {inert(note)}" for note in answer.notes)
     if answer.report is not None:
+        for gap in answer.report.gaps:
+            if gap.what in (BARRED, OUTSIDE):
+                yield inert(f"NOT SEEN: {_with_way(gap.why, gap.how, verbosity)}")
         for skip in answer.report.skipped:
-            how = f" ({skip.how})" if verbosity > 1 and skip.how else ""
-            yield inert(f"NOT JUDGED: {skip.rule}: {skip.reason}{how}")
+            yield inert(f"NOT JUDGED: {skip.rule}: {_with_way(skip.reason, skip.how, verbosity)}")
+
+
+def _with_way(why: str, how: str, verbosity: int) -> str:
+    return f"{why} ({how})" if verbosity > 1 and how else why
 
 
 def _problem_lines(answer: Answer, verbosity: int) -> Iterator[str]:

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import json
-import shlex
 from typing import TYPE_CHECKING, Any, Final
 
 from twdiag import __version__
 from twdiag.engine.binding import IPV6_ANY, Option, PortHolder, PortRole, Verdict
 from twdiag.model.snapshot import HOST_NETNS
-from twdiag.wording import count, duration, endpoint, visible
+from twdiag.wording import command_of, count, duration, endpoint, visible
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -211,7 +210,7 @@ def _look(report: PortReport) -> str:
     if report.way_in or report.netns == HOST_NETNS:
         return f"{_way_in(report)}ss -Htanp 'sport = :{report.port}'"
     words = ("twdiag", "sockets", "--port", str(report.port), "--netns", report.netns)
-    return visible(shlex.join(words))
+    return command_of(words)
 
 
 def _reserve(report: PortReport) -> str:

@@ -7,9 +7,11 @@ Nobody is left to read it, and the kernel answers it with a RST: the request is 
 
 The idle timeout is measured, at connections that this host closed first, all after the same idle
 time. A client that sent again after a pause nearly as long has no shorter limit. Seeing it takes
-time: twdiag watch, twdiag diagnose --interval 30, or twdiag trace, which as root also counts the
-requests that met a close. Data in the first 0.2 s after a close is not counted unless it crossed
-the FIN: a TLS client, MySQL or HTTP/2 answers a close with last words, and nobody misses those.
+time: twdiag watch, twdiag diagnose --interval 30, or twdiag trace, which as root also sees what
+clients elsewhere sent too late. Data is a lost request where it crossed the FIN, or where its
+sender is on this host and sent more than 90 bytes. Other data may be last words, with which a TLS
+client, MySQL or HTTP/2 answers a close and which nobody misses: it is not counted in the first
+0.2 s, and later it is told as what it may be.
 
 Why it matters:
 The client sees ECONNRESET, EPIPE or an empty answer, a proxy answers 502. It happens rarely, at low
@@ -70,13 +72,15 @@ _MOST_CLIENTS = 3
 class Race(NamedTuple):
     """A listener whose idle timeout can meet a request, and the connections that show it.
 
-    `used` were used again after a pause nearly as long as the timeout, `lost` met a request.
+    `used` were used again after a pause nearly as long as the timeout, `lost` met a request, `late`
+    met data that may have been one.
     """
 
     listener: Listener
     timeout: IdleTimeout
     used: tuple[IdleEnd, ...]
     lost: int
+    late: int
     by_peers: tuple[float, ...]
     open_for: float | None
 
@@ -107,11 +111,12 @@ def _race(listener: Listener, parts: Iterable[Idling], limits: Limits) -> Race |
     enough = limits[REUSE] * timeout.low
     used = tuple(end for end in timeout.ends if (end.reused_after or 0.0) >= enough)
     lost = sum(end.lost for end in timeout.ends)
-    if not lost and len(used) < least:
+    late = sum(end.late for end in timeout.ends)
+    if not lost and max(len(used), late) < least:
         return None
     by_peers = tuple(idle for part in parts for idle in part.by_peers)
     open_for = [part.open_for for part in parts if part.open_for is not None]
-    return Race(listener, timeout, used, lost, by_peers, max(open_for, default=None))
+    return Race(listener, timeout, used, lost, late, by_peers, max(open_for, default=None))
 
 
 def tell(view: View, limits: Limits, group: Group[Race]) -> Iterator[Finding]:
@@ -138,6 +143,11 @@ def _summary(subject: ListenerSubject, race: Race) -> str:
             f"{text} while their clients still use them: {count(race.lost, 'request')} lost "
             f"in {count(ends, 'close')}"
         )
+    if race.late:
+        return (
+            f"{text} while their clients still hold them: data came after {race.late:,} of "
+            f"{count(ends, 'close')}, lost requests or late last words"
+        )
     longest = max(end.reused_after or 0.0 for end in race.used)
     return (
         f"{text}, and clients use them again after pauses of {pause(longest)}: a request can meet "
@@ -155,7 +165,8 @@ def _evidence(view: View, race: Race) -> dict[str, Value]:
         facts.IDLE_TIMEOUT: round(race.timeout.low, 2),
         facts.IDLE_TIMEOUT_MAX: round(race.timeout.high, 2),
         facts.IDLE_CLOSES: len(ends),
-        facts.LOST_REQUESTS: race.lost if race.lost or sees_lost else None,
+        facts.LOST_REQUESTS: race.lost if race.lost or (sees_lost and not race.late) else None,
+        facts.LATE_DATA: race.late if race.late or sees_lost else None,
         facts.USED_AGAIN: len(race.used),
         facts.USED_AFTER: None if longest is None else round(longest, 2),
         facts.REQUESTS: _middle(requests) if requests else None,

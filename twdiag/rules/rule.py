@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from twdiag.analysis.view import View
     from twdiag.model.findings import Finding
     from twdiag.model.limits import Limit, Limits
+    from twdiag.rules.behind import RowsBehind
 
 T = TypeVar("T")
 

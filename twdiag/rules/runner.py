@@ -14,7 +14,7 @@ from twdiag.named import NamedTuple
 from twdiag.rules import close_wait, fd_limit_near, manual
 from twdiag.rules.behind import narrowed
 from twdiag.tcp import State
-from twdiag.wording import count
+from twdiag.wording import command_of, count
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -117,11 +117,9 @@ def _completed(rule: Rule[Any], group: Group[Any], finding: Finding, view: View)
 
 def _with_rows(finding: Finding, findings: list[Finding]) -> Finding:
     """Return a finding with the command that lists the rows behind it, not behind its like."""
-    import shlex
-
     alone = sum(1 for other in findings if other.rule == finding.rule) == 1
     words = ["twdiag", "sockets", "--rule", finding.rule, *([] if alone else narrowed(finding))]
-    return finding._replace(rows_command=shlex.join(words))
+    return finding._replace(rows_command=command_of(words))
 
 
 def _pids(finding: Finding) -> tuple[int, ...]:

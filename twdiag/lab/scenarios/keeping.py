@@ -9,7 +9,7 @@ import time
 from itertools import cycle
 from typing import TYPE_CHECKING, Final
 
-from twdiag.lab.actors import HERE, PORT, REQUEST, RESPONSE, Program, listen, meet
+from twdiag.lab.actors import HERE, PORT, RESPONSE, Program, listen, meet
 from twdiag.tcp import State
 
 if TYPE_CHECKING:
@@ -26,6 +26,11 @@ _PAUSES: Final = (0.25, 0.45, 0.9)
 """The client's pauses: the last is longer than the server waits."""
 
 _STEP: Final = 0.3
+_REQUEST: Final = (
+    b"GET /orders/4711 HTTP/1.1\r\nHost: orders.example.com\r\nAccept: application/json\r\n"
+    b"User-Agent: checkout/1.4\r\n\r\n"
+)
+"""No client's last words are as long."""
 
 
 def set_up(stage: Stage, limit: float | None) -> None:
@@ -97,7 +102,7 @@ def _use(
 def _answered(end: socket.socket) -> bool:
     """Return whether a request over a connection is answered: it may have been closed meanwhile."""
     try:
-        end.sendall(REQUEST)
+        end.sendall(_REQUEST)
         return end.recv(1 << 16) == RESPONSE
     except ConnectionError:
         return False

@@ -96,8 +96,8 @@ TEN = NatRule(True, (PUBLIC, PUBLIC), (40000, 40009))
     [
         (TEN, True),
         (TEN._replace(addresses=None), True),
-        (TEN._replace(to=(443, 443)), True),
-        (TEN._replace(to=(80, 90)), False),
+        (TEN._replace(to=((443, 443),)), True),
+        (TEN._replace(to=((80, 90),)), False),
         (TEN._replace(source=False), False),
         (TEN._replace(ports=None), False),
         (TEN._replace(ports=(40001, 40009)), False),

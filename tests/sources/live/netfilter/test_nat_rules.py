@@ -23,8 +23,10 @@ from twdiag.sources.live.netfilter.nat_rules import FOR_DESTINATIONS, FOR_SOURCE
 from twdiag.sources.live.netfilter.nf_tables import (
     Chain,
     Jump,
+    elements_in,
     match_ports,
     nat_chain,
+    ranges_of,
     target_range,
     what_rule_does,
 )
@@ -99,11 +101,11 @@ MASQUERADE = expression(b"masq")
         (rule(DESTINATION, compare(0, 80)), None),
         (rule(MASQUERADE), NatRule(True)),
         (rule(SNAT), NatRule(True, address("192.0.2.1"), (40000, 40009))),
-        (rule(DESTINATION, compare(0, 80), MASQUERADE), NatRule(True, to=(80, 80))),
+        (rule(DESTINATION, compare(0, 80), MASQUERADE), NatRule(True, to=((80, 80),))),
         (rule(SOURCE, compare(0, 80), MASQUERADE), NatRule(True)),
         (
             rule(DESTINATION, compare(5, 80), compare(3, 90), MASQUERADE),
-            NatRule(True, to=(80, 90)),
+            NatRule(True, to=((80, 90),)),
         ),
         (rule(DESTINATION, compare(1, 80), MASQUERADE), NatRule(True, certain=False)),
         (
@@ -114,7 +116,7 @@ MASQUERADE = expression(b"masq")
             rule(constant(1, port(9000)), expression(b"redir", (1, number(1)))),
             NatRule(False, None, (9000, 9000)),
         ),
-        (rule(DESTINATION, compare(0, 80), jump(-3, b"svc\0")), Jump(b"svc", (80, 80), True)),
+        (rule(DESTINATION, compare(0, 80), jump(-3, b"svc\0")), Jump(b"svc", ((80, 80),), True)),
         (rule(jump(-4, b"svc\0")), Jump(b"svc", None, True)),
     ],
 )
@@ -162,11 +164,121 @@ def test_the_range_of_an_iptables_target(info: bytes, expected: object) -> None:
 
 
 def test_the_ports_of_an_iptables_match() -> None:
-    tcp = struct.pack("=HHHH", 0, 0xFFFF, 80, 90)
-    assert match_ports("tcp", tcp) == ((80, 90), True)
-    assert match_ports("udp", tcp[:4] + tcp[:4]) == (None, True)
+    tcp = struct.pack("=HHHHBBBB", 0, 0xFFFF, 80, 90, 0, 0, 0, 0)
+    assert match_ports("tcp", tcp) == (((80, 90),), True)
+    assert match_ports("udp", tcp[:4] + tcp[:4] + bytes(4)) == (None, True)
     assert match_ports("comment", b"80") == (None, True)
-    assert match_ports("multiport", tcp) == (None, False)
+    assert match_ports("tcp", tcp[:11] + b"\2") == (None, False)  # ! --dport
+    assert match_ports("udp", tcp[:8] + b"\2") == (None, False)
+    assert match_ports("tcp", tcp[:8]) == (None, False)
+
+
+def multiport(flags: int, *ports: int, ranges: tuple[int, ...] = (), inverted: int = 0) -> bytes:
+    """Return struct xt_multiport_v1; `ranges` are the places of ports that begin a range."""
+    begins = [int(place in ranges) for place in range(15)]
+    padded = [*ports, *([0] * (15 - len(ports)))]
+    return struct.pack("=BB15H15BB", flags, len(ports), *padded, *begins, inverted)
+
+
+@given(st.lists(st.tuples(st.integers(0, 65535), st.integers(0, 65535)), min_size=1, max_size=7))
+def test_each_range_of_a_multiport_match_is_read(ranges: list[tuple[int, int]]) -> None:
+    ports = [port for range_ in ranges for port in range_]
+    info = multiport(1, *ports, ranges=tuple(range(0, len(ports), 2)))
+    assert match_ports("multiport", info, 1) == (tuple(ranges), True)
+    single = multiport(1, *ports)
+    assert match_ports("multiport", single, 1) == (tuple((port, port) for port in ports), True)
+
+
+def test_what_a_multiport_match_does_not_say_of_the_destination() -> None:
+    assert match_ports("multiport", multiport(0, 80), 1) == (None, True)  # --sports
+    assert match_ports("multiport", multiport(2, 80), 1) == (None, False)  # --ports
+    assert match_ports("multiport", multiport(1, 80, inverted=1), 1) == (None, False)
+    assert match_ports("multiport", multiport(1), 1) == (None, False)
+    assert match_ports("multiport", multiport(1, 80)[:40], 1) == (None, False)
+    assert match_ports("multiport", multiport(1, 80), 0) == (None, False)
+
+
+@given(st.binary(max_size=60), st.integers(0, 2))
+def test_no_bytes_break_a_match(info: bytes, revision: int) -> None:
+    for name in ("multiport", "tcp", "udp"):
+        to, _ = match_ports(name, info, revision)
+        assert all(0 <= low <= 0xFFFF for low, _ in to or ())
+
+
+def element(port: int, *fields: tuple[int, bytes]) -> bytes:
+    key = attribute(0x8001, attribute(1, struct.pack("!H", port)))
+    return attribute(0x8001, key + b"".join(attribute(kind, raw) for kind, raw in fields))
+
+
+def ports_of(*elements: bytes) -> tuple[tuple[int, int], ...]:
+    raw = attribute(1, b"t\0") + attribute(2, b"s\0") + attribute(0x8003, b"".join(elements))
+    return ranges_of(elements_in(raw, 0, len(raw)))
+
+
+@given(st.sets(st.integers(0, 65534)))
+def test_the_ports_of_a_set_are_read(ports: set[int]) -> None:
+    assert ports_of(*map(element, ports)) == tuple((port, port) for port in sorted(ports))
+
+
+@given(st.sets(st.integers(0, 32767), min_size=2), st.booleans(), st.randoms())
+def test_the_intervals_of_a_set_are_read(cuts: set[int], open_end: bool, random: Any) -> None:
+    ordered = sorted(cuts)[: len(cuts) // 2 * 2]
+    begins, behind = ordered[::2], ordered[1::2]
+    elements = [*map(element, begins), *(element(cut, (3, number(1))) for cut in behind)]
+    expected = [(low, high - 1) for low, high in zip(begins, behind, strict=True)]
+    if open_end:
+        elements.append(element(40000))
+        expected.append((40000, 65535))
+    random.shuffle(elements)
+    assert ports_of(*elements) == tuple(expected)
+
+
+def test_neighbouring_intervals_are_both_there() -> None:
+    ends = (3, number(1))
+    assert ports_of(element(5), element(8, ends), element(8), element(9, ends)) == ((5, 7), (8, 8))
+
+
+def test_a_set_of_something_else_is_not_taken_for_ports() -> None:
+    for fields in (
+        attribute(0x8001, attribute(1, bytes(4))),
+        attribute(0x8001, attribute(1, port(80))) + attribute(0x800A, attribute(1, port(90))),
+        b"",
+    ):
+        raw = attribute(0x8003, attribute(0x8001, fields))
+        with pytest.raises(SourceError):
+            list(elements_in(raw, 0, len(raw)))
+
+
+@given(st.binary(max_size=80))
+def test_no_bytes_break_a_set(raw: bytes) -> None:
+    for data in (raw, attribute(0x8003, raw), attribute(0x8003, attribute(0x8001, raw))):
+        try:
+            list(elements_in(data, 0, len(data)))
+        except SourceError:
+            continue
+
+
+def look_up(name: bytes, *fields: tuple[int, bytes]) -> bytes:
+    return expression(b"lookup", (1, name + b"\0"), (2, number(1)), *fields)
+
+
+@pytest.mark.parametrize(
+    ("fields", "place", "expected"),
+    [
+        ((), DESTINATION, NatRule(True, to=((80, 80), (443, 443)))),
+        (((5, number(1)),), DESTINATION, NatRule(True, certain=False)),  # != @web
+        (((3, number(2)),), DESTINATION, NatRule(True, certain=False)),  # a map
+        ((), SOURCE, NatRule(True)),
+    ],
+)
+def test_a_rule_for_a_set_of_ports(
+    fields: tuple[tuple[int, bytes], ...], place: bytes, expected: NatRule
+) -> None:
+    raw = rule(place, look_up(b"web", *fields), MASQUERADE)
+    sets = {b"web": ((80, 80), (443, 443))}
+    assert what_rule_does(raw, 0, len(raw), sets.get) == expected
+    unknown = what_rule_does(raw, 0, len(raw))
+    assert unknown == (expected if place is SOURCE else NatRule(True, certain=False))
 
 
 def old_rule(target: bytes, info: bytes, *matches: tuple[bytes, bytes]) -> bytes:
@@ -189,7 +301,7 @@ TABLE = (
 
 
 def test_the_table_of_the_old_iptables_is_walked_rule_by_rule() -> None:
-    expected = NatRule(True, address("192.0.2.1"), (5, 9), (80, 80))
+    expected = NatRule(True, address("192.0.2.1"), (5, 9), ((80, 80),))
     assert list(rules_in(TABLE, (0, 0))) == [expected]
     assert list(rules_in(TABLE, (0, len(TABLE)))) == [expected._replace(local=True)]
     assert list(rules_in(b"", (0, 0))) == []
@@ -222,10 +334,10 @@ def test_no_bytes_break_the_rules(raw: bytes, at: int, byte: int) -> None:
 
 def test_rules_and_tracked_connections_are_told_as_one() -> None:
     rules = [
-        NatRule(False, address("172.17.0.2"), (80, 80), (8080, 8080)),
-        NatRule(False, None, (9000, 9000), (8000, 8090), local=True),
-        NatRule(False, address("172.17.0.3"), None, (8080, 8080)),
-        NatRule(False, address("172.17.0.9"), (1, 1), (81, 81)),
+        NatRule(False, address("172.17.0.2"), (80, 80), ((8080, 8080),)),
+        NatRule(False, None, (9000, 9000), ((8000, 8090),), local=True),
+        NatRule(False, address("172.17.0.3"), None, ((8080, 8080),)),
+        NatRule(False, address("172.17.0.9"), (1, 1), ((81, 81),)),
         NatRule(False, address("172.17.0.9"), (1, 1), certain=False),
         NatRule(False, address("172.17.0.9")),
     ]
@@ -246,6 +358,8 @@ def test_rules_and_tracked_connections_are_told_as_one() -> None:
 
 NFT = """
 table ip t {
+  set web { type inet_service; elements = { 443, 8443 }
+  }
   chain out {
     type nat hook postrouting priority 100;
     tcp dport 7130 snat to 10.9.9.1:40000-40009
@@ -260,6 +374,9 @@ table ip t {
     tcp dport 80 dnat to 10.0.0.2:8080
     tcp dport { 81, 82 } redirect to :9000
     tcp dport 90-95 redirect to :9001
+    tcp dport { 1-5, 100, 65000-65535 } redirect to :9003
+    tcp dport @web redirect to :9004
+    tcp dport != { 80, 443 } redirect to :9005
   }
   chain local { type nat hook output priority -100; tcp dport 80 redirect to :9002
   }
@@ -274,27 +391,38 @@ IPTABLES = """\
 -A POSTROUTING -p tcp --dport 7201 -j MASQUERADE --to-ports 50100-50109
 -A PREROUTING -p tcp -m comment --comment x --dport 7202 -j DNAT --to-destination 10.0.0.9:80
 -A PREROUTING -p tcp -m multiport --dports 7203,7204 -j REDIRECT --to-ports 88
+-A PREROUTING -p tcp -m multiport --dports 7205,7206:7209,7211 -j REDIRECT --to-ports 89
+-A PREROUTING -p tcp -m multiport --sports 1:1023 -m tcp --dport 7212 -j REDIRECT --to-ports 90
+-A PREROUTING -p tcp -m multiport ! --dports 7203,7204 -j REDIRECT --to-ports 91
+-A PREROUTING -p tcp ! --dport 7213 -j REDIRECT --to-ports 92
 """
 OF_NFT = (
-    NatRule(True, address("10.9.9.1"), (40000, 40009), (7130, 7130)),
-    NatRule(True, None, (41000, 41003), (7131, 7131)),
-    NatRule(True, None, None, (7132, 7132)),
-    NatRule(True, (address("10.9.9.1")[0], address("10.9.9.2")[0]), None, (7133, 7133)),
-    NatRule(True, address("fd00::1"), (5, 9), (7130, 7130)),
+    NatRule(True, address("10.9.9.1"), (40000, 40009), ((7130, 7130),)),
+    NatRule(True, None, (41000, 41003), ((7131, 7131),)),
+    NatRule(True, None, None, ((7132, 7132),)),
+    NatRule(True, (address("10.9.9.1")[0], address("10.9.9.2")[0]), None, ((7133, 7133),)),
+    NatRule(True, address("fd00::1"), (5, 9), ((7130, 7130),)),
 )
 TO_PLACES = (
-    NatRule(False, address("10.0.0.2"), (8080, 8080), (80, 80)),
-    NatRule(False, None, (9000, 9000), certain=False),
-    NatRule(False, None, (9001, 9001), (90, 95)),
-    NatRule(False, None, (9002, 9002), (80, 80), local=True),
+    NatRule(False, address("10.0.0.2"), (8080, 8080), ((80, 80),)),
+    NatRule(False, None, (9000, 9000), ((81, 81), (82, 82))),
+    NatRule(False, None, (9001, 9001), ((90, 95),)),
+    NatRule(False, None, (9003, 9003), ((1, 5), (100, 100), (65000, 65535))),
+    NatRule(False, None, (9004, 9004), ((443, 443), (8443, 8443))),
+    NatRule(False, None, (9005, 9005), certain=False),
+    NatRule(False, None, (9002, 9002), ((80, 80),), local=True),
 )
 OF_IPTABLES = (
-    NatRule(True, address("10.9.9.1"), (50000, 50009), (7200, 7200)),
-    NatRule(True, None, (50100, 50109), (7201, 7201)),
+    NatRule(True, address("10.9.9.1"), (50000, 50009), ((7200, 7200),)),
+    NatRule(True, None, (50100, 50109), ((7201, 7201),)),
 )
 TO_IPTABLES = (
-    NatRule(False, address("10.0.0.9"), (80, 80), (7202, 7202)),
-    NatRule(False, None, (88, 88), certain=False),
+    NatRule(False, address("10.0.0.9"), (80, 80), ((7202, 7202),)),
+    NatRule(False, None, (88, 88), ((7203, 7203), (7204, 7204))),
+    NatRule(False, None, (89, 89), ((7205, 7205), (7206, 7209), (7211, 7211))),
+    NatRule(False, None, (90, 90), ((7212, 7212),)),
+    NatRule(False, None, (91, 91), certain=False),
+    NatRule(False, None, (92, 92), certain=False),
 )
 
 
@@ -355,4 +483,4 @@ def test_real_rules_are_read_whatever_made_them(
             (Diversion("10.0.0.2", 8080), Diversion(None, 9002, local=True)), 1
         )
     else:
-        assert led == Diversions((), 1)
+        assert led == Diversions((), 2)

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import shlex
 import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Generic, TypeVar
 
 from twdiag.errors import TwdiagError
-from twdiag.model.namespaces import NO_TIME, RIGHTS, UNSEEN, by_business
+from twdiag.model.namespaces import BARRED, NO_TIME, RIGHTS, UNSEEN, by_business
 from twdiag.model.snapshot import Gap
 from twdiag.sources.live.namespaces.entering import Refused, Vanished, inside
 from twdiag.sources.live.namespaces.search import inode_of, read_usage
-from twdiag.wording import few
+from twdiag.wording import few, quoted
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -112,8 +111,8 @@ def _left_out(why: str, namespaces: list[Namespace]) -> Gap:
     many = "1 network namespace was" if number == 1 else f"{number} namespaces were"
     text = f"{many} not looked at ({few(n.label for n in namespaces)}): "
     if why == "rights":
-        return Gap(UNSEEN, text + "no permission", RIGHTS, partial=True)
+        return Gap(BARRED, text + "no permission", RIGHTS, partial=True)
     if why == "time":
-        how = f"look at one alone: --netns {shlex.quote(namespaces[0].label)}"
+        how = f"look at one alone: --netns {quoted(namespaces[0].label)}"
         return Gap(UNSEEN, text + NO_TIME, how, partial=True)
     return Gap(UNSEEN, text + why, "run again", partial=True)

@@ -12,7 +12,7 @@ import re
 from dataclasses import replace
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from twdiag.model.namespaces import RIGHTS, UNSEEN, Namespace, Usage
+from twdiag.model.namespaces import BARRED, OUTSIDE, RIGHTS, Namespace, Usage
 from twdiag.model.snapshot import HOST_NETNS, Gap
 from twdiag.sources.live.namespaces.containers import container_of
 from twdiag.sources.live.netfilter.conntrack import parse_counters
@@ -242,13 +242,13 @@ def _gaps(unmatched: list[str]) -> Iterator[Gap]:
     if unmatched:
         names = few(path.rpartition("/")[2] for path in unmatched)
         why = f"mounted network namespaces ({names}) may hold no process, and then go unseen"
-        yield Gap("netns", why, RIGHTS, partial=True)
+        yield Gap(OUTSIDE, why, RIGHTS, partial=True)
     if not os.path.exists("/proc/1"):
         why = "/proc hides the processes of others (hidepid), and their namespaces with them"
-        yield Gap(UNSEEN, why, "run as root, or as a member of the group of /proc", partial=True)
+        yield Gap(BARRED, why, "run as root, or as a member of the group of /proc", partial=True)
     elif inode_of("/proc/self/ns/pid") not in (None, _FIRST_PID_NAMESPACE):
-        why = "this is a container (a PID namespace of its own): those beside it are not visible"
-        yield Gap(UNSEEN, why, "run on the host itself", partial=True)
+        why = "only this container is visible (it has its own PID namespace), none beside it"
+        yield Gap(BARRED, why, "run on the host itself", partial=True)
 
 
 def inode_of(path: str) -> int | None:

@@ -70,8 +70,8 @@ def _rule(raw: bytes, begin: int, target: int, end: int) -> NatRule | None:
     to, certain = None, True
     at = begin + _OFFSETS.size
     while at < target:
-        size, match, _ = _part(raw, at, target)
-        found, understood = match_ports(match, raw[at + _PART.size : at + size])
+        size, match, version = _part(raw, at, target)
+        found, understood = match_ports(match, raw[at + _PART.size : at + size], version)
         to, certain = found or to, certain and understood
         at += size
     return NatRule(TRANSLATING[name], addresses, ports, to, certain)

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import time
+from functools import cache, partial
 from typing import TYPE_CHECKING, Final
 
+from twdiag.errors import SourceError
 from twdiag.model.nat import NatRules
 from twdiag.sources.live.netfilter import nf_tables
 from twdiag.sources.live.netfilter.ip_tables import read_ip_tables
@@ -14,7 +16,7 @@ from twdiag.sources.live.netfilter.nfnetlink import DONE, ERROR, datagrams, mess
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from twdiag.model.nat import NatRule
+    from twdiag.model.nat import NatRule, Ports
 
 FOR_SOURCES: Final = (nf_tables.POSTROUTING, nf_tables.LOCAL_IN)
 FOR_DESTINATIONS: Final = (nf_tables.PREROUTING, nf_tables.LOCAL_OUT)
@@ -79,15 +81,32 @@ def _rules_from(base: Chain, until: float) -> tuple[list[NatRule], bool]:
     return found, complete
 
 
+def _ports_of_set(family: int, table: bytes, until: float, name: bytes) -> tuple[Ports, ...] | None:
+    """Return the ports in a set, None where they were not seen, or are none."""
+    request = nf_tables.elements_request(table, name)
+    elements: list[tuple[int, bool]] = []
+    try:
+        for datagram in datagrams(nf_tables.GET_ELEMENTS, request, until, family):
+            for kind, at, end in messages(datagram):
+                if kind in (DONE, ERROR):
+                    return nf_tables.ranges_of(elements)
+                if kind == nf_tables.NEW_ELEMENTS:
+                    elements += nf_tables.elements_in(datagram, at, end)
+    except SourceError:  # the rule counts as one that was not understood
+        return None
+    return None
+
+
 def _deeds(chain: Chain, until: float) -> Iterator[NatRule | Jump | None]:
     """Yield what the rules of a chain do, and None at the end of the dump."""
     request = nf_tables.rule_request(chain)
+    ports_of = cache(partial(_ports_of_set, chain.family, chain.table, until))
     for datagram in datagrams(nf_tables.GET_RULE, request, until, chain.family):
         for kind, at, end in messages(datagram):
             if kind in (DONE, ERROR):
                 yield None
                 return
             if kind == nf_tables.NEW_RULE:
-                deed = nf_tables.what_rule_does(datagram, at, end)
+                deed = nf_tables.what_rule_does(datagram, at, end, ports_of)
                 if deed is not None:
                     yield deed

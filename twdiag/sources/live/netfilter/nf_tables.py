@@ -14,12 +14,18 @@ from twdiag.model.nat import NatRule
 from twdiag.sources.live.netfilter.nfnetlink import attributes
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
+
     from twdiag.model.nat import Ports
+
+    PortsOf = Callable[[bytes], "tuple[Ports, ...] | None"]
 
 NEW_CHAIN: Final = 10 << 8 | 3  # NFNL_SUBSYS_NFTABLES, NFT_MSG_NEWCHAIN
 GET_CHAIN: Final = 10 << 8 | 4
 NEW_RULE: Final = 10 << 8 | 6
 GET_RULE: Final = 10 << 8 | 7
+NEW_ELEMENTS: Final = 10 << 8 | 12  # NFT_MSG_NEWSETELEM
+GET_ELEMENTS: Final = 10 << 8 | 13
 PREROUTING, LOCAL_IN, LOCAL_OUT, POSTROUTING = 0, 1, 3, 4  # enum nf_inet_hooks, without FORWARD
 
 _JUMP, _GOTO = -3, -4
@@ -28,6 +34,11 @@ _TRANSPORT: Final = 2  # NFT_PAYLOAD_TRANSPORT_HEADER
 _DESTINATION_PORT: Final = (_TRANSPORT, 2, 2)  # base, offset, length
 _EQUAL: Final = 0  # NFT_CMP_EQ and NFT_RANGE_EQ
 _AT_MOST, _AT_LEAST = 3, 5  # NFT_CMP_LTE, NFT_CMP_GTE
+_INVERTED: Final = 1  # NFT_LOOKUP_F_INV
+_INTERVAL_END: Final = 1  # NFT_SET_ELEM_INTERVAL_END
+_MULTIPORT: Final = struct.Struct("=BB15H15BB")  # struct xt_multiport_v1
+_TO_SOURCE: Final = 0  # XT_MULTIPORT_SOURCE
+_TO_DESTINATION: Final = 1
 _PORTS_GIVEN: Final = 2  # NF_NAT_RANGE_PROTO_SPECIFIED
 _ADDRESSES_GIVEN: Final = 1  # NF_NAT_RANGE_MAP_IPS
 TRANSLATING: Final = {"SNAT": True, "MASQUERADE": True, "DNAT": False, "REDIRECT": False}
@@ -47,7 +58,7 @@ class Jump(NamedTuple):
     """A rule that leads to another chain, for these destination ports."""
 
     chain: bytes
-    to: Ports | None
+    to: tuple[Ports, ...] | None
     certain: bool
 
 
@@ -77,9 +88,57 @@ def rule_request(chain: Chain) -> bytes:
     return _attribute(1, chain.table + b"\0") + _attribute(2, chain.name + b"\0")
 
 
-def what_rule_does(raw: bytes, at: int, end: int) -> NatRule | Jump | None:
-    """Return what one rule does, None where it neither translates nor leads on."""
-    state = _State()
+def elements_request(table: bytes, name: bytes) -> bytes:
+    """Return the attributes that ask for the elements of one set."""
+    return _attribute(1, table + b"\0") + _attribute(2, name + b"\0")
+
+
+def elements_in(raw: bytes, at: int, end: int) -> Iterator[tuple[int, bool]]:
+    """Yield the ports in a message about a set, each with whether it only ends an interval.
+
+    Raises SourceError where an element is no port.
+    """
+    for kind, begin, stop in attributes(raw, at, end):
+        if kind != 3:  # NFTA_SET_ELEM_LIST_ELEMENTS
+            continue
+        for _, first, last in attributes(raw, begin, stop):
+            fields = {k: raw[b:e] for k, b, e in attributes(raw, first, last)}
+            key = _constant(fields.get(1, b""))
+            if len(key) != 2 or 10 in fields:  # NFTA_SET_ELEM_KEY_END: a set of several columns
+                raise SourceError("a set of nf_tables holds something else than ports")
+            flags = _number(fields, 3) or 0
+            yield int.from_bytes(key, "big"), bool(flags & _INTERVAL_END)
+
+
+def ranges_of(elements: Iterable[tuple[int, bool]]) -> tuple[Ports, ...]:
+    """Return the ranges of ports that the elements of a set stand for.
+
+    In a set of intervals each has a second element, the first port behind it, except at the end.
+    """
+    ordered = sorted(set(elements), key=lambda element: (element[0], not element[1]))
+    if not any(ends for _, ends in ordered):
+        return tuple((port, port) for port, _ in ordered)
+    ranges: list[Ports] = []
+    begun: int | None = None
+    for port, ends in ordered:
+        if begun is not None and (ends or port > begun):
+            ranges.append((begun, port - 1))
+            begun = None
+        if not ends:
+            begun = port
+    if begun is not None:
+        ranges.append((begun, 0xFFFF))
+    return tuple(ranges)
+
+
+def what_rule_does(
+    raw: bytes, at: int, end: int, ports_of: PortsOf = lambda _: None
+) -> NatRule | Jump | None:
+    """Return what one rule does, None where it neither translates nor leads on.
+
+    `ports_of` tells the ports of a set by its name, None where they are not known.
+    """
+    state = _State(ports_of)
     for which, begin, stop in attributes(raw, at, end):
         if which != 4:  # NFTA_RULE_EXPRESSIONS
             continue
@@ -94,9 +153,10 @@ def what_rule_does(raw: bytes, at: int, end: int) -> NatRule | Jump | None:
 class _State:
     """What a rule has done so far: registers with constants, and what it asked of the port."""
 
-    def __init__(self) -> None:
-        self.to: Ports | None = None
+    def __init__(self, ports_of: PortsOf) -> None:
+        self.to: tuple[Ports, ...] | None = None
         self.certain = True
+        self._ports_of = ports_of
         self._constants: dict[int, bytes] = {}
         self._port_in: int | None = None
 
@@ -112,9 +172,9 @@ class _State:
         elif name in ("cmp", "range"):
             self._compare(name, fields)
         elif name == "lookup":
-            self.certain &= _number(fields, 2) != self._port_in
+            self._look_up(fields)
         elif name == "match":
-            self._match(_plain(fields.get(1, b"")), fields.get(3, b""))
+            self._match(_plain(fields.get(1, b"")), fields.get(3, b""), _number(fields, 2) or 0)
         elif name in ("nat", "masq", "redir"):
             return self._translate(name, fields)
         elif name == "target":
@@ -142,16 +202,25 @@ class _State:
         if low is None or high is None:
             self.certain = False
         elif operator == _EQUAL:
-            self.to = (low, high)
+            self.to = ((low, high),)
         elif name == "cmp" and operator == _AT_LEAST:
-            self.to = (low, self.to[1] if self.to else 0xFFFF)
+            self.to = ((low, self.to[0][1] if self.to else 0xFFFF),)
         elif name == "cmp" and operator == _AT_MOST:
-            self.to = (self.to[0] if self.to else 0, high)
+            self.to = ((self.to[0][0] if self.to else 0, high),)
         else:
             self.certain = False
 
-    def _match(self, name: str, info: bytes) -> None:
-        to, understood = match_ports(name, info)
+    def _look_up(self, fields: dict[int, bytes]) -> None:
+        """Take the ports of a set; those of a map lead to different places each."""
+        if self._port_in is None or _number(fields, 2) != self._port_in:
+            return
+        inverted = (_number(fields, 5) or 0) & _INVERTED
+        plain = not inverted and 3 not in fields  # NFTA_LOOKUP_DREG
+        ports = self._ports_of(fields.get(1, b"").rstrip(b"\0")) if plain else None
+        self.to, self.certain = ports or self.to, self.certain and ports is not None
+
+    def _match(self, name: str, info: bytes, revision: int) -> None:
+        to, understood = match_ports(name, info, revision)
         self.to = to or self.to
         self.certain &= understood
 
@@ -186,17 +255,41 @@ class _State:
         return NatRule(source, addresses, ports, self.to, self.certain)
 
 
-def match_ports(name: str, info: bytes) -> tuple[Ports | None, bool]:
+def match_ports(name: str, info: bytes, revision: int = 0) -> tuple[tuple[Ports, ...] | None, bool]:
     """Return the destination ports that a match of iptables asks for, and if it was understood.
 
-    struct xt_tcp and xt_udp begin with the source ports and the destination ports.
+    struct xt_tcp and xt_udp begin with the source ports and the destination ports; flags that
+    negate them stand at 11 and at 8.
     """
     if name == "multiport":
-        return None, False
-    if name in ("tcp", "udp") and len(info) >= 8:
+        return _many_ports(info) if revision == 1 else (None, False)
+    inverted = {"tcp": 11, "udp": 8}.get(name)
+    if inverted is not None and len(info) > inverted:
         low, high = struct.unpack_from("=HH", info, 4)
-        return ((low, high) if (low, high) != (0, 0xFFFF) else None), True
-    return None, True
+        if (low, high) == (0, 0xFFFF):
+            return None, True
+        # XT_TCP_INV_DSTPT and XT_UDP_INV_DSTPT are the same bit.
+        return (None, False) if info[inverted] & 2 else (((low, high),), True)
+    return None, inverted is None
+
+
+def _many_ports(info: bytes) -> tuple[tuple[Ports, ...] | None, bool]:
+    """Return what struct xt_multiport_v1 asks for; a port with a flag begins a range."""
+    if len(info) < _MULTIPORT.size:
+        return None, False
+    which, number, *fields, inverted = _MULTIPORT.unpack_from(info)
+    ports, flags = fields[:15], fields[15:]
+    if which == _TO_SOURCE:
+        return None, True
+    if which != _TO_DESTINATION or inverted or not 0 < number <= len(ports):
+        return None, False
+    ranges: list[Ports] = []
+    at = 0
+    while at < number:
+        last = at + 1 if flags[at] and at + 1 < number else at
+        ranges.append((ports[at], ports[last]))
+        at = last + 1
+    return tuple(ranges), True
 
 
 def target_range(
