@@ -217,6 +217,7 @@ NEW_EVICTIONS: Final = Fact("new_evictions", "the same since the first sample")
 
 # Accept queues.
 ACCEPT_QUEUE: Final = Fact("accept_queue", "connections that wait for accept()")
+ACCEPTED: Final = Fact("accepted", "live connections of the listener that were accepted")
 BACKLOG: Final = Fact("backlog", "connections that may wait, less one")
 WAITED: Final = _seconds(
     "oldest_waiting_seconds",
