@@ -404,6 +404,7 @@ function __twdiag_words_scenario
         'workers-in-lock' 'a server leaves 5 closed connections unread: all its workers wait for a lock' \
         'idle-workers' '4 workers wait for work, and a loop watches 5 quiet clients for them' \
         'epoll-forgot' 'an event loop watches 1 of 40 connections; the 39 others are closed, unread' \
+        'select-limit' 'a loop waits in select(), and its connections have descriptors from 1,024 on' \
         'inherited' 'a child holds 5 connections that its parent and the clients have closed' \
         'not-inherited' 'a server closes 5 connections while a helper runs that did not get them' \
         'stopped' '5 connections of a stopped server are closed by their clients, unread'

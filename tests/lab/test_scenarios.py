@@ -65,6 +65,7 @@ STATES: dict[str, dict[str, int | range]] = {
     "workers-in-lock": {"LISTEN": 1, "CLOSE_WAIT": 5},
     "idle-workers": {"LISTEN": 1, "ESTABLISHED": 5},
     "epoll-forgot": {"LISTEN": 1, "ESTABLISHED": 1, "CLOSE_WAIT": 39},
+    "select-limit": {"LISTEN": 1, "CLOSE_WAIT": 8},
     "inherited": {"LISTEN": 1, "CLOSE_WAIT": 5},
     "not-inherited": {"LISTEN": 1},
     "stopped": {"LISTEN": 1, "CLOSE_WAIT": 5},
