@@ -75,6 +75,7 @@ function __twdiag_words_rule
         'close-wait-unread' 'A process holds connections that the peer closed and does not read what they still carry.' \
         'idle-established-leak' 'Idle connections of a process pile up towards its limit of open descriptors.' \
         'time-wait-table-filling' 'The kernel\'s TIME_WAIT table is nearly full, or has overflowed.' \
+        'data-unanswered' 'Open connections repeat their data to a peer that does not acknowledge it.' \
         'fin-unanswered' 'Sockets that this host closed get no acknowledgement of their FIN.' \
         'keep-alive-race' 'A server on this host closes idle connections while their clients still use them.' \
         'peer-never-closes' 'Connections that this host closed wait for a FIN that their peers do not send.' \
@@ -135,6 +136,10 @@ function __twdiag_words_limit
         'idle-leak-seconds=' 'time until the limit is reached that is a warning' \
         'time-wait-table-warning=' 'TIME_WAIT as a share of tcp_max_tw_buckets' \
         'time-wait-table-critical=' 'TIME_WAIT as a share of tcp_max_tw_buckets' \
+        'data-unanswered=' 'connections to one peer whose data is not acknowledged' \
+        'data-unanswered-service=' 'such connections of one local port, all clients together' \
+        'data-unanswered-retries=' 'retransmissions before data is unanswered' \
+        'data-unanswered-share=' 'such connections as a share of all of the client or the service' \
         'fin-unanswered=' 'sockets to one peer whose FIN is not acknowledged' \
         'fin-unanswered-service=' 'such sockets of one local port, all clients together' \
         'fin-unanswered-retries=' 'retransmissions before a FIN is unanswered' \
@@ -291,6 +296,7 @@ function __twdiag_words_page
         'close-wait-unread' 'A process holds connections that the peer closed and does not read what they still carry.' \
         'idle-established-leak' 'Idle connections of a process pile up towards its limit of open descriptors.' \
         'time-wait-table-filling' 'The kernel\'s TIME_WAIT table is nearly full, or has overflowed.' \
+        'data-unanswered' 'Open connections repeat their data to a peer that does not acknowledge it.' \
         'fin-unanswered' 'Sockets that this host closed get no acknowledgement of their FIN.' \
         'keep-alive-race' 'A server on this host closes idle connections while their clients still use them.' \
         'peer-never-closes' 'Connections that this host closed wait for a FIN that their peers do not send.' \
@@ -385,6 +391,8 @@ function __twdiag_words_scenario
         'accept-queue-busy' '40 clients have just come to a server whose accept queue holds 65' \
         'close-wait-idle-pool' 'a server closed 5 idle connections that a client keeps in its pool' \
         'half-close' 'a client half-closed 5 connections 12 seconds ago; the server does not close' \
+        'data-unanswered' '6 pooled connections repeat a request to a peer that drops it' \
+        'slow-reader' '6 connections wait for a peer that is there, and has no room for their data' \
         'fin-unanswered' '6 closed connections repeat their FIN to a peer that drops it' \
         'syn-unanswered' '6 connection attempts repeat their SYN to a peer that drops it' \
         'snat-ports-running-out' 'a NAT rule has 10 source ports, and 10 connections hold them' \
@@ -397,6 +405,7 @@ function __twdiag_words_scenario
         'workers-in-lock' 'a server leaves 5 closed connections unread: all its workers wait for a lock' \
         'idle-workers' '4 workers wait for work, and a loop watches 5 quiet clients for them' \
         'epoll-forgot' 'an event loop watches 1 of 40 connections; the 39 others are closed, unread' \
+        'select-limit' 'a loop waits in select(), and its connections have descriptors from 1,024 on' \
         'inherited' 'a child holds 5 connections that its parent and the clients have closed' \
         'not-inherited' 'a server closes 5 connections while a helper runs that did not get them' \
         'stopped' '5 connections of a stopped server are closed by their clients, unread'

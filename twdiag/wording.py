@@ -11,8 +11,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
 _COMMAND: Final = (
-    r"(?:^|: )((?:ss|sysctl|nstat|cat|ls|ping|tcpdump|twdiag|nsenter|py-spy|jcmd|kill|gdb|eu-stack"
-    r"|node|dotnet-stack|rbspy|docker|podman|kubectl|nginx|systemctl|strace|conntrack|nft) \S.*)$"
+    r"(?:^|: )((?:ss|sysctl|nstat|cat|ls|ping|tcpdump|twdiag|nsenter|py-spy|jcmd|kill|gdb|nc"
+    r"|eu-stack|node|dotnet-stack|rbspy|strace|conntrack|nft|docker|podman|kubectl"
+    r"|nginx|systemctl) \S.*)$"
 )
 
 

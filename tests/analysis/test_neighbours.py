@@ -245,3 +245,14 @@ def test_orphans_of_a_server_are_told_by_its_own_address() -> None:
     elsewhere = neighbour("web", WEB, listening(8080, "10.0.0.3"), listening(8080, WEB), *orphaned)
     (end,) = ends_of([elsewhere, shop], 0, "peer-never-closes", owned(leaked, CURL))
     assert end.sockets == 25
+
+
+def test_an_end_on_this_host_whose_process_is_unseen_is_not_sought_on_another_host() -> None:
+    neighbours, _ = two()
+    view = neighbours[0].view
+    assert view is not None
+    (finding,) = findings_of(view, "peer-never-closes")
+    told = Neighbourhood(neighbours).told(0, finding, {})
+    assert told.advice[0].do == "Look at the other end, which is on this host"
+    assert told.advice[0].how.endswith("twdiag --all-netns --port 8080")
+    assert told.advice[0].verify == finding.advice[0].verify

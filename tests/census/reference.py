@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from tests.sources.live.sockets.wire import BY_FAMILY, Row, message
 from twdiag.census.adding_up import census_of
-from twdiag.census.intake import Intake
+from twdiag.census.intake import REPEATED, Intake
 from twdiag.model.sockets import Socket
 from twdiag.sources.live.sockets.blocks import Block, hand_over
 from twdiag.tcp import State
@@ -98,6 +98,7 @@ def connection(random: Random, number: int, remote_ports: Sequence[int]) -> Sock
         random.choice(remote_ports),
         timer,
         expires + 7_200_000 if timer == 2 else expires,
+        random.choice((0, 0, REPEATED - 1, REPEATED, 200)),
         inode=random.randint(1, 1 << 31),
         cookie=number,
         mptcp=state in (State.CLOSE_WAIT,) and random.random() < 0.1,
@@ -120,12 +121,19 @@ def encoded(socket: Socket, *, mapped: bool = False) -> bytes:
         destination,
         socket.remote_port,
         timer=socket.timer,
+        retrans=socket.retrans,
         interface=2 if scoped else 0,
         cookie=socket.cookie,
         expires=socket.expires,
         inode=socket.inode,
     )
     return message(BY_FAMILY, row.body)
+
+
+def is_kept(row: Socket) -> bool:
+    """Whether a row is kept one by one: because of its state, or data that nobody acknowledges."""
+    repeats = row.timer == 1 and row.retrans >= REPEATED
+    return (row.state in KEPT and row.timer != 3) or (row.state is State.ESTABLISHED and repeats)
 
 
 def raw_of(text: str) -> bytes:

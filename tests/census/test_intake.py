@@ -19,7 +19,7 @@ from twdiag.census.rows import Rows
 from twdiag.model.sockets import Socket
 from twdiag.tcp import State
 
-from .reference import KEPT, SYSCTLS, Naive, World, summary_of, told, world_of
+from .reference import SYSCTLS, Naive, World, is_kept, summary_of, told, world_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -33,7 +33,7 @@ SEEDS = st.integers(0, 1 << 32)
 def assert_equal(census: Census, world: World) -> None:
     """Compare a census with the naive count, part by part."""
     naive = Naive(world)
-    kept = [r for r in world.connected if r.state in KEPT and not r.is_mini]
+    kept = [row for row in world.connected if is_kept(row)]
     assert Counter(s.cookie for s in census.sockets if s.cookie) == Counter(r.cookie for r in kept)
     assert census.sockets[: len(world.listening)] == world.listening
     assert told(census.all) == summary_of(world.connected)

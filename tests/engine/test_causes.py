@@ -13,3 +13,27 @@ def test_an_idle_leak_says_who_watches_its_connections(played: dict[str, Played]
     assert finding.rule == "idle-established-leak"
     assert any("nobody watches" in line for line in finding.waits)
     assert finding.steps
+
+
+def test_a_loop_in_select_says_that_it_cannot_watch_large_descriptors(
+    played: dict[str, Played],
+) -> None:
+    (finding,) = played["select-limit"].told.findings
+    first = finding.waits[0]
+    assert first.startswith("nobody watches any of 8 sockets: forgotten by the program; select() ")
+    assert "cannot watch descriptors from 1,024 on: 1,0" in first
+    assert [advice.do for advice in finding.advice[:2]] == [
+        "Let the program wait by poll() or epoll",
+        "Find where the program stops watching a connection without closing it",
+    ]
+
+
+def test_a_loop_that_forgot_some_sockets_is_not_told_to_be_stuck(
+    played: dict[str, Played],
+) -> None:
+    (finding,) = played["epoll-forgot"].told.findings
+    assert "select()" not in finding.waits[0]
+    assert finding.advice[0].do.startswith("Find where the program stops watching")
+    assert "stack dump" not in finding.advice[0].how
+    (stuck,) = played["stuck-on-upstream"].told.findings
+    assert stuck.advice[0].do == "See where the process is stuck"

@@ -10,8 +10,10 @@ import io
 import itertools
 import json
 import os
+import signal
 import socket
 import struct
+import subprocess
 import time
 from collections import Counter
 from pathlib import Path
@@ -640,3 +642,67 @@ def test_one_socket_more_never_frees_a_port(rows: list[PortRow], more: PortRow) 
 def test_holders_of_nothing_are_none() -> None:
     assert engine.holders_of([], {}) == []
     assert PortHolder(PortRole.BOUND, State.CLOSE, "::", 1).last_gone is None
+
+
+def look_at_inherited() -> tuple[list[str], str]:
+    """Return who does not serve a listener that a program has left to its child, and the words."""
+    enter_private()
+    listener = socket.create_server(("127.0.0.1", 8080))
+    listener.set_inheritable(True)
+    with subprocess.Popen(["sleep", "60"], close_fds=False) as child:
+        try:
+            listener.close()
+            wait_for_sleep(child.pid)
+            report = engine.look(8080)
+            return [owner.name for owner in report.unserved], written(report)
+        finally:
+            child.kill()
+
+
+def look_at_child(*, accepts: bool) -> int:
+    """Return how many do not serve a listener of a child that accepts, or does something else."""
+    enter_private()
+    listener = socket.create_server(("127.0.0.1", 8080))
+    child = os.fork()
+    if not child:
+        listener.accept() if accepts else time.sleep(60)
+        os._exit(0)
+    try:
+        listener.close()
+        wait_for_sleep(child)
+        return len(engine.look(8080).unserved)
+    finally:
+        os.kill(child, signal.SIGKILL)
+        os.waitpid(child, 0)
+
+
+def wait_for_sleep(pid: int) -> None:
+    """Wait until a process sleeps in a system call of its program."""
+    deadline = time.monotonic() + 20
+    while time.monotonic() < deadline:
+        status = Path(f"/proc/{pid}/stat").read_text("ascii").rpartition(")")[2].split()[0]
+        call = Path(f"/proc/{pid}/syscall").read_text("ascii").split()[0]
+        if status == "S" and call != "running" and Path(f"/proc/{pid}/comm").exists():
+            return
+        time.sleep(0.01)
+    raise AssertionError(f"process {pid} does not come to rest")
+
+
+def written(report: engine.PortReport) -> str:
+    out = io.StringIO()
+    render_text(report, out)
+    return out.getvalue()
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root to see what a process waits for")
+def test_a_listener_that_a_child_has_inherited_is_told() -> None:
+    names, text = in_child(look_at_inherited)
+    assert names == ["sleep"]
+    assert "Nobody accepts    sleep (pid " in text
+    assert [line for line in text.splitlines() if len(line) > 80] == []
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root to see what a process waits for")
+@pytest.mark.parametrize("accepts", [True, False])
+def test_a_process_that_waits_for_connections_serves_them(*, accepts: bool) -> None:
+    assert in_child(lambda: look_at_child(accepts=accepts)) == (0 if accepts else 1)

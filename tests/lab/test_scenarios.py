@@ -52,6 +52,8 @@ STATES: dict[str, dict[str, int | range]] = {
     "accept-queue-busy": {"LISTEN": 1, "ESTABLISHED": 40},
     "close-wait-idle-pool": {"CLOSE_WAIT": 5},
     "half-close": {"FIN_WAIT2": 5},
+    "data-unanswered": {"ESTABLISHED": 6},
+    "slow-reader": {"ESTABLISHED": 6},
     "fin-unanswered": {"FIN_WAIT1": 6},
     "syn-unanswered": {"SYN_SENT": 6},
     "snat-ports-running-out": {"ESTABLISHED": 10, "SYN_SENT": 1},
@@ -64,6 +66,7 @@ STATES: dict[str, dict[str, int | range]] = {
     "workers-in-lock": {"LISTEN": 1, "CLOSE_WAIT": 5},
     "idle-workers": {"LISTEN": 1, "ESTABLISHED": 5},
     "epoll-forgot": {"LISTEN": 1, "ESTABLISHED": 1, "CLOSE_WAIT": 39},
+    "select-limit": {"LISTEN": 1, "CLOSE_WAIT": 8},
     "inherited": {"LISTEN": 1, "CLOSE_WAIT": 5},
     "not-inherited": {"LISTEN": 1},
     "stopped": {"LISTEN": 1, "CLOSE_WAIT": 5},
@@ -223,7 +226,11 @@ def test_half_close_is_owned_and_an_orphan_is_not(seen: dict[str, Seen]) -> None
 
 @pytest.mark.parametrize(
     ("name", "state", "least"),
-    [("fin-unanswered", "FIN_WAIT1", 3), ("syn-unanswered", "SYN_SENT", 2)],
+    [
+        ("fin-unanswered", "FIN_WAIT1", 3),
+        ("data-unanswered", "ESTABLISHED", 3),
+        ("syn-unanswered", "SYN_SENT", 2),
+    ],
 )
 def test_retransmissions(name: str, state: str, least: int, seen: dict[str, Seen]) -> None:
     rows = seen[name].of(state)

@@ -60,6 +60,7 @@ COUNTED: Final[Mapping[str, Callable[[Any], int]]] = {
     "close-wait-leak": lambda e: e[facts.CLOSE_WAIT],
     "close-wait-unread": lambda e: e[facts.CLOSE_WAIT],
     "time-wait-table-filling": lambda e: e[facts.TIME_WAIT],
+    "data-unanswered": lambda e: e[facts.UNANSWERED],
     "fin-unanswered": lambda e: e[facts.UNANSWERED],
     "peer-never-closes": lambda e: e[facts.FIN_WAIT2],
     "syn-unanswered": lambda e: e[facts.SYN_SENT],

@@ -13,6 +13,7 @@ from tests.made import (
     found,
     only_finding,
     report_of,
+    served,
     snapshot_of,
 )
 from twdiag.model.findings import ListenerSubject, Severity
@@ -65,3 +66,17 @@ def test_a_full_queue_is_worse_than_dead_connections_in_it() -> None:
     result = found(snapshot_of(full, *queued(9)))
     assert result[RULE] is Severity.CRITICAL
     assert result["accept-queue-full"] is Severity.CRITICAL
+
+
+def test_what_the_server_has_accepted_is_told_since_that_may_be_its_limit() -> None:
+    listener, *busy = served(512, 8080)
+    full = listener._replace(recv_q=9)
+    finding = only_finding(snapshot_of(full, *busy, *queued(9)), RULE)
+    assert finding.evidence["accepted"] == 512
+    assert "it holds 512 accepted connections: is that a limit of its own" in finding.advice[0].how
+    # The longer queue has live connections too: those are not accepted either.
+    longer = only_finding(snapshot_of(full._replace(recv_q=29), *busy, *queued(9)), RULE)
+    assert longer.evidence["accepted"] == 492
+    none = only_finding(snapshot_of(LISTEN_8080._replace(recv_q=9), *queued(9)), RULE)
+    assert none.evidence["accepted"] == 0
+    assert "its own" not in none.advice[0].how

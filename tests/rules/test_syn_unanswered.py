@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tests.made import found, held, only_finding, report_of, snapshot_of, syn_sent
+from tests.made import established, found, held, only_finding, report_of, snapshot_of, syn_sent
 from twdiag.model.findings import DestinationSubject, HostSubject, Severity
 
 RULE = "syn-unanswered"
@@ -42,3 +42,22 @@ def test_attempts_to_everywhere_are_one_finding() -> None:
     assert (finding.rule, finding.evidence["destinations"]) == (RULE, 400)
     assert finding.subject == HostSubject()
     assert finding.evidence["syn_sent"] == 400
+
+
+def test_many_targets_are_told_with_the_program_that_calls_them() -> None:
+    rows = [s._replace(remote_address=f"10.4.0.{i}") for i, s in enumerate(syn_sent(60))]
+    finding = only_finding(snapshot_of(*rows, owners=held(60, 70, 1024)))
+    assert finding.summary == "60 connection attempts by java to 60 destinations get no answer"
+    assert "hosts that are gone" in finding.advice[1].how
+
+
+def test_where_other_connections_are_open_no_firewall_is_to_blame() -> None:
+    others = established(3, port=33_000, to="10.3.0.1", dport=80)
+    elsewhere = established(3, port=34_000, to="10.3.0.1", dport=81)
+    finding = only_finding(snapshot_of(*syn_sent(9), *others, *elsewhere))
+    assert finding.summary.endswith("9 connection attempts; 3 connections to it are open")
+    assert (finding.evidence["alive"], finding.advice[0].do[:5]) == (3, "Since")
+    assert "firewall" not in finding.advice[0].do
+    alone = only_finding(snapshot_of(*syn_sent(9), *elsewhere))
+    assert alone.evidence["alive"] == 0
+    assert alone.advice[0].do == "Find out who drops the SYN"

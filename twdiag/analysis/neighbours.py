@@ -117,8 +117,8 @@ class Neighbourhood:
         if not ends:
             return finding
         advice = finding.advice
-        if finding.rule == _NEVER_CLOSES and ends[0].must_act and ends[0].process:
-            advice = (_let_it_close(ends[0], advice), *advice[1:])
+        if finding.rule == _NEVER_CLOSES and ends[0].must_act:
+            advice = (_let_it_close(ends[0], finding), *advice[1:])
         return finding._replace(other_ends=tuple(ends[:_MOST_TOLD]), advice=advice)
 
     # Connections of which both ends were seen.
@@ -362,12 +362,15 @@ def _first_owner(inodes: Iterable[int], owners: Owners) -> Owner | None:
     return next((owner for inode in inodes for owner in owners.get(inode, ())), None)
 
 
-def _let_it_close(end: OtherEnd, advice: tuple[Advice, ...]) -> Advice:
-    """Return the first advice where it is known which process has to close."""
-    process = end.process
-    assert process is not None
-    return Advice(
-        f"Let {process.name} (pid {process.pid}) close its end",
-        f"see what it does instead: twdiag --all-netns --process {process.pid}",
-        verify=advice[0].verify if advice else "",
-    )
+def _let_it_close(end: OtherEnd, finding: Finding) -> Advice:
+    """Return the first advice where the end that has to close is on this host."""
+    verify = finding.advice[0].verify if finding.advice else ""
+    if end.process is not None:
+        name, pid = end.process.name, end.process.pid
+        see = f"see what it does instead: twdiag --all-netns --process {pid}"
+        return Advice(f"Let {name} (pid {pid}) close its end", see, verify=verify)
+    # Nobody holds a connection that was not accepted, and not every user sees who holds the others.
+    see = "see what its process does instead of closing"
+    if isinstance(finding.subject, (DestinationSubject, ListenerSubject)):
+        see = f"{see}: twdiag --all-netns --port {finding.subject.port}"
+    return Advice("Look at the other end, which is on this host", see, verify=verify)

@@ -28,7 +28,7 @@ from twdiag.census.masks import both, either, table_of
 from twdiag.census.moments import moments_of
 from twdiag.census.rows import Rows
 from twdiag.model.ports import PortBudget
-from twdiag.model.sockets import TIMER_TIME_WAIT
+from twdiag.model.sockets import TIMER_RETRANSMIT, TIMER_TIME_WAIT
 from twdiag.tcp import State
 
 if TYPE_CHECKING:
@@ -48,6 +48,9 @@ KEPT: Final = frozenset(
     }
 )
 """Connected sockets in these states are kept one by one, unless they are mini-sockets."""
+
+REPEATED: Final = 3
+"""A live connection that has sent its data again so often is kept one by one too."""
 
 CLIENTS_FROM: Final = 40 << 8
 """A remote port from 10240 on is a client's; its high byte tells.
@@ -138,7 +141,8 @@ class Intake:
 
     def unaccepted(self) -> list[Socket]:
         """Return the kept connections that are live and wait for accept()."""
-        return [s for s in self._kept.values() if s.state is State.ESTABLISHED]
+        live = (s for s in self._kept.values() if s.state is State.ESTABLISHED)
+        return [s for s in live if not s.inode]
 
     def has_half_closed(self) -> bool:
         """Return whether a socket is kept whose age matters."""
@@ -147,7 +151,8 @@ class Intake:
     def take(self, socket: Socket) -> None:
         """Take in one readable, connected socket of any state."""
         self.examples.setdefault(socket.state, socket)
-        if (socket.state in KEPT and not socket.is_mini) or _waits_for_accept(socket):
+        kept = socket.state in KEPT and not socket.is_mini
+        if kept or _waits_for_accept(socket) or _repeats_data(socket):
             self.keep(socket)
         else:
             self.add(Rows.of(socket))
@@ -263,6 +268,12 @@ class Intake:
 def _waits_for_accept(socket: Socket) -> bool:
     """Return whether it is live and no process holds it; a reader may show no inodes at all."""
     return socket.state is State.ESTABLISHED and not socket.inode and socket.info is not None
+
+
+def _repeats_data(socket: Socket) -> bool:
+    """Return whether it is live and its peer does not acknowledge what it sent again and again."""
+    repeats = socket.timer == TIMER_RETRANSMIT and socket.retrans >= REPEATED
+    return repeats and socket.state is State.ESTABLISHED
 
 
 def _high_bytes(ports: array[int]) -> bytes:

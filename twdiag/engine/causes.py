@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
+from twdiag.analysis.select_limit import FD_SETSIZE, beyond_select
 from twdiag.engine.waits import SECONDS, WaitsQuestion, host_names, look_closer
-from twdiag.model.findings import ListenerSubject, Step
+from twdiag.model import facts
+from twdiag.model.findings import Advice, ListenerSubject, Step
 from twdiag.model.waits import Cause
 from twdiag.rules import (
     accept_queue_full,
@@ -24,7 +26,7 @@ if TYPE_CHECKING:
 
     from twdiag.analysis.view import View
     from twdiag.engine.waits import WaitsAnswer
-    from twdiag.model.findings import Advice, Finding, Report
+    from twdiag.model.findings import Finding, Report
     from twdiag.model.sockets import Socket
     from twdiag.model.waits import Conclusion
 
@@ -98,7 +100,37 @@ def _told(finding: Finding, answer: WaitsAnswer) -> Finding:
     if conclusion and conclusion.cause is Cause.CONFIGURED:
         # What its program is known for comes before what helps where a process is stuck.
         advice = tuple(sorted(advice, key=lambda item: not _names_program(item, conclusion)))
+    if conclusion and conclusion.cause is Cause.FORGOTTEN:
+        advice = _of_forgotten(finding)
+    if beyond_select(waits, descriptors := _descriptors(finding)):
+        reach = (
+            f"select() cannot watch descriptors from {FD_SETSIZE:,} on: {descriptors:,} are open"
+        )
+        lines = (f"{lines[0]}; {reach}", *lines[1:])
+        advice = (_USE_POLL, *advice)
     return finding._replace(waits=lines, steps=steps, advice=advice)
+
+
+_USE_POLL: Final = Advice(
+    "Let the program wait by poll() or epoll",
+    f"a higher limit of descriptors does not help: select() knows only numbers below "
+    f"{FD_SETSIZE:,}; "
+    "fewer connections in each process do",
+)
+
+
+def _descriptors(finding: Finding) -> int | None:
+    """Return how many descriptors the process of a finding has, None unseen or of several."""
+    found = finding.evidence.get(facts.FDS)
+    return found if isinstance(found, int) and len(finding.pids) == 1 else None
+
+
+def _of_forgotten(finding: Finding) -> tuple[Advice, ...]:
+    """Return the advice where the process is not stuck: no stack shows what it has lost."""
+    if finding.rule != close_wait_unread.NAME or not finding.evidence.get(facts.SERVER_SIDE):
+        return finding.advice
+    first, *others = finding.advice
+    return (close_wait_unread.unwatched(first), *others)
 
 
 def _names_program(advice: Advice, conclusion: Conclusion) -> bool:

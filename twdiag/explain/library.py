@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import difflib
+import errno
+import re
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
@@ -33,11 +35,17 @@ _ELSEWHERE: Final = {
     "httpd": "apache",
     "emfile": "fd-limit-near",
     "toomanyopenfiles": "fd-limit-near",
+    "nofiledescriptorsavailable": "fd-limit-near",
+    "transportisclosing": "grpc",
 }
 """Words that mean a page of a program or a rule: those have no header to say so."""
 
-_SAYS_ENOUGH: Final = 10
+_SAYS_ENOUGH: Final = 9
 """How many letters of an alias may stand anywhere in what was asked, such as a line of a log."""
+
+_CODE: Final = re.compile(r"\bE[A-Z]{3,}\b")
+_NUMBER: Final = re.compile(r"(?:errno\W{0,2}|os error |\()(\d{1,3})\b", re.IGNORECASE)
+"""How a line of a log writes an error: by its name, or by its number in errno(3)."""
 
 _NEAR: Final = 5
 """How many suggestions an unknown word gets."""
@@ -80,7 +88,7 @@ class Library:
         other = self._aliases.get(wanted)
         if other is not None:
             return self._read(other)
-        page = self._made(wanted) or self._mentioned(wanted)
+        page = self._made(wanted) or self._mentioned(words)
         if page is not None:
             return page
         near = self.near(words)
@@ -89,16 +97,27 @@ class Library:
             raise UsageError(what, "near: " + ", ".join(near) + "; all: twdiag explain")
         raise UsageError(what, "see the index: twdiag explain")
 
-    def _mentioned(self, wanted: str) -> Page | None:
+    def _mentioned(self, line: str) -> Page | None:
         """Return the page of an error message, or of other words, in the middle of a line.
 
-        The longest of several counts.
+        The longest of several counts, and the name or the number of an error only without any.
         """
+        wanted = _normal(line)
         known = [word for word in (*self._aliases, *_ELSEWHERE) if len(word) >= _SAYS_ENOUGH]
         found = max((word for word in known if word in wanted), key=len, default="")
         if found in self._aliases:
             return self._read(self._aliases[found])
-        return self._made(_normal(_ELSEWHERE[found])) if found else None
+        if found:
+            return self._made(_ELSEWHERE[found])
+        codes = (*_CODE.findall(line), *(errno.errorcode.get(n, "") for n in _numbers(line)))
+        return next(filter(None, map(self._of_error, codes)), None)
+
+    def _of_error(self, code: str) -> Page | None:
+        """Return the page of an error such as EPIPE, None where there is none."""
+        name = _normal(code)
+        if name in self._aliases:
+            return self._read(self._aliases[name])
+        return self._made(name) if name in _ELSEWHERE else None
 
     def near(self, words: str) -> list[str]:
         """Return the names that are most like these words, the likest first."""
@@ -207,6 +226,11 @@ class Library:
             if _normal(program.name) == wanted:
                 return software_page(program)
         return None
+
+
+def _numbers(line: str) -> list[int]:
+    """Return what may be numbers of errors in a line."""
+    return list(map(int, _NUMBER.findall(line)))
 
 
 def _where(path: Path) -> str:

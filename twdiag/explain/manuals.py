@@ -58,6 +58,7 @@ SEE: Final = {
     "sockets-nobody-sees": ("keep-alive", "CLOSED", "find-the-line", "error-messages"),
     "idle-established-leak": ("ESTABLISHED", "dead-peer", "half-open"),
     "peer-never-closes": ("FIN_WAIT2", "fin-wait2-and-tcp-fin-timeout", "half-close"),
+    "data-unanswered": ("dead-peer", "peer-vanished", "half-open", "ESTABLISHED"),
     "fin-unanswered": ("FIN_WAIT1", "LAST_ACK", "orphans", "peer-vanished"),
     "restart-blocked": ("bind-fails-after-restart", "reuseaddr-always-helps"),
     "listener-in-ephemeral-range": ("ephemeral-ports", "bind-fails-after-restart"),

@@ -159,6 +159,20 @@ def send(sockets: Sockets, message: bytes) -> None:
         connection.sendall(message)
 
 
+def fill(sockets: Sockets) -> None:
+    """Send on every connection until its peer, which does not read, has no room for more."""
+    deadline = time.monotonic() + DEADLINE
+    for connection in sockets.connected:
+        connection.setblocking(False)
+        while not _probes(connection):
+            if time.monotonic() > deadline:
+                raise LabError("the peer goes on reading")
+            try:
+                connection.send(bytes(1 << 16))
+            except BlockingIOError:
+                time.sleep(0.01)
+
+
 def receive(sockets: Sockets, message: bytes) -> None:
     """Read this message, and nothing behind it, from every connection."""
     for connection in sockets.connected:
@@ -255,6 +269,11 @@ def limit_descriptors(_: Sockets, most: int) -> None:
 def _state(connection: socket.socket) -> int:
     """Return the TCP state, the first byte of struct tcp_info."""
     return connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 1)[0]
+
+
+def _probes(connection: socket.socket) -> int:
+    """Return how often the peer was asked for room, the fourth byte of struct tcp_info."""
+    return connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 4)[3]
 
 
 def _family(address: str) -> socket.AddressFamily:

@@ -100,7 +100,8 @@ STATES: Final = _text("states", "the states of the sockets, the most frequent fi
 STATE_SOCKETS: Final = Fact("state_sockets", "the sockets in each of these states", label="in each")
 HELD: Final = Fact("held", "sockets that a process still holds")
 ORPHANS: Final = Fact("orphans", "sockets that no process holds any more")
-UNANSWERED: Final = Fact("unanswered", "sockets whose FIN is not acknowledged")
+UNANSWERED: Final = Fact("unanswered", "sockets whose data or FIN is not acknowledged")
+ALIVE: Final = Fact("alive", "other connections of the same peer or service", label="others open")
 ZERO_WINDOW: Final = Fact("zero_window", "of them those whose peer has no room for data")
 RETRANSMISSIONS: Final = Fact("retransmissions", "the most retransmissions of one socket")
 PROBABLY_MORE: Final = Fact("lower_bound", "whether there may be more", label="a lower bound:")
@@ -216,6 +217,7 @@ NEW_EVICTIONS: Final = Fact("new_evictions", "the same since the first sample")
 
 # Accept queues.
 ACCEPT_QUEUE: Final = Fact("accept_queue", "connections that wait for accept()")
+ACCEPTED: Final = Fact("accepted", "live connections of the listener that were accepted")
 BACKLOG: Final = Fact("backlog", "connections that may wait, less one")
 WAITED: Final = _seconds(
     "oldest_waiting_seconds",
@@ -262,7 +264,8 @@ UID: Final = _in_full("uid", "the user of the sockets")
 
 # Ends.
 PEERS: Final = _text(
-    "peers", "the services that the sockets belong to; for unanswered FINs the number of addresses"
+    "peers",
+    "the services that the sockets belong to; for unanswered data and FINs the number of addresses",
 )
 
 PEER_SOCKETS: Final = Fact(

@@ -137,6 +137,11 @@ def _row(address: str, verdicts: tuple[Verdict, ...]) -> str:
 
 
 def _facts(report: PortReport) -> Iterator[str]:
+    if report.unserved:
+        one = report.unserved[0]
+        who = f"{visible(one.name)} (pid {one.pid})"
+        yield f" Nobody accepts    {who} is stuck, or has the socket from"
+        yield f"{'':19}the program that started it, which did not mean to share it"
     if report.holders:
         yield f" To free it        {_free(report)}"
     if any(Verdict.IF_OLD_HAD_IT in attempt.verdicts.values() for attempt in report.attempts):
@@ -253,6 +258,7 @@ def to_json(report: PortReport) -> dict[str, Any]:
         "unprivileged_port_start": report.unprivileged_start,
         "nat": None if report.nat is None else [one._asdict() for one in report.nat.found],
         "nat_rules_not_understood": None if report.nat is None else report.nat.unsure,
+        "unserved": [{"pid": one.pid, "name": one.name} for one in report.unserved],
         "gaps": [{"what": gap.what, "why": gap.why, "how": gap.how} for gap in report.gaps],
     }
 

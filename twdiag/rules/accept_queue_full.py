@@ -83,6 +83,29 @@ def oldest_wait(view: View, listener: Listener) -> float | None:
     return max(view.unaccepted.get(listener, ()), default=None)
 
 
+def accepted(view: View, listener: Listener) -> int:
+    """Return how many live connections of a listener were accepted and are open.
+
+    Not all readers show which of them nobody holds: the length of the queue tells.
+    """
+    served = (server for server in view.servers if server.listener == listener)
+    live = sum(server.tally.states.get(State.ESTABLISHED, 0) for server in served)
+    gone = sum(
+        1
+        for socket in view.sockets(State.CLOSE_WAIT)
+        if not socket.inode and view.listener_of(socket) == listener
+    )
+    return max(0, live - max(0, sum(s.recv_q for s in listener.sockets) - gone))
+
+
+def own_limit(accepted: int) -> str:
+    """Return the question whether a server has as many connections as it lets itself have."""
+    if not accepted:
+        return ""
+    held = count(accepted, "accepted connection")
+    return f"; it holds {held}: is that a limit of its own (connections, workers)?"
+
+
 def select(view: View, limits: Limits) -> Iterator[Group[Listener | None]]:
     """Yield the listeners whose queue is full or old, or the overflows since a sample alone."""
     found = [
@@ -104,7 +127,7 @@ def tell(view: View, limits: Limits, group: Group[Listener | None]) -> Iterator[
         return
     subject = listener_subject(view, group.about)
     queue, waited = queue_of(view, group.about), oldest_wait(view, group.about)
-    somaxconn = view.sysctl("net.core.somaxconn")
+    somaxconn, held = view.sysctl("net.core.somaxconn"), accepted(view, group.about)
     yield Finding(
         _severity(view, limits, group.about),
         Confidence.OBSERVED,
@@ -113,12 +136,13 @@ def tell(view: View, limits: Limits, group: Group[Listener | None]) -> Iterator[
         {
             facts.ACCEPT_QUEUE: queue.waiting,
             facts.BACKLOG: queue.backlog,
+            facts.ACCEPTED: held,
             facts.WAITED: None if waited is None else round(waited, 1),
             facts.SOMAXCONN: somaxconn,
             facts.LISTEN_OVERFLOWS: view.counter(_OVERFLOWS),
             facts.NEW_LISTEN_OVERFLOWS: dropped,
         },
-        _advice(subject, somaxconn),
+        _advice(subject, somaxconn, held),
         _place(),
     )
 
@@ -138,11 +162,11 @@ def _summary(
     return text + (f"; {dropped:,} SYNs dropped between the two samples" if dropped else "")
 
 
-def _advice(subject: ListenerSubject, somaxconn: Value) -> tuple[Advice, ...]:
+def _advice(subject: ListenerSubject, somaxconn: Value, held: int) -> tuple[Advice, ...]:
     return (
         Advice(
             "See why it accepts too slowly",
-            "is it stuck or out of workers?",
+            "is it stuck or out of workers?" + own_limit(held),
             verify="this stays the same: nstat -az TcpExtListenOverflows",
         ),
         *software_advice(subject.processes, "server", "accept-queue"),

@@ -11,8 +11,9 @@ holds dead connections in front of live ones, and when it is full the kernel dro
 the clients see timeouts, not refusals.
 
 What to do:
-Look at the server process first: is it alive, blocked, at its descriptor limit? Closing or
-restarting the listener resets the queue.
+Look at the server process first: is it alive, blocked, at its descriptor limit, or at a limit of
+connections or workers of its own, which idle clients may use up? Closing or restarting the
+listener resets the queue.
 
 What not to do:
 - Do not only raise the backlog (somaxconn): it only lets more clients wait. Add workers, or find
@@ -28,7 +29,7 @@ from twdiag.analysis.half_closed import CloseWaitKind
 from twdiag.model import facts
 from twdiag.model.findings import Advice, Confidence, Finding, Place, Severity
 from twdiag.rules import close_wait, manual
-from twdiag.rules.accept_queue_full import queue_of
+from twdiag.rules.accept_queue_full import accepted, own_limit, queue_of
 from twdiag.rules.behind import these
 from twdiag.rules.rule import Group, Rule
 from twdiag.rules.subjects import listener_inodes, listener_name, listener_subject, software_advice
@@ -69,6 +70,7 @@ def tell(view: View, limits: Limits, group: Group[_Queued]) -> Iterator[Finding]
     subject, queue = listener_subject(view, listener), queue_of(view, listener)
     low = min(waiting.age_min or 0.0 for waiting in queued)
     high = max((w.age_max for w in queued if w.age_max is not None), default=None)
+    held = accepted(view, listener)
     state = "; the queue is full" if queue.full else ""
     yield Finding(
         Severity.CRITICAL if queue.full else Severity.WARNING,
@@ -81,6 +83,7 @@ def tell(view: View, limits: Limits, group: Group[_Queued]) -> Iterator[Finding]
             facts.CLOSE_WAIT: len(queued),
             facts.ACCEPT_QUEUE: queue.waiting,
             facts.BACKLOG: queue.backlog,
+            facts.ACCEPTED: held,
             facts.AGE_MIN: low,
             facts.AGE_MAX: high,
             facts.LISTEN_OVERFLOWS: view.counter("TcpExt.ListenOverflows"),
@@ -88,7 +91,7 @@ def tell(view: View, limits: Limits, group: Group[_Queued]) -> Iterator[Finding]
         (
             Advice(
                 "See why the server does not call accept()",
-                "a stack dump of the process; its descriptors against its limit",
+                "a stack dump of the process; its descriptors against its limit" + own_limit(held),
                 verify=f"Recv-Q falls to 0: ss -ltn sport = :{listener.port}",
             ),
             *software_advice(subject.processes, "server", "accept-queue"),

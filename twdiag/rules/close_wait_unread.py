@@ -39,11 +39,11 @@ if TYPE_CHECKING:
     from twdiag.analysis.half_closed import Holder
     from twdiag.analysis.view import View
     from twdiag.model.limits import Limits
-    from twdiag.rules.behind import RowsBehind
     from twdiag.rules.close_wait import Aged
     from twdiag.rules.rule import Group
 
 NAME = "close-wait-unread"
+_STACK = "take a stack dump; "
 
 
 def select(view: View, limits: Limits) -> Iterator[Group[Aged]]:
@@ -98,12 +98,20 @@ def _finding(holder: Holder, limits: Limits, left: float | None) -> Finding:
         (
             Advice(
                 "See where the process is stuck",
-                f"take a stack dump; the connections are {close_wait.peers_text(holder)}",
+                f"{_STACK}the connections are {close_wait.peers_text(holder)}",
                 verify=f"Recv-Q falls to 0, then the rows go: twdiag sockets --rule {NAME}",
             ),
             *software_advice(owners, "server", "close-wait"),
         ),
         Place.of(State.CLOSE_WAIT),
+    )
+
+
+def unwatched(advice: Advice) -> Advice:
+    """Return the first advice as it is where nothing watches the sockets: nobody is stuck."""
+    return advice._replace(
+        do="Find where the program stops watching a connection without closing it",
+        how=advice.how.removeprefix(_STACK),
     )
 
 

@@ -11,7 +11,9 @@ and holds a local port and a descriptor meanwhile.
 
 What to do:
 Try the destination from this host and from its own host; look at the firewall and at the accept
-queue there. If some attempts pass and others do not, look for a full NAT or conntrack table.
+queue there. If some attempts pass and others do not, no firewall is to blame: the accept queue
+overflows now and then, or a NAT on the way has no port left, or its conntrack table no room. A NAT
+gateway of a cloud shows that in its own metrics, and nowhere else.
 
 What not to do:
 - Do not raise timeouts: nothing comes back.
@@ -56,10 +58,14 @@ _FEW = 8
 
 
 class _Attempts(NamedTuple):
-    """Unanswered attempts; with many `destinations` they are told as one."""
+    """Unanswered attempts, and the open connections to the same place.
+
+    With many `destinations` they are told as one.
+    """
 
     sockets: list[Socket]
     destinations: int
+    alive: int = 0
 
 
 def select(view: View, limits: Limits) -> Iterator[Group[_Attempts]]:
@@ -69,33 +75,48 @@ def select(view: View, limits: Limits) -> Iterator[Group[_Attempts]]:
     for socket in silent:
         groups[socket.remote_address, socket.remote_port].append(socket)
     if len(groups) >= limits[EVERYWHERE]:
-        yield Group(_Attempts(silent, len(groups)))
+        yield Group(_Attempts(silent, len(groups)), tuple(s.inode for s in silent[:_FEW]))
         return
-    for found in groups.values():
+    for end, found in groups.items():
         if len(found) >= limits[LEAST]:
-            yield Group(_Attempts(found, 1), tuple(s.inode for s in found[:_FEW]))
+            about = _Attempts(found, 1, _open_to(view, *end))
+            yield Group(about, tuple(s.inode for s in found[:_FEW]))
+
+
+def _open_to(view: View, address: str, port: int) -> int:
+    """Return how many connections to a destination are open."""
+    return sum(
+        destination.tally.states.get(State.ESTABLISHED, 0)
+        for destination in view.destinations(1)
+        if (destination.address, destination.port) == (address, port)
+    )
 
 
 def tell(view: View, limits: Limits, group: Group[_Attempts]) -> Iterator[Finding]:
     """Yield one finding for each group."""
-    found, destinations = group.about
+    found, destinations, alive = group.about
+    owners = view.owners_of(group.inodes)
+    # Of many attempts some were looked up: they speak for all where they have one owner.
+    by = f" by {owners[0].name}" if len(names_of(owners)) == 1 else ""
     if destinations > 1:
-        yield _everywhere(found, destinations)
+        yield _everywhere(found, destinations, by, names_of(owners))
         return
     address, port = found[0].remote_address, found[0].remote_port
-    owners = view.owners_of(group.inodes)
-    by = f" by {owners[0].name}" if owners else ""
+    others = f"; {count(alive, 'connection')} to it {'is' if alive == 1 else 'are'} open"
     yield Finding(
         Severity.NOTICE,
         Confidence.OBSERVED,
-        f"{endpoint(address, port)} does not answer {count(len(found), 'connection attempt')}{by}",
+        f"{endpoint(address, port)} does not answer {count(len(found), 'connection attempt')}{by}"
+        + (others if alive else ""),
         DestinationSubject(None, address, port),
         {
             facts.SYN_SENT: len(found),
             facts.RETRANSMISSIONS: max(socket.retrans for socket in found),
+            facts.ALIVE: alive,
             facts.PROCESSES: names_of(owners),
         },
         (
+            *(_PARTLY if alive else ()),
             Advice(
                 "Find out who drops the SYN",
                 "here and there: does the SYN arrive, does the SYN+ACK come back? "
@@ -111,23 +132,37 @@ def tell(view: View, limits: Limits, group: Group[_Attempts]) -> Iterator[Findin
     )
 
 
-def _everywhere(found: list[Socket], destinations: int) -> Finding:
+_PARTLY = (
+    Advice(
+        "Since other connections to it are open, look for what lets only some through",
+        "its accept queue, or a NAT on the way without a free port: the metrics of the gateway, "
+        "or twdiag on the router",
+    ),
+)
+
+
+def _everywhere(found: list[Socket], destinations: int, by: str, processes: list[str]) -> Finding:
     return Finding(
         Severity.NOTICE,
         Confidence.OBSERVED,
-        f"{count(len(found), 'connection attempt')} to {count(destinations, 'destination')} get no "
-        "answer",
+        f"{count(len(found), 'connection attempt')}{by} to {count(destinations, 'destination')} "
+        "get no answer",
         HostSubject(),
         {
             facts.SYN_SENT: len(found),
             facts.DESTINATIONS: destinations,
             facts.RETRANSMISSIONS: max(socket.retrans for socket in found),
+            facts.PROCESSES: processes,
         },
         (
             Advice(
                 "See whether this host gets out at all",
                 "a firewall for outgoing connections, the default route, the NAT in front",
                 verify="fewer rows: ss -tan state syn-sent",
+            ),
+            Advice(
+                "If it does, look where the program has these addresses from",
+                "hosts that are gone, in its list of targets or its service discovery",
             ),
         ),
         Place.of(State.SYN_SENT),

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from twdiag.lab.stage import Stage
 
 DATABASE_PORT: Final = 5432
+FD_SETSIZE: Final = 1024
 
 
 def serve(stage: Stage, clients: int) -> tuple[Program, Program]:
@@ -64,6 +65,19 @@ def ask_database_in_loop(sockets: Sockets) -> None:
 def watch_first(sockets: Sockets, count: int) -> None:
     """Wait in an epoll loop for the listeners and the oldest connections, not for the others."""
     _start(_loop, [*sockets.listening, *sockets.connected[:count]])
+
+
+def open_descriptors(_: Sockets, count: int) -> None:
+    """Open so many descriptors that stand for nothing."""
+    nothing = os.open(os.devnull, os.O_RDWR)
+    for _number in range(count - 1):
+        os.dup(nothing)
+
+
+def watch_by_select(sockets: Sockets) -> None:
+    """Wait in select() for the listeners and the connections that it can watch."""
+    within = [s for s in sockets.connected if s.fileno() < FD_SETSIZE]
+    _start(select.select, [*sockets.listening, *within], [], [])
 
 
 def _loop(endpoints: list[socket.socket]) -> None:

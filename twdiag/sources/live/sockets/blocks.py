@@ -14,11 +14,11 @@ from operator import or_
 from typing import TYPE_CHECKING, Final
 
 from twdiag.census.addresses import MAPPED, is_link_local, text_of
-from twdiag.census.intake import KEPT
+from twdiag.census.intake import KEPT, REPEATED
 from twdiag.census.masks import both, either, inverted, table_of
 from twdiag.census.rows import Rows
 from twdiag.errors import SourceError
-from twdiag.model.sockets import BOUND, TIMER_TIME_WAIT, Socket, TcpInfo
+from twdiag.model.sockets import BOUND, TIMER_RETRANSMIT, TIMER_TIME_WAIT, Socket, TcpInfo
 from twdiag.tcp import State
 
 if TYPE_CHECKING:
@@ -49,6 +49,8 @@ _IS_KEPT: Final = table_of(*KEPT)
 _IS_FULL: Final = inverted(table_of(TIMER_TIME_WAIT))
 _IS_IPV4: Final = table_of(_AF_INET)
 _IS_ESTABLISHED: Final = table_of(State.ESTABLISHED)
+_IS_RETRANSMIT: Final = table_of(TIMER_RETRANSMIT)
+_IS_OFTEN: Final = table_of(*range(REPEATED, 256))
 _COUNTED: Final = (State.TIME_WAIT, State.ESTABLISHED, State.FIN_WAIT2, State.SYN_RECV)
 
 
@@ -87,6 +89,10 @@ class Block:
             raise SourceError(f"a socket row has the unknown state {state}")
         self._kinds = families, states.translate(_STATE_OF), timers
         return self._kinds
+
+    def retransmissions(self) -> bytes:
+        """Return how often each row's timer has fired without an answer."""
+        return self.column(_KIND).tobytes()[3::4]
 
     def ports(self) -> tuple[array[int], array[int]]:
         """Return the local and the remote port of each row."""
@@ -202,6 +208,8 @@ def hand_over(block: Block, intake: Intake) -> None:
     kept = both(states.translate(_IS_KEPT), timers.translate(_IS_FULL))
     if State.ESTABLISHED in states:
         kept = either(kept, _unaccepted(block, states))
+        if TIMER_RETRANSMIT in timers:
+            kept = either(kept, _repeating(block, states, timers))
     if 1 in kept:
         ones, block = block.parted(kept)
         for socket in ones.sockets():
@@ -220,6 +228,12 @@ def _unaccepted(block: Block, states: bytes) -> bytes:
     """Return the mask of live connections that wait for accept(): no process holds them yet."""
     unowned = bytes(map((0).__eq__, block.column(_INODE)))
     return both(states.translate(_IS_ESTABLISHED), unowned)
+
+
+def _repeating(block: Block, states: bytes, timers: bytes) -> bytes:
+    """Return the mask of live connections that have sent their data again and again."""
+    often = block.retransmissions().translate(_IS_OFTEN)
+    return both(states.translate(_IS_ESTABLISHED), both(timers.translate(_IS_RETRANSMIT), often))
 
 
 def _add_ipv4(block: Block, intake: Intake, local: int = _LOCAL, remote: int = _REMOTE) -> None:
