@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from twdiag.analysis.half_closed import Holder
     from twdiag.analysis.view import View
     from twdiag.model.limits import Limits
+    from twdiag.rules.behind import RowsBehind
     from twdiag.rules.close_wait import Aged
     from twdiag.rules.rule import Group
 
