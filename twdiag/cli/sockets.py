@@ -120,18 +120,18 @@ def sockets(
         raise UsageError("--json and --csv exclude each other", "use one of them")
     listing = Listing(
         SocketsRequest(
-            tuple(state or ()),
-            tuple(port or ()),
-            tuple(peer or ()),
-            tuple(process or ()),
-            tuple(rule or ()),
-            tuple(netns or ()),
-            all_netns,
-            None if sort is None else sort.value,
-            top,
-            source.value,
-            tuple(limit or ()),
-            config,
+            states=tuple(state or ()),
+            ports=tuple(port or ()),
+            peers=tuple(peer or ()),
+            processes=tuple(process or ()),
+            rules=tuple(rule or ()),
+            netns=tuple(netns or ()),
+            all_netns=all_netns,
+            sort=None if sort is None else sort.value,
+            top=top,
+            source=source.value,
+            limits=tuple(limit or ()),
+            config=config,
         )
     )
     _write(listing, _lines(listing.several, json, csv))
