@@ -138,13 +138,14 @@ def sockets(
 
 
 def _lines(several: bool, json: bool, csv: bool) -> SocketTextLines | SocketJsonLines | CsvLines:
+    from twdiag.cli import terminal
     from twdiag.render.sockets import CsvLines, SocketJsonLines, SocketTextLines
 
     if json:
         return SocketJsonLines(sys.stdout)
     if csv:
         return CsvLines(sys.stdout)
-    return SocketTextLines(sys.stdout, _width(), several=several)
+    return SocketTextLines(sys.stdout, terminal.width_of(sys.stdout), several=several)
 
 
 def _write(listing: Listing, lines: SocketTextLines | SocketJsonLines | CsvLines) -> None:
@@ -168,9 +169,3 @@ def _write(listing: Listing, lines: SocketTextLines | SocketJsonLines | CsvLines
         streams.say(f"twdiag: {visible(f'{gap.why} ({gap.how})' if gap.how else gap.why)}")
     if listing.why_empty and sys.stderr.isatty():
         streams.say(f"twdiag: {visible(listing.why_empty)}")
-
-
-def _width() -> int | None:
-    import shutil
-
-    return (shutil.get_terminal_size().columns or 80) if sys.stdout.isatty() else None
