@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from twdiag.model.census import Census
     from twdiag.model.findings import Finding, Report
     from twdiag.model.limits import Limits
+    from twdiag.rules.rule import Rule
 
 MOMENT: Final = 1_000_000.0
 HERE: Final = "10.0.0.1"
@@ -76,7 +77,7 @@ def limits_of(**limits: float) -> Limits:
 
 
 def analyze(
-    snapshot: Snapshot, limits: Limits, chosen: Iterable[rules.Rule[Any]] = rules.RULES
+    snapshot: Snapshot, limits: Limits, chosen: Iterable[Rule[Any]] = rules.RULES
 ) -> Report:
     """Return the report on a snapshot whose owners are known already."""
     view = View(snapshot)

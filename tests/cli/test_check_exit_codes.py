@@ -14,7 +14,7 @@ import pytest
 from tests.running import NOBODY, SOURCE, process, twdiag
 from twdiag import __version__, lab, sources
 from twdiag.errors import SourceRefused
-from twdiag.sources.live.processes import owners
+from twdiag.sources.live.processes import likely, owners
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -203,7 +203,7 @@ def test_a_verdict_does_not_wait_for_the_names_of_all_owners(
         return set(), 0
 
     monkeypatch.setattr(owners, "_held", slow)
-    monkeypatch.setattr(owners, "_groups", lambda *_: [range(1, 100)])
+    monkeypatch.setattr(likely, "_groups", lambda *_: [range(1, 100)])
     said = check("--timeout", "1.5", "--warn-on", "notice", "-v")
     assert said.code == 1
     assert "were not found within 0." in said.out

@@ -1,27 +1,19 @@
-"""`twdiag trace` as its users meet it: signals, pipes, full disks, words that make no sense."""
+"""`twdiag trace` as its users meet it: lines, signals, pipes, times."""
 
 from __future__ import annotations
 
 import json
-import os
 import signal
 import subprocess
-import sys
 import time
-from typing import TYPE_CHECKING, Final
 
 import pytest
 
+from tests.cli.lasting import ENVIRON, TRACE, ran
 from tests.engine import endings
 from tests.engine.privately import in_private
 from twdiag.cli.times import parse_time
 from twdiag.errors import UsageError
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-TRACE: Final = [sys.executable, "-m", "twdiag", "trace", "--source", "multicast"]
-ENVIRON: Final = os.environ | {"PYTHONUTF8": "1", "PYTHONUNBUFFERED": ""}
 
 
 def one_close(port: int) -> None:
@@ -97,17 +89,9 @@ def test_a_port_is_asked_for() -> None:
     assert "2 connections ended" in out
 
 
-def ran(*words: str, **streams: object) -> subprocess.CompletedProcess[str]:
-    """Run a trace to its end."""
-    usual: dict[str, object] = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
-    return subprocess.run(
-        [*TRACE, *words], text=True, env=ENVIRON, timeout=60, check=False, **(usual | streams)
-    )  # type: ignore[call-overload]
-
-
 def test_json_is_a_line_for_each_and_a_summary() -> None:
     def work() -> str:
-        return ran("--for", "0.2s", "--json").stdout
+        return ran(TRACE, "--for", "0.2s", "--json").stdout
 
     (summary,) = [json.loads(line) for line in in_private(work).splitlines()]
     assert (summary["event"], summary["source"]) == ("summary", "multicast")
@@ -127,51 +111,6 @@ def test_a_reader_that_goes_ends_it_quietly() -> None:
         return process.wait(timeout=30), process.stderr.read()
 
     assert in_private(work) == (0, "")
-
-
-def test_a_full_disk_is_one_sentence() -> None:
-    def work() -> tuple[int, str]:
-        with open("/dev/full", "w") as full:
-            done = ran("--for", "0.2s", stdout=full)
-        return done.returncode, done.stderr
-
-    code, err = in_private(work)
-    assert code == 3
-    assert "No space left" in err
-    assert "Traceback" not in err
-
-
-@pytest.mark.parametrize("closed", ["stdout", "stderr"])
-def test_a_closed_stream_is_no_accident(closed: str) -> None:
-    def work() -> tuple[int, str]:
-        shut: Callable[[], None] = lambda: os.close(1 if closed == "stdout" else 2)  # noqa: E731
-        done = ran("--for", "0.2s", **{closed: None, "preexec_fn": shut})
-        return done.returncode, (done.stdout or "") + (done.stderr or "")
-
-    code, text = in_private(work)
-    assert code == 0
-    assert "Traceback" not in text
-
-
-@pytest.mark.parametrize(
-    ("words", "said"),
-    [
-        (("--for", "0"), "not a time above 0"),
-        (("--for", "-5s"), "not a time above 0"),
-        (("--for", "nan"), "not a time above 0"),
-        (("--for", "5 fortnights"), "not a time above 0"),
-        (("--for", "9" * 400), "not a time above 0"),
-        (("--port", "0"), "--port needs a whole number from 1 to 65535, not 0"),
-        (("--process", "nginx"), "which process closes is not to be seen"),
-        (("--nope",), "twdiag trace has no option --nope"),
-    ],
-)
-def test_words_that_make_no_sense_are_refused(words: tuple[str, ...], said: str) -> None:
-    done = ran(*words)
-    assert done.returncode == 3
-    assert said in done.stderr
-    assert done.stdout == ""
-    assert "Traceback" not in done.stderr
 
 
 def test_times_are_understood() -> None:

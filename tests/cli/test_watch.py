@@ -1,4 +1,4 @@
-"""`twdiag watch` without a terminal: blocks, lines of JSON, signals, pipes, full disks, typos."""
+"""`twdiag watch` without a terminal: blocks, lines of JSON, signals, pipes."""
 
 from __future__ import annotations
 
@@ -7,33 +7,18 @@ import json
 import os
 import signal
 import subprocess
-import sys
 import time
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from tests.cli.lasting import ENVIRON, WATCH, ran
 from tests.cli.test_watch_screen import PORT, traffic
 from tests.engine.privately import in_private
-from tests.running import forked
 from twdiag.lab.network import enter_private
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
-
-WATCH: Final = [sys.executable, "-m", "twdiag", "watch", "--interval", "0.1", "--source", "none"]
-ENVIRON: Final = os.environ | {"PYTHONUTF8": "1", "PYTHONUNBUFFERED": ""}
-
-
-def ran(*words: str, **options: object) -> subprocess.CompletedProcess[str]:
-    """Run a watch to its end."""
-    usual: dict[str, object] = {
-        "stdin": subprocess.DEVNULL,
-        "stdout": subprocess.PIPE,
-        "stderr": subprocess.PIPE,
-        "env": ENVIRON,
-    }
-    return subprocess.run([*WATCH, *words], text=True, timeout=60, check=False, **(usual | options))  # type: ignore[call-overload]
+    from collections.abc import Iterator
 
 
 @contextlib.contextmanager
@@ -59,7 +44,7 @@ def started(*words: str) -> Iterator[subprocess.Popen[str]]:
 def test_a_block_for_each_look_says_all_in_plain_lines() -> None:
     def work() -> tuple[str, str, int]:
         with traffic():
-            done = ran("--count", "2")
+            done = ran(WATCH, "--count", "2")
         return done.stdout, done.stderr, done.returncode
 
     out, err, code = in_private(work)
@@ -78,7 +63,7 @@ def test_a_block_for_each_look_says_all_in_plain_lines() -> None:
 def test_json_is_an_object_on_a_line_for_each_look() -> None:
     def work() -> str:
         with traffic():
-            return ran("--count", "3", "--json").stdout
+            return ran(WATCH, "--count", "3", "--json").stdout
 
     objects = [json.loads(line) for line in in_private(work).splitlines()]
     assert len(objects) == 3
@@ -99,7 +84,7 @@ def test_the_keys_of_json_are_told_in_the_man_page() -> None:
 
     def work() -> dict[str, Any]:
         with traffic():
-            return dict(json.loads(ran("--count", "1", "--json").stdout))
+            return dict(json.loads(ran(WATCH, "--count", "1", "--json").stdout))
 
     found = in_private(work)
     text = source("twdiag-watch.1").partition(".Ss JSON\n")[2].partition("\n.Sh ")[0]
@@ -113,7 +98,9 @@ def test_only_what_was_asked_for_is_shown(option: str, ports: list[int]) -> None
     def work() -> list[list[int]]:
         words = [str(PORT)] if option == "--port" else [str(os.getpid()), "no-such-process"]
         with traffic():
-            found = [json.loads(ran("--count", "1", "--json", option, w).stdout) for w in words]
+            found = [
+                json.loads(ran(WATCH, "--count", "1", "--json", option, w).stdout) for w in words
+            ]
         return [[r["port"] for r in one["closers"] if r["kind"] == "server"] for one in found]
 
     asked, *others = in_private(work)
@@ -135,7 +122,7 @@ def test_another_namespace_is_watched_from_here() -> None:
         os.close(told)
         try:
             os.read(ready, 1)
-            done = ran("--count", "1", "--json", "--netns", str(pid))
+            done = ran(WATCH, "--count", "1", "--json", "--netns", str(pid))
             assert done.returncode == 0, done.stderr
             return dict(json.loads(done.stdout)), pid
         finally:
@@ -161,7 +148,7 @@ def test_a_signal_ends_it_in_order(number: signal.Signals) -> None:
 def test_it_ends_after_some_time() -> None:
     def work() -> tuple[int, float]:
         began = time.monotonic()
-        code = ran("--for", "0.5s", "--interval", "1h").returncode
+        code = ran(WATCH, "--for", "0.5s", "--interval", "1h").returncode
         return code, time.monotonic() - began
 
     code, seconds = in_private(work)
@@ -178,56 +165,6 @@ def test_a_reader_that_goes_ends_it_quietly() -> None:
             return process.wait(timeout=30), process.stderr.read()
 
     assert in_private(work) == (0, "")
-
-
-@pytest.mark.parametrize("words", [(), ("--json",)])
-def test_a_full_disk_is_one_sentence(words: tuple[str, ...]) -> None:
-    def work() -> tuple[int, str]:
-        with open("/dev/full", "w") as full:
-            done = ran("--count", "1", *words, stdout=full)
-        return done.returncode, done.stderr
-
-    code, err = in_private(work)
-    assert code == 3
-    assert "No space left" in err
-    assert "Traceback" not in err
-
-
-@pytest.mark.parametrize("number", [0, 1, 2])
-def test_a_closed_stream_is_no_accident(number: int) -> None:
-    name = ("stdin", "stdout", "stderr")[number]
-
-    def work() -> tuple[int, str]:
-        shut: Callable[[], None] = lambda: os.close(number)  # noqa: E731
-        done = ran("--count", "1", **{name: None, "preexec_fn": shut})
-        return done.returncode, (done.stdout or "") + (done.stderr or "")
-
-    code, text = in_private(work)
-    assert code == 0
-    assert "Traceback" not in text
-
-
-@pytest.mark.parametrize(
-    ("words", "said"),
-    [
-        (("--interval", "0"), "--interval '0' is not a time above 0"),
-        (("--interval", "soon"), "--interval 'soon' is not a time above 0"),
-        (("--for", "-1s"), "--for '-1s' is not a time above 0"),
-        (("--count", "0"), "--count needs a whole number from 1"),
-        (("--port", "70000"), "--port needs a whole number from 1 to 65535, not 70000"),
-        (("--netns", "nowhere"), "there is no network namespace or container 'nowhere'"),
-        (("--select", "close-wait-lek"), "close-wait-leak"),
-        (("--limit", "ports-warning=2"), "ports-warning must lie between"),
-        (("--source", "bpf"), "--source needs one of auto, tracefs, multicast, none"),
-        (("--intervall", "1s"), "did you mean --interval"),
-        (("5",), "does not know what to do with '5'"),
-    ],
-)
-def test_words_that_make_no_sense_are_refused(words: tuple[str, ...], said: str) -> None:
-    done = forked(*WATCH[3:], *words)
-    assert (done.code, done.out) == (3, "")
-    assert said in done.err
-    assert "Traceback" not in done.err
 
 
 def test_a_dumb_terminal_gets_plain_blocks() -> None:

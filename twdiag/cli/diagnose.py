@@ -81,17 +81,17 @@ def diagnose(
     from twdiag.engine.diagnose import DiagnoseRequest
 
     request = DiagnoseRequest(
-        source.value,
-        interval,
-        tuple(port or ()),
-        tuple(process or ()),
-        tuple(select or ()),
-        tuple(ignore or ()),
-        tuple(limit or ()),
-        config,
-        netns,
-        all_netns,
-        this_netns,
+        ports=tuple(port or ()),
+        processes=tuple(process or ()),
+        select=tuple(select or ()),
+        ignore=tuple(ignore or ()),
+        limits=tuple(limit or ()),
+        config=config,
+        source=source.value,
+        interval=interval,
+        netns=netns,
+        all_netns=all_netns,
+        this_netns=this_netns,
     )
     chosen = "json" if json else format.value
     if chosen in ("nagios", "prometheus"):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import shlex
-import shutil
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -83,8 +82,7 @@ def explain(
         ascii or dumb or not terminal.draws(sys.stdout),
         terminal.wants_color(on_terminal, color.value, os.environ),
         pager and on_terminal and not dumb,
-        # COLUMNS, the terminal's own width, or 80 in a pipe; a serial console says 0.
-        max(_NARROWEST, shutil.get_terminal_size().columns or 80),
+        max(_NARROWEST, terminal.columns()),
     )
     if step:
         _walk(page, look)

@@ -120,31 +120,32 @@ def sockets(
         raise UsageError("--json and --csv exclude each other", "use one of them")
     listing = Listing(
         SocketsRequest(
-            tuple(state or ()),
-            tuple(port or ()),
-            tuple(peer or ()),
-            tuple(process or ()),
-            tuple(rule or ()),
-            tuple(netns or ()),
-            all_netns,
-            None if sort is None else sort.value,
-            top,
-            source.value,
-            tuple(limit or ()),
-            config,
+            states=tuple(state or ()),
+            ports=tuple(port or ()),
+            peers=tuple(peer or ()),
+            processes=tuple(process or ()),
+            rules=tuple(rule or ()),
+            netns=tuple(netns or ()),
+            all_netns=all_netns,
+            sort=None if sort is None else sort.value,
+            top=top,
+            source=source.value,
+            limits=tuple(limit or ()),
+            config=config,
         )
     )
     _write(listing, _lines(listing.several, json, csv))
 
 
 def _lines(several: bool, json: bool, csv: bool) -> SocketTextLines | SocketJsonLines | CsvLines:
+    from twdiag.cli import terminal
     from twdiag.render.sockets import CsvLines, SocketJsonLines, SocketTextLines
 
     if json:
         return SocketJsonLines(sys.stdout)
     if csv:
         return CsvLines(sys.stdout)
-    return SocketTextLines(sys.stdout, _width(), several=several)
+    return SocketTextLines(sys.stdout, terminal.width_of(sys.stdout), several=several)
 
 
 def _write(listing: Listing, lines: SocketTextLines | SocketJsonLines | CsvLines) -> None:
@@ -168,9 +169,3 @@ def _write(listing: Listing, lines: SocketTextLines | SocketJsonLines | CsvLines
         streams.say(f"twdiag: {visible(f'{gap.why} ({gap.how})' if gap.how else gap.why)}")
     if listing.why_empty and sys.stderr.isatty():
         streams.say(f"twdiag: {visible(listing.why_empty)}")
-
-
-def _width() -> int | None:
-    import shutil
-
-    return (shutil.get_terminal_size().columns or 80) if sys.stdout.isatty() else None

@@ -44,12 +44,20 @@ def look_of(
     from twdiag.render.pieces import Style
 
     on_terminal = out.isatty()
-    # COLUMNS=0 and terminals that do not know their width (a serial console) say 0.
-    size = shutil.get_terminal_size()
-    width = min(size.columns or 80, _WIDEST) if on_terminal else None
-    height = size.lines or 24 if on_terminal else None
+    width = min(columns(), _WIDEST) if on_terminal else None
+    height = shutil.get_terminal_size().lines or 24 if on_terminal else None
     unicode = not ascii and not is_dumb(out, environ) and draws(out, environ)
     return Style(width, wants_color(on_terminal, color, environ), unicode, detail, height)
+
+
+def columns() -> int:
+    """Return COLUMNS, else the terminal's own width; 80 in a pipe and where that is not known."""
+    return shutil.get_terminal_size().columns or 80  # a serial console says 0
+
+
+def width_of(out: TextIO) -> int | None:
+    """Return how wide lines can be that go to a stream, None where it is no terminal."""
+    return columns() if out.isatty() else None
 
 
 def is_dumb(out: TextIO, environ: Mapping[str, str] = os.environ) -> bool:

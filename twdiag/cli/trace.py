@@ -76,7 +76,7 @@ def trace(
     lines: CloseJsonLines | CloseTextLines = (
         CloseJsonLines(sys.stdout)
         if json
-        else CloseTextLines(sys.stdout, _width(sys.stdout.isatty()))
+        else CloseTextLines(sys.stdout, terminal.width_of(sys.stdout))
     )
     writer = _Writer(lines)
     with _signals() as stopped:
@@ -148,14 +148,7 @@ def _heeded(number: signal.Signals) -> bool:
 
 
 def _say(sentence: str) -> None:
+    from twdiag.cli import streams
     from twdiag.wording import visible
 
-    if sys.stderr is not None:
-        with contextlib.suppress(OSError):
-            print(f"twdiag: {visible(sentence)}.", file=sys.stderr, flush=True)
-
-
-def _width(on_terminal: bool) -> int | None:
-    import shutil
-
-    return (shutil.get_terminal_size().columns or 80) if on_terminal else None
+    streams.say(f"twdiag: {visible(sentence)}.")

@@ -101,15 +101,15 @@ def watch(
 
     terminal.make_output_safe()
     request = WatchRequest(
-        parse_time(interval, "--interval"),
-        tuple(port or ()),
-        tuple(process or ()),
-        tuple(select or ()),
-        tuple(ignore or ()),
-        tuple(limit or ()),
-        config,
-        netns,
-        source.value,
+        ports=tuple(port or ()),
+        processes=tuple(process or ()),
+        select=tuple(select or ()),
+        ignore=tuple(ignore or ()),
+        limits=tuple(limit or ()),
+        config=config,
+        interval=parse_time(interval, "--interval"),
+        netns=netns,
+        closes=source.value,
     )
     seconds = None if duration is None else parse_time(duration)
     end = _End(count, seconds)

@@ -1,20 +1,58 @@
-"""Which rules run: what --select, --ignore and the settings leave, and what that leaves out."""
+"""What is judged, and how: the rules and limits that flags and settings leave."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Final
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from twdiag import rules
+from twdiag.engine.look import Question
 from twdiag.errors import UsageError
 from twdiag.model.snapshot import Gap
+from twdiag.settings import config
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Collection, Iterable, Sequence
 
+    from twdiag.model.limits import Limits
     from twdiag.rules.rule import Rule
 
 _MOST_NAMED: Final = 2
 """Rules that are named one by one where the others are left out: the status line is short."""
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What a report is about and how it judges, in the words of the command line."""
+
+    ports: tuple[int, ...] = ()
+    processes: tuple[str, ...] = ()
+    select: tuple[str, ...] = ()
+    ignore: tuple[str, ...] = ()
+    limits: tuple[str, ...] = ()
+    config: str | None = None
+
+
+class Chosen(NamedTuple):
+    """What to look at; `notes` is worth to know of the settings, `left_out` of the rules."""
+
+    question: Question
+    notes: tuple[str, ...]
+    left_out: list[Gap]
+
+
+def choice_of(asked: Asked) -> Chosen:
+    """Return what to look at; raises UsageError where that makes no sense."""
+    settings = config.load(asked.config, asked.limits)
+    chosen = chosen_rules(asked.select, asked.ignore)
+    limits = limits_for(asked.ports, settings.limits)
+    question = Question(limits=limits, rules=chosen, ports=asked.ports, processes=asked.processes)
+    return Chosen(question, settings.notes, not_run(asked.select, chosen))
+
+
+def limits_for(ports: Collection[int], limits: Limits) -> Limits:
+    """Return the limits: whoever names a port wants to know of every left-over socket."""
+    return limits.replaced({"restart-blocked": 1}, "--port") if ports else limits
 
 
 def chosen_rules(

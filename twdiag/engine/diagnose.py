@@ -2,29 +2,24 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
-from twdiag.engine.choice import chosen_rules, not_run
+from twdiag.engine.choice import Asked, choice_of
 from twdiag.engine.examine import CheckRequest
-from twdiag.engine.look import Question
 from twdiag.errors import UsageError
-from twdiag.settings import config
 
 if TYPE_CHECKING:
+    from twdiag.engine.look import Question
     from twdiag.model.findings import Report
 
 
-class DiagnoseRequest(NamedTuple):
+@dataclass(frozen=True)
+class DiagnoseRequest(Asked):
     """What the user asked `diagnose` for, as far as it matters for what is looked at."""
 
     source: str = "auto"
     interval: float = 0.0
-    ports: tuple[int, ...] = ()
-    processes: tuple[str, ...] = ()
-    select: tuple[str, ...] = ()
-    ignore: tuple[str, ...] = ()
-    limits: tuple[str, ...] = ()
-    config: str | None = None
     netns: str | None = None
     all_netns: bool = False
     this_netns: bool = False
@@ -41,17 +36,10 @@ def diagnose(request: DiagnoseRequest) -> Diagnosis:
     """Return the report on this host; raises UsageError where the request makes no sense."""
     if not request.interval >= 0:  # nan too
         raise UsageError("--interval needs a number of seconds", "for example --interval 10")
-    settings = config.load(request.config, request.limits)
-    limits = settings.limits
-    if request.ports:  # whoever names a port wants to know of every left-over socket
-        limits = limits.replaced({"restart-blocked": 1}, "--port")
-    chosen = chosen_rules(request.select, request.ignore)
-    question = Question(
-        request.source, limits, chosen, request.interval, request.ports, request.processes
-    )
+    choice = choice_of(request)
+    question = choice.question._replace(source=request.source, interval=request.interval)
     report = _looked(request, question)
-    gaps = (*report.gaps, *not_run(request.select, chosen))
-    return Diagnosis(report._replace(gaps=gaps), settings.notes)
+    return Diagnosis(report._replace(gaps=(*report.gaps, *choice.left_out)), choice.notes)
 
 
 def _looked(request: DiagnoseRequest, question: Question) -> Report:

@@ -309,10 +309,8 @@ def _judging(request: SocketsRequest) -> tuple[tuple[Rule[Any], ...], Limits, tu
         if rule.rows is None:
             what = f"no socket table has a row behind {rule.name}"
             raise UsageError(what, f"what it tells: twdiag --select {rule.name} --full")
+    from twdiag.engine.choice import limits_for
     from twdiag.settings import config
 
     settings = config.load(request.config, request.limits)
-    limits = settings.limits
-    if request.ports:  # as `diagnose` has it: every left-over socket of the port
-        limits = limits.replaced({"restart-blocked": 1}, "--port")
-    return chosen, limits, settings.notes
+    return chosen, limits_for(request.ports, settings.limits), settings.notes

@@ -14,15 +14,14 @@ from twdiag import sources
 from twdiag.analysis.elsewhere import placed
 from twdiag.analysis.view import View
 from twdiag.analysis.wanted import EVERYTHING, Wanted
-from twdiag.engine.choice import chosen_rules, not_run
+from twdiag.engine.choice import Asked, choice_of
 from twdiag.engine.folding import ScreenMemory, fold, pace
 from twdiag.engine.follower import SAVED, Account, Follower
 from twdiag.engine.frames import Cost, Sight, related
-from twdiag.engine.look import Question, filtered
+from twdiag.engine.look import filtered
 from twdiag.errors import UsageError
 from twdiag.model.snapshot import HOST_NETNS
 from twdiag.rules import runner
-from twdiag.settings import config
 from twdiag.tcp import State
 
 if TYPE_CHECKING:
@@ -52,16 +51,10 @@ _COSTS: Final = 50
 
 
 @dataclass(frozen=True)
-class WatchRequest:
+class WatchRequest(Asked):
     """What to watch, as diagnose has it; `closes` is the source of ended connections."""
 
     interval: float = 1.0
-    ports: tuple[int, ...] = ()
-    processes: tuple[str, ...] = ()
-    select: tuple[str, ...] = ()
-    ignore: tuple[str, ...] = ()
-    limits: tuple[str, ...] = ()
-    config: str | None = None
     netns: str | None = None
     closes: str = "auto"
 
@@ -76,24 +69,15 @@ class Watch:
     def __init__(self, request: WatchRequest, namespace: Namespace | None = None) -> None:
         if not request.interval > 0:  # nan too
             raise UsageError("--interval needs a time above 0", "for example --interval 1s")
-        settings = config.load(request.config, request.limits)
-        limits = settings.limits
-        if request.ports:  # whoever names a port wants to know of every left-over socket
-            limits = limits.replaced({"restart-blocked": 1}, "--port")
-        rules = chosen_rules(request.select, request.ignore)
-        self.notes = settings.notes
+        choice = choice_of(request)
+        self.notes = choice.notes
         self._request = request
         self.namespace = None if namespace is None or namespace.own else namespace
-        self._question = Question(
-            limits=limits,
-            rules=rules,
-            ports=request.ports,
-            processes=request.processes,
-        )
+        self._question = choice.question
+        self._not_run = choice.left_out
         self._wanted = EVERYTHING
         if request.ports or request.processes:
             self._wanted = Wanted(frozenset(request.ports), frozenset(request.processes))
-        self._not_run = not_run(request.select, rules)
         self._memory = ScreenMemory()
         self._view: View | None = None
         self._compared = _Compared()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import enum
+from functools import partial
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
@@ -59,25 +60,11 @@ def _known(key: str) -> Fact:
     return catalogue()[key]
 
 
-def _in_full(key: str, meaning: str, *, label: str = "", unit: Unit = Unit.NUMBER) -> Fact:
-    return Fact(key, meaning, label=label, unit=unit, first=False)
-
-
-def _ratio(key: str, meaning: str, *, label: str = "", first: bool = True) -> Fact:
-    return Fact(key, meaning, label=label, unit=Unit.RATIO, first=first)
-
-
-def _seconds(key: str, meaning: str, *, label: str = "", first: bool = True) -> Fact:
-    return Fact(key, meaning, label=label, unit=Unit.SECONDS, first=first)
-
-
-def _rate(key: str, meaning: str, *, label: str = "") -> Fact:
-    return Fact(key, meaning, label=label, unit=Unit.PER_SECOND)
-
-
-def _text(key: str, meaning: str, *, label: str = "", first: bool = True) -> Fact:
-    return Fact(key, meaning, label=label, unit=Unit.TEXT, first=first)
-
+_in_full: Final = partial(Fact, first=False)
+_ratio: Final = partial(Fact, unit=Unit.RATIO)
+_seconds: Final = partial(Fact, unit=Unit.SECONDS)
+_rate: Final = partial(Fact, unit=Unit.PER_SECOND)
+_text: Final = partial(Fact, unit=Unit.TEXT)
 
 # Sockets.
 SOCKETS: Final = Fact("sockets", "sockets concerned")
