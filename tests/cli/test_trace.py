@@ -14,6 +14,7 @@ import pytest
 
 from tests.engine import endings
 from tests.engine.privately import in_private
+from tests.running import forked
 from twdiag.cli.times import parse_time
 from twdiag.errors import UsageError
 
@@ -167,11 +168,10 @@ def test_a_closed_stream_is_no_accident(closed: str) -> None:
     ],
 )
 def test_words_that_make_no_sense_are_refused(words: tuple[str, ...], said: str) -> None:
-    done = ran(*words)
-    assert done.returncode == 3
-    assert said in done.stderr
-    assert done.stdout == ""
-    assert "Traceback" not in done.stderr
+    done = forked(*TRACE[3:], *words)
+    assert (done.code, done.out) == (3, "")
+    assert said in done.err
+    assert "Traceback" not in done.err
 
 
 def test_times_are_understood() -> None:
