@@ -7,7 +7,7 @@ import io
 import pytest
 
 from tests.render.made_reports import leak, mixed
-from tests.running import twdiag
+from tests.running import forked
 from twdiag.cli.terminal import look_of
 from twdiag.render.pieces import Detail, Style
 from twdiag.render.text import render_text
@@ -48,14 +48,14 @@ def test_who_draws_lines(environ: dict[str, str], ascii: bool, draws: bool) -> N
 def test_nothing_but_ascii_is_written(words: tuple[str, ...]) -> None:
     if words[:1] == ("lab",):
         pytest.importorskip("pyroute2")
-    said = twdiag(*words, "--ascii", "--color=never")
+    said = forked(*words, "--ascii", "--color=never")
     assert (said.code, said.err) == (0, "") or "namespace" in said.err
     assert said.out.isascii()
 
 
 def test_explain_and_diagnose_have_the_same_option() -> None:
     for command in ("diagnose", "explain", "lab run"):
-        assert "--ascii" in twdiag(*command.split(), "--help").out
+        assert "--ascii" in forked(*command.split(), "--help").out
 
 
 @pytest.mark.parametrize("width", [60, 66, 72, 80, 100])

@@ -90,20 +90,20 @@ def test_no_command_is_diagnose() -> None:
 
 
 def test_options_without_a_command_are_those_of_diagnose() -> None:
-    assert json.loads(twdiag("--json").stdout)["schema"] == "twdiag/1"
-    refused = twdiag("--jsn")
-    assert refused.returncode == 3
-    assert "Did you mean" in refused.stderr or "--jsn" in refused.stderr
+    assert json.loads(forked("--json").out)["schema"] == "twdiag/1"
+    refused = forked("--jsn")
+    assert refused.code == 3
+    assert "Did you mean" in refused.err or "--jsn" in refused.err
 
 
 def test_json_is_schema_one_and_nothing_else() -> None:
-    done = twdiag("diagnose", "--json")
-    report = json.loads(done.stdout)
+    done = forked("diagnose", "--json")
+    report = json.loads(done.out)
     assert report["schema"] == "twdiag/1"
-    assert done.stdout.isascii()
+    assert done.out.isascii()
     wanted = {"schema", "version", "taken_at", "host", "source", "status", "states"}
     assert wanted | {"findings", "skipped", "gaps"} <= set(report)
-    assert json.loads(twdiag("diagnose", "--format", "json").stdout)["schema"] == "twdiag/1"
+    assert json.loads(forked("diagnose", "--format", "json").out)["schema"] == "twdiag/1"
 
 
 @pytest.mark.parametrize(
@@ -194,7 +194,7 @@ def test_a_terminal_gets_colours_and_its_width_and_a_pipe_neither() -> None:
     assert code == 0
     assert ESCAPES.search(shown)
     assert max(len(ESCAPES.sub("", line)) for line in shown.splitlines()) <= 60
-    assert not ESCAPES.search(twdiag("diagnose").stdout)
+    assert not ESCAPES.search(forked("diagnose", environ={"TERM": "xterm"}).out)
 
 
 @pytest.mark.parametrize(
@@ -217,7 +217,7 @@ def test_a_person_who_waits_is_told_why_and_a_pipe_is_not() -> None:
     shown, code = on_terminal("diagnose", "--this-netns", "--interval", "1.5", "--brief")
     assert code == 0
     assert "waiting 1.5 s for the second sample ..." in shown
-    assert twdiag("diagnose", "--interval", "1.2", "--brief").stderr == ""
+    assert forked("diagnose", "--interval", "1.2", "--brief").err == ""
 
 
 def test_a_terminal_that_does_not_know_its_width_gets_a_report() -> None:
@@ -227,7 +227,7 @@ def test_a_terminal_that_does_not_know_its_width_gets_a_report() -> None:
 
 
 def test_force_color_colours_a_pipe() -> None:
-    assert ESCAPES.search(twdiag("diagnose", FORCE_COLOR="1").stdout)
+    assert ESCAPES.search(forked("diagnose", environ={"FORCE_COLOR": "1"}).out)
 
 
 def test_without_utf8_the_report_is_ascii() -> None:
@@ -448,14 +448,14 @@ def test_a_sparkline_tells_zero_from_little() -> None:
 
 
 def test_lab_list_names_every_scenario() -> None:
-    shown = twdiag("lab", "list").stdout
+    shown = forked("lab", "list").out
     for scenario in lab.SCENARIOS:
         assert re.search(rf"^{scenario.name} ", shown, re.MULTILINE)
 
 
 def test_lab_run_tells_the_story_and_the_report() -> None:
-    done = twdiag("lab", "run", "server-closes-first")
-    assert done.returncode == 0
-    assert done.stdout.startswith("Scenario server-closes-first\n")
-    assert "23 TIME_WAITs" in done.stdout
-    assert json.loads(twdiag("lab", "run", "idle", "--json").stdout)["status"] == "ok"
+    done = forked("lab", "run", "server-closes-first")
+    assert done.code == 0
+    assert done.out.startswith("Scenario server-closes-first\n")
+    assert "23 TIME_WAITs" in done.out
+    assert json.loads(forked("lab", "run", "idle", "--json").out)["status"] == "ok"

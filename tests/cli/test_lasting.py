@@ -9,6 +9,7 @@ import pytest
 
 from tests.cli.lasting import TRACE, WATCH, ran
 from tests.engine.privately import in_private
+from tests.running import forked
 
 BOTH = pytest.mark.parametrize(
     "command", [[*WATCH, "--count", "1"], [*TRACE, "--for", "0.2s"]], ids=["watch", "trace"]
@@ -69,8 +70,7 @@ def test_a_closed_stream_is_no_accident(command: list[str], closed: str) -> None
 def test_words_that_make_no_sense_are_refused(
     command: list[str], words: tuple[str, ...], said: str
 ) -> None:
-    done = ran(command, *words)
-    assert done.returncode == 3
-    assert said in done.stderr
-    assert done.stdout == ""
-    assert "Traceback" not in done.stderr
+    done = forked(*command[3:], *words)
+    assert (done.code, done.out) == (3, "")
+    assert said in done.err
+    assert "Traceback" not in done.err

@@ -58,6 +58,6 @@ def test_words_that_make_no_sense_end_with_3(words: tuple[str, ...]) -> None:
 
 
 def test_a_namespace_that_is_not_there_is_an_error() -> None:
-    said = twdiag("port", "80", "--netns", "no-such-namespace")
+    said = forked("port", "80", "--netns", "no-such-namespace")
     assert said.code == 3
     assert "no network namespace or container 'no-such-namespace'" in said.err

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import select
 import signal
 import socket
 import time
@@ -22,7 +23,8 @@ from twdiag.lab.scenarios.close_wait_idle_pool import TLS_1_2_CLOSE_NOTIFY
 from twdiag.rules import keep_alive_race
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
 
     from twdiag.model.findings import Report
     from twdiag.model.idling import Idling, Watched
@@ -60,6 +62,25 @@ def watched(work: Callable[[], None], source: str = "multicast") -> Watched:
     ).watched
     assert found is not None
     return found
+
+
+@contextlib.contextmanager
+def meanwhile(deed: Callable[[], None]) -> Iterator[None]:
+    """Have a child process that does something again and again until the end of the block."""
+    stays, leave = os.pipe()
+    child = os.fork()
+    if child == 0:
+        os.close(leave)
+        with contextlib.suppress(BaseException):
+            while not select.select([stays], [], [], 0)[0]:
+                deed()
+        os._exit(0)
+    os.close(stays)
+    try:
+        yield
+    finally:
+        os.close(leave)
+        os.waitpid(child, 0)
 
 
 def only(found: Watched) -> Idling:
@@ -152,16 +173,26 @@ def closes_after_answer(client: socket.socket, server: socket.socket) -> None:
 
 
 @pytest.mark.parametrize("source", ["auto", "multicast"])
-def test_the_idle_timeout_of_a_server_is_measured(source: str) -> None:
+def test_the_idle_timeout_of_a_server_is_measured(source: str, tmp_path: Path) -> None:
     if source == "auto":
         needs_tracefs()
+    took = tmp_path / "took"
+
+    def gives_up(client: socket.socket, server: socket.socket) -> None:
+        began = time.monotonic()
+        server_gives_up(client, server)
+        with took.open("a") as file:
+            file.write(f"{time.monotonic() - began}\n")
+
     found = in_private(
-        lambda: watched(lambda: each(server_gives_up, (0.5,)), source), tracefs=source == "auto"
+        lambda: watched(lambda: each(gives_up, (0.5,)), source), tracefs=source == "auto"
     )
     ends = only(found).ends
     assert len(ends) == TIMES
-    # Without trace events up to the moment in which the FIN was acknowledged.
-    assert all(IDLE - 0.02 <= end.idle < IDLE + 0.3 for end in ends)
+    # A busy host is late; and without trace events the idle time is that up to the moment in which
+    # the FIN was acknowledged.
+    late = max(map(float, took.read_text().split())) - IDLE
+    assert all(IDLE - 0.02 <= end.idle < IDLE + late + 0.3 for end in ends)
     assert all(end.requests == 2 for end in ends)
     assert not any(end.lost for end in ends)
 
@@ -299,25 +330,18 @@ def test_a_server_that_is_killed_gives_nothing_up() -> None:
 
 
 def test_any_user_is_told_by_two_looks() -> None:
-    def pooled() -> None:
-        until = time.monotonic() + 4.0
+    def found() -> Report:
         with endings.listen(PORT) as listener:
-            while time.monotonic() < until:
+
+            def pooled() -> None:
                 client, server = endings.connected(listener)
                 ask(client, server)
                 request_meets_close(client, server)
                 client.close()
 
-    def found() -> Report:
-        child = os.fork()
-        if child == 0:
-            with contextlib.suppress(BaseException):
-                pooled()
-            os._exit(0)
-        become_nobody()
-        report = looked(Question(rules=(keep_alive_race.RULE,), interval=3.0)).report
-        os.waitpid(child, 0)
-        return report
+            with meanwhile(pooled):
+                become_nobody()
+                return looked(Question(rules=(keep_alive_race.RULE,), interval=3.0)).report
 
     report = in_private(found)
     (finding,) = report.findings
@@ -337,21 +361,14 @@ def test_a_look_does_not_follow_a_host_on_which_very_many_connections_end(
     monkeypatch.setattr(look, "_MOST_ENDS", 10)
 
     def busy() -> None:
-        until = time.monotonic() + 3.5
-        while time.monotonic() < until:
-            each(closes_after_answer, ())
-            time.sleep(0.01)
+        each(closes_after_answer, ())
+        time.sleep(0.01)
 
     def found() -> tuple[Report, float]:
-        child = os.fork()
-        if child == 0:
-            with contextlib.suppress(BaseException):
-                busy()
-            os._exit(0)
-        began = time.monotonic()
-        report = looked(Question(interval=3.0)).report
-        os.waitpid(child, 0)
-        return report, time.monotonic() - began
+        with meanwhile(busy):
+            began = time.monotonic()
+            report = looked(Question(interval=3.0)).report
+            return report, time.monotonic() - began
 
     report, seconds = in_private(found)
     (gap,) = [gap for gap in report.gaps if gap.what == "idling"]

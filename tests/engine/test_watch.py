@@ -23,6 +23,7 @@ from twdiag.engine.watch import MOST, Watch, WatchRequest
 from twdiag.errors import SourceError, SourceRefused, TwdiagError, UsageError
 from twdiag.model.findings import Severity
 from twdiag.rules import keep_alive_race
+from twdiag.sources.live.proc import read_counters
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -189,7 +190,9 @@ def test_rules_compare_two_looks() -> None:
                 client.setblocking(False)
                 client.connect_ex(("127.0.0.1", PORT))
                 clients.append(client)
-            time.sleep(0.1)
+            until = time.monotonic() + PATIENCE
+            while not read_counters()[0]["TcpExt.ListenOverflows"] and time.monotonic() < until:
+                time.sleep(0.01)
             found = {finding.rule for finding in watched.look().report.findings}
             for client in clients:
                 client.close()

@@ -459,7 +459,7 @@ def test_a_locked_file_is_waited_for_and_then_given_up(
         fcntl.flock(lock, fcntl.LOCK_EX)
         began = time.monotonic()
         said = on("idle", "--state", file)
-        assert time.monotonic() - began < 2
+        assert time.monotonic() - began < 3  # which is how long it waits else
     assert said.code == 3
     assert said.line.startswith("TWDIAG UNKNOWN - another run holds the state file")
     assert on("idle", "--state", file).code == 0

@@ -160,7 +160,7 @@ def test_a_timeout_ends_the_play(tmp_path: Path) -> None:
     before = time.monotonic()
     with pytest.raises(lab.LabTimeout):
         play.result(timeout=0.1)
-    assert time.monotonic() - before < 3
+    assert time.monotonic() - before < 5  # after which it would be killed
     assert len(pids) == 3
     assert not alive(pids)
     assert no_children()

@@ -228,6 +228,27 @@ def works(*twdiag: str, **environ: str) -> None:
         assert said(*twdiag, **asked, **environ) == (ROOT / "completions" / name).read_text("utf-8")
 
 
+# First, since it takes the longest.
+@pytest.mark.network
+def test_the_single_file_runs_on_every_python_without_a_network(
+    checkout: Path, tmp_path: Path
+) -> None:
+    single = tmp_path / "twdiag.pyz"
+    done = subprocess.run(
+        [str(checkout / ".ci" / "build-single-file"), str(single)],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=300,
+        env=os.environ | {"PYTHON": sys.executable},
+    )
+    if done.returncode:
+        pytest.skip(f"it cannot be built here: {done.stderr.strip().splitlines()[-1:]}")
+    for version, python in interpreters().items():
+        # An index that does not exist: nothing may be fetched.
+        works(python, str(single), SHIV_ROOT=str(tmp_path / version), PIP_NO_INDEX="1")
+
+
 @pytest.mark.network
 @pytest.mark.parametrize("version", VERSIONS)
 def test_it_works_without_development_requirements(
@@ -257,23 +278,3 @@ def test_the_first_command_of_the_readme_works_in_a_clone(checkout: Path, tmp_pa
         pytest.skip("there is no package index here")
     verdict = done.stdout.split(maxsplit=1)[0]
     assert (done.returncode, verdict in {"OK", "NOTICE", "WARNING", "CRITICAL"}) == (0, True)
-
-
-@pytest.mark.network
-def test_the_single_file_runs_on_every_python_without_a_network(
-    checkout: Path, tmp_path: Path
-) -> None:
-    single = tmp_path / "twdiag.pyz"
-    done = subprocess.run(
-        [str(checkout / ".ci" / "build-single-file"), str(single)],
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=300,
-        env=os.environ | {"PYTHON": sys.executable},
-    )
-    if done.returncode:
-        pytest.skip(f"it cannot be built here: {done.stderr.strip().splitlines()[-1:]}")
-    for version, python in interpreters().items():
-        # An index that does not exist: nothing may be fetched.
-        works(python, str(single), SHIV_ROOT=str(tmp_path / version), PIP_NO_INDEX="1")

@@ -22,28 +22,33 @@ from twdiag.tcp import State
 
 from .wire import BY_FAMILY, INFO, MANY, Row, done, error, message, rows
 
-SLACK = 0.5
+SLACK = 0.1
 PAUSE = 0.4
 
 
-def waits(address: str, client: str) -> tuple[list[float], float]:
-    """Return how long two connections seem to have waited in a queue, and the older one really."""
+def waits(address: str, client: str) -> tuple[list[float], float, float]:
+    """Return how long two connections seem to have waited in a queue.
+
+    With that come the shortest and the longest time that the older one may really have waited.
+    """
     with contextlib.ExitStack() as stack:
         family = socket.AF_INET6 if ":" in address else socket.AF_INET
         listener = stack.enter_context(socket.socket(family))
         listener.bind((address, 0))
         listener.listen(5)
+        called = time.monotonic()
         first = stack.enter_context(socket.create_connection((client, listener.getsockname()[1])))
         since = time.monotonic()
         time.sleep(PAUSE)
         stack.enter_context(socket.create_connection((client, listener.getsockname()[1])))
         first.sendall(b"GET / HTTP/1.1\r\n\r\n")  # what the client sends makes no wait shorter
         time.sleep(0.1)
+        least = time.monotonic() - since
         view = View(collect("netlink"))
-        really = time.monotonic() - since
+        most = time.monotonic() - called
         ((_, found),) = view.unaccepted.items()
         assert view.count(State.ESTABLISHED) == 4
-        return sorted(found), really
+        return sorted(found), least, most
 
 
 @pytest.mark.parametrize("few", [20_000, -1], ids=["in the dump", "one by one"])
@@ -54,9 +59,9 @@ def test_the_wait_is_that_since_the_handshake(
     few: int, address: str, client: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(netlink, "_FEW_SOCKETS", few)
-    found, really = in_private(lambda: waits(address, client))
+    found, least, most = in_private(lambda: waits(address, client))
     assert len(found) == 2
-    assert found[1] == pytest.approx(really, abs=SLACK)
+    assert least - SLACK <= found[1] <= most + SLACK
     assert found[1] - found[0] >= PAUSE - 0.05
 
 
