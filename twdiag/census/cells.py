@@ -28,6 +28,8 @@ group_of: Final = GROUP_BITS.__rrshift__
 _MOST_CELLS: Final = 65_536
 _MANY_ROWS: Final = 16_384
 _SAMPLE: Final = 512
+_JUDGED: Final = 4
+"""One batch of so many is looked at whether its rows are loose; a dump is in no order."""
 _BUCKETS: Final = 65_521  # a prime below 2**16, so that every part of a group counts
 _bucket_of: Final = _BUCKETS.__rmod__
 _LOW, _HIGH = (0, 1) if sys.byteorder == "little" else (1, 0)
@@ -84,10 +86,15 @@ class Cells:
         self._name_bytes = name_bytes
         self._names: dict[int, bytes] = {}
         self._loose_names = bytearray()
+        self._batches = 0
+        self._differ = False
 
     def add(self, keys: array[int], mask: bytes, names: list[bytes] | None = None) -> None:
         """Count the rows of a mask."""
-        if 8 * len(self._counts) > _MOST_CELLS and _mostly_differ(compress(keys, mask)):
+        if self._batches % _JUDGED == 0:
+            self._differ = _mostly_differ(compress(keys, mask))
+        self._batches += 1
+        if self._differ:
             self._loose.extend(compress(keys, mask))
             self._loose_names += b"".join(compress(names or (), mask))
             return

@@ -169,6 +169,9 @@ class Intake:
         """Count some rows.
 
         An MPTCP connection is no client's: its subflows are rows of their own and hold the ports.
+        A row that a dump repeats is counted twice.  That takes a bucket of very many sockets: while
+        others came and went, 1 of 94,000 rows was repeated in a hash table of 512 buckets and none
+        of 15 million in one of 262,144.  To look for them would cost each row a tenth more.
         """
         moments = moments_of(rows.states, rows.timers, rows.expires)
         ports = self.ports_ipv6 if isinstance(rows.remote, list) else self.ports_ipv4

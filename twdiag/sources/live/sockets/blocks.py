@@ -204,17 +204,13 @@ def hand_over(block: Block, intake: Intake) -> None:
 
     Raises SourceError where a row has a family or a state that no socket has.
     """
-    families, states, timers = block.kinds()
-    kept = both(states.translate(_IS_KEPT), timers.translate(_IS_FULL))
-    if State.ESTABLISHED in states:
-        kept = either(kept, _unaccepted(block, states))
-        if TIMER_RETRANSMIT in timers:
-            kept = either(kept, _repeating(block, states, timers))
+    families, states, _ = block.kinds()
+    kept = b"" if states.count(State.TIME_WAIT) == block.size else _kept(block)
     if 1 in kept:
         ones, block = block.parted(kept)
         for socket in ones.sockets():
             intake.keep(socket)
-        families, states, timers = block.kinds()
+        families, states, _ = block.kinds()
     for state in _COUNTED:
         if state in states and state not in intake.examples:
             intake.examples[state] = block.socket(states.find(state))
@@ -224,10 +220,17 @@ def hand_over(block: Block, intake: Intake) -> None:
             add(block.parted(mask)[0] if 0 in mask else block, intake)
 
 
-def _unaccepted(block: Block, states: bytes) -> bytes:
-    """Return the mask of live connections that wait for accept(): no process holds them yet."""
+def _kept(block: Block) -> bytes:
+    """Return the mask of the rows to keep: of live ones those not accepted, or not answered."""
+    _, states, timers = block.kinds()
+    kept = both(states.translate(_IS_KEPT), timers.translate(_IS_FULL))
+    if State.ESTABLISHED not in states:
+        return kept
     unowned = bytes(map((0).__eq__, block.column(_INODE)))
-    return both(states.translate(_IS_ESTABLISHED), unowned)
+    kept = either(kept, both(states.translate(_IS_ESTABLISHED), unowned))
+    if TIMER_RETRANSMIT in timers:
+        kept = either(kept, _repeating(block, states, timers))
+    return kept
 
 
 def _repeating(block: Block, states: bytes, timers: bytes) -> bytes:

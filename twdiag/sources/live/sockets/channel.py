@@ -26,6 +26,7 @@ _NETLINK_SOCK_DIAG: Final = 4
 # (netlink_recvmsg() keeps the largest as max_recvmsg_len); a smaller one would cut rows.
 _BUFFER: Final = 65536
 _BATCH: Final = 1 << 18
+_CUT: Final = int(socket.MSG_TRUNC)  # an enumeration is slow to compute with
 _QUIET_SECONDS: Final = 5.0
 TRIES: Final = 3
 """How often a dump that lost rows, or that the kernel calls inconsistent, is taken."""
@@ -155,7 +156,7 @@ class Channel:
             received, _, flags, sender = self._socket.recvmsg_into([free])
             if sender[0]:
                 continue  # another process may send to this socket; the kernel is number 0
-            if flags & socket.MSG_TRUNC or not received:
+            if flags & _CUT or not received:
                 raise SourceError("the kernel sent a datagram of an unexpected size")
             used += received
             if received % 4 or may_end(free[:received]):
