@@ -15,6 +15,7 @@ from collections import Counter
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
 
+from twdiag.analysis.row import left_of
 from twdiag.model.ports import format_ports, parse_ports, parse_range
 from twdiag.model.snapshot import Gap, Owner
 from twdiag.model.sockets import TIMER_NONE, TIMER_TIME_WAIT, Socket
@@ -39,7 +40,9 @@ _ORPHAN_SECONDS: Final = 205
 _MOST_ADDRESSES: Final = 8
 _MOST_REMOTES: Final = 3
 _OWNER_SECONDS: Final = 5.0
+_FIN_TIMEOUT: Final = "net.ipv4.tcp_fin_timeout"
 _SYSCTLS: Final = (
+    _FIN_TIMEOUT,
     "net.ipv4.ip_local_port_range",
     "net.ipv4.ip_local_reserved_ports",
     "net.ipv4.ip_unprivileged_port_start",
@@ -206,7 +209,11 @@ _Key = tuple[Kind, State, str, bool, bool]
 """Kind, state, local address, IPV6_V6ONLY and whether only the kernel keeps it."""
 
 
-def holders_of(rows: Iterable[PortRow], owners: Mapping[int, tuple[Owner, ...]]) -> list[Holder]:
+def holders_of(
+    rows: Iterable[PortRow],
+    owners: Mapping[int, tuple[Owner, ...]],
+    fin_timeout: int | None = None,
+) -> list[Holder]:
     """Return the sockets of a port in groups: by state, local address and whose they are."""
     found = list(rows)
     listening = [
@@ -223,7 +230,7 @@ def holders_of(rows: Iterable[PortRow], owners: Mapping[int, tuple[Owner, ...]])
         groups.setdefault(key, []).append(one)
     order = list(Kind)
     return sorted(
-        (_holder(key, sockets, owners) for key, sockets in groups.items()),
+        (_holder(key, sockets, owners, fin_timeout) for key, sockets in groups.items()),
         key=lambda h: (order.index(h.kind), h.state, h.address, h.v6only, h.mini),
     )
 
@@ -244,9 +251,10 @@ def _holder(
     key: _Key,
     sockets: Sequence[Socket],
     owners: Mapping[int, tuple[Owner, ...]],
+    fin_timeout: int | None,
 ) -> Holder:
     kind, state, address, v6only, mini = key
-    ends = [_gone_in(one) for one in sockets]
+    ends = [_gone_in(one, fin_timeout) for one in sockets]
     known = [end for end in ends if end is not None]
     named = {owner for one in sockets for owner in owners.get(one.inode, ())}
     return Holder(
@@ -266,13 +274,15 @@ def _holder(
     )
 
 
-def _gone_in(one: Socket) -> float | None:
+def _gone_in(one: Socket, fin_timeout: int | None) -> float | None:
     """Return after how many seconds a socket is gone at the latest, None where that is open.
 
     A FIN_WAIT2 without an owner becomes a TIME_WAIT of 60 s if the peer's FIN comes.
     """
+    if (left := left_of(one, fin_timeout)) is not None and one.state is State.FIN_WAIT2:
+        return left + _LATE + 60
     if one.timer == TIMER_TIME_WAIT:
-        return one.expires / 1000 + _LATE + (60 if one.state is State.FIN_WAIT2 else 0)
+        return one.expires / 1000 + _LATE
     orphan = not one.inode and one.timer != TIMER_NONE
     if orphan and one.state in (State.FIN_WAIT1, State.LAST_ACK, State.CLOSING):
         return float(_ORPHAN_SECONDS)
@@ -308,7 +318,8 @@ def examine(
     netns: str = "host",
 ) -> PortReport:
     """Return all about a port from the sockets on it; pure."""
-    holders = holders_of(rows, owners or {})
+    timeout = sysctls.get(_FIN_TIMEOUT, "")
+    holders = holders_of(rows, owners or {}, int(timeout) if timeout.isdecimal() else None)
     reserved = sysctls.get("net.ipv4.ip_local_reserved_ports")
     start = sysctls.get("net.ipv4.ip_unprivileged_port_start", "")
     return PortReport(
