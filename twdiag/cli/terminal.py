@@ -44,12 +44,16 @@ def look_of(
     from twdiag.render.pieces import Look
 
     on_terminal = out.isatty()
-    # COLUMNS=0 and terminals that do not know their width (a serial console) say 0.
-    size = shutil.get_terminal_size()
-    width = min(size.columns or 80, _WIDEST) if on_terminal else None
-    height = size.lines or 24 if on_terminal else None
+    height = shutil.get_terminal_size().lines or 24 if on_terminal else None
+    width = width_of(out)
     unicode = not ascii and not is_dumb(out, environ) and draws(out, environ)
     return Look(width, wants_color(on_terminal, color, environ), unicode, detail, height)
+
+
+def width_of(out: TextIO) -> int | None:
+    """Return in how many columns to write to a terminal, None for all that is none."""
+    # COLUMNS=0 and terminals that do not know their width (a serial console) say 0.
+    return min(shutil.get_terminal_size().columns or 80, _WIDEST) if out.isatty() else None
 
 
 def is_dumb(out: TextIO, environ: Mapping[str, str] = os.environ) -> bool:
@@ -101,15 +105,20 @@ def patience(doing: str, after: float = 1.0) -> Iterator[None]:
     if not sys.stderr.isatty():
         yield
         return
-    import threading
+    import signal
 
-    timer = threading.Timer(after, print, [f"{doing} ..."], {"file": sys.stderr})
-    timer.daemon = True
-    timer.start()
+    # No thread: some looks fork, and a forked process has no second one.
+    def say(*_: object) -> None:
+        with contextlib.suppress(OSError):
+            print(f"{doing} ...", file=sys.stderr, flush=True)
+
+    before = signal.signal(signal.SIGALRM, say)
+    signal.setitimer(signal.ITIMER_REAL, after)
     try:
         yield
     finally:
-        timer.cancel()
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before or signal.SIG_DFL)
 
 
 def make_output_safe() -> None:
