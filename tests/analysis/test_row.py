@@ -22,7 +22,7 @@ from tests.made import (
 from twdiag.analysis.half_closed import orphan_seconds
 from twdiag.analysis.row import CLOSED_FIRST, Age, SocketSide, age_of, left_of, side_of
 from twdiag.analysis.view import View
-from twdiag.model.sockets import Socket
+from twdiag.model.sockets import TIMER_KEEPALIVE, Socket
 from twdiag.tcp import State
 
 VIEW = View(snapshot_of(listening(8080), listening(443), listening(40000, "127.0.0.1")))
@@ -79,13 +79,23 @@ def test_a_longer_timer_than_the_kernels_tells_nothing_of_the_age() -> None:
     assert left_of(socket) == 70
 
 
-@pytest.mark.parametrize(("timeout", "left", "age"), [(60, 50, 10), (90, 20, 10), (None, 5, None)])
+@pytest.mark.parametrize(
+    ("timeout", "left", "age"), [(60, 50, 10), (90, 20, 40), (120, 57, 63), (None, 5, None)]
+)
 def test_an_orphan_is_as_old_as_its_timer_tells(
     timeout: int | None, left: float, age: float | None
 ) -> None:
     (socket,) = orphans(1, left=left)
     assert age_of(socket, timeout) == Age(age, age)
     assert left_of(socket) == left
+
+
+def test_an_orphan_that_waits_above_a_minute_is_a_full_socket_first() -> None:
+    (socket,) = aged([orphans(1, left=58)[0]._replace(timer=TIMER_KEEPALIVE)], 2)
+    assert age_of(socket, 120) == Age(2, 2)
+    assert left_of(socket, 120) == 58 + 60
+    assert left_of(socket, None) is None
+    assert left_of(socket._replace(inode=7), 120) is None  # a process holds it
 
 
 @given(st.integers(0, 300))

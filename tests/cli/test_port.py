@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import socket
+import sys
 
 import pytest
 
+from tests.cli.pseudo import Pseudo
 from tests.running import forked, twdiag
 from tests.sources.live.namespaces.dwellers import dweller
 
@@ -24,6 +27,27 @@ def test_a_listener_is_named_with_its_process(server: socket.socket) -> None:
     assert said.out.startswith(f"Port {port} is taken: ")
     assert f"(pid {os.getpid()}) listens on 127.0.0.1" in said.out.splitlines()[0]
     assert max(map(len, said.out.splitlines())) <= 100
+
+
+def on_terminal(columns: int, *words: str) -> list[str]:
+    """Return the lines that twdiag writes to a terminal."""
+    command = (sys.executable, "-m", "twdiag", *words)
+    with Pseudo(*command, columns=columns, lines=15) as terminal:
+        terminal.end()
+        return terminal.written.decode().replace("\r", "").splitlines()
+
+
+@pytest.mark.parametrize("words", [("port",), ("doctor",)])
+def test_a_narrow_terminal_cuts_nothing(words: tuple[str, ...], server: socket.socket) -> None:
+    if words == ("port",):
+        words = ("port", str(server.getsockname()[1]))
+    lines = on_terminal(60, *words)
+    assert max(map(len, lines)) <= 60
+    said = twdiag(*words).out  # in a pipe nothing is wrapped
+    assert max(map(len, said.splitlines())) > 60
+    words_of = (set(re.findall(r"[A-Za-z_]{3,}", text)) for text in ("\n".join(lines), said))
+    shown, whole = words_of
+    assert whole - shown <= {"the"}  # "if old had it" stands for "if the old had it"
 
 
 def test_json_is_for_programs(server: socket.socket) -> None:

@@ -45,6 +45,12 @@ def traffic() -> Iterator[socket.socket]:
         yield one
 
 
+def test_a_key_that_is_pressed_before_anything_is_shown_is_not_lost() -> None:
+    with watch() as terminal:
+        terminal.type("q")
+        assert terminal.end() == 0
+
+
 @pytest.mark.parametrize(("columns", "lines"), [(80, 24), (60, 15), (200, 50), (40, 10)])
 def test_it_fills_a_terminal_of_any_size_and_no_more(columns: int, lines: int) -> None:
     def work() -> list[str]:

@@ -17,6 +17,7 @@ from tests.made import (
     snapshot_of,
 )
 from twdiag.model.findings import DestinationSubject, ListenerSubject, Severity
+from twdiag.model.sockets import TIMER_KEEPALIVE
 
 RULE = "peer-never-closes"
 
@@ -66,10 +67,31 @@ def test_orphans_of_a_server_are_told_of_its_listener() -> None:
 
 def test_above_a_minute_the_kernel_splits_the_wait() -> None:
     sysctls = SYSCTLS | {"net.ipv4.tcp_fin_timeout": "90"}
-    rows = orphans(30, left=22)  # of the 30 s of the second part, 8 s are gone
-    assert RULE not in found(snapshot_of(listening(443), *rows, sysctls=sysctls))
-    rows = orphans(30, left=15)
-    assert RULE in found(snapshot_of(listening(443), *rows, sysctls=sysctls))
+    for left, age in ((30, 30.0), (22, 38.0)):  # they have waited for 30 s as full sockets
+        finding = only_finding(
+            snapshot_of(listening(443), *orphans(30, left=left), sysctls=sysctls), RULE
+        )
+        assert finding.evidence["age_seconds_min"] == age
+        assert finding.advice[1].do == "Wait: the kernel drops orphans after 60 s by itself"
+
+
+@pytest.mark.parametrize(("age", "severity"), [(9, None), (11, Severity.NOTICE)])
+def test_an_orphan_that_is_no_mini_socket_yet_counts_too(
+    age: float, severity: Severity | None
+) -> None:
+    sysctls = SYSCTLS | {"net.ipv4.tcp_fin_timeout": "120"}
+    full = [
+        s._replace(timer=TIMER_KEEPALIVE, cookie=n) for n, s in enumerate(orphans(30, left=50), 1)
+    ]
+    snapshot = snapshot_of(listening(443), *aged(full, age), sysctls=sysctls)
+    assert found(snapshot).get(RULE) == severity
+
+
+def test_an_orphan_with_a_long_time_left_is_not_said_to_be_older_than_it_is() -> None:
+    sysctls = SYSCTLS | {"net.ipv4.tcp_fin_timeout": "200"}
+    rows = orphans(30, left=139)  # of 140 s, after 140 s as a full socket
+    finding = only_finding(snapshot_of(listening(443), *rows, sysctls=sysctls), RULE)
+    assert finding.evidence["age_seconds_min"] == 140.0
 
 
 def test_two_services_are_two_findings() -> None:

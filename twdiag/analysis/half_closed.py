@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING, Final
 
 from twdiag.analysis.ages import arrivals
 from twdiag.model.snapshot import Owner
+from twdiag.model.sockets import TIMER_KEEPALIVE
 from twdiag.named import NamedTuple
-from twdiag.tcp import TIME_WAIT_SECONDS
+from twdiag.tcp import TIME_WAIT_SECONDS, State
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable
@@ -169,6 +170,24 @@ def orphan_seconds(fin_timeout: int) -> int:
     (tcp_rcv_state_process() in net/ipv4/tcp_input.c).
     """
     return fin_timeout - TIME_WAIT_SECONDS if fin_timeout > TIME_WAIT_SECONDS else fin_timeout
+
+
+def orphan_age(left: float, fin_timeout: int) -> float:
+    """Return for how long an orphan has been in FIN_WAIT2 whose mini-socket has so much left.
+
+    Above 60 s it was a full socket before, for as long: see is_full_orphan().  A TCP_LINGER2 of the
+    application is not visible.
+    """
+    before = max(0, fin_timeout - TIME_WAIT_SECONDS)
+    return before + orphan_seconds(fin_timeout) - left
+
+
+def is_full_orphan(socket: Socket) -> bool:
+    """Return whether a socket is an orphan in FIN_WAIT2 that is not a mini-socket yet.
+
+    Its keepalive timer ends the first part of a wait above 60 s.
+    """
+    return socket.state is State.FIN_WAIT2 and not socket.inode and socket.timer == TIMER_KEEPALIVE
 
 
 def identity(socket: Socket) -> Identity:

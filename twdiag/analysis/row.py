@@ -5,7 +5,7 @@ from __future__ import annotations
 import enum
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from twdiag.analysis.half_closed import age_bounds, orphan_seconds
+from twdiag.analysis.half_closed import age_bounds, is_full_orphan, orphan_age, orphan_seconds
 from twdiag.census.intake import CLIENTS_FROM
 from twdiag.model.sockets import TIMER_TIME_WAIT
 from twdiag.tcp import TIME_WAIT_SECONDS, State
@@ -62,9 +62,16 @@ def side_of(view: View, socket: Socket) -> SocketSide:
     return SocketSide.CLIENT if fixed and not socket.mptcp else SocketSide.UNKNOWN
 
 
-def left_of(socket: Socket) -> float | None:
-    """Return after how many seconds the timer of a mini-socket ends it, None for all others."""
-    return socket.expires / 1000 if socket.timer == TIMER_TIME_WAIT else None
+def left_of(socket: Socket, fin_timeout: int | None = None) -> float | None:
+    """Return after how many seconds its timer ends a socket that no process holds.
+
+    That of a mini-socket, and of what will be one; None for all others.
+    """
+    if socket.timer == TIMER_TIME_WAIT:
+        return socket.expires / 1000
+    if is_full_orphan(socket) and (fin_timeout or 0) > TIME_WAIT_SECONDS:
+        return socket.expires / 1000 + orphan_seconds(fin_timeout or 0)
+    return None
 
 
 def age_of(socket: Socket, fin_timeout: int | None) -> Age:
@@ -73,16 +80,15 @@ def age_of(socket: Socket, fin_timeout: int | None) -> Age:
     A TIME_WAIT's timer runs for 60 s, an orphan's in FIN_WAIT2 as long as tcp_fin_timeout lets it;
     a timer that has more left has another length, and tells nothing.
     """
-    left = left_of(socket)
-    if left is not None:
-        life = TIME_WAIT_SECONDS if socket.state is State.TIME_WAIT else _orphan_life(fin_timeout)
-        if life is None or left > life:
-            return _UNKNOWN
-        return Age(life - left, life - left)
+    if socket.timer == TIMER_TIME_WAIT:
+        left = socket.expires / 1000
+        if socket.state is State.TIME_WAIT:
+            age = TIME_WAIT_SECONDS - left if left <= TIME_WAIT_SECONDS else None
+        elif fin_timeout is not None and left <= orphan_seconds(fin_timeout):
+            age = orphan_age(left, fin_timeout)
+        else:
+            age = None
+        return Age(age, age)
     if socket.state in _HALF_CLOSED:
         return Age(*age_bounds(socket))
     return _UNKNOWN
-
-
-def _orphan_life(fin_timeout: int | None) -> int | None:
-    return None if fin_timeout is None else orphan_seconds(fin_timeout)

@@ -22,7 +22,8 @@ if TYPE_CHECKING:
 _DYING: Final = MINUTE
 _ORPHAN: Final = _DYING + 1
 _OTHER: Final = 128
-_LONGEST_LEFT: Final = _OTHER - _ORPHAN - 1
+LONGEST_LEFT: Final = _OTHER - _ORPHAN - 1
+"""An orphan that has more seconds left counts as one with so many."""
 
 # A TIME_WAIT without a timer comes from a reader that shows none: nobody knows when it began.
 _STATE: Final = bytes(
@@ -53,7 +54,7 @@ def moment_of(state: int, timer: int, expires: int) -> int:
     if state == State.TIME_WAIT:
         return _SECOND[min(expires, MINUTE * 1000)]
     if state == State.FIN_WAIT2 and timer == TIMER_TIME_WAIT:
-        return _ORPHAN + min(_LONGEST_LEFT, -(-expires // 1000))
+        return _ORPHAN + min(LONGEST_LEFT, -(-expires // 1000))
     return _OTHER | state
 
 

@@ -40,6 +40,6 @@ def doctor(
     if json:
         render.render_json(health, sys.stdout)
     else:
-        render.render_text(health, sys.stdout)
+        render.render_text(health, sys.stdout, terminal.width_of(sys.stdout))
     if not health.agree:
         raise typer.Exit(3)

@@ -148,7 +148,8 @@ class Terminal:
 
             if self._found is None:
                 self._found = termios.tcgetattr(self._in)
-            tty.setcbreak(self._in)  # Ctrl-C and Ctrl-Z go on being signals
+            # Ctrl-C and Ctrl-Z go on being signals; a key that was pressed before is not lost.
+            tty.setcbreak(self._in, termios.TCSADRAIN)
         self._write(_OTHER_SCREEN + _CLEAR)
         self._lines = []
 

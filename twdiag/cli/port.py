@@ -39,4 +39,4 @@ def port(
     if json:
         render.render_json(report, sys.stdout)
     else:
-        render.render_text(report, sys.stdout)
+        render.render_text(report, sys.stdout, terminal.width_of(sys.stdout))

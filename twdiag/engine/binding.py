@@ -15,6 +15,7 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
+from twdiag.analysis.row import left_of
 from twdiag.model.sockets import TIMER_NONE, TIMER_TIME_WAIT, Socket
 from twdiag.tcp import State
 from twdiag.wording import endpoint
@@ -155,7 +156,9 @@ _Key = tuple[PortRole, State, str, bool, bool]
 
 
 def holders_of(
-    rows: Iterable[PortRow], owners: Mapping[int, tuple[Owner, ...]]
+    rows: Iterable[PortRow],
+    owners: Mapping[int, tuple[Owner, ...]],
+    fin_timeout: int | None = None,
 ) -> list[PortHolder]:
     """Return the sockets of a port in groups: by state, local address and whose they are."""
     found = list(rows)
@@ -173,7 +176,7 @@ def holders_of(
         groups.setdefault(key, []).append(one)
     order = list(PortRole)
     return sorted(
-        (_holder(key, sockets, owners) for key, sockets in groups.items()),
+        (_holder(key, sockets, owners, fin_timeout) for key, sockets in groups.items()),
         key=lambda h: (order.index(h.kind), h.state, h.address, h.v6only, h.mini),
     )
 
@@ -194,9 +197,10 @@ def _holder(
     key: _Key,
     sockets: Sequence[Socket],
     owners: Mapping[int, tuple[Owner, ...]],
+    fin_timeout: int | None,
 ) -> PortHolder:
     kind, state, address, v6only, mini = key
-    ends = [_gone_in(one) for one in sockets]
+    ends = [_gone_in(one, fin_timeout) for one in sockets]
     known = [end for end in ends if end is not None]
     named = {owner for one in sockets for owner in owners.get(one.inode, ())}
     return PortHolder(
@@ -216,13 +220,15 @@ def _holder(
     )
 
 
-def _gone_in(one: Socket) -> float | None:
+def _gone_in(one: Socket, fin_timeout: int | None) -> float | None:
     """Return after how many seconds a socket is gone at the latest, None where that is open.
 
     A FIN_WAIT2 without an owner becomes a TIME_WAIT of 60 s if the peer's FIN comes.
     """
+    if (left := left_of(one, fin_timeout)) is not None and one.state is State.FIN_WAIT2:
+        return left + _LATE + 60
     if one.timer == TIMER_TIME_WAIT:
-        return one.expires / 1000 + _LATE + (60 if one.state is State.FIN_WAIT2 else 0)
+        return one.expires / 1000 + _LATE
     orphan = not one.inode and one.timer != TIMER_NONE
     if orphan and one.state in (State.FIN_WAIT1, State.LAST_ACK, State.CLOSING):
         return float(_ORPHAN_SECONDS)

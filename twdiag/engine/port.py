@@ -20,7 +20,9 @@ if TYPE_CHECKING:
 
 _OWNER_SECONDS: Final = 5.0
 _WAIT_SECONDS: Final = 0.5
+_FIN_TIMEOUT: Final = "net.ipv4.tcp_fin_timeout"
 _SYSCTLS: Final = (
+    _FIN_TIMEOUT,
     "net.ipv4.ip_local_port_range",
     "net.ipv4.ip_local_reserved_ports",
     "net.ipv4.ip_unprivileged_port_start",
@@ -81,7 +83,8 @@ def examine(
     netns: str = "host",
 ) -> PortReport:
     """Return all about a port from the sockets on it; pure."""
-    holders = holders_of(rows, owners or {})
+    timeout = sysctls.get(_FIN_TIMEOUT, "")
+    holders = holders_of(rows, owners or {}, int(timeout) if timeout.isdecimal() else None)
     reserved = sysctls.get("net.ipv4.ip_local_reserved_ports")
     start = sysctls.get("net.ipv4.ip_unprivileged_port_start", "")
     return PortReport(

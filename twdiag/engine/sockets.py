@@ -181,7 +181,7 @@ class Listing:
             side_of(view, socket),
             None if socket.bound else CLOSED_FIRST[socket.state],
             age_of(socket, view.sysctl(_FIN_TIMEOUT)),
-            left_of(socket),
+            left_of(socket, view.sysctl(_FIN_TIMEOUT)),
             socket.send_q if backlogs or socket.state is not State.LISTEN else None,
             owners,
             self._owners.container(owners[0].pid) if owners else None,

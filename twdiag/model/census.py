@@ -63,7 +63,8 @@ class History(NamedTuple):
 class Tally(NamedTuple):
     """The sockets of a group: how many in each state, and when its TIME_WAITs began.
 
-    `orphans` counts its FIN_WAIT2 sockets after close() by the whole seconds they have left.
+    `orphans` counts its FIN_WAIT2 sockets after close() by the whole seconds they have left, 66
+    for more.
     """
 
     states: Mapping[State, int]

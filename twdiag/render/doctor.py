@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any, Final
 
+from twdiag.render.pieces import fitted
 from twdiag.wording import count, visible
 
 if TYPE_CHECKING:
@@ -19,10 +20,11 @@ _TITLES: Final = {"kernel": "What the kernel shows", "rights": "What this user m
 _MARKS: Final = {True: "yes", False: "no", None: "?"}
 
 
-def render_text(health: Health, out: TextIO) -> None:
-    """Write it for people."""
+def render_text(health: Health, out: TextIO, width: int | None = None) -> None:
+    """Write it for people, in so many columns."""
     for line in _lines(health):
-        out.write(line.rstrip() + "\n")
+        for part in fitted(line, width):
+            out.write(part.rstrip() + "\n")
 
 
 def headline(health: Health) -> str:

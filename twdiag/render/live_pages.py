@@ -29,9 +29,12 @@ _KEYS: Final = (
     ("r", "reset: forget the rows that are gone, and the last minute"),
 )
 _MEANINGS: Final = (
-    ("60 S", "in the last minute, or since the beginning where that is less"),
+    ("GROWS", "how many more are used each second"),
+    ("NOW", "how many wait for a close(); or closes a second, in the last few seconds"),
+    ("60 S", "how many more wait than a minute ago, or closes a second in this minute"),
     ("FULL IN", "when, if it goes on as now; - where it does not fill"),
     ("OLDEST", "for how long at least the oldest of them waits for a close()"),
+    ("WHY", "what most of them show: not closed, not read, never accepted, idle"),
     ("SETTLES", "where its TIME_WAITs settle if it goes on as now: each lives a minute"),
     ("HERE, PEER", "connections a second that this end, or the peer, closed first"),
     ("RST", "connections a second that a reset ended"),

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import enum
+import re
+import textwrap
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from twdiag.model import facts
 from twdiag.model.findings import Severity
 from twdiag.model.snapshot import HOST_NETNS
-from twdiag.wording import between, count, duration, pause, rate, share
+from twdiag.wording import between, command_in, count, duration, pause, rate, share
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -23,6 +25,7 @@ STYLES: Final = {
     Severity.WARNING: "bold yellow",
     Severity.CRITICAL: "bold red",
 }
+_FIRST_COLUMN: Final = re.compile(r" *\S+(?: \S+)*? {2,}")
 _BARS: Final = "·▁▂▃▄▅▆▇█"
 _BARS_ASCII: Final = ".:-=+*#%@"
 
@@ -90,6 +93,28 @@ def write_lines(
     )
     for text, style in lines:
         console.print(Text(text.rstrip(), style=style))
+
+
+def fitted(line: str, width: int | None) -> list[str]:
+    """Return a line in so many columns, its rest below the text behind its first column.
+
+    A command at its end stays whole, on a line of its own.  None is as wide as it wants.
+    """
+    if width is None or len(line) <= width:
+        return [line]
+    command = command_in(line)
+    text = line[: len(line) - len(command)].rstrip()
+    column = _FIRST_COLUMN.match(line)
+    indent = len(column[0]) if column else len(line) - len(line.lstrip()) + 2
+    indent = min(indent, width // 3)
+    wrapped = textwrap.wrap(
+        text,
+        max(width, 2 * indent),
+        subsequent_indent=" " * indent,
+        break_long_words=False,
+        break_on_hyphens=False,
+    )
+    return [*wrapped, *([f"    {command}"] if command else [])]
 
 
 def sparkline(values: Sequence[int], *, unicode: bool = True) -> str:

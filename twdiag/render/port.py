@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING, Any, Final
 from twdiag import __version__
 from twdiag.engine.binding import IPV6_ANY, Option, PortHolder, PortRole, Verdict
 from twdiag.model.snapshot import HOST_NETNS
+from twdiag.render.pieces import fitted
 from twdiag.wording import command_of, count, duration, endpoint, visible
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
     from typing import TextIO
 
     from twdiag.engine.binding import Attempt
@@ -24,17 +25,23 @@ _WORDS: Final = {
     Verdict.IF_OLD_HAD_IT: "if the old had it",
     Verdict.BLOCKED: "EADDRINUSE",
 }
+_WIDTH: Final = 80
+_WIDE: Final = (26, 14, 20, 0)
+_NARROW: Final = (17, 11, 14, 0)
+"""The columns of the table; an address of IPv6 may be wider."""
+_SHORT: Final = {"if the old had it": "if old had it"}
 _MOST_HOLDERS: Final = 8
 _MOST_OWNERS: Final = 3
 
 
-def render_text(report: PortReport, out: TextIO) -> None:
-    """Write the report for people; what came from outside is inert."""
-    for line in _lines(report):
-        out.write(line.rstrip() + "\n")
+def render_text(report: PortReport, out: TextIO, width: int | None = None) -> None:
+    """Write the report for people, in so many columns; what came from outside is inert."""
+    for line in _lines(report, narrow=width is not None and width < _WIDTH):
+        for part in fitted(line, width):
+            out.write(part.rstrip() + "\n")
 
 
-def _lines(report: PortReport) -> Iterator[str]:
+def _lines(report: PortReport, *, narrow: bool) -> Iterator[str]:
     yield headline(report)
     where = "" if report.netns == HOST_NETNS else f"in {visible(report.netns)}"
     if where:
@@ -47,9 +54,9 @@ def _lines(report: PortReport) -> Iterator[str]:
         yield f" {count(len(report.holders) - _MOST_HOLDERS, 'more group')}: --json has all"
     if report.holders:
         yield ""
-    yield from _table(report)
+    yield from _table(report, _NARROW if narrow else _WIDE)
     yield ""
-    yield from _facts(report)
+    yield from _facts(report, narrow=narrow)
     for gap in report.gaps:
         yield f" Not seen          {visible(gap.why)}"
 
@@ -116,27 +123,30 @@ def _until(holder: PortHolder) -> str:
     return f"{name}{more}{peer}"
 
 
-def _table(report: PortReport) -> Iterator[str]:
+def _table(report: PortReport, columns: tuple[int, ...]) -> Iterator[str]:
     """Yield what bind() would say, one line for addresses that have the same answers."""
-    yield f" {'bind()':26}{'plain':14}{'SO_REUSEADDR':20}SO_REUSEPORT"
+    yield _row(columns, "bind()", ("plain", "SO_REUSEADDR", "SO_REUSEPORT"))
     groups: dict[tuple[Verdict, ...], list[Attempt]] = {}
     for attempt in report.attempts:
         groups.setdefault(tuple(attempt.verdicts[option] for option in Option), []).append(attempt)
     if len(groups) == 1:
         ((verdicts, _),) = groups.items()
-        yield _row("every address", verdicts)
+        yield _row(columns, "every address", map(_WORDS.__getitem__, verdicts))
         return
     for attempt in report.attempts:
         verdicts = tuple(attempt.verdicts[option] for option in Option)
-        yield _row(_address(attempt.address, attempt.v6only), verdicts)
+        address = _address(attempt.address, attempt.v6only)
+        yield _row(columns, address, map(_WORDS.__getitem__, verdicts))
 
 
-def _row(address: str, verdicts: tuple[Verdict, ...]) -> str:
-    plain, reuseaddr, reuseport = (_WORDS[verdict] for verdict in verdicts)
-    return f" {address:26}{plain:14}{reuseaddr:20}{reuseport}"
+def _row(columns: tuple[int, ...], address: str, words: Iterable[str]) -> str:
+    if columns is _NARROW:
+        words = (_SHORT.get(word, word) for word in words)
+    cells = zip((address, *words), columns, strict=True)
+    return " " + "".join(f"{cell:{width}}" for cell, width in cells)
 
 
-def _facts(report: PortReport) -> Iterator[str]:
+def _facts(report: PortReport, *, narrow: bool) -> Iterator[str]:
     if report.unserved:
         one = report.unserved[0]
         who = f"{visible(one.name)} (pid {one.pid})"
@@ -145,7 +155,9 @@ def _facts(report: PortReport) -> Iterator[str]:
     if report.holders:
         yield f" To free it        {_free(report)}"
     if any(Verdict.IF_OLD_HAD_IT in attempt.verdicts.values() for attempt in report.attempts):
-        yield " if the old had it: most servers set SO_REUSEADDR, outgoing connections do not;"
+        word = _WORDS[Verdict.IF_OLD_HAD_IT]
+        label = f"{_SHORT[word]}:   " if narrow else f"{word}:"
+        yield f" {label} most servers set SO_REUSEADDR, outgoing connections do not;"
         yield f"{'':20}SO_REUSEPORT also needs the same user, but for TIME_WAIT"
     if report.ephemeral is not None:
         low, high = report.ephemeral

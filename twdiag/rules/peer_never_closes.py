@@ -26,7 +26,8 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
-from twdiag.analysis.half_closed import orphan_seconds
+from twdiag.analysis.half_closed import is_full_orphan, orphan_age
+from twdiag.census.moments import LONGEST_LEFT
 from twdiag.model import facts
 from twdiag.model.findings import Advice, Confidence, DestinationSubject, Finding, Place, Severity
 from twdiag.model.limits import seconds, sockets
@@ -60,12 +61,16 @@ _Service = tuple[str, str, int]
 
 
 class _Waiting:
-    """The old FIN_WAIT2 sockets of one service, with their ages."""
+    """The old FIN_WAIT2 sockets of one service, with their ages.
+
+    `full` are orphans that are not mini-sockets yet; `orphans` counts both.
+    """
 
     def __init__(self, service: _Service, listener: Listener | None) -> None:
         self.service = service
         self.listener = listener
         self.held: list[Socket] = []
+        self.full: list[Socket] = []
         self.orphans = 0
         self.ages: list[float] = []
 
@@ -84,10 +89,17 @@ def select(view: View, limits: Limits) -> Iterator[Group[_Waiting]]:
         _add_orphans(view, limits, group, destination.tally)
     for socket in view.sockets(State.FIN_WAIT2):
         age = socket.info.last_ack_recv / 1000 if socket.info else None
-        if socket.inode and age is not None and age >= limits[AGE]:
-            group = _group_of(view, socket, groups)
+        if age is None or age < limits[AGE]:
+            continue
+        group = _group_of(view, socket, groups)
+        if socket.inode:
             group.held.append(socket)
-            group.ages.append(age)
+        elif is_full_orphan(socket):
+            group.full.append(socket)
+            group.orphans += 1
+        else:
+            continue
+        group.ages.append(age)
     for group in groups.values():
         held = len(group.held) >= limits[HELD_NOTICE]
         if held or group.orphans >= limits[ORPHANS_NOTICE]:
@@ -103,19 +115,18 @@ def _group_of(view: View, socket: Socket, groups: dict[_Service, _Waiting]) -> _
 
 
 def _add_orphans(view: View, limits: Limits, group: _Waiting, tally: Tally) -> None:
-    timeout = _seconds_of_orphans(view)
     for left, number in tally.orphans.items():
-        if timeout - left >= limits[AGE]:
+        age = _least_age(view, left)
+        if age >= limits[AGE]:
             group.orphans += number
-            group.ages.append(float(timeout - left))
+            group.ages.append(age)
 
 
-def _seconds_of_orphans(view: View) -> int:
-    """Return how long the kernel keeps the mini-socket of an orphan.
-
-    A TCP_LINGER2 of the application is not visible.
-    """
-    return orphan_seconds(view.sysctl(_TIMEOUT) or 60)
+def _least_age(view: View, left: int) -> float:
+    """Return how old an orphan's mini-socket is at least that has so many whole seconds left."""
+    timeout = view.sysctl(_TIMEOUT) or 60
+    # With so much left its timer can have just begun: only what was before is certain.
+    return float(max(0, timeout - 60)) if left >= LONGEST_LEFT else orphan_age(left, timeout)
 
 
 def tell(view: View, limits: Limits, group: Group[_Waiting]) -> Iterator[Finding]:
@@ -156,22 +167,28 @@ def tell(view: View, limits: Limits, group: Group[_Waiting]) -> Iterator[Finding
                 "what the peer still sends is lost then",
             )
             if waiting.held
-            else Advice("Wait: the kernel drops orphans after tcp_fin_timeout by itself"),
+            else Advice(f"Wait: the kernel drops orphans {_drops_after(view)} by itself"),
         ),
         Place.of(State.FIN_WAIT2),
     )
 
 
+def _drops_after(view: View) -> str:
+    """Return when the kernel drops an orphan: above 60 s the sysctl does not mean what it says."""
+    timeout = view.sysctl(_TIMEOUT) or 60
+    return f"after {2 * (timeout - 60)} s" if timeout > 60 else "after tcp_fin_timeout"
+
+
 def rows(view: View, limits: Limits, group: Group[_Waiting]) -> RowsBehind:
     """Return the sockets that wait for the FIN of the service's peers, and the old orphans."""
     waiting = group.about
-    held, timeout = these(waiting.held), _seconds_of_orphans(view)
+    held = these([*waiting.held, *waiting.full])
     _, address, port = waiting.service
 
     def fits(socket: Socket) -> bool:
         if socket.state is not State.FIN_WAIT2 or not socket.is_mini:
             return held.fits(socket)
-        if timeout - math.ceil(socket.expires / 1000) < limits[AGE]:
+        if _least_age(view, min(LONGEST_LEFT, math.ceil(socket.expires / 1000))) < limits[AGE]:
             return False
         if waiting.listener is not None:
             return view.listener_of(socket) == waiting.listener

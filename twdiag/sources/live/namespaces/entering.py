@@ -10,6 +10,7 @@ import errno
 import os
 import sys
 import threading
+import warnings
 from typing import TYPE_CHECKING, Final, TypeVar, cast
 
 from twdiag.errors import SourceError, SourceRefused, TwdiagError
@@ -99,7 +100,7 @@ def _streamed_by_child(namespace: Namespace, read: Callable[[], Iterator[T]]) ->
     import pickle
 
     reading, writing = os.pipe()
-    child = os.fork()
+    child = _fork()
     if child == 0:
         with contextlib.suppress(BaseException):
             os.close(reading)
@@ -143,7 +144,7 @@ def _in_child(namespace: Namespace, work: Callable[[], T]) -> T:
     import pickle
 
     reading, writing = os.pipe()
-    child = os.fork()
+    child = _fork()
     if child == 0:
         with contextlib.suppress(BaseException):
             os.close(reading)
@@ -163,6 +164,17 @@ def _in_child(namespace: Namespace, work: Callable[[], T]) -> T:
     if not done:
         raise value
     return cast("T", value)
+
+
+def _fork() -> int:
+    """Return what os.fork() does.
+
+    From Python 3.12 on it warns of other threads.  That of a time limit only waits, for a lock that
+    no child asks for.
+    """
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)
+        return os.fork()
 
 
 def _outcome(namespace: Namespace, work: Callable[[], T]) -> tuple[bool, T | BaseException]:
