@@ -315,6 +315,7 @@ function __twdiag_words_page
         'aws-nlb' 'what is known of AWS Network Load Balancer: who closes, and which setting decides' \
         'azure-lb' 'what is known of Azure Load Balancer: who closes, and which setting decides' \
         'caddy' 'what is known of Caddy: who closes, and which setting decides' \
+        'cowboy' 'what is known of Cowboy (Erlang, Elixir): who closes, and which setting decides' \
         'dotnet-httpclient' 'what is known of .NET HttpClient: who closes, and which setting decides' \
         'envoy' 'what is known of Envoy: who closes, and which setting decides' \
         'gcp-lb' 'what is known of Google Cloud Application Load Balancer: who closes, and which setting decides' \

@@ -56,7 +56,8 @@ class Breakdown(NamedTuple):
     peer or ended by keepalive, and never closed.  `kinds` counts all else: "file", "pipe" ...
     Where many of its sockets are in ESTABLISHED, `aged` of these were asked for their ages;
     `unguarded` are those of them that no keepalive guards.  `running` is for how long (s) the
-    process has run, None unseen.
+    process has run, None unseen.  `unix_path` is that of most of its Unix sockets where these are
+    many, text from outside, "" where they have none in common.
     """
 
     looked: int
@@ -66,6 +67,7 @@ class Breakdown(NamedTuple):
     aged: int = 0
     unguarded: tuple[Socket, ...] = ()
     running: float | None = None
+    unix_path: str = ""
 
 
 class Host(NamedTuple):

@@ -14,6 +14,7 @@ from twdiag.model.waits import FdKind
 from twdiag.sources.live.descriptors import TCP_PROTOCOLS, descriptors, parse_stat, protocol
 from twdiag.sources.live.headroom import read_bytes
 from twdiag.sources.live.netlink import read_established, read_states
+from twdiag.sources.live.unix_paths import read_unix_paths
 from twdiag.tcp import State
 from twdiag.wording import count
 
@@ -127,17 +128,35 @@ def _sorted_out(sockets: list[Socket]) -> _Aged:
 
 def _told(pid: int, seen: _Seen, states: Mapping[int, State], aged: _Aged | None) -> Breakdown:
     known = {inode: states[inode] for inode in seen.sockets if inode in states}
-    kinds, nowhere = seen.kinds, 0
+    kinds, nowhere, unix = seen.kinds, 0, set[int]()
     for inode in _still_open(pid, seen.sockets, seen.sockets.keys() - known.keys()):
-        if protocol(pid, seen.sockets[inode]) in TCP_PROTOCOLS:
+        name = protocol(pid, seen.sockets[inode]) or b""
+        if name in TCP_PROTOCOLS:
             nowhere += 1
+        elif name.startswith(b"UNIX"):
+            unix.add(inode)
         else:
             kinds["other socket"] += 1
+    if unix:
+        kinds["Unix socket"] = len(unix)
     asked, unguarded = aged or (0, ())
     running = _running(pid) if unguarded else None
     return Breakdown(
-        seen.looked, Counter(known.values()), nowhere, kinds, asked, unguarded, running
+        seen.looked,
+        Counter(known.values()),
+        nowhere,
+        kinds,
+        asked,
+        unguarded,
+        running,
+        _commonest(read_unix_paths(pid, unix)) if len(unix) >= _MANY * seen.looked else "",
     )
+
+
+def _commonest(paths: Counter[str]) -> str:
+    """Return the path of most of some Unix sockets, "" where none stands out."""
+    path, number = next(iter(paths.most_common(1)), ("", 0))
+    return path if number > paths.total() / 2 else ""
 
 
 def _running(pid: int) -> float | None:
