@@ -122,6 +122,7 @@ function __twdiag_words_limit
         'fds-critical-seconds=' 'time until the descriptor limit is reached, two samples' \
         'sockets-nobody-sees=' 'sockets of one process that no table shows' \
         'sockets-nobody-sees-share=' 'such sockets as a share of the descriptor limit' \
+        'sockets-nobody-sees-many=' 'such sockets of one process, and half of its descriptors, however far its limit is' \
         'close-wait-age=' 'a CLOSE_WAIT younger than this is nobody\'s leak' \
         'bound-ports-notice=' 'distinct local ports in use on one source address' \
         'bound-ports-warning=' 'distinct local ports in use on one source address' \

@@ -92,8 +92,9 @@ class Snapshot:
     ("TCP.tw"), `sysctls` the values of the sysctls read ("net.ipv4.tcp_tw_reuse"): a missing key
     was not seen.  `pace` tells how counters grew during the look, None where that does not matter.
     `owners` maps socket inodes to the processes that hold them.  `crowded` are the processes of the
-    namespace with half of their descriptors in use or more, `fullest` the largest such share of any
-    process, None unseen; `breakdowns` tells what the descriptors of some of them are, by number.
+    namespace with half of their descriptors in use or more, or with so many that they may hold most
+    of the sockets in no table, `fullest` the largest such share of any process, None unseen;
+    `breakdowns` tells what the descriptors of some of them are, by number.
     `conntrack` is what connection tracking holds, None on a kernel without it; its counters are
     among `counters` ("nf_conntrack.drop").  `watched` tells how connections idled and ended before,
     None where that was not watched.  `earlier` is the first of two samples of the same namespace.
