@@ -122,6 +122,7 @@ function __twdiag_words_limit
         'fds-critical-seconds=' 'time until the descriptor limit is reached, two samples' \
         'sockets-nobody-sees=' 'sockets of one process that no table shows' \
         'sockets-nobody-sees-share=' 'such sockets as a share of the descriptor limit' \
+        'sockets-nobody-sees-many=' 'such sockets of one process, and half of its descriptors, however far its limit is' \
         'close-wait-age=' 'a CLOSE_WAIT younger than this is nobody\'s leak' \
         'bound-ports-notice=' 'distinct local ports in use on one source address' \
         'bound-ports-warning=' 'distinct local ports in use on one source address' \
@@ -315,6 +316,7 @@ function __twdiag_words_page
         'aws-nlb' 'what is known of AWS Network Load Balancer: who closes, and which setting decides' \
         'azure-lb' 'what is known of Azure Load Balancer: who closes, and which setting decides' \
         'caddy' 'what is known of Caddy: who closes, and which setting decides' \
+        'cowboy' 'what is known of Cowboy (Erlang, Elixir): who closes, and which setting decides' \
         'dotnet-httpclient' 'what is known of .NET HttpClient: who closes, and which setting decides' \
         'envoy' 'what is known of Envoy: who closes, and which setting decides' \
         'gcp-lb' 'what is known of Google Cloud Application Load Balancer: who closes, and which setting decides' \

@@ -22,6 +22,7 @@ FILES: Final = {
     "Node.js": "nodejs",
     "Uvicorn": "uvicorn",
     "Hypercorn": "hypercorn",
+    "Cowboy": "cowboy",
     "Tomcat": "tomcat",
     "Jetty": "jetty",
     "Puma": "puma",

@@ -127,5 +127,8 @@ def _descriptors(view: View, wanted: Wanted) -> dict[RowKey, Budget]:
             owner.fd_limit,
         )
         for owner in view.crowded
-        if owner.fds is not None and owner.fd_limit and wanted.process(*words_for([owner]))
+        if owner.fds is not None
+        and owner.fd_limit
+        and 2 * owner.fds >= owner.fd_limit
+        and wanted.process(*words_for([owner]))
     }

@@ -223,7 +223,7 @@ class Library:
             if _normal(rule.name) == wanted:
                 return rule_page(rule)
         for program in self._software:
-            if _normal(program.name) == wanted:
+            if wanted in map(_normal, (program.name, *program.head.aliases)):
                 return software_page(program)
         return None
 

@@ -88,7 +88,11 @@ STATE_SOCKETS: Final = Fact("state_sockets", "the sockets in each of these state
 HELD: Final = Fact("held", "sockets that a process still holds")
 ORPHANS: Final = Fact("orphans", "sockets that no process holds any more")
 UNANSWERED: Final = Fact("unanswered", "sockets whose data or FIN is not acknowledged")
-ALIVE: Final = Fact("alive", "other connections of the same peer or service", label="others open")
+ALIVE: Final = Fact(
+    "alive",
+    "other connections that are open: of the peer or service, else of all clients here",
+    label="others open",
+)
 ZERO_WINDOW: Final = Fact("zero_window", "of them those whose peer has no room for data")
 RETRANSMISSIONS: Final = Fact("retransmissions", "the most retransmissions of one socket")
 PROBABLY_MORE: Final = Fact("lower_bound", "whether there may be more", label="a lower bound:")

@@ -59,7 +59,8 @@ class Breakdown(NamedTuple):
     here, and `nowhere` is inferred.  `kinds` counts all else: "file", "pipe" ...
     Where many of its sockets are in ESTABLISHED, `aged` of these were asked for their ages;
     `unguarded` are those of them that no keepalive guards.  `running` is for how long (s) the
-    process has run, None unseen.
+    process has run, None unseen.  `unix_path` is that of most of its Unix sockets where these are
+    many, text from outside, "" where they have none in common.
     """
 
     looked: int
@@ -72,6 +73,7 @@ class Breakdown(NamedTuple):
     elsewhere: int = 0
     uncertain: int = 0
     hidden: bool = False
+    unix_path: str = ""
 
 
 class Host(NamedTuple):
@@ -95,8 +97,9 @@ class Snapshot(NamedTuple):
     ("TCP.tw"), `sysctls` the values of the sysctls read ("net.ipv4.tcp_tw_reuse"): a missing key
     was not seen.  `pace` tells how counters grew during the look, None where that does not matter.
     `owners` maps socket inodes to the processes that hold them.  `crowded` are the processes of the
-    namespace with half of their descriptors in use or more, `fullest` the largest such share of any
-    process, None unseen; `breakdowns` tells what the descriptors of some of them are, by number.
+    namespace with half of their descriptors in use or more, or with so many that they may hold most
+    of the sockets in no table, `fullest` the largest such share of any process, None unseen;
+    `breakdowns` tells what the descriptors of some of them are, by number.
     `conntrack` is what connection tracking holds, None on a kernel without it; its counters are
     among `counters` ("nf_conntrack.drop").  `watched` tells how connections idled and ended before,
     None where that was not watched.  `earlier` is the first of two samples of the same namespace.

@@ -43,12 +43,18 @@ if TYPE_CHECKING:
 NAME = "sockets-nobody-sees"
 LEAST = sockets("sockets-nobody-sees", 20, "sockets of one process that no table shows")
 SHARE = ratio("sockets-nobody-sees-share", 0.25, "such sockets as a share of the descriptor limit")
+MANY = sockets(
+    "sockets-nobody-sees-many",
+    1000,
+    "such sockets of one process, and half of its descriptors, however far its limit is",
+)
 
 
 def select(view: View, limits: Limits) -> Iterator[Group[Owner]]:
     """Yield the processes with many descriptors in use."""
     for owner in view.crowded:
-        if owner.fds and owner.fd_limit and owner.fds >= limits[SHARE] * owner.fd_limit:
+        least = min(limits[MANY], limits[SHARE] * (owner.fd_limit or 0))
+        if owner.fds and owner.fd_limit and owner.fds >= least:
             yield Group(owner, pids=(owner.pid,))
 
 
@@ -56,13 +62,19 @@ def tell(view: View, limits: Limits, group: Group[Owner]) -> Iterator[Finding]:
     """Yield a finding on a process with many sockets in no table."""
     owner, breakdown = group.about, view.breakdown(group.about.pid)
     fds, limit = owner.fds or 0, owner.fd_limit or 0
-    if breakdown is None or breakdown.nowhere < max(limits[LEAST], limits[SHARE] * limit):
+    if breakdown is None:
+        return
+    lost = breakdown.nowhere
+    near = lost >= max(limits[LEAST], limits[SHARE] * limit)
+    # Each of them is garbage: where they are most of what a process has, it is a leak, though slow.
+    if not near and lost < max(limits[MANY], breakdown.looked / 2):
         return
     serious = fds >= limits[fd_limit_near.CRITICAL] * limit
+    severity = Severity.CRITICAL if serious else Severity.WARNING if near else Severity.NOTICE
     # A socket that came in from outside of a container is in a table that only its host shows.
     unless = ", unless opened in a network namespace that is hidden from here"
     yield Finding(
-        Severity.CRITICAL if serious else Severity.WARNING,
+        severity,
         Confidence.INFERRED if breakdown.hidden else Confidence.OBSERVED,
         f"{owner.name} (pid {owner.pid}) holds {count(breakdown.nowhere, 'socket')} that no table "
         f"shows: reset by the peer, never closed{unless if breakdown.hidden else ''}; {fds:,} of "
@@ -88,4 +100,6 @@ def tell(view: View, limits: Limits, group: Group[Owner]) -> Iterator[Finding]:
     )
 
 
-RULE = Rule(NAME, manual.text_of(__doc__, __file__), select, tell, ("sockets",), (LEAST, SHARE))
+RULE = Rule(
+    NAME, manual.text_of(__doc__, __file__), select, tell, ("sockets",), (LEAST, SHARE, MANY)
+)

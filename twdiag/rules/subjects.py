@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from twdiag.model.snapshot import Breakdown, Owner
 
 _MOST_KINDS = 2
+_UNIX = "Unix sockets"
 
 
 def listener_subject(view: View, listener: Listener) -> ListenerSubject:
@@ -97,7 +98,10 @@ def breakdown_text(breakdown: Breakdown | None) -> str:
     parts += [(number, f"{kind}s") for kind, number in breakdown.kinds.items()]
     worth_telling = (part for part in parts if part[0] * 10 >= breakdown.looked)
     largest = sorted(worth_telling, reverse=True)[:_MOST_KINDS]
-    return "".join(f", {number:,} {words}" for number, words in largest)
+    path = f" of {breakdown.unix_path}" if breakdown.unix_path else ""
+    return "".join(
+        f", {number:,} {words}{path if words == _UNIX else ''}" for number, words in largest
+    )
 
 
 def holder_subject(holder: Holder) -> ProcessSubject:

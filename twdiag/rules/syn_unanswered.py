@@ -99,7 +99,7 @@ def tell(view: View, limits: Limits, group: Group[_Attempts]) -> Iterator[Findin
     # Of many attempts some were looked up: they speak for all where they have one owner.
     by = f" by {owners[0].name}" if len(names_of(owners)) == 1 else ""
     if destinations > 1:
-        yield _everywhere(found, destinations, by, names_of(owners))
+        yield _everywhere(view, group.about, by, names_of(owners))
         return
     address, port = found[0].remote_address, found[0].remote_port
     others = f"; {count(alive, 'connection')} to it {'is' if alive == 1 else 'are'} open"
@@ -141,7 +141,22 @@ _PARTLY = (
 )
 
 
-def _everywhere(found: list[Socket], destinations: int, by: str, processes: list[str]) -> Finding:
+_NOWHERE = Advice(
+    "See whether this host gets out at all",
+    "a firewall for outgoing connections, the default route, the NAT in front",
+    verify="fewer rows: ss -tan state syn-sent",
+)
+_GONE = Advice(
+    "Look where the program has these addresses from",
+    "a list of targets or a service discovery has hosts that are gone; or a firewall lets through "
+    "the others alone",
+    verify="fewer rows: ss -tan state syn-sent",
+)
+
+
+def _everywhere(view: View, attempts: _Attempts, by: str, processes: list[str]) -> Finding:
+    found, destinations, _ = attempts
+    reached = view.census.by_client.states.get(State.ESTABLISHED, 0)
     return Finding(
         Severity.NOTICE,
         Confidence.OBSERVED,
@@ -152,19 +167,11 @@ def _everywhere(found: list[Socket], destinations: int, by: str, processes: list
             facts.SYN_SENT: len(found),
             facts.DESTINATIONS: destinations,
             facts.RETRANSMISSIONS: max(socket.retrans for socket in found),
+            facts.ALIVE: reached,
             facts.PROCESSES: processes,
         },
-        (
-            Advice(
-                "See whether this host gets out at all",
-                "a firewall for outgoing connections, the default route, the NAT in front",
-                verify="fewer rows: ss -tan state syn-sent",
-            ),
-            Advice(
-                "If it does, look where the program has these addresses from",
-                "hosts that are gone, in its list of targets or its service discovery",
-            ),
-        ),
+        # What is open to others came past the firewall and the NAT.
+        (_GONE, _NOWHERE) if reached else (_NOWHERE, _GONE),
         Place.of(State.SYN_SENT),
     )
 

@@ -73,7 +73,8 @@ def collect(
     taken_at = time.time()
     name, seen, refusal = _read_sockets(source, sysctls, sockstat, one_of_many)
     kernel = os.uname()
-    crowded = read_crowded(one_of_many.processes if one_of_many else None)
+    processes = one_of_many.processes if one_of_many else None
+    crowded = read_crowded(processes, _unlisted(sockstat, one_of_many))
     closes = seen.census.all.time_wait
     pace = _pace(counters, counted_at, closes, sysctls, patience) if patience else None
     conntrack, unseen = read_conntrack(_TABLE_PATIENCE * (patience or SHORT_PATIENCE))
@@ -91,6 +92,14 @@ def collect(
         pace=pace,
         conntrack=conntrack,
     )
+
+
+def _unlisted(sockstat: Mapping[str, int], one_of_many: OneOfMany | None) -> int:
+    """Return how many sockets of the host at most are in no table of this namespace."""
+    if one_of_many is not None:
+        return one_of_many.unconnected or 0
+    in_use = sockstat.get("TCP.inuse", 0) + sockstat.get("TCP6.inuse", 0)
+    return max(0, sockstat.get("TCP.alloc", 0) - in_use)
 
 
 def collect_outside(processes: Collection[int], table: int | None) -> Snapshot:

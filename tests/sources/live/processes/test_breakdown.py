@@ -139,3 +139,40 @@ def test_another_users_process_is_a_gap() -> None:
     if os.geteuid() != 0:
         pytest.skip("only root can become nobody")
     assert in_private(as_nobody) == (0, ["breakdown"])
+
+
+def hold_unix() -> Breakdown:
+    """Connect to twelve Unix services of this process, and break it down."""
+    with contextlib.ExitStack() as stack:
+        for number in range(12):
+            listener = stack.enter_context(socket.socket(socket.AF_UNIX))
+            listener.bind(f"\0twdiag-{number}")
+            listener.listen()
+            client = stack.enter_context(socket.socket(socket.AF_UNIX))
+            client.connect(f"\0twdiag-{number}")
+            stack.enter_context(listener.accept()[0])
+        (seen,) = break_down([os.getpid()], {})[0].values()
+        return seen
+
+
+def test_unix_sockets_are_told_as_such() -> None:
+    seen = in_private(hold_unix)
+    assert seen.kinds["Unix socket"] >= 36
+    assert seen.unix_path == ""
+
+
+def test_accepted_unix_sockets_have_the_path_of_their_service() -> None:
+    def accepted_alone() -> Breakdown:
+        listener = socket.socket(socket.AF_UNIX)
+        listener.bind("\0twdiag-service")
+        listener.listen(64)
+        held = []
+        for _ in range(40):
+            client = socket.socket(socket.AF_UNIX)
+            client.connect("\0twdiag-service")
+            held.append(listener.accept()[0])
+            client.close()
+        (seen,) = break_down([os.getpid()], {})[0].values()
+        return seen
+
+    assert in_private(accepted_alone).unix_path == "@twdiag-service"

@@ -23,6 +23,7 @@ from twdiag.sources.live.processes.descriptors import (
     parse_stat,
     protocol,
 )
+from twdiag.sources.live.processes.unix_paths import read_unix_paths
 from twdiag.sources.live.sockets.netlink import read_established, read_states
 from twdiag.tcp import State
 from twdiag.wording import count
@@ -119,9 +120,10 @@ def _states(processes: Iterable[_Seen], known: Mapping[int, State]) -> dict[int,
 
 
 class _Lost(NamedTuple):
-    """The sockets of a process in no table here: TCP ones, and how many of other kinds."""
+    """The sockets of a process in no table here: TCP ones, Unix ones, how many of other kinds."""
 
     tcp: frozenset[int]
+    unix: frozenset[int]
     other: int
 
 
@@ -156,9 +158,16 @@ def _sorted_out(sockets: list[Socket]) -> _Aged:
 
 def _in_no_table(pid: int, seen: _Seen, states: Mapping[int, State]) -> _Lost:
     """Return the sockets of a process that are in no table here, those just closed left out."""
-    open_still = _still_open(pid, seen.sockets, seen.sockets.keys() - states.keys())
-    tcp = {i for i in open_still if protocol(pid, seen.sockets[i]) in TCP_PROTOCOLS}
-    return _Lost(frozenset(tcp), len(open_still) - len(tcp))
+    tcp, unix, others = set[int](), set[int](), 0
+    for inode in _still_open(pid, seen.sockets, seen.sockets.keys() - states.keys()):
+        name = protocol(pid, seen.sockets[inode]) or b""
+        if name in TCP_PROTOCOLS:
+            tcp.add(inode)
+        elif name.startswith(b"UNIX"):
+            unix.add(inode)
+        else:
+            others += 1
+    return _Lost(frozenset(tcp), frozenset(unix), others)
 
 
 def _elsewhere(lost: Mapping[int, _Lost], seconds: float) -> Elsewhere:
@@ -179,6 +188,9 @@ def _told(
 ) -> Breakdown:
     if lost.other:
         seen.kinds["other socket"] += lost.other
+    if lost.unix:
+        seen.kinds["Unix socket"] = len(lost.unix)
+    many_unix = len(lost.unix) >= _MANY * seen.looked
     elsewhere = len(lost.tcp & others.inodes)
     left = len(lost.tcp) - elsewhere
     asked, unguarded = aged or (0, ())
@@ -193,7 +205,14 @@ def _told(
         elsewhere,
         left if others.unread else 0,
         others.hidden,
+        _commonest(read_unix_paths(pid, lost.unix)) if lost.unix and many_unix else "",
     )
+
+
+def _commonest(paths: Counter[str]) -> str:
+    """Return the path of most of some Unix sockets, "" where none stands out."""
+    path, number = next(iter(paths.most_common(1)), ("", 0))
+    return path if number > paths.total() / 2 else ""
 
 
 def _running(pid: int) -> float | None:
