@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import re
-import shlex
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
@@ -108,6 +107,8 @@ def quoted(word: str) -> str:
     What would act on a terminal stands in $'...', which bash, zsh and ksh know.
     """
     if word.isprintable():
+        import shlex
+
         return shlex.quote(word)
     return "$'" + "".join(map(_in_dollar_quotes, word)) + "'"
 

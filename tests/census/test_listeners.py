@@ -14,7 +14,7 @@ from twdiag.census.listeners import (
     OTHER,
     PARTLY,
     USABLE,
-    Ports,
+    PortKinds,
     find_listener,
     listeners_of,
     port_kinds,
@@ -94,8 +94,8 @@ def test_a_column_of_ports_is_looked_up_as_each_of_them_is(
     column = array("H", [*ports, *sorted(taken)[:9]])
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(listeners_module, "_FEW_BLOCKS", few)
-        assert Ports(kinds).kinds_of(column) == bytes(kinds[port] for port in column)
-        assert Ports(kinds).kinds_of(column[:1]) == bytes([kinds[column[0]]])
+        assert PortKinds(kinds).kinds_of(column) == bytes(kinds[port] for port in column)
+        assert PortKinds(kinds).kinds_of(column[:1]) == bytes([kinds[column[0]]])
 
 
 def test_a_listener_of_ipv4_alone_is_none_to_ipv6() -> None:

@@ -20,7 +20,7 @@ from twdiag.census.listeners import (
     OTHER,
     PARTLY,
     USABLE,
-    Ports,
+    PortKinds,
     listeners_of,
     port_kinds,
 )
@@ -104,8 +104,8 @@ class Intake:
         taken = {socket.local_port for socket in self.listening}
         self.budget = PortBudget.of(sysctls, taken)
         listeners = self.listeners.values()
-        self.ports_ipv4 = Ports(port_kinds(self.budget, listeners, ipv6=False))
-        self.ports_ipv6 = Ports(port_kinds(self.budget, listeners, ipv6=True))
+        self.ports_ipv4 = PortKinds(port_kinds(self.budget, listeners, ipv6=False))
+        self.ports_ipv6 = PortKinds(port_kinds(self.budget, listeners, ipv6=True))
         self.numbers = Numbers()
         self.local = Cells()
         """Rows on listeners' ports, by port and number of the address."""

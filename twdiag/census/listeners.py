@@ -52,7 +52,7 @@ def find_listener(
     return None
 
 
-class Ports:
+class PortKinds:
     """What each of the 65,536 ports is, looked up for thousands of rows at a time.
 
     A port's high byte tells its block of 256, and nearly every block is of one kind: only rows in

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final
 
 from twdiag import rules
-from twdiag.engine.look import Question
 from twdiag.errors import UsageError
 from twdiag.model.snapshot import Gap
-from twdiag.settings import config
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Sequence
@@ -19,35 +16,6 @@ if TYPE_CHECKING:
 
 _MOST_NAMED: Final = 2
 """Rules that are named one by one where the others are left out: the status line is short."""
-
-
-@dataclass(frozen=True)
-class Asked:
-    """What a report is about and how it judges, in the words of the command line."""
-
-    ports: tuple[int, ...] = ()
-    processes: tuple[str, ...] = ()
-    select: tuple[str, ...] = ()
-    ignore: tuple[str, ...] = ()
-    limits: tuple[str, ...] = ()
-    config: str | None = None
-
-
-class Chosen(NamedTuple):
-    """What to look at; `notes` is worth to know of the settings, `left_out` of the rules."""
-
-    question: Question
-    notes: tuple[str, ...]
-    left_out: list[Gap]
-
-
-def choice_of(asked: Asked) -> Chosen:
-    """Return what to look at; raises UsageError where that makes no sense."""
-    settings = config.load(asked.config, asked.limits)
-    chosen = chosen_rules(asked.select, asked.ignore)
-    limits = limits_for(asked.ports, settings.limits)
-    question = Question(limits=limits, rules=chosen, ports=asked.ports, processes=asked.processes)
-    return Chosen(question, settings.notes, not_run(asked.select, chosen))
 
 
 def limits_for(ports: Collection[int], limits: Limits) -> Limits:

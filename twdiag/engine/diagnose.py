@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
-from twdiag.engine.choice import Asked, choice_of
+from twdiag.engine.asked import Asked, choice_of
 from twdiag.engine.examine import CheckRequest
 from twdiag.errors import UsageError
 

@@ -16,8 +16,8 @@ from twdiag.engine.looked import Looked
 from twdiag.errors import TwdiagError
 from twdiag.model import facts
 from twdiag.model.findings import LookedAt, Severity
-from twdiag.model.namespaces import OUTSIDE, RIGHTS
-from twdiag.model.snapshot import HOST_NETNS, Gap
+from twdiag.model.namespaces import RIGHTS
+from twdiag.model.snapshot import HOST_NETNS, OUTSIDE, Gap
 from twdiag.rules import RULES, runner
 from twdiag.wording import few
 

@@ -14,7 +14,7 @@ from twdiag import sources
 from twdiag.analysis.elsewhere import placed
 from twdiag.analysis.view import View
 from twdiag.analysis.wanted import EVERYTHING, Wanted
-from twdiag.engine.choice import Asked, choice_of
+from twdiag.engine.asked import Asked, choice_of
 from twdiag.engine.folding import ScreenMemory, fold, pace
 from twdiag.engine.follower import SAVED, Account, Follower
 from twdiag.engine.frames import Cost, Sight, related

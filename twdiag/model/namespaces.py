@@ -11,12 +11,6 @@ RIGHTS: Final = "run as root, or with CAP_SYS_ADMIN and CAP_SYS_PTRACE"
 UNSEEN: Final = "namespaces"
 """The key of a gap (Gap.what) for namespaces that were to be looked at, and were not."""
 
-BARRED: Final = "barred-namespaces"
-"""The key of a gap for namespaces that this process may not see, however often it looks."""
-
-OUTSIDE: Final = "netns"
-"""The key of a gap for what was not seen of a namespace that was not entered."""
-
 NO_TIME: Final = "no time was left"
 """How such a gap ends where more time would have helped."""
 

@@ -18,6 +18,12 @@ if TYPE_CHECKING:
 HOST_NETNS: Final = "host"
 """The name of the network namespace that twdiag itself runs in."""
 
+BARRED: Final = "barred-namespaces"
+"""The key of a gap for namespaces that this process may not see, however often it looks."""
+
+OUTSIDE: Final = "netns"
+"""The key of a gap for what was not seen of a namespace that was not entered."""
+
 
 class Gap(NamedTuple):
     """Something that was not seen, which is not the same as zero.

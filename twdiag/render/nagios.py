@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Final
 from twdiag.check.metrics import METRICS
 from twdiag.model import facts
 from twdiag.model.findings import DestinationSubject
-from twdiag.model.namespaces import BARRED, OUTSIDE
 from twdiag.model.ranges import number
+from twdiag.model.snapshot import BARRED, OUTSIDE
 from twdiag.wording import count, duration, endpoint
 
 if TYPE_CHECKING:

@@ -25,7 +25,7 @@ What not to do:
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import TYPE_CHECKING, Final
 
 from twdiag.census.intake import REPEATED
 from twdiag.model import facts
@@ -40,6 +40,7 @@ from twdiag.model.findings import (
 )
 from twdiag.model.limits import Limit, ratio, sockets
 from twdiag.model.sockets import TIMER_RETRANSMIT
+from twdiag.named import NamedTuple
 from twdiag.rules import manual
 from twdiag.rules.behind import RowsBehind, these
 from twdiag.rules.rule import Group, Rule

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Generic, TypeVar
 
 from twdiag.errors import TwdiagError
-from twdiag.model.namespaces import BARRED, NO_TIME, RIGHTS, UNSEEN, by_business
-from twdiag.model.snapshot import Gap
+from twdiag.model.namespaces import NO_TIME, RIGHTS, UNSEEN, by_business
+from twdiag.model.snapshot import BARRED, Gap
 from twdiag.sources.live.namespaces.entering import Refused, Vanished, inside
 from twdiag.sources.live.namespaces.search import inode_of, read_usage
 from twdiag.wording import few, quoted

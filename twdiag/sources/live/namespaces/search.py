@@ -12,8 +12,8 @@ import re
 from dataclasses import replace
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from twdiag.model.namespaces import BARRED, OUTSIDE, RIGHTS, Namespace, Usage
-from twdiag.model.snapshot import HOST_NETNS, Gap
+from twdiag.model.namespaces import RIGHTS, Namespace, Usage
+from twdiag.model.snapshot import BARRED, HOST_NETNS, OUTSIDE, Gap
 from twdiag.sources.live.namespaces.containers import container_of
 from twdiag.sources.live.netfilter.conntrack import parse_counters
 from twdiag.sources.live.proc import read_text
