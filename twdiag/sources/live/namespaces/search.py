@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 from twdiag.model.namespaces import RIGHTS, UNSEEN, Namespace, Usage
 from twdiag.model.snapshot import HOST_NETNS, Gap
 from twdiag.sources.live.netfilter.conntrack import parse_counters
-from twdiag.sources.live.proc import read_text
+from twdiag.sources.live.proc import read_text, start_of
 from twdiag.sources.live.processes.containers import container_of
 from twdiag.wording import few
 
@@ -148,15 +148,9 @@ def _of_processes(
 
 def _oldest_first(pids: list[int]) -> list[int]:
     """Return processes with the oldest first: it made the namespace, later ones share it."""
-    ages = {pid: _started(pid) for pid in sorted(pids)[:_MOST_AGES]}
-    return sorted(pids, key=lambda pid: (ages.get(pid, float("inf")), pid))
-
-
-def _started(pid: int) -> float:
-    """Return when a process started, in ticks since boot; last of all where that is not shown."""
-    # Field 22 of /proc/PID/stat; the name before it may hold blanks and brackets.
-    words = (read_text(f"/proc/{pid}/stat") or "").rpartition(")")[2].split()
-    return float(words[19]) if len(words) > 19 and words[19].isdigit() else float("inf")
+    ages = {pid: start_of(pid) for pid in sorted(pids)[:_MOST_AGES]}
+    # One whose start is not shown comes last.
+    return sorted(pids, key=lambda pid: (ages.get(pid) is None, ages.get(pid), pid))
 
 
 def _command(pid: int) -> str:
