@@ -29,7 +29,7 @@ from twdiag.model.findings import Advice, Confidence, Finding, ProcessSubject, S
 from twdiag.model.limits import ratio, sockets
 from twdiag.rules import fd_limit_near, manual
 from twdiag.rules.rule import Group, Rule
-from twdiag.rules.subjects import breakdown_evidence
+from twdiag.rules.subjects import breakdown_evidence, crowded
 from twdiag.wording import count, share
 
 if TYPE_CHECKING:
@@ -46,9 +46,7 @@ SHARE = ratio("sockets-nobody-sees-share", 0.25, "such sockets as a share of the
 
 def select(view: View, limits: Limits) -> Iterator[Group[Owner]]:
     """Yield the processes with many descriptors in use."""
-    for owner in view.crowded:
-        if owner.fds and owner.fd_limit and owner.fds >= limits[SHARE] * owner.fd_limit:
-            yield Group(owner, pids=(owner.pid,))
+    return crowded(view, limits[SHARE])
 
 
 def tell(view: View, limits: Limits, group: Group[Owner]) -> Iterator[Finding]:

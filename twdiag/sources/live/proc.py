@@ -49,6 +49,14 @@ def read_bytes(path: str, most: int = 1 << 23) -> bytes:
         os.close(file)
 
 
+def all_pids() -> list[int]:
+    """Return the numbers of all processes that are shown, none where there is no /proc."""
+    try:
+        return [int(name) for name in os.listdir("/proc") if name.isdecimal()]
+    except OSError:
+        return []
+
+
 class Stat(NamedTuple):
     """What /proc/PID/stat says of a process; `started` is in clock ticks since boot."""
 

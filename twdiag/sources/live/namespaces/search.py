@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 from twdiag.model.namespaces import RIGHTS, UNSEEN, Namespace, Usage
 from twdiag.model.snapshot import HOST_NETNS, Gap
 from twdiag.sources.live.netfilter.conntrack import parse_counters
-from twdiag.sources.live.proc import read_text, start_of
+from twdiag.sources.live.proc import all_pids, read_text, start_of
 from twdiag.sources.live.processes.containers import container_of
 from twdiag.wording import few
 
@@ -121,12 +121,11 @@ def _lives(namespace: Namespace) -> bool:
 def _groups() -> dict[int, list[int]]:
     """Return the processes by the inode of their /proc/PID/net/tcp; 2 us a process."""
     groups: dict[int, list[int]] = {}
-    for name in _names("/proc"):
-        if name.isdecimal():
-            # A process that ends meanwhile, and a zombie, has no such file.
-            table = inode_of(f"/proc/{name}/net/tcp")
-            if table is not None:
-                groups.setdefault(table, []).append(int(name))
+    for pid in all_pids():
+        # A process that ends meanwhile, and a zombie, has no such file.
+        table = inode_of(f"/proc/{pid}/net/tcp")
+        if table is not None:
+            groups.setdefault(table, []).append(pid)
     return groups
 
 
@@ -167,7 +166,7 @@ def _mounts(found: Iterable[Namespace]) -> list[tuple[int, Mount]]:
     seen.add(inode_of("/proc/self/ns/mnt"))
     read = 0
     representatives = [n.pid for n in found if n.pid is not None]
-    for pid in (*representatives, *sorted(int(n) for n in _names("/proc") if n.isdecimal())):
+    for pid in (*representatives, *sorted(all_pids())):
         if read >= _MOST_MOUNT_TABLES:
             break
         table = inode_of(f"/proc/{pid}/ns/mnt")
@@ -251,10 +250,3 @@ def inode_of(path: str) -> int | None:
         return os.stat(path).st_ino
     except OSError:
         return None
-
-
-def _names(folder: str) -> list[str]:
-    try:
-        return os.listdir(folder)
-    except OSError:
-        return []

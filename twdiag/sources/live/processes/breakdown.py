@@ -12,11 +12,7 @@ from twdiag.model.snapshot import Breakdown, Gap
 from twdiag.model.sockets import TIMER_NONE
 from twdiag.model.waits import FdKind
 from twdiag.sources.live.proc import start_of
-from twdiag.sources.live.processes.descriptors import (
-    TCP_PROTOCOLS,
-    descriptors,
-    protocol,
-)
+from twdiag.sources.live.processes.descriptors import TCP_PROTOCOLS, descriptors, protocol
 from twdiag.sources.live.sockets.netlink import read_established, read_states
 from twdiag.tcp import State
 from twdiag.wording import count

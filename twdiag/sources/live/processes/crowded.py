@@ -6,6 +6,7 @@ import os
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from twdiag.model.snapshot import Gap
+from twdiag.sources.live.proc import all_pids
 from twdiag.sources.live.processes.headroom import counts_descriptors, descriptor_headroom
 
 if TYPE_CHECKING:
@@ -39,9 +40,7 @@ def read_crowded(processes: Collection[int] | None = None) -> Crowded:
     if not counts_descriptors():
         why = "how many descriptors processes have open is not visible before Linux 6.2"
         return Crowded(gaps=(Gap("descriptors", why, "", partial=True),))
-    pids = processes
-    if pids is None:
-        pids = [int(name) for name in os.listdir("/proc") if name.isdecimal()]
+    pids = all_pids() if processes is None else processes
     found = descriptor_headroom(pids, _FEW)
     fullest_first = sorted(found, key=lambda pid: -_share(found[pid]))
     ours = (pid for pid in fullest_first if processes is not None or _is_here(pid))

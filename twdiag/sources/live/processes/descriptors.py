@@ -13,7 +13,7 @@ import time
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from twdiag.model.waits import Descriptor, FdKind
-from twdiag.sources.live.proc import read_bytes, read_stat
+from twdiag.sources.live.proc import all_pids, read_bytes, read_stat
 from twdiag.sources.live.processes.threads import parse_status
 
 if TYPE_CHECKING:
@@ -141,9 +141,9 @@ def relatives(pid: int) -> list[int]:
     Needs no right; reads one small file of every process (10 us each).
     """
     parents: dict[int, int] = {}
-    for name in os.listdir("/proc"):
-        if name.isdecimal() and (stat := read_stat(int(name))) is not None:
-            parents[int(name)] = stat.parent
+    for process in all_pids():
+        if (stat := read_stat(process)) is not None:
+            parents[process] = stat.parent
     return related(pid, parents)
 
 

@@ -6,7 +6,7 @@ import os
 import time
 from typing import TYPE_CHECKING, Final
 
-from twdiag.sources.live.proc import read_stat, read_text
+from twdiag.sources.live.proc import all_pids, read_stat, read_text
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator
@@ -45,10 +45,7 @@ def _groups(
     and (since Linux 6.2) the number of its descriptors cost next to nothing.  Where many sockets
     are sought, most of them are one process's, which has at least as many descriptors.
     """
-    try:
-        rest = {int(name) for name in os.listdir("/proc") if name.isdecimal()}
-    except OSError:
-        return
+    rest = set(all_pids())
     members = cgroup_members(cgroups) & rest
     # A cgroup with most of the host's processes (the root, say) narrows nothing down.
     if 2 * len(members) < len(rest):
