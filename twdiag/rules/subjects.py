@@ -1,4 +1,4 @@
-"""Name what findings are about: listeners with their processes, destinations, holders."""
+"""Subjects of findings: listeners with their processes, destinations, holders, crowded processes."""
 
 from __future__ import annotations
 
