@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 import subprocess
 import sys
 from functools import cache
@@ -157,6 +158,15 @@ def test_heavy_packages_stay_in_their_corners(path: Path) -> None:
             continue
         assert any(place == a or place.startswith(f"{a}/") for a in allowed), (place, module)
         assert late or module.startswith("typer"), f"{place} imports {module} at its top"
+
+
+def test_the_files_that_the_map_names_exist() -> None:
+    root = PACKAGE.parent
+    words = set(re.findall(r"`([\w./-]+(?:/|\.py))`", (root / "CONTRIBUTING.md").read_text()))
+    below = (path for top in (PACKAGE, root / "tests") for path in top.rglob("*") if path.is_dir())
+    homes = (root, PACKAGE, *below)
+    assert words
+    assert {word for word in words if not any((home / word).exists() for home in homes)} == set()
 
 
 def test_each_public_class_has_a_name_of_its_own() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from twdiag.analysis.forecast import seconds_until_full
+from twdiag.census.addresses import is_loopback
 from twdiag.model.ports import DEFAULT_REUSE_DELAY_MS
 from twdiag.named import NamedTuple
 from twdiag.tcp import TIME_WAIT_SECONDS, State
@@ -74,11 +75,6 @@ def reuse_applies(sysctls: Mapping[str, str], address: str) -> bool:
         return False
     mode = sysctls.get(TW_REUSE)
     return mode == "1" or (mode == "2" and is_loopback(address))
-
-
-def is_loopback(address: str) -> bool:
-    """Return whether an address is 127.0.0.0/8 or ::1."""
-    return address == "::1" or address.startswith("127.")
 
 
 def _use(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
+from twdiag.census.addresses import is_loopback
 from twdiag.wording import endpoint, visible
 
 if TYPE_CHECKING:
@@ -85,11 +86,6 @@ class EndNames:
 def described(address: str, port: int, name: str) -> str:
     """Return "10.0.0.5:5432 (db1, postgres)"."""
     return f"{endpoint(address, port)} ({name})" if name else endpoint(address, port)
-
-
-def is_loopback(address: str) -> bool:
-    """Say whether an address is of the loopback interface, v4-mapped ones folded."""
-    return address == "::1" or address.startswith("127.")
 
 
 def parse_hosts(text: str) -> dict[str, str]:

@@ -28,6 +28,11 @@ def is_link_local(raw: bytes) -> bool:
     return raw[0] == 0xFE and raw[1] & 0xC0 == 0x80
 
 
+def is_loopback(address: str) -> bool:
+    """Return whether an address is 127.0.0.0/8 or ::1; v4-mapped ones are IPv4 already."""
+    return address == "::1" or address.startswith("127.")
+
+
 def text_of(raw: bytes, scope: int = 0) -> str:
     """Return an address of 4 or 16 bytes as text; v4-mapped ones as IPv4, link-local with scope."""
     if len(raw) == 4:

@@ -180,6 +180,7 @@ _MOUNT: Final = "mount tracefs on /sys/kernel/tracing, unless locked down"
 def _features() -> list[Check]:
     """Return which features of the kernel are there, each tried."""
     from twdiag.sources.live import probes
+    from twdiag.sources.live.processes.headroom import counts_descriptors
     from twdiag.sources.live.sockets import one_port
 
     found = [
@@ -243,7 +244,7 @@ def _features() -> list[Check]:
             "descriptor-count",
             "kernel",
             "number of descriptors by one stat()",
-            probes.counts_descriptors(),
+            counts_descriptors(),
             "the descriptors of other users' processes",
             "Linux 6.2 or later",
         ),

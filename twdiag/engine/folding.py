@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from twdiag.model.snapshot import Snapshot
 
 _MOST_GONE: Final = 50
+_CLOSE_WAITS: Final[RowKey] = ("close-wait",)
 
 
 @dataclass(frozen=True)
@@ -43,9 +44,6 @@ class ScreenMemory:
     def without_past(self) -> ScreenMemory:
         """Return a memory that begins anew: no row, and growth from the last look on."""
         return ScreenMemory(samples=self.samples[-1:])
-
-
-_CLOSE_WAITS: Final[RowKey] = ("close-wait",)
 
 
 def pace(memory: ScreenMemory, snapshot: Snapshot, at: float) -> Pace | None:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 from twdiag.errors import TwdiagError, UsageError
 from twdiag.history import files, sample
 from twdiag.history.deadline import wait_for
+from twdiag.sources.live.proc import start_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -136,7 +137,7 @@ class StateFile:
                 "runs is taken from the time since boot"
             )
         pids = (process.owner.pid for process in self.memory.processes)
-        alive = {pid: started for pid in pids if (started := _started(pid)) is not None}
+        alive = {pid: started for pid in pids if (started := start_of(pid)) is not None}
         return sample.earlier_sample(self.memory, now, snapshot, alive)
 
     @property
@@ -242,16 +243,7 @@ def _text(path: str) -> str:
 
 
 def _processes(owners: Iterable[Owner]) -> list[sample.RememberedOwner]:
-    found = ((_started(owner.pid), owner) for owner in owners)
+    found = ((start_of(owner.pid), owner) for owner in owners)
     return [
         sample.RememberedOwner(started, owner) for started, owner in found if started is not None
     ]
-
-
-def _started(pid: int) -> int | None:
-    """Return when a process started, in clock ticks since boot: field 22 of proc_pid_stat(5)."""
-    try:
-        # The name, in parentheses, may contain anything; the fields follow the last one.
-        return int(_text(f"/proc/{pid}/stat").rpartition(")")[2].split()[19])
-    except (IndexError, ValueError):
-        return None

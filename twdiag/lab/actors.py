@@ -7,6 +7,7 @@ import resource
 import select
 import socket
 import struct
+import threading
 import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Concatenate, Final, ParamSpec, TypeVar, cast
@@ -366,3 +367,8 @@ def ticks(seconds: float, each: float) -> Iterator[None]:
     for tick in range(1, round(seconds / each) + 1):
         yield
         time.sleep(max(0.0, start + tick * each - time.monotonic()))
+
+
+def in_thread(work: Callable[..., object], *args: object) -> None:
+    """Let an actor do something for as long as it lives."""
+    threading.Thread(target=work, args=args, daemon=True).start()

@@ -12,6 +12,7 @@ from typing import Final
 
 from twdiag.errors import SourceRefused
 from twdiag.lab.stage import DEADLINE, LabError
+from twdiag.sources.live.netfilter.nfnetlink import attribute
 
 _NETLINK_NETFILTER: Final = 12
 _BATCH_BEGIN, _BATCH_END = 0x10, 0x11  # NFNL_MSG_BATCH_BEGIN, _END
@@ -41,21 +42,19 @@ def give_source(port: int, address: str, low: int, high: int) -> None:
             b"nat", *((key, _number(n)) for key, n in ((1, 0), (2, _IPV4), (3, 1), (5, 2), (6, 3)))
         ),
     )
-    hook = _attribute(1, _number(_POSTROUTING)) + _attribute(2, _number(_SNAT_PRIORITY))
+    hook = attribute(1, _number(_POSTROUTING)) + attribute(2, _number(_SNAT_PRIORITY))
     _commit(
-        (_NEW_TABLE, _attribute(1, _TABLE)),
+        (_NEW_TABLE, attribute(1, _TABLE)),
         (
             _NEW_CHAIN,
-            _attribute(1, _TABLE)
-            + _attribute(3, _CHAIN)
-            + _attribute(0x8004, hook)
-            + _attribute(7, b"nat\0"),
+            attribute(1, _TABLE)
+            + attribute(3, _CHAIN)
+            + attribute(0x8004, hook)
+            + attribute(7, b"nat\0"),
         ),
         (
             _NEW_RULE,
-            _attribute(1, _TABLE)
-            + _attribute(2, _CHAIN)
-            + _attribute(0x8004, b"".join(expressions)),
+            attribute(1, _TABLE) + attribute(2, _CHAIN) + attribute(0x8004, b"".join(expressions)),
         ),
     )
 
@@ -91,10 +90,6 @@ def _message(
     return _HEADER.pack(_HEADER.size + 4 + len(body), kind, flags, number, 0) + head + body
 
 
-def _attribute(kind: int, payload: bytes) -> bytes:
-    return struct.pack("=HH", 4 + len(payload), kind) + payload + bytes(-len(payload) % 4)
-
-
 def _number(number: int) -> bytes:
     return struct.pack("!I", number)
 
@@ -104,7 +99,7 @@ def _port(port: int) -> bytes:
 
 
 def _value(raw: bytes) -> bytes:
-    return _attribute(1, raw)
+    return attribute(1, raw)
 
 
 def _constant(register: int, raw: bytes) -> bytes:
@@ -113,9 +108,9 @@ def _constant(register: int, raw: bytes) -> bytes:
 
 def _expression(name: bytes, *fields: tuple[int, bytes]) -> bytes:
     data = b"".join(
-        _attribute(key | (0x8000 if (name, key) in _NESTED else 0), raw) for key, raw in fields
+        attribute(key | (0x8000 if (name, key) in _NESTED else 0), raw) for key, raw in fields
     )
-    return _attribute(0x8001, _attribute(1, name + b"\0") + _attribute(0x8002, data))
+    return attribute(0x8001, attribute(1, name + b"\0") + attribute(0x8002, data))
 
 
 _NESTED: Final = frozenset({(b"cmp", 3), (b"immediate", 2)})

@@ -26,8 +26,13 @@ SCHEMA: Final = "twdiag/1"
 
 
 def render_json(report: Report, out: TextIO) -> None:
-    """Write the report as indented ASCII JSON with a newline at the end."""
-    json.dump(to_json(report), out, indent=2, ensure_ascii=True, allow_nan=False)
+    """Write the report as JSON, schema twdiag/1."""
+    write_json(to_json(report), out)
+
+
+def write_json(value: dict[str, Any], out: TextIO) -> None:
+    """Write plain values as indented ASCII JSON with a newline at the end."""
+    json.dump(value, out, indent=2, ensure_ascii=True, allow_nan=False)
     out.write("\n")
 
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from typing import TYPE_CHECKING, Any, Final
 
 from twdiag import __version__
 from twdiag.engine.binding import IPV6_ANY, Option, PortHolder, PortRole, Verdict
 from twdiag.model.snapshot import HOST_NETNS
+from twdiag.render.json import write_json
 from twdiag.render.pieces import fitted
 from twdiag.wording import command_of, count, duration, endpoint, visible
 
@@ -240,9 +240,8 @@ def _reserve(report: PortReport) -> str:
 
 
 def render_json(report: PortReport, out: TextIO) -> None:
-    """Write the report as indented ASCII JSON, schema twdiag-port/1."""
-    json.dump(to_json(report), out, indent=2, ensure_ascii=True, allow_nan=False)
-    out.write("\n")
+    """Write the report as JSON, schema twdiag-port/1."""
+    write_json(to_json(report), out)
 
 
 def to_json(report: PortReport) -> dict[str, Any]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from typing import TYPE_CHECKING
 
+from twdiag.analysis.half_closed import by_program
 from twdiag.model import facts
 from twdiag.model.limits import ratio, seconds, sockets
 from twdiag.rules.behind import these
@@ -49,6 +50,13 @@ def aged(view: View, limits: Limits, kind: CloseWaitKind) -> Iterator[Group[Aged
     old = tuple(w for w in view.close_waits if w.kind is kind and (w.age_min or 0.0) >= least)
     if old:
         yield Group(old, tuple(w.socket.inode for w in old if w.socket.inode))
+
+
+def noticed(view: View, limits: Limits, group: Group[Aged]) -> Iterator[Holder]:
+    """Yield the programs that hold enough of the sockets to be told of."""
+    for holder in by_program(view.owners, group.about):
+        if len(holder.sockets) >= limits[NOTICE]:
+            yield holder
 
 
 def rows_of(holders: Iterable[Holder]) -> RowsBehind:

@@ -21,7 +21,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from twdiag.analysis.half_closed import CloseWaitKind, by_program
+from twdiag.analysis.half_closed import CloseWaitKind
 from twdiag.model import facts
 from twdiag.model.findings import Advice, Confidence, Finding, Place, Severity
 from twdiag.rules import close_wait, manual
@@ -50,10 +50,9 @@ def select(view: View, limits: Limits) -> Iterator[Group[Aged]]:
 
 def tell(view: View, limits: Limits, group: Group[Aged]) -> Iterator[Finding]:
     """Yield one finding for each process whose pool keeps dead connections."""
-    for holder in by_program(view.owners, group.about):
-        if len(holder.sockets) >= limits[close_wait.NOTICE]:
-            left = close_wait.seconds_to_limit(holder, view.close_waits)
-            yield _finding(holder, limits, left)
+    for holder in close_wait.noticed(view, limits, group):
+        left = close_wait.seconds_to_limit(holder, view.close_waits)
+        yield _finding(holder, limits, left)
 
 
 def _finding(holder: Holder, limits: Limits, left: float | None) -> Finding:
@@ -91,11 +90,7 @@ def _finding(holder: Holder, limits: Limits, left: float | None) -> Finding:
 
 def rows(view: View, limits: Limits, group: Group[Aged]) -> RowsBehind:
     """Return the sockets of the programs that are told of."""
-    return close_wait.rows_of(
-        holder
-        for holder in by_program(view.owners, group.about)
-        if len(holder.sockets) >= limits[close_wait.NOTICE]
-    )
+    return close_wait.rows_of(close_wait.noticed(view, limits, group))
 
 
 RULE = Rule(

@@ -24,7 +24,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from twdiag.analysis.half_closed import POOL_RECV_Q, CloseWaitKind, by_program
+from twdiag.analysis.half_closed import POOL_RECV_Q, CloseWaitKind
 from twdiag.model import facts
 from twdiag.model.findings import Advice, Confidence, Finding, Place, Severity
 from twdiag.rules import close_wait, manual
@@ -54,10 +54,9 @@ def select(view: View, limits: Limits) -> Iterator[Group[Aged]]:
 
 def tell(view: View, limits: Limits, group: Group[Aged]) -> Iterator[Finding]:
     """Yield one finding for each process whose reader is stuck."""
-    for holder in by_program(view.owners, group.about):
-        if len(holder.sockets) >= limits[close_wait.NOTICE]:
-            left = close_wait.seconds_to_limit(holder, view.close_waits)
-            yield _finding(holder, limits, left)
+    for holder in close_wait.noticed(view, limits, group):
+        left = close_wait.seconds_to_limit(holder, view.close_waits)
+        yield _finding(holder, limits, left)
 
 
 def _severity(holder: Holder, limits: Limits, server: bool, left: float | None) -> Severity:
@@ -118,11 +117,7 @@ def unwatched(advice: Advice) -> Advice:
 
 def rows(view: View, limits: Limits, group: Group[Aged]) -> RowsBehind:
     """Return the sockets of the programs that are told of."""
-    return close_wait.rows_of(
-        holder
-        for holder in by_program(view.owners, group.about)
-        if len(holder.sockets) >= limits[close_wait.NOTICE]
-    )
+    return close_wait.rows_of(close_wait.noticed(view, limits, group))
 
 
 RULE = Rule(

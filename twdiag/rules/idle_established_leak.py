@@ -36,7 +36,7 @@ from twdiag.named import NamedTuple
 from twdiag.rules import manual
 from twdiag.rules.behind import RowsBehind, these
 from twdiag.rules.rule import Group, Rule
-from twdiag.rules.subjects import software_advice
+from twdiag.rules.subjects import crowded, software_advice
 from twdiag.tcp import State
 from twdiag.wording import duration, endpoint
 
@@ -76,9 +76,7 @@ class _Leak(NamedTuple):
 
 def select(view: View, limits: Limits) -> Iterator[Group[Owner]]:
     """Yield the processes with many descriptors in use: only theirs are worth a closer look."""
-    for owner in view.crowded:
-        if owner.fds and owner.fd_limit and owner.fds >= limits[SHARE] * owner.fd_limit:
-            yield Group(owner, pids=(owner.pid,))
+    return crowded(view, limits[SHARE])
 
 
 def tell(view: View, limits: Limits, group: Group[Owner]) -> Iterator[Finding]:

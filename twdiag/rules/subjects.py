@@ -1,4 +1,4 @@
-"""Name what findings are about: listeners with their processes, destinations, holders."""
+"""Subjects of findings: listeners with their processes, destinations, holders, the crowded."""
 
 from __future__ import annotations
 
@@ -6,11 +6,12 @@ from typing import TYPE_CHECKING
 
 from twdiag.model import facts
 from twdiag.model.findings import Advice, DestinationSubject, ListenerSubject, ProcessSubject
+from twdiag.rules.rule import Group
 from twdiag.tcp import State
 from twdiag.wording import endpoint
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator
 
     from twdiag.analysis.half_closed import Holder
     from twdiag.analysis.view import View
@@ -54,6 +55,13 @@ def owner_advice(port: int, what: str = "TIME_WAIT has no owner") -> Advice:
         f"To find out which process closes them: {what}",
         f"as root, watch them close: {trace_command(port)}",
     )
+
+
+def crowded(view: View, least: float) -> Iterator[Group[Owner]]:
+    """Yield the processes that use such a share of their descriptors: worth a closer look."""
+    for owner in view.crowded:
+        if owner.fds and owner.fd_limit and owner.fds >= least * owner.fd_limit:
+            yield Group(owner, pids=(owner.pid,))
 
 
 def names_of(owners: Iterable[Owner]) -> list[str]:

@@ -13,7 +13,6 @@ from twdiag.named import NamedTuple
 from twdiag.sources.live.netfilter.conntrack import read_conntrack
 from twdiag.sources.live.proc import OPTIONAL_SYSCTLS, SYSCTLS, read_counters, read_sysctls
 from twdiag.sources.live.processes.crowded import read_crowded
-from twdiag.sources.live.sockets.proc_tcp import read_proc
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping
@@ -110,6 +109,7 @@ def collect_outside(processes: Collection[int], table: int | None) -> Snapshot:
     has not ended.  Raises SourceError where all of them have.
     """
     from twdiag.model.namespaces import RIGHTS
+    from twdiag.sources.live.sockets.proc_tcp import read_proc
 
     for pid in processes:
         root = f"/proc/{pid}/net"
@@ -249,6 +249,8 @@ def _read_sockets(
         if source == "netlink":
             raise
         refused = error
+    from twdiag.sources.live.sockets.proc_tcp import read_proc
+
     try:
         seen = read_proc(sysctls)
     except SourceError as error:
@@ -262,6 +264,8 @@ def _read_sockets(
 
 def _read_with(source: str, sysctls: Mapping[str, str]) -> Seen:
     if source == "proc":
+        from twdiag.sources.live.sockets.proc_tcp import read_proc
+
         return read_proc(sysctls)
     if source == "psutil":
         from twdiag.sources.live.sockets.psutil_reader import read_psutil

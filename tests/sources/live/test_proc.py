@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING
 
 import pytest
@@ -31,6 +32,33 @@ def test_bytes_that_are_no_text_are_read_all_the_same(tmp_path: Path) -> None:
     assert proc.read_text(str(tmp_path / "file")) == "a\ufffdb"
     assert proc.read_text(str(tmp_path)) is None
     assert proc.read_text(str(tmp_path / "absent")) is None
+
+
+# Processes.
+
+
+@given(st.binary(max_size=30), st.integers(0, 2**22), st.integers(0, 2**62))
+def test_a_process_is_told_whatever_its_name_is(name: bytes, parent: int, started: int) -> None:
+    line = f") S {parent} 77 76 0 -1 4194304 1 0 0 0 0 0 0 0 20 0 1 0 {started} 8192 1".encode()
+    assert proc.parse_stat(b"77 (" + name + line) == (parent, 77, 76, started)
+
+
+def test_the_name_of_a_process_cannot_forge_its_parent() -> None:
+    stat = b"7 (x) S 1 1) R 42 7 7 0 -1 0 0 0 0 0 0 0 0 0 20 0 1 0 555 0 0"
+    assert proc.parse_stat(stat) == (42, 7, 7, 555)
+
+
+@given(st.binary(max_size=200))
+def test_what_is_no_stat_file_tells_nothing(data: bytes) -> None:
+    assert proc.parse_stat(data.replace(b")", b"")) is None
+
+
+def test_this_process_is_shown_and_one_that_is_not_there_is_not() -> None:
+    stat = proc.read_stat(os.getpid())
+    assert stat is not None
+    assert (stat.parent, stat.group, stat.session) == (os.getppid(), os.getpgrp(), os.getsid(0))
+    assert proc.start_of(os.getpid()) == stat.started
+    assert proc.read_stat(1 << 22) is None  # one above the largest number that Linux gives
 
 
 # Counters.

@@ -6,16 +6,21 @@ import contextlib
 import resource
 import select
 import socket
-import threading
 import time
 from typing import TYPE_CHECKING, Final
 
-from twdiag.lab.actors import PORT, Program, end_with_reset, limit_descriptors, listen, ticks
+from twdiag.lab.actors import (
+    PORT,
+    Program,
+    end_with_reset,
+    in_thread,
+    limit_descriptors,
+    listen,
+    ticks,
+)
 from twdiag.lab.network import MAIN_ADDRESS
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from twdiag.lab.actors import Sockets
     from twdiag.lab.stage import Stage
 
@@ -47,7 +52,7 @@ def raise_descriptors(_: Sockets) -> None:
 
 def accept_always(sockets: Sockets) -> None:
     """Accept all connections from now on, in a thread."""
-    _start(_accept, sockets)
+    in_thread(_accept, sockets)
 
 
 def _accept(sockets: Sockets) -> None:
@@ -63,7 +68,7 @@ def _accept(sockets: Sockets) -> None:
 
 def connect_steadily(sockets: Sockets, count: int, per_second: float) -> None:
     """Open so many connections at a steady pace, in a thread."""
-    _start(_connect, sockets, count, per_second)
+    in_thread(_connect, sockets, count, per_second)
 
 
 def _connect(sockets: Sockets, count: int, per_second: float) -> None:
@@ -74,7 +79,7 @@ def _connect(sockets: Sockets, count: int, per_second: float) -> None:
 
 def use_in_turn(sockets: Sockets, every: float) -> None:
     """Send a word on one connection after the other, each one once in so many seconds."""
-    _start(_use, sockets, every)
+    in_thread(_use, sockets, every)
 
 
 def _use(sockets: Sockets, every: float) -> None:
@@ -89,7 +94,7 @@ def _use(sockets: Sockets, every: float) -> None:
 
 def reset_after(sockets: Sockets, idle: float) -> None:
     """Reset each connection when it is so old, in a thread: no TIME_WAIT tells of it."""
-    _start(_reset, sockets, idle)
+    in_thread(_reset, sockets, idle)
 
 
 def _reset(sockets: Sockets, idle: float) -> None:
@@ -103,7 +108,3 @@ def _reset(sockets: Sockets, idle: float) -> None:
                 connection.close()
                 del since[connection]
         time.sleep(0.05)
-
-
-def _start(work: Callable[..., object], *args: object) -> None:
-    threading.Thread(target=work, args=args, daemon=True).start()

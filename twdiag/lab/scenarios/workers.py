@@ -13,7 +13,7 @@ import time
 from typing import TYPE_CHECKING, Final
 
 from twdiag.lab import actors, kernel
-from twdiag.lab.actors import HERE, REQUEST, Program, meet
+from twdiag.lab.actors import HERE, REQUEST, Program, in_thread, meet
 from twdiag.lab.network import MAIN_ADDRESS
 from twdiag.lab.stage import DEADLINE, LabError
 from twdiag.tcp import State
@@ -43,28 +43,24 @@ def ask_and_go(stage: Stage, client: Program, clients: int) -> None:
     stage.wait_for({State.CLOSE_WAIT: clients})
 
 
-def _start(work: Callable[..., object], *args: object) -> None:
-    threading.Thread(target=work, args=args, daemon=True).start()
-
-
 def ask_database(sockets: Sockets, workers: int) -> None:
     """Let some threads send a query each and wait in recv() for the answer."""
     for _ in range(workers):
         database = socket.create_connection((HERE, DATABASE_PORT))
         database.sendall(REQUEST)
-        _start(database.recv, 1)
+        in_thread(database.recv, 1)
 
 
 def ask_database_in_loop(sockets: Sockets) -> None:
     """Send a query, and wait in an epoll loop for its answer and for every client."""
     database = socket.create_connection((HERE, DATABASE_PORT))
     database.sendall(REQUEST)
-    _start(_loop, [database, *sockets.listening, *sockets.connected])
+    in_thread(_loop, [database, *sockets.listening, *sockets.connected])
 
 
 def watch_first(sockets: Sockets, count: int) -> None:
     """Wait in an epoll loop for the listeners and the oldest connections, not for the others."""
-    _start(_loop, [*sockets.listening, *sockets.connected[:count]])
+    in_thread(_loop, [*sockets.listening, *sockets.connected[:count]])
 
 
 def open_descriptors(_: Sockets, count: int) -> None:
@@ -77,7 +73,7 @@ def open_descriptors(_: Sockets, count: int) -> None:
 def watch_by_select(sockets: Sockets) -> None:
     """Wait in select() for the listeners and the connections that it can watch."""
     within = [s for s in sockets.connected if s.fileno() < FD_SETSIZE]
-    _start(select.select, [*sockets.listening, *within], [], [])
+    in_thread(select.select, [*sockets.listening, *within], [], [])
 
 
 def _loop(endpoints: list[socket.socket]) -> None:
@@ -98,14 +94,14 @@ def wait_for_lock(_: Sockets, workers: int) -> None:
     lock = threading.Lock()
     lock.acquire()
     for _number in range(workers):
-        _start(lock.acquire)
+        in_thread(lock.acquire)
 
 
 def dispatch_to_idle_workers(sockets: Sockets, workers: int) -> None:
     """Let some threads wait for work, and a loop watch the listeners and all connections."""
     work: queue.Queue[object] = queue.Queue()
     for _ in range(workers):
-        _start(work.get)
+        in_thread(work.get)
     watch_first(sockets, len(sockets.connected))
 
 
@@ -141,7 +137,7 @@ def halt(_: Sockets) -> None:
         time.sleep(0.1)
         os.kill(os.getpid(), signal.SIGSTOP)
 
-    _start(stop)
+    in_thread(stop)
 
 
 def wait_for_threads(stage: Stage, name: str, count: int) -> None:

@@ -12,7 +12,7 @@ import socket
 import struct
 from typing import TYPE_CHECKING, Final
 
-from twdiag.sources.live.proc import read_text
+from twdiag.sources.live.proc import all_pids, read_text
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -117,14 +117,6 @@ def may_trace() -> bool:
     )
 
 
-def counts_descriptors() -> bool:
-    """Return whether /proc/PID/fd tells how many descriptors a process has (Linux 6.2)."""
-    try:
-        return os.stat("/proc/self/fd").st_size > 0
-    except OSError:
-        return False
-
-
 def has_namespaces() -> bool:
     """Return whether network namespaces can be told apart."""
     return os.path.exists("/proc/self/ns/net") and os.path.exists("/proc/self/net/tcp")
@@ -182,14 +174,11 @@ def status() -> str:
 
 def readable_processes() -> tuple[int, int]:
     """Return of how many processes the descriptors may be read, and how many there are."""
-    try:
-        pids = [name for name in os.listdir("/proc") if name.isdecimal()]
-    except OSError:
-        return 0, 0
+    pids = all_pids()
     return sum(_may_read(pid) for pid in pids), len(pids)
 
 
-def _may_read(pid: str) -> bool:
+def _may_read(pid: int) -> bool:
     try:
         for descriptor in os.listdir(f"/proc/{pid}/fd")[:1]:
             os.readlink(f"/proc/{pid}/fd/{descriptor}")

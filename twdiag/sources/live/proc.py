@@ -1,4 +1,4 @@
-"""Read files of /proc: text, bytes, counters and sysctls.
+"""Read files of /proc: text, bytes, what a process is, counters and sysctls.
 
 Parsers take text and are pure; an error quotes file, line number and line.  Format:
 net/ipv4/proc.c.
@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import re
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from twdiag.errors import SourceError
 from twdiag.model.ports import parse_range
@@ -47,6 +47,50 @@ def read_bytes(path: str, most: int = 1 << 23) -> bytes:
         return b"".join(parts)
     finally:
         os.close(file)
+
+
+def all_pids() -> list[int]:
+    """Return the numbers of all processes that are shown, none where there is no /proc."""
+    try:
+        return [int(name) for name in os.listdir("/proc") if name.isdecimal()]
+    except OSError:
+        return []
+
+
+class Stat(NamedTuple):
+    """What /proc/PID/stat says of a process; `started` is in clock ticks since boot."""
+
+    parent: int
+    group: int
+    session: int
+    started: int
+
+
+def parse_stat(data: bytes) -> Stat | None:
+    """Return what a stat file says, None where it makes no sense: proc_pid_stat(5).
+
+    The process's name stands before in parentheses, and may hold blanks and parentheses itself.
+    """
+    _, bracket, rest = data.rpartition(b")")
+    fields = rest.split() if bracket else []
+    try:
+        return Stat(int(fields[1]), int(fields[2]), int(fields[3]), int(fields[19]))
+    except (IndexError, ValueError):
+        return None
+
+
+def read_stat(pid: int, proc: str = "/proc") -> Stat | None:
+    """Return what is shown of a process to anybody, None where it is gone or hidden; 10 us."""
+    try:
+        return parse_stat(read_bytes(f"{proc}/{pid}/stat"))
+    except OSError:
+        return None
+
+
+def start_of(pid: int) -> int | None:
+    """Return when a process started, in clock ticks since boot; None where that is not shown."""
+    stat = read_stat(pid)
+    return None if stat is None else stat.started
 
 
 def parse_sockstat(text: str) -> dict[str, int]:

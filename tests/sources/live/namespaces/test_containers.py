@@ -18,7 +18,6 @@ from twdiag.sources.live.namespaces.containers import (
     parse_bundle,
     parse_cgroup,
     parse_command_line,
-    parse_parent,
 )
 
 if TYPE_CHECKING:
@@ -169,12 +168,6 @@ def test_no_file_of_a_runtime_breaks_the_parser(value: object) -> None:
     for text in (json.dumps(value), str(value), "[" * 100_000):
         found = parse_bundle(text)
         assert found is None or found
-
-
-@given(st.text(), st.integers(0, 2**22))
-def test_the_parent_is_told_whatever_the_name_is(name: str, parent: int) -> None:
-    assert parse_parent(f"77 ({name}) S {parent} 77 77 0 -1") == parent
-    parse_parent(name)
 
 
 def test_this_process_belongs_to_something_or_to_nothing() -> None:

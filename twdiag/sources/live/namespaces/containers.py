@@ -15,7 +15,7 @@ import stat
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from twdiag.model.namespaces import Container
-from twdiag.sources.live.proc import read_text
+from twdiag.sources.live.proc import read_stat, read_text
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -176,13 +176,6 @@ def _annotated(annotations: Any) -> str | None:
     return None
 
 
-def parse_parent(text: str) -> int | None:
-    """Return the parent's number that /proc/PID/stat has, None where it makes no sense."""
-    # The name is in brackets and may hold blanks and brackets of its own.
-    words = text.rpartition(")")[2].split()
-    return int(words[1]) if len(words) > 1 and words[1].isascii() and words[1].isdigit() else None
-
-
 def container_of(pid: int, proc: str = "/proc") -> Container | None:
     """Return what a process belongs to, None where /proc shows no container and no unit.
 
@@ -212,11 +205,11 @@ def _watched(pid: int, proc: str) -> Container | None:
 
 def _ancestors(pid: int, proc: str) -> Iterator[int]:
     for _ in range(_MOST_ANCESTORS):
-        parent = parse_parent(read_text(f"{proc}/{pid}/stat") or "")
-        if not parent:
+        stat = read_stat(pid, proc)
+        if stat is None or not stat.parent:
             return
-        yield parent
-        pid = parent
+        yield stat.parent
+        pid = stat.parent
 
 
 def _name_in_files(identity: str) -> str | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 
 from twdiag.model.snapshot import Gap
+from twdiag.sources.live.proc import all_pids
 
 
 def other_namespaces() -> list[Gap]:
@@ -12,14 +13,11 @@ def other_namespaces() -> list[Gap]:
     found: set[int] = set()
     try:
         own = os.stat("/proc/self/ns/net").st_ino
-        names = os.listdir("/proc")
     except OSError:
         return []
-    for name in names:
-        if not name.isdecimal():
-            continue
+    for pid in all_pids():
         try:
-            namespace = os.stat(f"/proc/{name}/ns/net").st_ino
+            namespace = os.stat(f"/proc/{pid}/ns/net").st_ino
         except OSError:
             continue  # gone, or not ours to look at
         if namespace != own:

@@ -16,7 +16,7 @@ from twdiag.model.namespaces import RIGHTS, Namespace, Usage
 from twdiag.model.snapshot import BARRED, HOST_NETNS, OUTSIDE, Gap
 from twdiag.sources.live.namespaces.containers import container_of
 from twdiag.sources.live.netfilter.conntrack import parse_counters
-from twdiag.sources.live.proc import read_text
+from twdiag.sources.live.proc import all_pids, read_text, start_of
 from twdiag.wording import few
 
 if TYPE_CHECKING:
@@ -121,12 +121,11 @@ def _lives(namespace: Namespace) -> bool:
 def _groups() -> dict[int, list[int]]:
     """Return the processes by the inode of their /proc/PID/net/tcp; 2 us a process."""
     groups: dict[int, list[int]] = {}
-    for name in _names("/proc"):
-        if name.isdecimal():
-            # A process that ends meanwhile, and a zombie, has no such file.
-            table = inode_of(f"/proc/{name}/net/tcp")
-            if table is not None:
-                groups.setdefault(table, []).append(int(name))
+    for pid in all_pids():
+        # A process that ends meanwhile, and a zombie, has no such file.
+        table = inode_of(f"/proc/{pid}/net/tcp")
+        if table is not None:
+            groups.setdefault(table, []).append(pid)
     return groups
 
 
@@ -148,15 +147,9 @@ def _of_processes(
 
 def _oldest_first(pids: list[int]) -> list[int]:
     """Return processes with the oldest first: it made the namespace, later ones share it."""
-    ages = {pid: _started(pid) for pid in sorted(pids)[:_MOST_AGES]}
-    return sorted(pids, key=lambda pid: (ages.get(pid, float("inf")), pid))
-
-
-def _started(pid: int) -> float:
-    """Return when a process started, in ticks since boot; last of all where that is not shown."""
-    # Field 22 of /proc/PID/stat; the name before it may hold blanks and brackets.
-    words = (read_text(f"/proc/{pid}/stat") or "").rpartition(")")[2].split()
-    return float(words[19]) if len(words) > 19 and words[19].isdigit() else float("inf")
+    ages = {pid: start_of(pid) for pid in sorted(pids)[:_MOST_AGES]}
+    # One whose start is not shown comes last.
+    return sorted(pids, key=lambda pid: (ages.get(pid) is None, ages.get(pid), pid))
 
 
 def _command(pid: int) -> str:
@@ -173,7 +166,7 @@ def _mounts(found: Iterable[Namespace]) -> list[tuple[int, Mount]]:
     seen.add(inode_of("/proc/self/ns/mnt"))
     read = 0
     representatives = [n.pid for n in found if n.pid is not None]
-    for pid in (*representatives, *sorted(int(n) for n in _names("/proc") if n.isdecimal())):
+    for pid in (*representatives, *sorted(all_pids())):
         if read >= _MOST_MOUNT_TABLES:
             break
         table = inode_of(f"/proc/{pid}/ns/mnt")
@@ -257,10 +250,3 @@ def inode_of(path: str) -> int | None:
         return os.stat(path).st_ino
     except OSError:
         return None
-
-
-def _names(folder: str) -> list[str]:
-    try:
-        return os.listdir(folder)
-    except OSError:
-        return []

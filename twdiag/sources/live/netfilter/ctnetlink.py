@@ -7,11 +7,11 @@ of the rest.
 
 from __future__ import annotations
 
-import socket
 import struct
 from collections import Counter, defaultdict
 from typing import TYPE_CHECKING, Final, NamedTuple
 
+from twdiag.census.addresses import text_of
 from twdiag.errors import SourceError
 from twdiag.model.conntrack import STATES, Snat
 from twdiag.model.nat import SOURCE_CLASSES
@@ -167,7 +167,7 @@ class Entries:
                     if self._lies_in(group.stretch, (low, high)):
                         states[_name(group.state)] += count
                 zone, address, destination, port = _apart(ends)
-                snat = Snat(_text(address), _text(destination), port, low, high, by_rule, zone)
+                snat = Snat(text_of(address), text_of(destination), port, low, high, by_rule, zone)
                 found[snat] = dict(states)
         return found
 
@@ -258,7 +258,7 @@ def count_to_port(datagram: bytes, port: int, found: Counter[tuple[str, int]]) -
             if origin is None or reply is None or origin.destination_port != wanted:
                 continue
             if (origin.destination, wanted) != (reply.source, reply.source_port):
-                found[_text(reply.source), int.from_bytes(reply.source_port, "big")] += 1
+                found[text_of(reply.source), int.from_bytes(reply.source_port, "big")] += 1
     return False
 
 
@@ -289,10 +289,6 @@ def _apart(ends: bytes) -> tuple[int, bytes, bytes, int]:
     middle = len(ends) // 2
     zone, port = int.from_bytes(ends[:2], "big"), int.from_bytes(ends[-2:], "big")
     return zone, ends[2:middle], ends[middle:-2], port
-
-
-def _text(raw: bytes) -> str:
-    return socket.inet_ntop(socket.AF_INET if len(raw) == 4 else socket.AF_INET6, raw)
 
 
 def _name(state: int) -> str:

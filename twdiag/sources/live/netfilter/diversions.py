@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import socket
 from typing import TYPE_CHECKING, Final
 
+from twdiag.census.addresses import text_of
 from twdiag.model.nat import Diversion, Diversions
 from twdiag.sources.live.netfilter.conntrack import read_counters
 from twdiag.sources.live.netfilter.nat_rules import FOR_DESTINATIONS, read_nat_rules
@@ -39,7 +39,7 @@ def diversions(port: int, rules: Iterable[NatRule], tracked: Mapping[_Place, int
             unsure += 1
         elif rule.takes(port):
             new_port = rule.ports[0] if rule.ports else None
-            address = None if rule.addresses is None else _text(rule.addresses[0])
+            address = None if rule.addresses is None else text_of(rule.addresses[0])
             ends = (address or "", new_port or port)
             found[Diversion(address, new_port, local=rule.local)] = left.pop(ends, 0)
     by_rule = [one._replace(connections=number) for one, number in found.items()]
@@ -48,7 +48,3 @@ def diversions(port: int, rules: Iterable[NatRule], tracked: Mapping[_Place, int
         for (address, there), number in sorted(left.items(), key=lambda item: (-item[1], item[0]))
     ]
     return Diversions((*by_rule, *by_entry), unsure)
-
-
-def _text(raw: bytes) -> str:
-    return socket.inet_ntop(socket.AF_INET if len(raw) == 4 else socket.AF_INET6, raw)

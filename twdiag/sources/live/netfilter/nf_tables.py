@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 from twdiag.errors import SourceError
 from twdiag.model.nat import NatRule
-from twdiag.sources.live.netfilter.nfnetlink import attributes
+from twdiag.sources.live.netfilter.nfnetlink import attribute, attributes
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -85,12 +85,12 @@ def nat_chain(raw: bytes, at: int, end: int) -> Chain | None:
 
 def rule_request(chain: Chain) -> bytes:
     """Return the attributes that ask for the rules of one chain."""
-    return _attribute(1, chain.table + b"\0") + _attribute(2, chain.name + b"\0")
+    return attribute(1, chain.table + b"\0") + attribute(2, chain.name + b"\0")
 
 
 def elements_request(table: bytes, name: bytes) -> bytes:
     """Return the attributes that ask for the elements of one set."""
-    return _attribute(1, table + b"\0") + _attribute(2, name + b"\0")
+    return attribute(1, table + b"\0") + attribute(2, name + b"\0")
 
 
 def elements_in(raw: bytes, at: int, end: int) -> Iterator[tuple[int, bool]]:
@@ -313,10 +313,6 @@ def target_range(
         raise SourceError(f"the target {name} revision {revision} has {len(info)} bytes")
     addresses = (first, last) if flags & _ADDRESSES_GIVEN else None
     return addresses, (min(low, high), max(low, high)) if flags & _PORTS_GIVEN else None
-
-
-def _attribute(kind: int, payload: bytes) -> bytes:
-    return struct.pack("=HH", 4 + len(payload), kind) + payload + bytes(-len(payload) % 4)
 
 
 def _string(raw: bytes, begin: int, end: int) -> bytes:

@@ -80,6 +80,11 @@ def messages(datagram: bytes) -> Iterator[tuple[int, int, int]]:
         at += (length + 3) & ~3
 
 
+def attribute(kind: int, payload: bytes) -> bytes:
+    """Return an attribute, filled up to whole words."""
+    return struct.pack("=HH", 4 + len(payload), kind) + payload + bytes(-len(payload) % 4)
+
+
 def attributes(raw: bytes, at: int, end: int) -> Iterator[tuple[int, int, int]]:
     """Yield (kind, begin, end) of the attributes in a stretch, their heads left out."""
     while at + 4 <= end:

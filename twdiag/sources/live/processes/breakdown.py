@@ -12,17 +12,9 @@ from twdiag.model.namespaces import RIGHTS
 from twdiag.model.snapshot import Breakdown, Gap
 from twdiag.model.sockets import TIMER_NONE
 from twdiag.model.waits import FdKind
-from twdiag.sources.live.namespaces.other_tables import (
-    Elsewhere,
-    look_elsewhere,
-)
-from twdiag.sources.live.proc import read_bytes
-from twdiag.sources.live.processes.descriptors import (
-    TCP_PROTOCOLS,
-    descriptors,
-    parse_stat,
-    protocol,
-)
+from twdiag.sources.live.namespaces.other_tables import Elsewhere, look_elsewhere
+from twdiag.sources.live.proc import start_of
+from twdiag.sources.live.processes.descriptors import TCP_PROTOCOLS, descriptors, protocol
 from twdiag.sources.live.processes.unix_paths import read_unix_paths
 from twdiag.sources.live.sockets.netlink import read_established, read_states
 from twdiag.tcp import State
@@ -217,11 +209,8 @@ def _commonest(paths: Counter[str]) -> str:
 
 def _running(pid: int) -> float | None:
     """Return for how long (s) a process has run, None where that cannot be read."""
-    try:
-        _, started = parse_stat(read_bytes(f"/proc/{pid}/stat"))
-    except (OSError, ValueError):
-        return None
-    return time.clock_gettime(time.CLOCK_BOOTTIME) - started / _USER_HZ
+    ticks = start_of(pid)
+    return None if ticks is None else time.clock_gettime(time.CLOCK_BOOTTIME) - ticks / _USER_HZ
 
 
 def _still_open(pid: int, sockets: Mapping[int, int], inodes: Iterable[int]) -> list[int]:

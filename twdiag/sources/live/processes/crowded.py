@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Final
 
 from twdiag.model.snapshot import Gap
 from twdiag.named import NamedTuple
+from twdiag.sources.live.proc import all_pids
 from twdiag.sources.live.processes.headroom import counts_descriptors, descriptor_headroom
 
 if TYPE_CHECKING:
@@ -45,9 +46,7 @@ def read_crowded(processes: Collection[int] | None = None, unlisted: int = 0) ->
     if not counts_descriptors():
         why = "how many descriptors processes have open is not visible before Linux 6.2"
         return Crowded(gaps=(Gap("descriptors", why, "", partial=True),))
-    pids = processes
-    if pids is None:
-        pids = [int(name) for name in os.listdir("/proc") if name.isdecimal()]
+    pids = all_pids() if processes is None else processes
     found = descriptor_headroom(pids, _FEW)
     fullest_first = sorted(found, key=lambda pid: -_share(found[pid]))
     ours = (pid for pid in fullest_first if processes is not None or _is_here(pid))

@@ -13,7 +13,7 @@ import time
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from twdiag.model.waits import Descriptor, FdKind
-from twdiag.sources.live.proc import read_bytes
+from twdiag.sources.live.proc import all_pids, read_bytes, read_stat
 from twdiag.sources.live.processes.threads import parse_status
 
 if TYPE_CHECKING:
@@ -141,12 +141,9 @@ def relatives(pid: int) -> list[int]:
     Needs no right; reads one small file of every process (10 us each).
     """
     parents: dict[int, int] = {}
-    for name in os.listdir("/proc"):
-        if name.isdecimal():
-            try:
-                parents[int(name)] = parse_stat(read_bytes(f"/proc/{name}/stat"))[0]
-            except (OSError, ValueError):
-                continue
+    for process in all_pids():
+        if (stat := read_stat(process)) is not None:
+            parents[process] = stat.parent
     return related(pid, parents)
 
 
@@ -169,25 +166,13 @@ def related(pid: int, parents: Mapping[int, int]) -> list[int]:
 
 
 def _holding(pid: int, number: int) -> Holding | None:
-    status = parse_status(read_bytes(f"/proc/{pid}/status"))
-    if status is None:
+    status, stat = parse_status(read_bytes(f"/proc/{pid}/status")), read_stat(pid)
+    if status is None or stat is None:
         return None
-    parent, started = parse_stat(read_bytes(f"/proc/{pid}/stat"))
     flags = _FLAGS.search(read_bytes(f"/proc/{pid}/fdinfo/{number}"))
     cloexec = bool(int(flags[1], 8) & os.O_CLOEXEC) if flags else None
     try:
         executable = os.readlink(f"/proc/{pid}/exe")
     except OSError:
         executable = ""
-    return Holding(pid, parent, started, status.name, executable, number, cloexec)
-
-
-def parse_stat(data: bytes) -> tuple[int, int]:
-    """Return (parent's pid, start in clock ticks since boot) of /proc/PID/stat.
-
-    Raises ValueError where it is malformed; a process's name can hold blanks and parentheses.
-    """
-    fields = data.rpartition(b")")[2].split()
-    if len(fields) < 20:
-        raise ValueError(f"not a stat line: {data[:80]!r}")
-    return int(fields[1]), int(fields[19])
+    return Holding(pid, stat.parent, stat.started, status.name, executable, number, cloexec)

@@ -57,7 +57,7 @@ def descriptor_headroom(pids: Iterable[int], least: int = 0) -> dict[int, Headro
 
 
 def counts_descriptors() -> bool:
-    """Say whether this kernel shows how many descriptors a process has (Linux 6.2 and later)."""
+    """Return whether /proc/PID/fd tells how many descriptors a process has (Linux 6.2)."""
     try:
         return os.stat("/proc/self/fd").st_size > 0
     except OSError:

@@ -6,7 +6,7 @@ import os
 import time
 from typing import TYPE_CHECKING, Final
 
-from twdiag.sources.live.proc import read_text
+from twdiag.sources.live.proc import all_pids, read_stat, read_text
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator
@@ -45,10 +45,7 @@ def _groups(
     and (since Linux 6.2) the number of its descriptors cost next to nothing.  Where many sockets
     are sought, most of them are one process's, which has at least as many descriptors.
     """
-    try:
-        rest = {int(name) for name in os.listdir("/proc") if name.isdecimal()}
-    except OSError:
-        return
+    rest = set(all_pids())
     members = cgroup_members(cgroups) & rest
     # A cgroup with most of the host's processes (the root, say) narrows nothing down.
     if 2 * len(members) < len(rest):
@@ -90,16 +87,13 @@ def _relatives(pid: int) -> Iterator[int]:
     ancestors: list[int] = []
     leaders: tuple[int, ...] = ()
     for _ in range(_MOST_ANCESTORS):
-        # What stands before is the process's name in parentheses, which may hold some itself.
-        text = read_text(f"/proc/{ancestors[-1] if ancestors else pid}/stat") or ""
-        fields = text.rpartition(")")[2].split()
-        if len(fields) < 4:
+        stat = read_stat(ancestors[-1] if ancestors else pid)
+        if stat is None:
             break
-        parent, group, session = map(int, fields[1:4])
-        leaders = leaders or (session, group)
-        if parent <= 1:
+        leaders = leaders or (stat.session, stat.group)
+        if stat.parent <= 1:
             break
-        ancestors.append(parent)
+        ancestors.append(stat.parent)
     yield from (leader for leader in leaders if leader > 1)
     yield from reversed(ancestors)
 

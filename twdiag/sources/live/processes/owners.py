@@ -9,7 +9,7 @@ import time
 from typing import TYPE_CHECKING, Final
 
 from twdiag.model.snapshot import Gap, Owner
-from twdiag.sources.live.proc import read_text
+from twdiag.sources.live.proc import all_pids, read_text
 from twdiag.sources.live.processes.likely import likely_first
 
 if TYPE_CHECKING:
@@ -97,7 +97,7 @@ class Holders:
     def _search(self) -> dict[int, tuple[int, ...]]:
         self._searcher, self.denied = os.getpid(), 0
         pids: dict[int, tuple[int, ...]] = {}
-        for pid in sorted(int(name) for name in _names("/proc") if name.isdecimal()):
+        for pid in sorted(all_pids()):
             alone = (pid,)  # one for all sockets of a process: most have one holder
             try:
                 for inode in _sockets_of(pid):
@@ -111,13 +111,6 @@ class Holders:
             except OSError:
                 continue  # the process is gone
         return pids
-
-
-def _names(folder: str) -> list[str]:
-    try:
-        return os.listdir(folder)
-    except OSError:
-        return []
 
 
 def _sockets_of(pid: int) -> Iterator[int]:

@@ -11,6 +11,7 @@ import time
 from typing import TYPE_CHECKING, Final
 
 from twdiag.errors import SourceRefused
+from twdiag.sources.live.proc import start_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -53,18 +54,9 @@ def sweep(root: str) -> None:
         return
     for name in names:
         stale = _INSTANCE.fullmatch(name)
-        if stale and start_time(int(stale[1])) != stale[2]:
+        if stale and start_of(int(stale[1])) != int(stale[2]):
             with contextlib.suppress(OSError):
                 os.rmdir(f"{root}/instances/{name}")
-
-
-def start_time(pid: int) -> str | None:
-    """Return when a process began, in clock ticks after boot, as /proc/PID/stat has it."""
-    try:
-        fields = read(f"/proc/{pid}/stat").rpartition(")")[2].split()
-        return fields[19]
-    except (OSError, IndexError):
-        return None
 
 
 def page_size(folder: str) -> int:

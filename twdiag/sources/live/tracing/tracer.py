@@ -14,6 +14,7 @@ from operator import itemgetter
 from typing import TYPE_CHECKING, Final
 
 from twdiag.errors import SourceError, SourceRefused
+from twdiag.sources.live.proc import start_of
 from twdiag.sources.live.tracing.thread_names import ThreadNames
 from twdiag.sources.live.tracing.trace_buffer import (
     parse_format,
@@ -28,7 +29,6 @@ from twdiag.sources.live.tracing.tracefs import (
     read,
     refusals,
     remove_folder,
-    start_time,
     sweep,
     write,
 )
@@ -108,7 +108,7 @@ class Tracer:
         return self._names
 
     def _start(self) -> None:
-        folder = f"{self._root}/instances/twdiag-{os.getpid()}-{start_time(os.getpid())}"
+        folder = f"{self._root}/instances/twdiag-{os.getpid()}-{start_of(os.getpid())}"
         with refusals():
             os.mkdir(folder, 0o700)
         self._folder = folder
