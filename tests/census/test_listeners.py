@@ -94,6 +94,7 @@ def test_a_column_of_ports_is_looked_up_as_each_of_them_is(
     column = array("H", [*ports, *sorted(taken)[:9]])
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(listeners_module, "_FEW_BLOCKS", few)
+        patch.setattr(listeners_module, "_FEW_ROWS", 2)
         assert PortKinds(kinds).kinds_of(column) == bytes(kinds[port] for port in column)
         assert PortKinds(kinds).kinds_of(column[:1]) == bytes([kinds[column[0]]])
 

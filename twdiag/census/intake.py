@@ -32,7 +32,7 @@ from twdiag.model.sockets import TIMER_RETRANSMIT, TIMER_TIME_WAIT
 from twdiag.tcp import State
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Iterator, Mapping
 
     from twdiag.model.sockets import Socket
 
@@ -288,8 +288,9 @@ def _tags(numbers: array[int]) -> bytes:
     return numbers.tobytes()[3 * _LOW :: 4]
 
 
-def _two_bytes(column: array[int]) -> list[bytes]:
-    return [value.to_bytes(2, "big") for value in column]
+def _two_bytes(column: array[int]) -> Iterator[bytes]:
+    known = {value: value.to_bytes(2, "big") for value in set(column)}
+    return map(known.__getitem__, column)
 
 
 def _joined(low: array[int], numbers: array[int]) -> array[int]:

@@ -24,7 +24,8 @@ PARTLY: somebody listens on it, but only at some of the addresses of the host.
 """
 
 _ANYWHERE: Final = ("0.0.0.0", "::")
-_FEW_BLOCKS: Final = 4
+_FEW_ROWS, _FEW_BLOCKS = 256, 4
+"""Of fewer rows, or where they are in more blocks of several kinds, each port is looked up."""
 _LOW, _HIGH = (0, 1) if sys.byteorder == "little" else (1, 0)
 
 
@@ -77,8 +78,9 @@ class PortKinds:
         """Return the kind of each port of a column."""
         raw = ports.tobytes()
         high, low = raw[_HIGH::2], raw[_LOW::2]
-        mixed = [number for number in self._mixed if number in high]
-        if len(mixed) > _FEW_BLOCKS:
+        few_rows = len(ports) < _FEW_ROWS
+        mixed = [] if few_rows else [number for number in self._mixed if number in high]
+        if few_rows or len(mixed) > _FEW_BLOCKS:
             # One more item, dropped again: for a single item itemgetter() returns no tuple.
             return bytes(itemgetter(*ports, 0)(self.kinds)[:-1])
         kinds = high.translate(self._alike)

@@ -106,8 +106,11 @@ class Block:
     def is_mapped(self, word: int) -> bytes:
         """Return the mask of rows whose four words from this one on are a v4-mapped address."""
         heads = [self.column(word + part) for part in range(3)]
+        if MAPPED[8:] not in heads[2].tobytes():  # the quick answer, and mostly the right one
+            return bytes(self.size)
         if all(
-            head.count(value) == self.size for head, value in zip(heads, _MAPPED_WORDS, strict=True)
+            head == array("I", [value]) * self.size
+            for head, value in zip(heads, _MAPPED_WORDS, strict=True)
         ):
             return b"\x01" * self.size
         return bytes(map(_MAPPED_WORDS.__eq__, zip(*heads, strict=True)))
