@@ -25,11 +25,6 @@ def one_close(port: int) -> None:
         client.close()
 
 
-def heed_hangups() -> None:
-    """Let a hangup end this process, though the tests themselves may run under nohup."""
-    signal.signal(signal.SIGHUP, signal.SIG_DFL)
-
-
 def started(*words: str) -> subprocess.Popen[str]:
     """Return a trace that has begun."""
     process = subprocess.Popen(
@@ -38,7 +33,6 @@ def started(*words: str) -> subprocess.Popen[str]:
         stderr=subprocess.PIPE,
         text=True,
         env=ENVIRON,
-        preexec_fn=heed_hangups,
     )
     assert process.stdout is not None
     assert process.stdout.readline().startswith("TIME")

@@ -50,12 +50,23 @@ def test_each_private_namespace_is_found_with_its_processes_and_what_it_holds() 
 def test_grouping_by_the_table_agrees_with_the_links_that_need_rights() -> None:
     if os.geteuid() != 0:
         pytest.skip("only root may read the links of every process")
-    with dweller(), dweller():
+    with dweller() as blue, dweller() as red:
+        before = links()
         found = find_namespaces()
-        for namespace in found.namespaces:
-            for pid in namespace.pids:
-                with contextlib.suppress(OSError):  # ended meanwhile, or not even root's to see
-                    assert os.stat(f"/proc/{pid}/ns/net").st_ino == namespace.inode
+        # Others on this host end meanwhile, or move.
+        stayed = dict(before.items() & links().items())
+    told = {pid: namespace.inode for namespace in found.namespaces for pid in namespace.pids}
+    assert {pid: told.get(pid, inode) for pid, inode in stayed.items()} == stayed
+    assert {os.getpid(), blue, red} <= stayed.keys() & told.keys()
+
+
+def links() -> dict[int, int]:
+    """Return the namespace of each process by its link, where even root may read it."""
+    found = {}
+    for name in filter(str.isdigit, os.listdir("/proc")):
+        with contextlib.suppress(OSError):
+            found[int(name)] = os.stat(f"/proc/{name}/ns/net").st_ino
+    return found
 
 
 def test_the_oldest_process_is_the_owner_and_lends_its_name() -> None:
