@@ -9,7 +9,7 @@ import pytest
 from tests.render.made_reports import leak, mixed
 from tests.running import forked
 from twdiag.cli.terminal import look_of
-from twdiag.render.pieces import Detail, Style
+from twdiag.render.pieces import Detail, Look
 from twdiag.render.text import render_text
 
 UTF8 = {"LANG": "de_DE.UTF-8", "TERM": "xterm"}
@@ -62,7 +62,7 @@ def test_explain_and_diagnose_have_the_same_option() -> None:
 @pytest.mark.parametrize("detail", [Detail.NORMAL, Detail.FULL])
 def test_the_handshake_is_drawn_in_sixty_columns(width: int, detail: Detail) -> None:
     out = io.StringIO()
-    render_text(leak(), out, Style(width, unicode=False, detail=detail, height=60))
+    render_text(leak(), out, Look(width, unicode=False, detail=detail, height=60))
     lines = out.getvalue().splitlines()
     assert any("you are here" in line for line in lines)
     assert any("(LAST_ACK)" in line for line in lines)
@@ -72,7 +72,7 @@ def test_the_handshake_is_drawn_in_sixty_columns(width: int, detail: Detail) -> 
 
 def test_below_that_it_is_left_out() -> None:
     out = io.StringIO()
-    render_text(leak(), out, Style(59, detail=Detail.FULL, height=60))
+    render_text(leak(), out, Look(59, detail=Detail.FULL, height=60))
     assert "you are here" not in out.getvalue()
 
 
@@ -81,6 +81,6 @@ def test_names_in_other_characters_are_escaped_in_a_pipe_too() -> None:
     name = report.findings[0].summary + " é│"
     odd = report._replace(findings=(report.findings[0]._replace(summary=name),))
     for detail in Detail:
-        render_text(odd, out, Style(None, unicode=False, detail=detail))
+        render_text(odd, out, Look(None, unicode=False, detail=detail))
     assert out.getvalue().isascii()
     assert "\\xe9\\u2502" in out.getvalue()

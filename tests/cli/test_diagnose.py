@@ -21,7 +21,7 @@ from twdiag import __version__, cli, lab
 from twdiag.engine.look import Question, filtered
 from twdiag.model.findings import Severity, Step
 from twdiag.render.json import to_json
-from twdiag.render.pieces import Detail, Style, sparkline
+from twdiag.render.pieces import Detail, Look, sparkline
 from twdiag.render.text import render_text
 from twdiag.rules import runner
 from twdiag.wording import command_in, visible
@@ -74,7 +74,7 @@ def text_of(play: Played, **changes: object) -> str:
 def written(report: Report, **changes: object) -> str:
     """Return a report as text."""
     out = StringIO()
-    render_text(report, out, Style(**changes))  # type: ignore[arg-type]
+    render_text(report, out, Look(**changes))  # type: ignore[arg-type]
     return out.getvalue()
 
 

@@ -27,7 +27,7 @@ from twdiag.model.snapshot import Gap, Owner
 from twdiag.render.live import live
 from twdiag.render.live_keys import About, Choice, entry_at, press, selected
 from twdiag.render.live_text import render_block
-from twdiag.render.pieces import Style
+from twdiag.render.pieces import Look
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -173,20 +173,20 @@ class Made(NamedTuple):
 
     frame: Callable[[], Frame]
     keys: str = ""
-    look: Style = Style(width=80, height=24)
+    look: Look = Look(width=80, height=24)
 
 
 FRAMES: Final = {
     "idle": Made(idle),
     "first": Made(first),
     "busy": Made(busy),
-    "busy-60x15": Made(busy, "", Style(width=60, height=15)),
-    "busy-200x50": Made(busy, "", Style(width=200, height=50)),
-    "busy-ascii": Made(busy, "", Style(width=100, height=30, unicode=False)),
-    "busy-sorted": Made(busy, "ssjjj", Style(width=120, height=30)),
+    "busy-60x15": Made(busy, "", Look(width=60, height=15)),
+    "busy-200x50": Made(busy, "", Look(width=200, height=50)),
+    "busy-ascii": Made(busy, "", Look(width=100, height=30, unicode=False)),
+    "busy-sorted": Made(busy, "ssjjj", Look(width=120, height=30)),
     "untraced": Made(untraced),
     "gone": Made(gone),
-    "hostile": Made(hostile, "", Style(width=100, height=30)),
+    "hostile": Made(hostile, "", Look(width=100, height=30)),
     "slow": Made(slow),
     "paused": Made(busy, " "),
     "typing": Made(busy, "/10.0"),

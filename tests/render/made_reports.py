@@ -19,21 +19,21 @@ from tests.made import (
 )
 from twdiag.model.findings import OtherEnd, Report, Step
 from twdiag.model.snapshot import Gap, Owner
-from twdiag.render.pieces import Detail, Style
+from twdiag.render.pieces import Detail, Look
 from twdiag.render.text import render_text
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
 FOLDER: Final = Path(__file__).parent / "reports"
-SCREEN: Final = Style(width=80, height=24)
+SCREEN: Final = Look(width=80, height=24)
 
 
 class Made(NamedTuple):
     """A report, and how it is written."""
 
     report: Callable[[], Report]
-    look: Style = SCREEN
+    look: Look = SCREEN
 
 
 def empty() -> Report:
@@ -109,19 +109,19 @@ def hostile() -> Report:
 REPORTS: Final = {
     "empty": Made(empty),
     "ports-running-out": Made(ports_running_out),
-    "ports-running-out-full": Made(ports_running_out, Style(width=80, detail=Detail.FULL)),
+    "ports-running-out-full": Made(ports_running_out, Look(width=80, detail=Detail.FULL)),
     "leak": Made(leak),
-    "leak-narrow": Made(leak, Style(width=60, height=24)),
-    "leak-in-a-pipe": Made(leak, Style()),
+    "leak-narrow": Made(leak, Look(width=60, height=24)),
+    "leak-in-a-pipe": Made(leak, Look()),
     "one-process-twice": Made(one_process_twice),
-    "one-process-twice-full": Made(one_process_twice, Style(width=80, detail=Detail.FULL)),
+    "one-process-twice-full": Made(one_process_twice, Look(width=80, detail=Detail.FULL)),
     "mixed": Made(mixed),
-    "mixed-brief": Made(mixed, Style(width=80, detail=Detail.BRIEF)),
-    "mixed-ascii": Made(mixed, Style(width=80, height=24, unicode=False)),
+    "mixed-brief": Made(mixed, Look(width=80, detail=Detail.BRIEF)),
+    "mixed-ascii": Made(mixed, Look(width=80, height=24, unicode=False)),
     "unseen": Made(unseen),
     "hostile-name": Made(hostile),
-    "hostile-name-ascii": Made(hostile, Style(unicode=False)),
-    "hostile-name-full-ascii": Made(hostile, Style(60, unicode=False, detail=Detail.FULL)),
+    "hostile-name-ascii": Made(hostile, Look(unicode=False)),
+    "hostile-name-full-ascii": Made(hostile, Look(60, unicode=False, detail=Detail.FULL)),
 }
 
 

@@ -12,7 +12,7 @@ from twdiag.model.findings import Finding, LookedAt, Report, Severity
 from twdiag.model.namespaces import Container, Namespace
 from twdiag.model.snapshot import Gap
 from twdiag.render.folding import folded
-from twdiag.render.pieces import Detail, Style, where
+from twdiag.render.pieces import Detail, Look, where
 from twdiag.render.text import render_text
 
 RULE = "server-closes-first"
@@ -33,7 +33,7 @@ def report(*findings: Finding) -> Report:
 
 def written(shown: Report, **look: object) -> str:
     out = io.StringIO()
-    render_text(shown, out, Style(**look))  # type: ignore[arg-type]
+    render_text(shown, out, Look(**look))  # type: ignore[arg-type]
     return out.getvalue()
 
 

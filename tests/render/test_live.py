@@ -17,7 +17,7 @@ from twdiag.model.snapshot import Gap, Owner
 from twdiag.render.cells import width_of
 from twdiag.render.live import live, shared_out
 from twdiag.render.live_keys import About, Choice, press, selected
-from twdiag.render.pieces import Style
+from twdiag.render.pieces import Look
 
 TEXTS = made_frames.texts()
 BUSY, HOSTILE, GONE = made_frames.busy(), made_frames.hostile(), made_frames.gone()
@@ -42,7 +42,7 @@ def test_no_line_is_wider_and_no_screen_higher_than_the_terminal(
     size: tuple[int, int], keys: str, host: str, unicode: bool
 ) -> None:
     frame = {"busy": BUSY, "hostile": HOSTILE, "gone": GONE}[host]
-    choice, look = Choice(), Style(width=size[0], height=size[1], unicode=unicode)
+    choice, look = Choice(), Look(width=size[0], height=size[1], unicode=unicode)
     for key in keys:
         choice, _ = press(choice, key, frame)
     lines = live(frame, choice, look)
@@ -55,7 +55,7 @@ def test_no_line_is_wider_and_no_screen_higher_than_the_terminal(
 
 @given(SIZES, st.text("jkG", max_size=30))
 def test_the_selected_row_is_always_on_the_screen(size: tuple[int, int], keys: str) -> None:
-    choice, look = Choice(), Style(width=size[0], height=max(12, size[1]))
+    choice, look = Choice(), Look(width=size[0], height=max(12, size[1]))
     for key in keys:
         choice, _ = press(choice, key, BUSY)
     assert selected(BUSY, choice) is not None
@@ -73,29 +73,29 @@ def test_room_is_shared_and_none_is_wasted(wanted: dict[str, int], room: int) ->
 
 
 def test_the_worst_and_the_gone_are_told_apart_by_style() -> None:
-    lines = live(BUSY, Choice(), Style(100, height=40))
+    lines = live(BUSY, Choice(), Look(100, height=40))
     (style,) = {style for text, style in lines if text.startswith("> WARNING")}
     assert style == "bold yellow reverse"
-    gone = [style for text, style in live(GONE, Choice(), Style(100, height=40)) if "gone " in text]
+    gone = [style for text, style in live(GONE, Choice(), Look(100, height=40)) if "gone " in text]
     assert len(gone) > 3
     assert all(style.startswith("dim") for style in gone)
 
 
 def test_a_paused_screen_says_so_where_no_one_overlooks_it() -> None:
-    (head, style), *_ = live(BUSY, Choice(paused=True), Style(80, height=24))
+    (head, style), *_ = live(BUSY, Choice(paused=True), Look(80, height=24))
     assert "PAUSED" in head
     assert "reverse" in style
 
 
 def test_without_rights_the_screen_says_what_would_name_the_processes() -> None:
-    lines = live(made_frames.untraced(), Choice(help=True), Style(80, height=40))
+    lines = live(made_frames.untraced(), Choice(help=True), Look(80, height=40))
     assert "run as root" in " ".join(" ".join(text for text, _ in lines).split())
 
 
 def test_what_was_not_seen_points_to_all_of_it_where_the_line_is_cut() -> None:
     gap = Gap("netns", "3 other network namespaces (containers?) were not looked at", "twdiag -a")
     frame = frame_of([sight(0, snapshot_of(gaps=(gap,)))])
-    wide, narrow = (live(frame, Choice(), Style(width, height=24))[-2][0] for width in (90, 60))
+    wide, narrow = (live(frame, Choice(), Look(width, height=24))[-2][0] for width in (90, 60))
     assert wide.endswith("looked at (twdiag -a)")
     assert narrow == " Not seen: 3 other network namespaces (contai...  ? says all"
 
@@ -104,7 +104,7 @@ def about(part: str, namespace: Namespace | None = None, **changes: object) -> s
     """Return the page of the first row of a part."""
     row = BUSY.parts[part][0].row._replace(**changes)
     choice = Choice(about=About(part, row, (), namespace))
-    return "\n".join(text.strip() for text, _ in live(BUSY, choice, Style(100, height=60)))
+    return "\n".join(text.strip() for text, _ in live(BUSY, choice, Look(100, height=60)))
 
 
 @pytest.mark.parametrize(
@@ -130,19 +130,19 @@ def test_the_commands_of_a_row_look_into_the_namespace_that_is_watched() -> None
 
 
 def test_a_name_that_ascii_makes_longer_leaves_room_for_the_numbers() -> None:
-    lines = [text for text, _ in live(HOSTILE, Choice(), Style(80, height=30, unicode=False))]
+    lines = [text for text, _ in live(HOSTILE, Choice(), Look(80, height=30, unicode=False))]
     row = next(line for line in lines if "\\u6570" in line)
     assert row.split()[-3:] == ["3.0", "0", "0"]
 
 
 def test_growth_in_less_than_a_second_is_not_told() -> None:
     looks = [sight(at, snapshot_of(*close_wait(number))) for at, number in ((0, 3), (0.3, 4))]
-    assert "CLOSE_WAIT 4" in live(frame_of(looks), Choice(), Style(80, height=24))[1][0]
-    assert "(+" not in live(frame_of(looks), Choice(), Style(80, height=24))[1][0]
+    assert "CLOSE_WAIT 4" in live(frame_of(looks), Choice(), Look(80, height=24))[1][0]
+    assert "(+" not in live(frame_of(looks), Choice(), Look(80, height=24))[1][0]
 
 
 def test_a_filter_does_not_make_a_host_look_well() -> None:
-    lines = [t for t, _ in live(BUSY, Choice(filter="no such row"), Style(80, height=24))]
+    lines = [t for t, _ in live(BUSY, Choice(filter="no such row"), Look(80, height=24))]
     assert not any("nothing wrong" in line for line in lines)
     assert lines[0].startswith("WARNING")
 
@@ -169,7 +169,7 @@ def test_a_name_cannot_act_on_the_terminal(name: str) -> None:
     }
     frame = frame_of([sight(0, snapshot, closes, TRACED)])
     for choice in (Choice(), Choice(help=True)):
-        for text, _ in live(frame, choice, Style(120, height=40)):
+        for text, _ in live(frame, choice, Look(120, height=40)):
             assert all(c.isprintable() or c == "\u00a0" for c in text)
 
 
@@ -181,5 +181,5 @@ def test_a_status_is_that_of_what_is_there_now() -> None:
         ]
     )
     assert well.report.status is Severity.OK
-    assert live(well, Choice(), Style(80, height=24))[0][0].startswith("OK ")
+    assert live(well, Choice(), Look(80, height=24))[0][0].startswith("OK ")
     assert replace(well).findings

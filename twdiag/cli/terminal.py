@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
     from typing import TextIO
 
-    from twdiag.render.pieces import Detail, Style
+    from twdiag.render.pieces import Detail, Look
 
 _WIDEST = 100
 """Longer lines are hard to read; a wide terminal does not widen the report beyond this."""
@@ -36,18 +36,18 @@ def look_of(
     *,
     ascii: bool = False,
     environ: Mapping[str, str] = os.environ,
-) -> Style:
+) -> Look:
     """Return how to write to a stream: wrapped on a terminal, never wrapped or cut in a pipe.
 
     `ascii` is what --ascii asks for; without it the locale and the terminal decide.
     """
-    from twdiag.render.pieces import Style
+    from twdiag.render.pieces import Look
 
     on_terminal = out.isatty()
     width = min(columns(), _WIDEST) if on_terminal else None
     height = shutil.get_terminal_size().lines or 24 if on_terminal else None
     unicode = not ascii and not is_dumb(out, environ) and draws(out, environ)
-    return Style(width, wants_color(on_terminal, color, environ), unicode, detail, height)
+    return Look(width, wants_color(on_terminal, color, environ), unicode, detail, height)
 
 
 def columns() -> int:

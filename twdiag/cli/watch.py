@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from twdiag.engine.frames import Frame
     from twdiag.engine.watch import Watch, WatchRequest
     from twdiag.render.live_keys import Choice
-    from twdiag.render.pieces import Style
+    from twdiag.render.pieces import Look
 
 EPILOG: Final = """\b
 Examples:
@@ -124,12 +124,12 @@ def _has_screen() -> bool:
     return sys.stdout.isatty() and os.environ.get("TERM", "dumb") != "dumb"
 
 
-def _look(*, ascii: bool, color: str) -> Style:
+def _look(*, ascii: bool, color: str) -> Look:
     from twdiag.cli import terminal
-    from twdiag.render.pieces import Style
+    from twdiag.render.pieces import Look
 
     wants_color = terminal.wants_color(True, color, os.environ)
-    return Style(color=wants_color, unicode=not ascii and terminal.draws(sys.stdout))
+    return Look(color=wants_color, unicode=not ascii and terminal.draws(sys.stdout))
 
 
 class _End:
@@ -229,7 +229,7 @@ def _wait(watched: Watch, handles: Iterable[int], until: float) -> list[int]:
 # On a terminal.
 
 
-def _show(request: WatchRequest, end: _End, look: Style) -> None:
+def _show(request: WatchRequest, end: _End, look: Look) -> None:
     """Show the screen until a key, a signal or the time ends it, and say what was seen."""
     from twdiag.cli.live_terminal import Signals, Terminal
     from twdiag.render.live_text import last_words
@@ -249,7 +249,7 @@ def _show(request: WatchRequest, end: _End, look: Style) -> None:
 class _Screen:
     """The loop of the screen: looks, keys and signals, each followed by what has changed."""
 
-    def __init__(self, watched: Watch, terminal: Terminal, signals: Signals, look: Style) -> None:
+    def __init__(self, watched: Watch, terminal: Terminal, signals: Signals, look: Look) -> None:
         from twdiag.render.live_keys import Choice
 
         self._watched = watched

@@ -28,14 +28,14 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from twdiag.model.findings import Advice, Finding, LookedAt, Report, Step
-    from twdiag.render.pieces import Style, StyledLine
+    from twdiag.render.pieces import Look, StyledLine
     from twdiag.tcp import State
 
 _LABEL: Final = 10
 _MOST_NAMESPACES: Final = 20
 
 
-def full(report: Report, look: Style) -> Iterator[StyledLine]:
+def full(report: Report, look: Look) -> Iterator[StyledLine]:
     """Yield the lines of a report, or one for each finding where it is to be brief."""
     return _Writer(look).report(report)
 
@@ -43,7 +43,7 @@ def full(report: Report, look: Style) -> Iterator[StyledLine]:
 class _Writer:
     """Lays a report out as lines."""
 
-    def __init__(self, look: Style) -> None:
+    def __init__(self, look: Look) -> None:
         self.look = look
         self.drawn: set[State] = set()
         self.drawn_history: object = None

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from twdiag.engine.frames import Entry, Frame
     from twdiag.render.live_keys import Choice, RowPlace
-    from twdiag.render.pieces import Style, StyledLine
+    from twdiag.render.pieces import Look, StyledLine
 
 _NARROWEST: Final = 20
 _TALL: Final = 20
@@ -47,7 +47,7 @@ RATES: Final = (
 sent, connections aborted here, SYNs dropped by full accept queues."""
 
 
-def live(frame: Frame, choice: Choice, look: Style) -> list[StyledLine]:
+def live(frame: Frame, choice: Choice, look: Look) -> list[StyledLine]:
     """Return the lines of the screen: `look.height` of them at most, none wider than its width."""
     width, height = max(_NARROWEST, look.width or 80), look.height or 24
     if choice.on_page:
@@ -66,14 +66,14 @@ def live(frame: Frame, choice: Choice, look: Style) -> list[StyledLine]:
     return [(cells.cut(_plain(text, look), width).rstrip(), style) for text, style in lines]
 
 
-def _plain(text: str, look: Style) -> str:
+def _plain(text: str, look: Look) -> str:
     return text if look.unicode else text.encode("ascii", "backslashreplace").decode()
 
 
 # The head.
 
 
-def _head(frame: Frame, choice: Choice, look: Style, width: int) -> Iterator[StyledLine]:
+def _head(frame: Frame, choice: Choice, look: Look, width: int) -> Iterator[StyledLine]:
     report = frame.report
     moment = datetime.fromtimestamp(report.taken_at, tz=timezone.utc)
     where = visible(report.host.name)
@@ -94,7 +94,7 @@ def pace_of(frame: Frame) -> str:
     return f"every {every} s" + (f", {share(cost.share)} of a core" if cost.share else "")
 
 
-def _numbers(frame: Frame, look: Style, width: int, height: int) -> Iterator[StyledLine]:
+def _numbers(frame: Frame, look: Look, width: int, height: int) -> Iterator[StyledLine]:
     yield _states(frame, width), ""
     yield _closes(frame, look, width), ""
     if height >= _TALL:
@@ -134,7 +134,7 @@ def _states(frame: Frame, width: int) -> str:
     return text
 
 
-def _closes(frame: Frame, look: Style, width: int) -> str:
+def _closes(frame: Frame, look: Look, width: int) -> str:
     closing = frame.closing
     text = f" Closed first here, per second: now {speed(closing.now)}, 60 s {speed(closing.minute)}"
     if width < len(text) + 24:
@@ -161,7 +161,7 @@ def _table_of_rates(frame: Frame, width: int) -> Iterator[StyledLine]:
 # The rows.
 
 
-def _rows(frame: Frame, choice: Choice, look: Style, width: int, room: int) -> list[StyledLine]:
+def _rows(frame: Frame, choice: Choice, look: Look, width: int, room: int) -> list[StyledLine]:
     """Return the lines of the parts, at most so many."""
     parts, place = shown(frame, choice), selected(frame, choice)
     notes = {part: _note(frame, choice, part, width) for part, found in parts.items() if not found}
@@ -264,7 +264,7 @@ def _blind(frame: Frame) -> bool:
 
 
 def _row(
-    frame: Frame, part: str, entry: Entry[Any], is_selected: bool, look: Style, width: int
+    frame: Frame, part: str, entry: Entry[Any], is_selected: bool, look: Look, width: int
 ) -> StyledLine:
     mark = "> " if is_selected else "  "
     kept = columns_that_fit(part, width - _MARK, _LEAST_NAME)

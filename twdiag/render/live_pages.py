@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from twdiag.engine.frames import Frame
     from twdiag.render.live_keys import About, Choice
-    from twdiag.render.pieces import Style, StyledLine
+    from twdiag.render.pieces import Look, StyledLine
 
 _KEYS: Final = (
     ("q", "quit"),
@@ -42,7 +42,7 @@ _MEANINGS: Final = (
 )
 
 
-def page(frame: Frame, choice: Choice, look: Style, height: int) -> list[StyledLine]:
+def page(frame: Frame, choice: Choice, look: Look, height: int) -> list[StyledLine]:
     """Return the lines of the page that is open, from the line scrolled to, and its keys."""
     lines = list(_help(frame, look) if choice.about is None else _about(choice.about, frame, look))
     room = max(1, height - 1)
@@ -53,7 +53,7 @@ def page(frame: Frame, choice: Choice, look: Style, height: int) -> list[StyledL
     return [*shown, *[("", "")] * (room - len(shown)), (keys, "dim")]
 
 
-def _help(frame: Frame, look: Style) -> Iterator[StyledLine]:
+def _help(frame: Frame, look: Look) -> Iterator[StyledLine]:
     for title, items in (("KEYS", _KEYS), ("COLUMNS", _MEANINGS)):
         yield title, "bold"
         for name, meaning in items:
@@ -62,7 +62,7 @@ def _help(frame: Frame, look: Style) -> Iterator[StyledLine]:
     yield from _not_seen(frame, look)
 
 
-def _item(name: str, text: str, look: Style) -> Iterator[StyledLine]:
+def _item(name: str, text: str, look: Look) -> Iterator[StyledLine]:
     width = max(30, look.width or 80)
     for line in textwrap.wrap(
         text, width, initial_indent=f" {name:12} ", subsequent_indent=" " * 14
@@ -70,7 +70,7 @@ def _item(name: str, text: str, look: Style) -> Iterator[StyledLine]:
         yield line, ""
 
 
-def _not_seen(frame: Frame, look: Style) -> Iterator[StyledLine]:
+def _not_seen(frame: Frame, look: Look) -> Iterator[StyledLine]:
     """Yield all that the screen has no room for: what was not seen, and why."""
     report = frame.report
     if frame.following.sentence or report.gaps or report.skipped:
@@ -84,7 +84,7 @@ def _not_seen(frame: Frame, look: Style) -> Iterator[StyledLine]:
         yield from _item("", f"{skip.rule} is not judged: {visible(skip.reason)}", look)
 
 
-def _about(about: About, frame: Frame, look: Style) -> Iterator[StyledLine]:
+def _about(about: About, frame: Frame, look: Look) -> Iterator[StyledLine]:
     """Yield what is known of a row: its numbers, what to run next, and its findings in full."""
     if about.part != "findings":
         yield f"{HEADS[about.part]}: {name_of(about.part, about.row)}", "bold"

@@ -43,7 +43,7 @@ class Detail(enum.Enum):
 
 
 @dataclass(frozen=True, slots=True)
-class Style:
+class Look:
     """How text is written: `width` None never wraps or cuts (a pipe); `unicode` False is ASCII.
 
     `height` is the number of lines that a screen holds, None where nothing has to fit.
@@ -56,7 +56,7 @@ class Style:
     height: int | None = None
 
 
-def drawing_width(look: Style) -> int | None:
+def drawing_width(look: Look) -> int | None:
     """Return how many columns the handshake may take, None where it does not fit."""
     least, most = _DRAWING
     room = most if look.width is None else min(most, look.width - 2)
@@ -68,7 +68,7 @@ StyledLine = tuple[str, str]
 
 
 def write_lines(
-    lines: Iterator[StyledLine] | Sequence[StyledLine], out: TextIO, look: Style
+    lines: Iterator[StyledLine] | Sequence[StyledLine], out: TextIO, look: Look
 ) -> None:
     """Write styled lines, in colour and beyond ASCII only where asked."""
     if not look.unicode:

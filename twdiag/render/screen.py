@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from twdiag.model.findings import Finding, Report
     from twdiag.render.folding import Folded
-    from twdiag.render.pieces import Style, StyledLine
+    from twdiag.render.pieces import Look, StyledLine
 
 _INDENT: Final = 12
 _PROMPT: Final = 1
@@ -40,7 +40,7 @@ class _Block(NamedTuple):
     extra: list[StyledLine]
 
 
-def screen(report: Report, look: Style) -> Iterator[StyledLine]:
+def screen(report: Report, look: Look) -> Iterator[StyledLine]:
     """Yield the lines of one screen."""
     top = [*_verdict(report, look), *_header(report, look)]
     bottom = [*_glance(report, look), *_unseen(report, look), *_footer(report, look)]
@@ -58,7 +58,7 @@ def screen(report: Report, look: Style) -> Iterator[StyledLine]:
     yield from bottom
 
 
-def finding_lines(findings: Sequence[Finding], look: Style) -> Iterator[StyledLine]:
+def finding_lines(findings: Sequence[Finding], look: Look) -> Iterator[StyledLine]:
     """Yield the lines of some findings, each with what to type next."""
     above: dict[str, int] = {}
     for number, one in enumerate(folded(findings), start=1):
@@ -66,7 +66,7 @@ def finding_lines(findings: Sequence[Finding], look: Style) -> Iterator[StyledLi
         yield from (*block.head, *block.extra)
 
 
-def _verdict(report: Report, look: Style) -> Iterator[StyledLine]:
+def _verdict(report: Report, look: Look) -> Iterator[StyledLine]:
     word, style = report.status.label.upper(), STYLES[report.status]
     if not report.findings:
         hidden = report.facts.get(facts.HIDDEN)
@@ -81,7 +81,7 @@ def _verdict(report: Report, look: Style) -> Iterator[StyledLine]:
     yield from _wrapped(visible(text), f"{word}  ", " " * (len(word) + 2), look, style)
 
 
-def _header(report: Report, look: Style) -> Iterator[StyledLine]:
+def _header(report: Report, look: Look) -> Iterator[StyledLine]:
     moment = datetime.fromtimestamp(report.taken_at, tz=timezone.utc)
     host = visible(report.host.name)
     if report.netns != HOST_NETNS:
@@ -102,7 +102,7 @@ def _header(report: Report, look: Style) -> Iterator[StyledLine]:
     yield from _wrapped(text + (f"  {found}" if found else ""), "", "", look, "dim")
 
 
-def _findings(report: Report, look: Style, room: int | None) -> list[StyledLine]:
+def _findings(report: Report, look: Look, room: int | None) -> list[StyledLine]:
     """Return the lines of the findings, as many as there is room for; the rest is counted."""
     groups, above = folded(report.findings), dict[str, int]()
     blocks = [
@@ -134,7 +134,7 @@ def _laid_out(blocks: Sequence[_Block], extras: int) -> list[StyledLine]:
 
 
 def _block(
-    number: int, group: Folded, look: Style, above: dict[str, int], *, is_verdict: bool = False
+    number: int, group: Folded, look: Look, above: dict[str, int], *, is_verdict: bool = False
 ) -> _Block:
     """Return the lines of a finding; `above` has the number of the finding that named a command.
 
@@ -167,7 +167,7 @@ def _heading(group: Folded, *, is_verdict: bool) -> str:
     return rule if is_verdict else f"{summary} ({rule})"
 
 
-def _waits(finding: Finding, look: Style) -> Iterator[StyledLine]:
+def _waits(finding: Finding, look: Look) -> Iterator[StyledLine]:
     """Yield what the process does instead, the most useful sentence of it, and who is elsewhere."""
     if finding.waits:
         for line in _lines("waits", visible(finding.waits[0]), look):
@@ -194,7 +194,7 @@ def _command(number: int, finding: Finding, above: dict[str, int]) -> Iterator[S
         yield _line("now", f"the same as for {first}"), ""
 
 
-def _cure(finding: Finding, look: Style) -> Iterator[StyledLine]:
+def _cure(finding: Finding, look: Look) -> Iterator[StyledLine]:
     """Yield what puts it right, and what shows that it did."""
     advised = _advised(finding)
     for advice in finding.advice:
@@ -212,7 +212,7 @@ def _line(label: str, text: str) -> str:
     return f"{'':{_INDENT}}{label:<6}{visible(text)}"
 
 
-def _lines(label: str, text: str, look: Style) -> list[str]:
+def _lines(label: str, text: str, look: Look) -> list[str]:
     """Return a sentence behind a label, whole, on as many lines as it takes."""
     head, after = f"{'':{_INDENT}}{label:<6}", " " * (_INDENT + 6)
     if look.width is None:
@@ -220,7 +220,7 @@ def _lines(label: str, text: str, look: Style) -> list[str]:
     return textwrap.wrap(text, max(40, look.width), initial_indent=head, subsequent_indent=after)
 
 
-def _shortened(text: str, look: Style) -> str:
+def _shortened(text: str, look: Look) -> str:
     """Return a line that ends at a clause or a word where it is too long for the screen."""
     if look.width is None or len(text) <= look.width:
         return text
@@ -232,7 +232,7 @@ def _shortened(text: str, look: Style) -> str:
     return cut + " ..."
 
 
-def _drawing(report: Report, look: Style) -> list[StyledLine]:
+def _drawing(report: Report, look: Look) -> list[StyledLine]:
     """Return the handshake with the place of the only finding, nothing where it does not fit."""
     place = report.findings[0].place if len(report.findings) == 1 else None
     width = drawing_width(look)
@@ -242,7 +242,7 @@ def _drawing(report: Report, look: Style) -> list[StyledLine]:
     return [(f"  {line}", "") for line in chart]
 
 
-def _glance(report: Report, look: Style) -> Iterator[StyledLine]:
+def _glance(report: Report, look: Look) -> Iterator[StyledLine]:
     if report.closes and any(report.closes):
         yield _closes(report.closes, look), ""
     states = sorted(report.states.items(), key=lambda item: (-item[1], item[0]))
@@ -261,7 +261,7 @@ def _glance(report: Report, look: Style) -> Iterator[StyledLine]:
         yield from _wrapped(text, " " * 11, " " * 11, look)
 
 
-def _closes(values: Sequence[int], look: Style) -> str:
+def _closes(values: Sequence[int], look: Look) -> str:
     now = sorted(values[-3:])[1]
     words = f"  now {rate(now)}, peak {rate(max(values))}, 60 s"
     room = 60 if look.width is None else max(10, look.width - len(words) - 11)
@@ -270,7 +270,7 @@ def _closes(values: Sequence[int], look: Style) -> str:
     return f" Closes/s  {sparkline(sums, unicode=look.unicode)}{words}"
 
 
-def _unseen(report: Report, look: Style) -> Iterator[StyledLine]:
+def _unseen(report: Report, look: Look) -> Iterator[StyledLine]:
     for number, gap in enumerate(report.gaps):
         text = f"{visible(gap.why)} ({visible(gap.how)})" if gap.how else visible(gap.why)
         yield from _wrapped(text, " " * 11 if number else " Not seen  ", " " * 11, look)
@@ -279,20 +279,20 @@ def _unseen(report: Report, look: Style) -> Iterator[StyledLine]:
         yield from _wrapped(names, " Not judged  ", " " * 11, look)
 
 
-def _footer(report: Report, look: Style) -> Iterator[StyledLine]:
+def _footer(report: Report, look: Look) -> Iterator[StyledLine]:
     if report.findings:
         yield "", ""
         commands = f" twdiag explain {report.findings[0].rule}   twdiag --full"
         yield _with(commands, ": why, costs, what not to do", look), "dim"
 
 
-def _with(text: str, more: str, look: Style) -> str:
+def _with(text: str, more: str, look: Look) -> str:
     """Return a line with what explains it where there is room for that."""
     return text + more if look.width is None or len(text + more) <= look.width else text
 
 
 def _wrapped(
-    text: str, before: str, after: str, look: Style, style: str = ""
+    text: str, before: str, after: str, look: Look, style: str = ""
 ) -> Iterator[StyledLine]:
     if not look.unicode:
         text = text.encode("ascii", "backslashreplace").decode()

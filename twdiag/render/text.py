@@ -14,10 +14,10 @@ if TYPE_CHECKING:
     from typing import TextIO
 
     from twdiag.model.findings import Report
-    from twdiag.render.pieces import Style
+    from twdiag.render.pieces import Look
 
 
-def render_text(report: Report, out: TextIO, look: Style) -> None:
+def render_text(report: Report, out: TextIO, look: Look) -> None:
     """Write the report; every character of it that came from outside is inert."""
     if look.detail is Detail.NORMAL:
         from twdiag.render.screen import screen

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final
 
 from twdiag.model.closes import Opened, Why
 from twdiag.render.cells import short_age
-from twdiag.render.pieces import Style
+from twdiag.render.pieces import Look
 from twdiag.render.screen import finding_lines
 from twdiag.render.trace_summary import summary_lines
 from twdiag.wording import endpoint, visible
@@ -75,7 +75,7 @@ class CloseTextLines:
             self._write(line)
         if outcome.findings:
             self._write("")
-            for line, _ in finding_lines(outcome.findings, Style(self._width)):
+            for line, _ in finding_lines(outcome.findings, Look(self._width)):
                 self._write(line)
             self._write(f"   why: twdiag explain {outcome.findings[0].rule}")
 

@@ -1,4 +1,4 @@
-"""Subjects of findings: listeners with their processes, destinations, holders, the crowded."""
+"""Subjects of findings: listeners and their processes, destinations, holders, crowded processes."""
 
 from __future__ import annotations
 

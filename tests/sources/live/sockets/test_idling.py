@@ -15,7 +15,7 @@ from twdiag.census.listeners import listeners_of
 from twdiag.model.idling import Standing
 from twdiag.model.sockets import Socket
 from twdiag.sources.live.sockets.blocks import Block
-from twdiag.sources.live.sockets.idling import Look, read_standing, standing_of
+from twdiag.sources.live.sockets.idling import StandingConnections, read_standing, standing_of
 from twdiag.tcp import State
 
 LISTENERS = listeners_of([Socket(State.LISTEN, "0.0.0.0", 8080, "0.0.0.0", 0)])
@@ -88,7 +88,7 @@ def test_no_attributes_break_the_decoder(attributes: bytes, family: int) -> None
         assert one.received >= 0
 
 
-def seen(ports: tuple[int, ...] = ()) -> tuple[Look, int, int]:
+def seen(ports: tuple[int, ...] = ()) -> tuple[StandingConnections, int, int]:
     """Return a look at two real connections, one used, and the ports of the client's ends."""
     with endings.listen(7400) as listener:
         used, server = endings.connected(listener)
@@ -117,4 +117,4 @@ def test_real_connections_are_told_to_any_user() -> None:
 
 def test_only_the_ports_asked_for_are_looked_at() -> None:
     look, _, _ = in_private(lambda: seen((7401,)))
-    assert look == Look([], frozenset())
+    assert look == StandingConnections([], frozenset())

@@ -31,14 +31,14 @@ _AF_INET: Final = 2
 _ANYTHING: Final = range(65536)
 
 
-class Look(NamedTuple):
+class StandingConnections(NamedTuple):
     """The established connections of the listeners, and the ports that these listen on."""
 
     standing: list[Standing]
     ports: frozenset[int]
 
 
-def read_standing(ports: Collection[int] = ()) -> Look:
+def read_standing(ports: Collection[int] = ()) -> StandingConnections:
     """Return the established connections of the listeners on some ports, or on all.
 
     Raises SourceRefused where the kernel (or a seccomp filter) does not allow the dump, SourceError
@@ -49,11 +49,11 @@ def read_standing(ports: Collection[int] = ()) -> Look:
     listeners = listeners_of(socket for socket in sockets if socket.local_port in wanted)
     listening = frozenset(port for _, port in listeners)
     if not listening:
-        return Look([], listening)
+        return StandingConnections([], listening)
     standing = read_rows(
         state_bits(State.ESTABLISHED), lambda block: standing_of(block, listeners), info=True
     )
-    return Look(standing, listening)
+    return StandingConnections(standing, listening)
 
 
 def standing_of(block: Block, listeners: Mapping[tuple[str, int], Listener]) -> Iterator[Standing]:
