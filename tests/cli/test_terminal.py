@@ -7,10 +7,12 @@ import os
 import signal
 import sys
 import time
-
-import pytest
+from typing import TYPE_CHECKING
 
 from twdiag.cli import terminal
+
+if TYPE_CHECKING:
+    import pytest
 
 
 class Screen(io.StringIO):
