@@ -59,3 +59,5 @@ def test_where_namespaces_were_not_looked_at_the_finding_says_so() -> None:
     (finding,) = report_of(crowded(80, 60, hidden=True), RULE).findings
     assert finding.confidence is Confidence.INFERRED
     assert "unless they are of a network namespace that was not looked at" in finding.summary
+    finding = only_finding(crowded(110, 100, hidden=True), "fd-limit-near")
+    assert finding.summary.endswith(", 100 sockets in no table that was looked at")
