@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import time
 from collections import Counter
@@ -130,5 +131,8 @@ def _counters() -> dict[str, int]:
 
 def _process(pid: int) -> Process:
     folder = Path(f"/proc/{pid}/fd")
-    links = tuple(os.readlink(link) for link in folder.iterdir())
-    return Process(pid, Path(f"/proc/{pid}/comm").read_text()[:-1], links)
+    links = []
+    for link in folder.iterdir():
+        with contextlib.suppress(FileNotFoundError):  # some actors go on and close meanwhile
+            links.append(os.readlink(link))
+    return Process(pid, Path(f"/proc/{pid}/comm").read_text()[:-1], tuple(links))
