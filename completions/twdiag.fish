@@ -399,6 +399,7 @@ function __twdiag_words_scenario
         'syn-unanswered' '6 connection attempts repeat their SYN to a peer that drops it' \
         'snat-ports-running-out' 'a NAT rule has 10 source ports, and 10 connections hold them' \
         'snat-ports-enough' 'a NAT rule has 40 source ports; 50 connections fit, since 40 are over' \
+        'conntrack-filling' '300 closed connections, each with an entry of connection tracking' \
         'restart-blocked' 'a server ended; 5 TIME_WAITs on its port block the next bind()' \
         'ephemeral-listener' 'a service on port 40000, which outgoing connections may take while it is down' \
         'misleading-sysctl' 'net.ipv4.tcp_tw_reuse=1 is set, and TCP timestamps are off' \

@@ -270,6 +270,27 @@ def test_a_last_request_that_was_answered_is_not_late(changes: dict[str, Any]) -
     assert (end_of(watch).lost, end_of(watch).late) == (False, False)
 
 
+def test_over_a_long_way_the_answer_to_a_close_takes_longer() -> None:
+    watch = IdleWatch()
+    watch.add(closed(rtt=0.3))
+    refuse(watch)  # 0.5 s after the close
+    assert not end_of(watch).late
+    watch.late_data((*HERE, *CLIENT), 100.9)
+    assert end_of(watch).late
+
+
+@pytest.mark.parametrize("told_first", [True, False])
+def test_last_words_that_crossed_the_fin_are_not_said_to_be_a_request(told_first: bool) -> None:
+    watch = IdleWatch()
+    ends = [
+        closed(how=How.FIN_RST, why=Why.LATE_DATA, crossed=True),
+        other_end(ended_at=100.0, unanswered=24),
+    ]
+    for end in ends if told_first else reversed(ends):
+        watch.add(end)
+    assert (end_of(watch).lost, end_of(watch).late) == (False, True)
+
+
 def test_data_that_crossed_the_fin_is_lost() -> None:
     watch = IdleWatch()
     watch.add(closed(how=How.FIN_RST, why=Why.LATE_DATA, crossed=True))

@@ -130,8 +130,9 @@ def _counters() -> dict[str, int]:
 
 
 def _process(pid: int) -> Process:
+    folder = Path(f"/proc/{pid}/fd")
     links = []
-    for link in Path(f"/proc/{pid}/fd").iterdir():
-        with contextlib.suppress(FileNotFoundError):  # a busy server has closed it by now
+    for link in folder.iterdir():
+        with contextlib.suppress(FileNotFoundError):  # some actors go on and close meanwhile
             links.append(os.readlink(link))
     return Process(pid, Path(f"/proc/{pid}/comm").read_text()[:-1], tuple(links))

@@ -58,6 +58,7 @@ STATES: dict[str, dict[str, int | range]] = {
     "syn-unanswered": {"SYN_SENT": 6},
     "snat-ports-running-out": {"ESTABLISHED": 10, "SYN_SENT": 1},
     "snat-ports-enough": {"ESTABLISHED": 10, "TIME_WAIT": 40},
+    "conntrack-filling": {},
     "restart-blocked": {"TIME_WAIT": 5},
     "ephemeral-listener": {"LISTEN": 2},
     "misleading-sysctl": {"LISTEN": 1, "TIME_WAIT": 5},

@@ -55,7 +55,7 @@ def diagnose(*words: str) -> list[Said]:
     """Return what `twdiag diagnose --json` finds in this namespace."""
     # Isolated: PYTHONPATH is for the program that is tried.
     start = f"import sys; sys.path.insert(0, {SOURCE!r}); from twdiag.cli import main; main()"
-    command = [sys.executable, "-I", "-c", start, "diagnose", "--json", *words]
+    command = [sys.executable, "-I", "-c", start, "diagnose", "--json", "--this-netns", *words]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60)
     assert done.returncode == 0, done.stderr
     return [_said(finding) for finding in json.loads(done.stdout)["findings"]]

@@ -67,7 +67,7 @@ def try_a_leak(stage: Stage) -> str:
     pid = java(stage, "leak")
     give_up(8080, 10)
     said = of_rule(diagnose(), "close-wait-leak")
-    assert said.why == "nobody watches 10 of 10 sockets: forgotten by the program", said
+    assert said.why == "nobody watches any of 10 sockets: forgotten by the program", said
     assert said.now == f"jcmd {pid} Thread.print", said
     return f"sockets read to the end and kept: {said.why}; {said.now}"
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from tests.software.diagnosis import Said, diagnose, give_up, never_stuck, of_rule
 from tests.software.stage import Backend, Stage, program
 
 SERVER = """
-const http = require('http'), net = require('net');
+const http = require('http'), net = require('net'), child = require('child_process');
 const kept = [];
 
 function leak(socket) {
@@ -17,10 +19,13 @@ function leak(socket) {
 function serve(request, response) {
   if (process.argv[2] === 'spin') for (;;);
   if (process.argv[2] === 'wait') Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0);
+  if (process.argv[2] === 'exec') child.execSync('sleep 60');
   http.get('http://127.0.0.1:9001/', answer => answer.pipe(response));
 }
 
-if (process.argv[2] === 'leak') net.createServer({allowHalfOpen: true}, leak).listen(8080);
+if (process.argv[2] === 'spawn') child.spawn('sleep', ['60']);
+if (['leak', 'spawn'].includes(process.argv[2]))
+  net.createServer({allowHalfOpen: true}, leak).listen(8080);
 else http.createServer(serve).listen(8080);
 """
 
@@ -40,7 +45,7 @@ def try_a_leak(stage: Stage) -> str:
     pid = node(stage, "leak")
     give_up(8080, 10)
     said = of_rule(diagnose(), "close-wait-leak")
-    assert said.why == "nobody watches 10 of 10 sockets: forgotten by the program", said
+    assert said.why == "nobody watches any of 10 sockets: forgotten by the program", said
     assert _inspected(said, pid), said
     return f"allowHalfOpen without end(): {said.why}; {said.now}"
 
@@ -65,6 +70,26 @@ def try_a_handler_that_blocks(stage: Stage) -> str:
     expected = "the only worker waits for a lock or for work: nobody calls accept()"
     assert said.why == expected, said
     return f"Atomics.wait() in a handler: {said.why}"
+
+
+def try_a_handler_that_runs_a_program(stage: Stage) -> str:
+    node(stage, "exec")
+    give_up(8080, 10)
+    said = of_rule(diagnose(), "close-wait-never-accepted")
+    begins, ends = "the only worker waits for its child process, pid ", ": nobody calls accept()"
+    assert said.why.startswith(begins), said
+    assert said.why.endswith(ends), said
+    assert said.now.startswith("ps -o "), said
+    assert Path(f"/proc/{said.now.split()[-1]}/comm").read_text() in ("sleep\n", "sh\n")
+    return f"execSync() in a handler: {said.why}"
+
+
+def try_a_program_that_runs_beside_is_not_waited_for(stage: Stage) -> str:
+    node(stage, "spawn")
+    give_up(8080, 10)
+    said = of_rule(diagnose(), "close-wait-leak")
+    assert said.why == "nobody watches any of 10 sockets: forgotten by the program", said
+    return f"spawn() and a leak: {said.why}"
 
 
 def try_a_busy_loop_is_not_stuck(stage: Stage) -> str:

@@ -68,7 +68,10 @@ class _Late(NamedTuple):
 
 @dataclass(slots=True)
 class _End:
-    """A connection that this end closed first while idle, as it is told so far."""
+    """A connection that this end closed first while idle, as it is told so far.
+
+    `answers` is for how many seconds after the close a client's last words can be its answer.
+    """
 
     ended_at: float
     idle: float
@@ -78,11 +81,14 @@ class _End:
     lost: bool = False
     late: bool = False
     client: str | None = None
+    answers: float = _LAST_WORDS
 
     def meets(self, data: _Late) -> None:
-        """Take in data that came after the close."""
+        """Take in data that came after the close, or crossed it."""
         after, large = data.at - self.ended_at, (data.size or 0) > _LONGEST_LAST_WORDS
-        if (large or after > _LAST_WORDS) and after < _FORGOTTEN:
+        if self.lost and data.size is not None and not large:
+            self.lost, self.late = False, True  # it crossed the FIN, and may be last words
+        elif (large or after > self.answers) and after < _FORGOTTEN:
             self.reads(data.size)
 
     def reads(self, size: int | None) -> None:
@@ -239,6 +245,7 @@ class IdleWatch:
         received = None if late else close.received
         reused_after = None if use is None else _reused_after(use, received)
         end = _End(close.ended_at, idle, close.remote, reused_after, close.requests, close.crossed)
+        end.answers += 2 * (close.rtt or 0.0)
         if met is not None:
             end.meets(met)
         if late:

@@ -142,7 +142,8 @@ def _summary(table: _Table) -> str:
     if looked_at:
         main = _by_number(table)[0]
         name = "not of TCP" if main == _OTHERS else f"in {main}"
-        text += f", {share(table.states[main] / looked_at)} of them {name}"
+        most = table.states[main]
+        text += f", {'all' if most == looked_at else share(most / looked_at)} of them {name}"
     if table.dropped:
         return f"{text}; {count(table.dropped, 'packet')} dropped between the two samples"
     if table.evicted:

@@ -6,7 +6,7 @@ tables at once, but the descriptor stays open until the process closes it. ss, n
 /proc/net/tcp show nothing of it: only the descriptor is left, a link to a socket whose number
 nobody lists. A CLOSE_WAIT leak turns into this when the process writes to the connections, or when
 they have SO_KEEPALIVE. Sockets of another network namespace are not meant: twdiag asks the tables
-of all namespaces that it can find, and says nothing where one of them cannot be read.
+of all namespaces that it can find, and says nothing where it may not read one of them.
 
 Why it matters:
 Each one takes a descriptor, and at the limit accept() and connect() fail with EMFILE ("Too many
@@ -72,7 +72,7 @@ def tell(view: View, limits: Limits, group: Group[Owner]) -> Iterator[Finding]:
     serious = fds >= limits[fd_limit_near.CRITICAL] * limit
     severity = Severity.CRITICAL if serious else Severity.WARNING if near else Severity.NOTICE
     # A socket that came in from outside of a container is in a table that only its host shows.
-    unless = ", unless opened in a network namespace that is hidden from here"
+    unless = ", unless they are of a network namespace that was not looked at"
     yield Finding(
         severity,
         Confidence.INFERRED if breakdown.hidden else Confidence.OBSERVED,

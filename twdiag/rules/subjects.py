@@ -98,8 +98,9 @@ def breakdown_text(breakdown: Breakdown | None) -> str:
     if breakdown is None:
         return ""
     parts = [(number, f"in {state.name}") for state, number in breakdown.states.items()]
+    where = "in no table that was looked at" if breakdown.hidden else "in no table"
     parts += [
-        (breakdown.nowhere, "sockets in no table"),
+        (breakdown.nowhere, f"sockets {where}"),
         (breakdown.elsewhere, "sockets of another network namespace"),
         (breakdown.uncertain, "sockets in no table that could be read"),
     ]

@@ -151,6 +151,42 @@ def test_who_waits_for_the_output_of_a_child_waits_for_the_child(how: str) -> No
     assert (thread.act, name) == (Act.CHILD, "sleep\n")
 
 
+@pytest.mark.parametrize(
+    ("serves_on", "stream", "waits"),
+    [
+        (False, True, True),  # execSync() of Node.js
+        (True, True, False),  # spawn(): the loop that serves watches the child too
+        (False, False, False),  # a channel to a worker
+    ],
+)
+def test_a_loop_for_a_child_alone_waits_for_the_child(
+    serves_on: bool, stream: bool, waits: bool
+) -> None:
+    def wait() -> None:
+        ours, theirs = socket.socketpair()
+        sleep = ["sleep", "600"]
+        if stream:
+            child = subprocess.Popen(sleep, stdout=theirs)
+        else:
+            child = subprocess.Popen(sleep, pass_fds=[theirs.fileno()])
+        theirs.close()
+        kernel.die_with_parent(os.getppid(), signal.SIGKILL)
+        listener = socket.create_server(("127.0.0.1", 0))
+        serving, loop = select.epoll(), select.epoll()
+        (loop if serves_on else serving).register(listener, select.EPOLLIN)
+        loop.register(ours, select.EPOLLIN)
+        loop.poll()
+        child.wait()
+
+    with blocked(wait) as pid:
+        found, _ = look(pid)
+        (sleeper,) = map(int, Path(f"/proc/{pid}/task/{pid}/children").read_text().split())
+        os.kill(sleeper, signal.SIGKILL)
+    (thread,) = found[pid].threads
+    expected = (Act.CHILD, sleeper) if waits else (Act.POLL, None)
+    assert (thread.act, thread.child) == expected
+
+
 def test_a_pipe_to_be_woken_by_is_no_child() -> None:
     def master() -> None:
         reading, _ = os.pipe()

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import re
+import time
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from twdiag.errors import SourceError
@@ -30,8 +31,8 @@ _MOST_THREADS: Final = 1_000
 class Elsewhere(NamedTuple):
     """The sockets that are in tables of other namespaces.
 
-    `unread` tells that a namespace was found whose tables could not be read; `hidden` that this
-    process may not see all namespaces.
+    `unread` tells that a namespace was found whose tables may not be read; `hidden` that there may
+    be some that this process cannot see, or had no time for.
     """
 
     inodes: frozenset[int] = frozenset()
@@ -42,18 +43,15 @@ class Elsewhere(NamedTuple):
 def look_elsewhere(inodes: Collection[int], holders: Iterable[int], seconds: float) -> Elsewhere:
     """Return which of these sockets are in a table of another namespace than this one.
 
-    `holders` are the processes that hold them: they may have other namespaces open, and threads
-    in others.  It begins no look into a namespace once so many seconds have passed.
+    `holders` are the processes that hold them: the namespaces that they have open, or have threads
+    in, come first.  It begins no look into a namespace once so many seconds have passed: beside
+    300,000 TIME_WAITs each takes 28 ms, and there may be hundreds.
     """
-    sought = frozenset(inodes)
+    until = time.monotonic() + seconds
+    sought = set(inodes)
     found = find_namespaces()
-    others = [namespace for namespace in found.namespaces if not namespace.own]
-    known = {n.inode for n in found.namespaces} | {n.table for n in found.namespaces}
-    for pid in holders:
-        for namespace in (*_held_open(pid), *_of_threads(pid)):
-            if not {namespace.inode, namespace.table} - {None} & known:
-                known |= {namespace.inode, namespace.table}
-                others.append(namespace)
+    others = tuple(n for n in found.namespaces if not n.own and _has_sockets(n))
+    near = _near(holders, found.own)
 
     def sockets_in(_: Namespace) -> frozenset[int]:
         return frozenset(read_states(sought))
@@ -61,11 +59,31 @@ def look_elsewhere(inodes: Collection[int], holders: Iterable[int], seconds: flo
     def from_outside(namespace: Namespace) -> frozenset[int]:
         return _from_outside(namespace) & sought
 
-    inside, unread = set[int](), False
-    for one in visit(tuple(others), sockets_in, seconds, from_outside=from_outside):
-        inside |= one.result or frozenset()
-        unread |= one.why_not not in ("", "gone")
-    return Elsewhere(frozenset(inside), unread, bool(found.gaps))
+    inside, reasons = set[int](), set[str]()
+    for namespaces in (near, others):
+        left = until - time.monotonic()
+        for one in visit(namespaces, sockets_in, left, from_outside=from_outside):
+            inside |= one.result or frozenset()
+            reasons.add(one.why_not)
+            if inside == sought:
+                return Elsewhere(frozenset(inside))
+    hidden = bool(found.gaps) or "time" in reasons
+    return Elsewhere(frozenset(inside), bool(reasons - {"", "gone", "time"}), hidden)
+
+
+def _has_sockets(namespace: Namespace) -> bool:
+    """Return whether there may be more than TIME_WAITs, which no process holds."""
+    return namespace.usage is None or namespace.usage.inuse > 0
+
+
+def _near(holders: Iterable[int], own: Namespace) -> tuple[Namespace, ...]:
+    """Return the namespaces that some processes have open, or have threads in, but this one."""
+    near: dict[tuple[int | None, int | None], Namespace] = {}
+    for pid in holders:
+        for namespace in (*_held_open(pid), *_of_threads(pid)):
+            if namespace.inode != own.inode and namespace.table != own.table:
+                near.setdefault((namespace.inode, namespace.table), namespace)
+    return tuple(near.values())
 
 
 def _held_open(pid: int) -> Iterator[Namespace]:

@@ -11,11 +11,12 @@ from twdiag.model.waits import Act, Descriptor, EpollSet, FdKind, ThreadWait
 from twdiag.sources.live.proc import read_bytes
 from twdiag.sources.live.processes import system_calls
 from twdiag.sources.live.processes import threads as parse
+from twdiag.sources.live.processes.child_loops import child_of_loop, watched_by
 from twdiag.sources.live.processes.descriptors import read_descriptor
 from twdiag.sources.live.processes.glances import MOST_THREADS, Glance
 
 if TYPE_CHECKING:
-    from collections.abc import Collection
+    from collections.abc import Collection, Iterable
 
 _MOST_TARGETS: Final = 64
 # How many descriptors of a process are searched for epoll sets that nobody waits for: they are
@@ -30,9 +31,10 @@ _STREAMS: Final = 8
 class Targets:
     """Reads what the threads of one process wait for; remembers what its descriptors are."""
 
-    def __init__(self, pid: int) -> None:
+    def __init__(self, pid: int, calls: Iterable[system_calls.SystemCall]) -> None:
         self._pid = pid
         self._machine = os.uname().machine
+        self._calls = tuple(calls)
         self._known: dict[int, Descriptor | None] = {}
         self._own_pipes: list[int] | None = None
         self.denied = False
@@ -51,6 +53,8 @@ class Targets:
         targets = tuple(d for n in numbers[:_MOST_TARGETS] if (d := self._descriptor(n)))
         futex = call.arguments[0] if known.act in (Act.FUTEX, Act.MUTEX) and not targets else None
         child = system_calls.child_of(call, known) or self._writer(known.act, targets)
+        if known.act is Act.POLL and any(d.kind is FdKind.EPOLL for d in targets):
+            child = child or self._child_of_loop(numbers[0])
         if child and known.act is not Act.CHILD:
             known, targets = known._replace(act=Act.CHILD), ()
         return ThreadWait(
@@ -72,12 +76,29 @@ class Targets:
         children = _children(self._pid)[:_MOST_CHILDREN]
         return next((child for child in children if _writes_into(child, pipes)), None)
 
+    def _child_of_loop(self, number: int) -> int | None:
+        """Return the child that a loop in this epoll set is run for, None for any other loop."""
+        waited_in = {
+            system_calls.descriptor_of(call, system_calls.known_call(call, self._machine)) or 0
+            for call in self._calls
+        }
+        try:
+            return child_of_loop(
+                self._pid,
+                number,
+                waited_in,
+                lambda: _low_descriptors(self._pid),
+                lambda: _children(self._pid)[:_MOST_CHILDREN],
+            )
+        except OSError:
+            return None
+
     def _polled(self, numbers: tuple[int, ...]) -> tuple[int, ...]:
         """Return the descriptors of a small epoll set without sockets instead of the set's own.
 
         Such a set is no server's loop: it waits for a child's output, or for its own threads.
         """
-        watched = _watched(self._pid, numbers[0])
+        watched = watched_by(self._pid, numbers[0])
         if not 0 < len(watched) <= _FEW:
             return numbers
         kinds = {d.kind for number in watched if (d := self._descriptor(number))}
@@ -165,13 +186,6 @@ def _writes_into(pid: int, pipes: Collection[int]) -> bool:
         return any((d := read_descriptor(pid, n)) and d.inode in pipes for n in range(_STREAMS))
     except PermissionError:
         return False
-
-
-def _watched(pid: int, number: int) -> tuple[int, ...]:
-    try:
-        return parse.parse_watched(read_bytes(f"/proc/{pid}/fdinfo/{number}"))
-    except OSError:
-        return ()
 
 
 def _low_descriptors(pid: int) -> list[Descriptor]:

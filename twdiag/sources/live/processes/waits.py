@@ -71,7 +71,7 @@ def _told(
 ) -> ProcessWaits:
     """Return one process's threads with what they wait for, and its epoll sets."""
     leader = glances.get(pid) or next(iter(glances.values()))
-    reader = Targets(pid)
+    reader = Targets(pid, [glance.call for glance in glances.values() if glance.call])
     told = tuple(reader.thread(tid, glance) for tid, glance in glances.items())
     sets = reader.epoll_sets(inodes, {t.number for w in told for t in w.targets}, until)
     tracers = [glance.status.tracer for glance in glances.values() if glance.status.tracer]
