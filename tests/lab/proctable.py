@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import time
 from collections import Counter
@@ -129,6 +130,9 @@ def _counters() -> dict[str, int]:
 
 
 def _process(pid: int) -> Process:
-    folder = Path(f"/proc/{pid}/fd")
-    links = tuple(os.readlink(link) for link in folder.iterdir())
-    return Process(pid, Path(f"/proc/{pid}/comm").read_text()[:-1], links)
+    links = []
+    for link in Path(f"/proc/{pid}/fd").iterdir():
+        # A program that goes on closes some of them meanwhile.
+        with contextlib.suppress(FileNotFoundError):
+            links.append(os.readlink(link))
+    return Process(pid, Path(f"/proc/{pid}/comm").read_text()[:-1], tuple(links))
