@@ -204,8 +204,9 @@ def hand_over(block: Block, intake: Intake) -> None:
     kept = both(states.translate(_IS_KEPT), timers.translate(_IS_FULL))
     if State.ESTABLISHED in states:
         kept = either(kept, _unaccepted(block, states))
-        if TIMER_RETRANSMIT in timers:
-            kept = either(kept, _repeating(block, states, timers))
+        if TIMER_RETRANSMIT in timers and 1 in (often := _sent_often(block)):
+            repeating = both(timers.translate(_IS_RETRANSMIT), often)
+            kept = either(kept, both(states.translate(_IS_ESTABLISHED), repeating))
     if 1 in kept:
         ones, block = block.parted(kept)
         for socket in ones.sockets():
@@ -226,10 +227,9 @@ def _unaccepted(block: Block, states: bytes) -> bytes:
     return both(states.translate(_IS_ESTABLISHED), unowned)
 
 
-def _repeating(block: Block, states: bytes, timers: bytes) -> bytes:
-    """Return the mask of live connections that have sent their data again and again."""
-    often = block.retransmissions().translate(_IS_OFTEN)
-    return both(states.translate(_IS_ESTABLISHED), both(timers.translate(_IS_RETRANSMIT), often))
+def _sent_often(block: Block) -> bytes:
+    """Return the mask of rows that have sent something again and again without an answer."""
+    return block.retransmissions().translate(_IS_OFTEN)
 
 
 def _add_ipv4(block: Block, intake: Intake, local: int = _LOCAL, remote: int = _REMOTE) -> None:
