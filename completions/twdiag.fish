@@ -411,6 +411,7 @@ function __twdiag_words_scenario
         'select-limit' 'a loop waits in select(), and its connections have descriptors from 1,024 on' \
         'inherited' 'a child holds 5 connections that its parent and the clients have closed' \
         'not-inherited' 'a server closes 5 connections while a helper runs that did not get them' \
+        'old-worker' 'after a reload an old worker keeps 5 connections that its clients have closed' \
         'stopped' '5 connections of a stopped server are closed by their clients, unread'
 end
 

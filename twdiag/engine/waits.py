@@ -11,18 +11,20 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Final, NamedTuple, TypeVar
 
 from twdiag.analysis.inherited import tell_inherited
+from twdiag.analysis.successors import successor
 from twdiag.analysis.upstreams import Names, parse_hosts
 from twdiag.analysis.waits import tell_waits
 from twdiag.analysis.waits.case import is_idle, watched_sockets
 from twdiag.model.waits import Act, Cause, NextCommand
 from twdiag.software import find
 from twdiag.software.runtimes import next_commands
-from twdiag.sources.live.descriptors import read_holders, relatives
+from twdiag.sources.live.descriptors import namesakes, read_holders, relatives
 from twdiag.sources.live.endpoints import read_endpoints
 from twdiag.sources.live.headroom import read_bytes
 from twdiag.sources.live.runtime import read_runtime
 from twdiag.sources.live.waits import read_waits, wanted_inodes
 from twdiag.tcp import State
+from twdiag.wording import visible
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
@@ -58,10 +60,14 @@ class Question(NamedTuple):
 
 
 class Answer(NamedTuple):
-    """What the processes wait for, and what to run next for the first of them, the best first."""
+    """What the processes wait for, and what to run next for the first of them, the best first.
+
+    `replaced` says who listens now where they do no more: they are old workers after a reload.
+    """
 
     waits: Waits
     commands: tuple[NextCommand, ...]
+    replaced: str = ""
 
 
 def look_closer(
@@ -83,7 +89,8 @@ def look_closer(
         seen = [found[pid] for pid in asked.pids if pid in found]
         if seen:
             children = _inherited(asked, seen, max(0.05, until - time.monotonic()))
-            answers[key] = _answer(asked, seen, rows, names, children)
+            replaced = _replaced(asked, seen[0].pid, max(0.05, until - time.monotonic()))
+            answers[key] = _answer(asked, seen, rows, names, children)._replace(replaced=replaced)
     return answers, gaps
 
 
@@ -193,6 +200,23 @@ def _inherited(asked: Question, seen: list[ProcessWaits], seconds: float) -> tup
     masters = {h.pid: h.executable for i in asked.listeners for h in holders.pop(i, ())}
     watched, _ = watched_sockets(seen, connections)
     return tell_inherited(holders, masters.keys(), watched, masters)
+
+
+def _replaced(asked: Question, pid: int, seconds: float) -> str:
+    """Return which process has taken over the listener of a process's connections, "" without."""
+    connections = {i: row for i, row in asked.concerned.items() if row.state is not State.LISTEN}
+    if not connections or not asked.listeners or len(connections) > _MOST_SOCKETS:
+        return ""
+    own, _ = read_holders(connections.keys() | asked.listeners, [pid], seconds / 2)
+    held = [holding for inode in connections for holding in own.get(inode, ())]
+    if not held or not asked.listeners.isdisjoint(own):
+        return ""
+    others, _ = read_holders(asked.listeners, namesakes(held[0].name), seconds / 2)
+    heir = successor(held[0], (holding for found in others.values() for holding in found))
+    if heir is None:
+        return ""
+    port = next(iter(connections.values())).local_port
+    return f"an old worker: {visible(heir.name)} (pid {heir.pid}) listens on port {port} now"
 
 
 def host_names(listeners: Mapping[tuple[str, int], str], local: Collection[str] = ()) -> Names:

@@ -205,6 +205,19 @@ def read_holders(
     return found, True
 
 
+def namesakes(name: str) -> list[int]:
+    """Return the processes of a name; needs no right, reads one small file of each (10 us)."""
+    found = []
+    for word in os.listdir("/proc"):
+        if word.isdecimal():
+            try:
+                if os.fsdecode(read_bytes(f"/proc/{word}/comm")).rstrip("\n") == name:
+                    found.append(int(word))
+            except OSError:
+                continue
+    return found
+
+
 def relatives(pid: int) -> list[int]:
     """Return the processes that may share descriptors with one: its ancestors and descendants.
 
