@@ -40,6 +40,8 @@ K = TypeVar("K")
 SECONDS: Final = 0.5
 """What a look takes at most; 500 processes of 4 threads take 0.35 s, 0.1 s of it pause."""
 
+_SEARCH: Final = 0.2
+"""Seconds that searches for successors of old workers may take beyond the rest: they are rare."""
 _MOST_PROCESSES: Final = 500
 _MOST_SOCKETS: Final = 10_000
 _PROC: Final = "https://docs.kernel.org/filesystems/proc.html"
@@ -89,7 +91,8 @@ def look_closer(
         seen = [found[pid] for pid in asked.pids if pid in found]
         if seen:
             children = _inherited(asked, seen, max(0.05, until - time.monotonic()))
-            replaced = _replaced(asked, seen[0].pid, max(0.05, until - time.monotonic()))
+            left = max(0.05, until + _SEARCH - time.monotonic())
+            replaced = _replaced(asked, seen[0].pid, left)
             answers[key] = _answer(asked, seen, rows, names, children)._replace(replaced=replaced)
     return answers, gaps
 
@@ -211,7 +214,9 @@ def _replaced(asked: Question, pid: int, seconds: float) -> str:
     held = [holding for inode in connections for holding in own.get(inode, ())]
     if not held or not asked.listeners.isdisjoint(own):
         return ""
-    others, _ = read_holders(asked.listeners, namesakes(held[0].name), seconds / 2)
+    # The youngest first: a successor is younger.
+    namesake = sorted(namesakes(held[0].name), reverse=True)
+    others, _ = read_holders(asked.listeners, namesake, seconds)
     heir = successor(held[0], (holding for found in others.values() for holding in found))
     if heir is None:
         return ""
