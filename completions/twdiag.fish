@@ -153,6 +153,8 @@ function __twdiag_words_limit
         'fin-wait2-held-warning=' 'old half-closed sockets that a process holds' \
         'fin-wait2-orphans-notice=' 'old orphans that wait for the FIN of one service' \
         'syn-unanswered=' 'retransmitted SYNs to one destination' \
+        'syn-unanswered-retries=' 'retransmissions before fewer SYNs are told too' \
+        'syn-unanswered-share=' 'such SYNs as a share of all connections of this host\'s clients' \
         'syn-unanswered-destinations=' 'destinations that do not answer SYNs' \
         'restart-blocked=' 'left-over sockets of a service without a listener' \
         'time-wait-rising-factor=' 'closing rate of the last 10 s against that of the 50 s before' \
@@ -411,6 +413,7 @@ function __twdiag_words_scenario
         'select-limit' 'a loop waits in select(), and its connections have descriptors from 1,024 on' \
         'inherited' 'a child holds 5 connections that its parent and the clients have closed' \
         'not-inherited' 'a server closes 5 connections while a helper runs that did not get them' \
+        'old-worker' 'after a reload an old worker keeps 5 connections that its clients have closed' \
         'stopped' '5 connections of a stopped server are closed by their clients, unread'
 end
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -37,3 +38,12 @@ def test_a_loop_that_forgot_some_sockets_is_not_told_to_be_stuck(
     assert "stack dump" not in finding.advice[0].how
     (stuck,) = played["stuck-on-upstream"].told.findings
     assert stuck.advice[0].do == "See where the process is stuck"
+
+
+def test_an_old_worker_is_told_from_those_that_listen(played: dict[str, Played]) -> None:
+    (finding,) = played["old-worker"].told.findings
+    assert re.search(
+        r"; an old worker: server \(pid \d+\) listens on port 8080 now$", finding.waits[0]
+    )
+    (leak,) = played["close-wait-leak"].told.findings
+    assert not any("old worker" in line for line in leak.waits)

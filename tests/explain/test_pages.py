@@ -386,6 +386,7 @@ def test_closed_is_a_short_page() -> None:
             "connect() to unix:/run/php/php-fpm.sock failed (11: Resource temporarily unavailable)",
             "error-messages",
         ),
+        ("rpc error: code = Unavailable desc = connection closed", "grpc"),
         ("aspnetcore", "kestrel"),
         ("Plug.Cowboy", "cowboy"),
         ("rpc error: desc = transport is closing", "grpc"),

@@ -68,6 +68,7 @@ STATES: dict[str, dict[str, int | range]] = {
     "idle-workers": {"LISTEN": 1, "ESTABLISHED": 5},
     "epoll-forgot": {"LISTEN": 1, "ESTABLISHED": 1, "CLOSE_WAIT": 39},
     "select-limit": {"LISTEN": 1, "CLOSE_WAIT": 8},
+    "old-worker": {"LISTEN": 1, "CLOSE_WAIT": 5},
     "inherited": {"LISTEN": 1, "CLOSE_WAIT": 5},
     "not-inherited": {"LISTEN": 1},
     "stopped": {"LISTEN": 1, "CLOSE_WAIT": 5},

@@ -63,3 +63,16 @@ def test_where_other_connections_are_open_no_firewall_is_to_blame() -> None:
     alone = only_finding(snapshot_of(*syn_sent(9), *elsewhere))
     assert alone.evidence["alive"] == 0
     assert alone.advice[0].do == "Find out who drops the SYN"
+
+
+def test_one_attempt_that_hangs_is_told_where_the_client_has_few() -> None:
+    hanging = syn_sent(1, retrans=5)
+    assert found(snapshot_of(*hanging)) == {RULE: Severity.NOTICE}
+    finding = only_finding(snapshot_of(*hanging, *established(15, port=33_000)))
+    assert finding.summary == "10.3.0.1:80 does not answer 1 connection attempt"
+    assert found(snapshot_of(*syn_sent(1, retrans=4))) == {}
+
+
+def test_a_crawler_always_meets_a_host_that_is_gone() -> None:
+    rows = [s._replace(remote_address=f"10.4.0.{i}") for i, s in enumerate(syn_sent(30, retrans=6))]
+    assert found(snapshot_of(*rows, *established(700, port=42_000))) == {}

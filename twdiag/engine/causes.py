@@ -95,6 +95,8 @@ def _told(finding: Finding, answer: WaitsAnswer) -> Finding:
     """Return a finding with the waits of its processes and the next commands for their runtime."""
     waits, conclusion = answer.waits, answer.waits.conclusion
     lines = (conclusion.sentence, *waits.lines) if conclusion else waits.lines
+    if answer.replaced:
+        lines = (f"{lines[0]}; {answer.replaced}" if lines else answer.replaced, *lines[1:])
     steps = tuple(Step(c.run, c.look, c.effect, c.tool) for c in answer.commands)
     advice = finding.advice
     if conclusion and conclusion.cause is Cause.CONFIGURED:

@@ -11,6 +11,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Final, NamedTuple, TypeVar
 
 from twdiag.analysis.inherited import tell_inherited
+from twdiag.analysis.successors import successor
 from twdiag.analysis.upstreams import EndNames, parse_hosts
 from twdiag.analysis.waits import tell_waits
 from twdiag.analysis.waits.case import is_idle, watched_sockets
@@ -18,11 +19,12 @@ from twdiag.model.waits import Act, Cause, NextCommand
 from twdiag.software import find
 from twdiag.software.runtimes import next_commands
 from twdiag.sources.live.proc import read_bytes
-from twdiag.sources.live.processes.descriptors import read_holders, relatives
+from twdiag.sources.live.processes.descriptors import namesakes, read_holders, relatives
 from twdiag.sources.live.processes.runtime import read_runtime
 from twdiag.sources.live.processes.waits import read_waits, wanted_inodes
 from twdiag.sources.live.sockets.netlink import find_sockets
 from twdiag.tcp import State
+from twdiag.wording import visible
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
@@ -38,6 +40,8 @@ K = TypeVar("K")
 SECONDS: Final = 0.5
 """What a look takes at most; 500 processes of 4 threads take 0.35 s, 0.1 s of it pause."""
 
+_SEARCH: Final = 0.2
+"""Seconds that searches for successors of old workers may take beyond the rest: they are rare."""
 _MOST_PROCESSES: Final = 500
 _MOST_SOCKETS: Final = 10_000
 _PROC: Final = "https://docs.kernel.org/filesystems/proc.html"
@@ -58,10 +62,14 @@ class WaitsQuestion(NamedTuple):
 
 
 class WaitsAnswer(NamedTuple):
-    """What the processes wait for, and what to run next for the first of them, the best first."""
+    """What the processes wait for, and what to run next for the first of them, the best first.
+
+    `replaced` says who listens now where they do no more: they are old workers after a reload.
+    """
 
     waits: Waits
     commands: tuple[NextCommand, ...]
+    replaced: str = ""
 
 
 def look_closer(
@@ -83,7 +91,9 @@ def look_closer(
         seen = [found[pid] for pid in asked.pids if pid in found]
         if seen:
             children = _inherited(asked, seen, max(0.05, until - time.monotonic()))
-            answers[key] = _answer(asked, seen, rows, names, children)
+            left = max(0.05, until + _SEARCH - time.monotonic())
+            replaced = _replaced(asked, seen[0].pid, left)
+            answers[key] = _answer(asked, seen, rows, names, children)._replace(replaced=replaced)
     return answers, gaps
 
 
@@ -195,6 +205,25 @@ def _inherited(
     masters = {h.pid: h.executable for i in asked.listeners for h in holders.pop(i, ())}
     watched, _ = watched_sockets(seen, connections)
     return tell_inherited(holders, masters.keys(), watched, masters)
+
+
+def _replaced(asked: WaitsQuestion, pid: int, seconds: float) -> str:
+    """Return which process has taken over the listener of a process's connections, "" without."""
+    connections = {i: row for i, row in asked.concerned.items() if row.state is not State.LISTEN}
+    if not connections or not asked.listeners or len(connections) > _MOST_SOCKETS:
+        return ""
+    own, _ = read_holders(connections.keys() | asked.listeners, [pid], seconds / 2)
+    held = [holding for inode in connections for holding in own.get(inode, ())]
+    if not held or not asked.listeners.isdisjoint(own):
+        return ""
+    # The youngest first: a successor is younger.
+    namesake = sorted(namesakes(held[0].name), reverse=True)
+    others, _ = read_holders(asked.listeners, namesake, seconds)
+    heir = successor(held[0], (holding for found in others.values() for holding in found))
+    if heir is None:
+        return ""
+    port = next(iter(connections.values())).local_port
+    return f"an old worker: {visible(heir.name)} (pid {heir.pid}) listens on port {port} now"
 
 
 def host_names(listeners: Mapping[tuple[str, int], str], local: Collection[str] = ()) -> EndNames:

@@ -37,6 +37,7 @@ _ELSEWHERE: Final = {
     "toomanyopenfiles": "fd-limit-near",
     "nofiledescriptorsavailable": "fd-limit-near",
     "transportisclosing": "grpc",
+    "codeunavailable": "grpc",
 }
 """Words that mean a page of a program or a rule: those have no header to say so."""
 

@@ -42,6 +42,7 @@ from twdiag.lab.scenarios import (
     linger_zero,
     misleading_sysctl,
     not_inherited,
+    old_worker,
     one_address,
     orphan_fin_wait2,
     ports_reusable,
@@ -135,6 +136,7 @@ SCENARIOS: Final[tuple[Scenario, ...]] = (
     select_limit.SCENARIO,
     inherited.SCENARIO,
     not_inherited.SCENARIO,
+    old_worker.SCENARIO,
     stopped.SCENARIO,
 )
 

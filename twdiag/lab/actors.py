@@ -101,6 +101,13 @@ def listen(
     sockets.listening.append(listener)
 
 
+def stop_listening(sockets: Sockets) -> None:
+    """Close the listeners and keep the connections, as a worker does when it is replaced."""
+    for listener in sockets.listening:
+        listener.close()
+    sockets.listening.clear()
+
+
 def connect(
     sockets: Sockets,
     count: int,

@@ -192,8 +192,9 @@ def _of_peer(silence: _Silence) -> tuple[Advice, ...]:
             verify=f"no timer:(on,...) with growing retries: ss -tano dst {ss_address(address)}",
         ),
         Advice(
-            "Where it works, end the old ones, and let the client give up sooner the next time",
-            "restart the client; then TCP_USER_TIMEOUT, or a timeout for each request",
+            "If it works, restart the client: its old connections are dead",
+            "then let it give up sooner: TCP_USER_TIMEOUT, or a timeout for each request",
+            "its other connections end too",
         ),
         Advice(
             "For all programs of the host, lower net.ipv4.tcp_retries2",

@@ -34,7 +34,7 @@ from twdiag.model.findings import (
     Place,
     Severity,
 )
-from twdiag.model.limits import sockets
+from twdiag.model.limits import Limit, ratio, sockets
 from twdiag.named import NamedTuple
 from twdiag.rules import manual
 from twdiag.rules.behind import these
@@ -53,6 +53,13 @@ if TYPE_CHECKING:
 
 NAME = "syn-unanswered"
 LEAST = sockets("syn-unanswered", 5, "retransmitted SYNs to one destination")
+# 5 to 8 s since Linux 6.5, which repeats the first four after 1 s each; 31 s before.
+LONG = Limit(
+    "syn-unanswered-retries", 5, "retries", "retransmissions before fewer SYNs are told too", 1
+)
+SHARE = ratio(
+    "syn-unanswered-share", 0.05, "such SYNs as a share of all connections of this host's clients"
+)
 EVERYWHERE = sockets("syn-unanswered-destinations", 50, "destinations that do not answer SYNs")
 _FEW = 8
 
@@ -78,9 +85,20 @@ def select(view: View, limits: Limits) -> Iterator[Group[_Attempts]]:
         yield Group(_Attempts(silent, len(groups)), tuple(s.inode for s in silent[:_FEW]))
         return
     for end, found in groups.items():
-        if len(found) >= limits[LEAST]:
+        if len(found) >= limits[LEAST] or _is_hanging(view, limits, found):
             about = _Attempts(found, 1, _open_to(view, *end))
             yield Group(about, tuple(s.inode for s in found[:_FEW]))
+
+
+def _is_hanging(view: View, limits: Limits, found: list[Socket]) -> bool:
+    """Return whether attempts have lasted that are a good part of what the clients here do.
+
+    A crawler always meets dead hosts; a program with two connections waits for this one.
+    """
+    long = sum(1 for socket in found if socket.retrans >= limits[LONG])
+    states = view.census.by_client.states
+    done = states.get(State.ESTABLISHED, 0) + states.get(State.SYN_SENT, 0)
+    return long > 0 and long >= limits[SHARE] * done
 
 
 def _open_to(view: View, address: str, port: int) -> int:
@@ -187,6 +205,6 @@ RULE = Rule(
     select,
     tell,
     ("sockets", "timers"),
-    (LEAST, EVERYWHERE),
+    (LEAST, LONG, SHARE, EVERYWHERE),
     rows,
 )

@@ -7,6 +7,7 @@ CAP_DAC_READ_SEARCH.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import time
@@ -133,6 +134,16 @@ def read_holders(
         except OSError:
             continue
     return found, True
+
+
+def namesakes(name: str) -> list[int]:
+    """Return the processes of a name; needs no right, reads one small file of each (10 us)."""
+    found = []
+    for pid in all_pids():
+        with contextlib.suppress(OSError):
+            if os.fsdecode(read_bytes(f"/proc/{pid}/comm")).rstrip("\n") == name:
+                found.append(pid)
+    return found
 
 
 def relatives(pid: int) -> list[int]:

@@ -231,15 +231,15 @@ def _kept(block: Block) -> bytes:
         return kept
     unowned = bytes(map((0).__eq__, block.column(_INODE)))
     kept = either(kept, both(states.translate(_IS_ESTABLISHED), unowned))
-    if TIMER_RETRANSMIT in timers:
-        kept = either(kept, _repeating(block, states, timers))
+    if TIMER_RETRANSMIT in timers and 1 in (often := _sent_often(block)):
+        repeating = both(timers.translate(_IS_RETRANSMIT), often)
+        kept = either(kept, both(states.translate(_IS_ESTABLISHED), repeating))
     return kept
 
 
-def _repeating(block: Block, states: bytes, timers: bytes) -> bytes:
-    """Return the mask of live connections that have sent their data again and again."""
-    often = block.retransmissions().translate(_IS_OFTEN)
-    return both(states.translate(_IS_ESTABLISHED), both(timers.translate(_IS_RETRANSMIT), often))
+def _sent_often(block: Block) -> bytes:
+    """Return the mask of rows that have sent something again and again without an answer."""
+    return block.retransmissions().translate(_IS_OFTEN)
 
 
 def _add_ipv4(block: Block, intake: Intake, local: int = _LOCAL, remote: int = _REMOTE) -> None:
