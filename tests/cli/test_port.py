@@ -7,6 +7,7 @@ import os
 import re
 import socket
 import sys
+import threading
 
 import pytest
 
@@ -41,9 +42,15 @@ def on_terminal(columns: int, *words: str) -> list[str]:
 def test_a_narrow_terminal_cuts_nothing(words: tuple[str, ...], server: socket.socket) -> None:
     if words == ("port",):
         words = ("port", str(server.getsockname()[1]))
-    lines = on_terminal(60, *words)
+    accepting = threading.Thread(target=server.accept)  # or it is told that nobody does
+    accepting.start()
+    try:
+        lines = on_terminal(60, *words)
+        said = twdiag(*words).out  # in a pipe nothing is wrapped
+    finally:
+        socket.create_connection(server.getsockname()).close()
+        accepting.join()
     assert max(map(len, lines)) <= 60
-    said = twdiag(*words).out  # in a pipe nothing is wrapped
     assert max(map(len, said.splitlines())) > 60
     words_of = (set(re.findall(r"[A-Za-z_]{3,}", text)) for text in ("\n".join(lines), said))
     shown, whole = words_of

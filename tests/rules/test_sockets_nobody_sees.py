@@ -55,7 +55,7 @@ def crowded(fds: int, nowhere: int, **changes: Any) -> Snapshot:
 
 
 @pytest.mark.parametrize(
-    ("fds", "nowhere", "severity"),
+    ("fds", "lost", "severity"),
     [
         (70, 31, None),
         (70, 32, Severity.WARNING),
@@ -64,9 +64,9 @@ def crowded(fds: int, nowhere: int, **changes: Any) -> Snapshot:
     ],
 )
 def test_it_is_judged_by_their_share_of_the_limit(
-    fds: int, nowhere: int, severity: Severity | None
+    fds: int, lost: int, severity: Severity | None
 ) -> None:
-    assert found(crowded(fds, nowhere)).get(RULE) == severity
+    assert found(crowded(fds, lost)).get(RULE) == severity
 
 
 def test_what_was_seen_of_all_namespaces_is_observed() -> None:

@@ -109,15 +109,20 @@ def patience(doing: str, after: float = 1.0) -> Iterator[None]:
     if not sys.stderr.isatty():
         yield
         return
-    import threading
+    import signal
 
-    timer = threading.Timer(after, print, [f"{doing} ..."], {"file": sys.stderr})
-    timer.daemon = True
-    timer.start()
+    # No thread: some looks fork, and a forked process has no second one.
+    def say(*_: object) -> None:
+        with contextlib.suppress(OSError):
+            print(f"{doing} ...", file=sys.stderr, flush=True)
+
+    before = signal.signal(signal.SIGALRM, say)
+    signal.setitimer(signal.ITIMER_REAL, after)
     try:
         yield
     finally:
-        timer.cancel()
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before or signal.SIG_DFL)
 
 
 def make_output_safe() -> None:

@@ -158,11 +158,11 @@ def _advice(view: View, table: _Table) -> tuple[Advice, ...]:
         "Raise the limit, on the host itself, not in a container",
         f"sysctl -w {_MAX}={2 * table.maximum}",
         "memory, some 400 bytes an entry; longer searches unless nf_conntrack_buckets grows too",
-        "room again: sysctl net.netfilter.nf_conntrack_count net.netfilter.nf_conntrack_max",
+        "room again: sysctl net.netfilter.nf_conntrack_count",
     )
     see = Advice(
         "See whose connections they are",
-        "conntrack -L -p tcp | awk '{print $5}' | sort | uniq -c | sort -rn | head",
+        "conntrack -L -p tcp | awk '{print $5}' | sort | uniq -c | sort -n",
     )
     main = _by_number(table)[0] if table.states else ""
     return (raised, *_about(view, main), see)
