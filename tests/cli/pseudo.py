@@ -116,7 +116,8 @@ class Pseudo:
         self._rest = b""
         self.found = self.attributes()
         settings = {"TERM": "xterm-256color", "LC_ALL": "C.UTF-8", "PYTHONDONTWRITEBYTECODE": "1"}
-        kept = {k: v for k, v in os.environ.items() if not k.startswith(("TWDIAG", "LC_", "NO_C"))}
+        others = ("TWDIAG", "LC_", "NO_C", "COLUMNS", "LINES")
+        kept = {k: v for k, v in os.environ.items() if not k.startswith(others)}
         self.process = subprocess.Popen(
             words,
             stdin=slave,
