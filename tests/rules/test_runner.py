@@ -28,7 +28,7 @@ from twdiag import rules
 from twdiag.analysis import view
 from twdiag.errors import UsageError
 from twdiag.model.findings import Severity
-from twdiag.model.snapshot import Gap
+from twdiag.model.snapshot import Gap, Owner
 from twdiag.rules import runner
 from twdiag.tcp import State
 
@@ -201,3 +201,36 @@ def test_each_rule_selects_once_and_what_rules_share_is_worked_out_once(
     assert len(report.findings) >= 2
     assert set(calls.values()) == {1}
     assert calls.keys() >= {"close_waits", "port_uses"}
+
+
+def test_many_leaking_processes_cost_as_much_as_their_sockets() -> None:
+    class Counted(dict[int, tuple[Owner, ...]]):
+        asked = 0
+
+        def get(self, key: int, default: Any = None) -> Any:
+            Counted.asked += 1
+            return super().get(key, default)
+
+    processes, each = 200, 10
+    total = processes * each
+    owners = Counted(
+        {100 + i: (Owner(1000 + i // each, "php", "app", 30, 1024),) for i in range(total)}
+    )
+    snapshot = snapshot_of(*aged(close_wait(total), 120), owners=owners)
+    report = report_of(snapshot, "close-wait-leak", "close-wait-unread")
+    assert len(report.findings) == processes
+    assert {len(finding.inodes) for finding in report.findings} == {each}
+    assert Counted.asked < 20 * total
+
+
+def test_what_nobody_asked_for_want_of_time_is_a_gap() -> None:
+    from twdiag.engine.causes import with_causes
+
+    total = 30 * 10
+    owners = {100 + i: (Owner((1 << 22) + i // 10, "php", "app", 30, 1024),) for i in range(total)}
+    snapshot = snapshot_of(*aged(close_wait(total), 120), owners=owners)
+    report = report_of(snapshot, "close-wait-leak")
+    told = with_causes(report, view.View(snapshot))
+    assert len(told.findings) == 30
+    (gap,) = (gap for gap in told.gaps if "10 more findings" in gap.why)
+    assert (gap.what, gap.partial) == ("waits", True)

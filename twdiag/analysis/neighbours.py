@@ -137,14 +137,14 @@ class Neighbourhood:
         view, state, subject = self._neighbours[place].view, _state(finding), finding.subject
         if view is None or state not in (State.CLOSE_WAIT, State.FIN_WAIT2):
             return []
+        if not isinstance(subject, (DestinationSubject, ListenerSubject)):
+            found = (view.by_inode.get(inode) for inode in dict.fromkeys(finding.inodes))
+            return [s for s in found if s is not None and s.state is state]
         sockets = view.sockets(state)
         if isinstance(subject, DestinationSubject):
             ends = subject.address, subject.port
             return [s for s in sockets if (s.remote_address, s.remote_port) == ends]
-        if isinstance(subject, ListenerSubject):
-            return [s for s in sockets if _belongs(view, s, subject)]
-        inodes = set(finding.inodes)
-        return [s for s in sockets if s.inode in inodes]
+        return [s for s in sockets if _belongs(view, s, subject)]
 
     def _told_pairs(self, place: int, finding: Finding, owners: Owners) -> Iterator[OtherEnd]:
         for end in self._grouped(self._pairs(place, finding), owners):

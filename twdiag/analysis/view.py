@@ -7,7 +7,7 @@ from functools import cached_property
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Final
 
-from twdiag.analysis.half_closed import Waiting, close_waits, identity
+from twdiag.analysis.half_closed import CloseWaitKind, Waiting, close_waits, identity
 from twdiag.analysis.port_use import port_uses
 from twdiag.analysis.rates import closing, rate_of
 from twdiag.analysis.snat_use import snat_uses
@@ -214,6 +214,19 @@ class View:
             before = {identity(socket) for socket in earlier.sockets(State.CLOSE_WAIT)}
             elapsed = self.taken_at - earlier.taken_at
         return close_waits(self.sockets(State.CLOSE_WAIT), self.is_server, before, elapsed)
+
+    @cached_property
+    def by_inode(self) -> Mapping[int, Socket]:
+        """The kept sockets that processes hold."""
+        return {socket.inode: socket for socket in self.census.sockets if socket.inode}
+
+    @cached_property
+    def close_waits_of(self) -> Mapping[tuple[int, CloseWaitKind], list[Waiting]]:
+        """The same in lists, by user and kind."""
+        found: dict[tuple[int, CloseWaitKind], list[Waiting]] = {}
+        for waiting in self.close_waits:
+            found.setdefault((waiting.socket.uid, waiting.kind), []).append(waiting)
+        return found
 
     @cached_property
     def unaccepted(self) -> Mapping[Listener, list[float]]:

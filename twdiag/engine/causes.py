@@ -8,6 +8,7 @@ from twdiag.analysis.select_limit import FD_SETSIZE, beyond_select
 from twdiag.engine.waits import SECONDS, WaitsQuestion, host_names, look_closer
 from twdiag.model import facts
 from twdiag.model.findings import Advice, ListenerSubject, Step
+from twdiag.model.snapshot import Gap
 from twdiag.model.waits import Cause
 from twdiag.rules import (
     accept_queue_full,
@@ -20,6 +21,7 @@ from twdiag.rules import (
     sockets_nobody_sees,
 )
 from twdiag.sources.live.addresses import read_addresses
+from twdiag.wording import count
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -45,6 +47,10 @@ CONCERNED: Final = frozenset(
 """Rules whose findings blame a process: it does something else instead of closing or accepting."""
 
 
+_MOST_ASKED: Final = 20
+"""Of how many findings, the worst first, the causes are sought: each takes up to 0.1 s."""
+
+
 def asks_for_causes(report: Report) -> bool:
     """Return whether a report has findings whose processes are worth a closer look."""
     return any(finding.rule in CONCERNED and finding.pids for finding in report.findings)
@@ -56,20 +62,33 @@ def with_causes(report: Report, view: View, seconds: float = SECONDS) -> Report:
     Each thread is looked at twice, 0.1 s apart.  What may not be read is a gap.
     """
     sockets = {socket.inode: socket for socket in view.census.sockets if socket.inode}
-    questions = {
-        number: _question(finding, view, sockets)
+    concerned = [
+        number
         for number, finding in enumerate(report.findings)
         if finding.rule in CONCERNED and finding.pids
+    ]
+    questions = {
+        number: _question(report.findings[number], view, sockets)
+        for number in concerned[:_MOST_ASKED]
     }
     if not questions:
         return report
     names = host_names(_listeners(report, view), read_addresses())
     answers, gaps = look_closer(questions, names, seconds)
+    gaps += _not_asked(len(concerned) - len(questions))
     findings = tuple(
         _told(finding, answers[number]) if number in answers else finding
         for number, finding in enumerate(report.findings)
     )
     return report._replace(findings=findings, gaps=(*report.gaps, *gaps))
+
+
+def _not_asked(findings: int) -> list[Gap]:
+    """Return the gap of findings of which nobody asked what their processes wait for."""
+    if findings <= 0:
+        return []
+    why = f"what the processes of {count(findings, 'more finding')} wait for was not looked at"
+    return [Gap("waits", why, "look at one of them: twdiag --process NAME", partial=True)]
 
 
 def _question(finding: Finding, view: View, sockets: Mapping[int, Socket]) -> WaitsQuestion:

@@ -90,9 +90,10 @@ def look_closer(
     for key, asked in questions.items():
         seen = [found[pid] for pid in asked.pids if pid in found]
         if seen:
-            children = _inherited(asked, seen, max(0.05, until - time.monotonic()))
+            late = time.monotonic() > until + _SEARCH
+            children = () if late else _inherited(asked, seen, max(0.05, until - time.monotonic()))
             left = max(0.05, until + _SEARCH - time.monotonic())
-            replaced = _replaced(asked, seen[0].pid, left)
+            replaced = "" if late else _replaced(asked, seen[0].pid, left)
             answers[key] = _answer(asked, seen, rows, names, children)._replace(replaced=replaced)
     return answers, gaps
 

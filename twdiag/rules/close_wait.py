@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from itertools import chain
 from typing import TYPE_CHECKING
 
 from twdiag.analysis.half_closed import by_program
@@ -70,7 +71,7 @@ def settled(holder: Holder, limits: Limits) -> int:
     return sum(1 for waiting in holder.sockets if (waiting.age_min or 0.0) >= least)
 
 
-def seconds_to_limit(holder: Holder, everything: Iterable[Waiting]) -> float | None:
+def seconds_to_limit(holder: Holder, view: View) -> float | None:
     """Return when the sockets of a process reach its descriptor limit, as their ages tell.
 
     None where they do not come at a steady rate, or belong to several processes.
@@ -78,15 +79,20 @@ def seconds_to_limit(holder: Holder, everything: Iterable[Waiting]) -> float | N
     owner = holder.owner
     if owner is None or not owner.fd_limit or owner.fds is None or holder.processes > 1:
         return None
-    inodes = {waiting.socket.inode for waiting in holder.sockets}
-    kinds = {waiting.kind for waiting in holder.sockets}
     # The youngest are not old enough to be anybody's leak, but they are part of the rate.
-    young = (w for w in everything if w.kind in kinds and w.socket.uid == holder.uid)
-    found = {w.socket.inode: w for w in (*holder.sockets, *young)}
+    uid = -1 if holder.uid is None else holder.uid
+    alike = [view.close_waits_of.get((uid, kind), []) for kind in _kinds(holder)]
+    if sum(map(len, alike)) > 2 * len(holder.sockets):  # others of this user have many too
+        return None
+    found = {w.socket.inode: w for w in (*holder.sockets, *chain.from_iterable(alike))}
     arrivals = holder._replace(sockets=tuple(found.values())).arrivals
-    if arrivals is None or len(found) > 2 * len(inodes):
+    if arrivals is None or len(found) > 2 * len(holder.sockets):
         return None
     return (owner.fd_limit - owner.fds) / arrivals
+
+
+def _kinds(holder: Holder) -> set[CloseWaitKind]:
+    return {waiting.kind for waiting in holder.sockets}
 
 
 def evidence(holder: Holder) -> dict[str, Value]:

@@ -51,7 +51,7 @@ def select(view: View, limits: Limits) -> Iterator[Group[Aged]]:
 def tell(view: View, limits: Limits, group: Group[Aged]) -> Iterator[Finding]:
     """Yield one finding for each process whose pool keeps dead connections."""
     for holder in close_wait.noticed(view, limits, group):
-        left = close_wait.seconds_to_limit(holder, view.close_waits)
+        left = close_wait.seconds_to_limit(holder, view)
         yield _finding(holder, limits, left)
 
 

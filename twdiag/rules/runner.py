@@ -17,7 +17,7 @@ from twdiag.tcp import State
 from twdiag.wording import command_of, count
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable, Iterator, Mapping
 
     from twdiag.analysis.view import View
     from twdiag.model.findings import Value
@@ -62,9 +62,10 @@ def tell(selection: Selection, view: View) -> Report:
     """Return the report on a selection; `view` is the same view with owners."""
     limits, snapshot = selection.limits, view.snapshot
     findings = [
-        _completed(rule, group, finding, view)
+        _completed(rule, held, finding, view)
         for rule, groups in selection.groups
         for group in groups
+        for held in (_held(group, view),)
         for finding in rule.tell(view, limits, group)
     ]
     with_rows = {rule.name for rule, _ in selection.groups if rule.rows is not None}
@@ -99,7 +100,18 @@ def rows_behind(selection: Selection, view: View) -> list[RowsBehind]:
     ]
 
 
-def _completed(rule: Rule[Any], group: Group[Any], finding: Finding, view: View) -> Finding:
+def _held(group: Group[Any], view: View) -> Mapping[int, list[int]]:
+    """Return which sockets of a group each process holds: some groups have 500 of 40 each."""
+    held: dict[int, list[int]] = {}
+    for inode in group.inodes:
+        for owner in view.owners.get(inode, ()):
+            held.setdefault(owner.pid, []).append(inode)
+    return held
+
+
+def _completed(
+    rule: Rule[Any], held: Mapping[int, list[int]], finding: Finding, view: View
+) -> Finding:
     pids = _pids(finding)
     return finding._replace(
         rule=rule.name,
@@ -107,11 +119,7 @@ def _completed(rule: Rule[Any], group: Group[Any], finding: Finding, view: View)
         do_not=manual.do_not(rule.manual),
         netns=view.snapshot.netns,
         pids=pids,
-        inodes=tuple(
-            inode
-            for inode in group.inodes
-            if any(owner.pid in pids for owner in view.owners.get(inode, ()))
-        ),
+        inodes=tuple({inode: None for pid in pids for inode in held.get(pid, ())}),
     )
 
 
