@@ -93,13 +93,15 @@ def _destinations(
         several += [(1, group) for group in islice(single, missing)]
         sizes += [(count, group, page, groups) for count, group in several]
     sizes.sort(key=lambda size: -size[0])
-    found = [_destination(intake, *size[1:]) for size in sizes[:_MOST_DESTINATIONS]]
+    texts = _texts(intake)
+    found = [_destination(intake, texts, *size[1:]) for size in sizes[:_MOST_DESTINATIONS]]
     return tuple(sorted(found, key=lambda d: (-d.sockets, d.source, d.address, d.port)))
 
 
-def _destination(intake: Intake, group: int, page: int | None, groups: Groups) -> Destination:
+def _destination(
+    intake: Intake, texts: list[str], group: int, page: int | None, groups: Groups
+) -> Destination:
     key, tally = Key.of(group), tally_of(groups.moments[group])
-    texts = _texts(intake)
     if page is None:
         name = groups.names[group]
         source, address = texts[int.from_bytes(name[:2], "big")], _remote_text(name[2:])
