@@ -60,6 +60,33 @@ def test_a_file_leads_where_no_process_is() -> None:
     assert moved("twdiag --full", KEPT) == "twdiag --full --netns '/run/netns/kept here'"
 
 
+def test_a_lasting_file_is_preferred_to_a_process_that_may_be_restarted() -> None:
+    named = Namespace("b3-a", 3, 4, (2773,), "python3", ("/run/netns/b3-a",))
+    assert moved("ss -tan", named) == "nsenter --net=/run/netns/b3-a ss -tan"
+    assert moved("twdiag --full", named) == "twdiag --full --netns b3-a"
+
+
+@pytest.mark.parametrize("name", ["2773", "host", "a b", "-x"])
+def test_a_name_that_netns_would_take_for_something_else_is_written_as_a_path(name: str) -> None:
+    named = Namespace(name, 3, 4, (2773,), "python3", (f"/run/netns/{name}",))
+    words = shlex.split(moved("twdiag --full", named))
+    assert words[-2:] == ["--netns", f"/run/netns/{name}"]
+
+
+def test_a_file_that_is_reached_through_a_process_lasts_no_longer_than_that() -> None:
+    hidden = Namespace("x", 3, 4, (915,), "nginx", ("/proc/915/root/run/netns/x",))
+    assert moved("ss -tan", hidden) == "nsenter -t 915 -n ss -tan"
+    assert moved("twdiag --full", hidden) == "twdiag --full --netns 915"
+
+
+def test_the_way_in_is_another_process_than_the_one_that_the_finding_restarts() -> None:
+    there = placed(finding("ss -ltn")._replace(pids=(915,)), WEB)
+    assert there.advice[0].how == "nsenter -t 916 -n ss -ltn"
+    both = placed(finding("ss -ltn")._replace(pids=(915, 916)), WEB)
+    assert both.advice[0].how == "nsenter -t 915 -n ss -ltn"
+    assert there.namespace == WEB
+
+
 def test_where_nothing_leads_in_a_command_stays() -> None:
     assert moved("ss -tan", NOWHERE) == "ss -tan"
     assert moved("twdiag --full", NOWHERE) == "twdiag --full"

@@ -155,6 +155,8 @@ def test_diagnose_has_the_same_limits(
         ("limits.ports-warning = inf\n", 1, "must lie between"),
         ("\n\nlimits = { ports-warning = 8 }\n", 3, "must lie between"),
         ("\nlimits = 3\n", 2, "limits is a table"),
+        ("\nignore = ['close-wait-leak']\n", 2, "ignore belongs to the table check"),
+        ("[warning]\ntime_wait = 3\n", 1, "warning belongs to the table check"),
         ("[limit]\n", 1, "there is no table 'limit'; did you mean 'limits'"),
         (
             "[limits]\n[check]\nignored = []\n",
@@ -225,6 +227,8 @@ def test_errors_name_the_variable(variable: str, value: str, message: str) -> No
         ("TWDIAG_PORTS_WARNIG", "has no effect; did you mean 'TWDIAG_PORTS_WARNING'?"),
         ("TWDIAG_VERSION", "TWDIAG_VERSION has no effect"),
         ("TWDIAG_", "TWDIAG_ has no effect"),
+        ("TWDIAG_IGNORE", "TWDIAG_IGNORE has no effect: use --ignore"),
+        ("TWDIAG_NETNS", "TWDIAG_NETNS has no effect: use --netns"),
     ],
 )
 def test_a_variable_of_somebody_else_is_a_note_and_no_state(
@@ -243,6 +247,13 @@ def test_a_variable_of_somebody_else_is_a_note_and_no_state(
     assert on("fd-limit").code == 1
     assert run(["diagnose", "--json"]) == 0
     assert f"twdiag: the environment variable {variable}" in capsys.readouterr().err
+
+
+def test_a_folder_is_never_advised_to_be_removed(tmp_path: Path) -> None:
+    with pytest.raises(UsageError) as caught:
+        config.load(str(tmp_path))
+    assert caught.value.what == f"{tmp_path} is a folder, not a settings file"
+    assert caught.value.next_step == "name a file in it"
 
 
 @pytest.mark.parametrize("text", ["'70%'", '"70 %"', '" 70% "'])

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
 from twdiag.model.findings import Advice
+from twdiag.model.snapshot import HOST_NETNS
 from twdiag.wording import command_in, quoted
 
 if TYPE_CHECKING:
@@ -21,6 +23,7 @@ _LOOKS: Final = frozenset({"diagnose", "port", "sockets", "trace", "watch"})
 """Commands of twdiag that look into a network namespace: all take --netns."""
 
 _SETTING: Final = re.compile(r'sysctl -w ([a-z0-9_.]+)=("[^"]*"|[^\s,;]+)')
+_IP_NETNS: Final = re.compile(r"(?:/var)?/run/netns/([A-Za-z0-9_.][A-Za-z0-9_.-]*)")
 _ENGINES: Final = {"docker": "docker", "podman": "podman", "containerd": "nerdctl"}
 _SAFE: Final = frozenset(
     {
@@ -39,20 +42,48 @@ https://kubernetes.io/docs/tasks/administer-cluster/sysctl-cluster/
 def placed(finding: Finding, namespace: Namespace) -> Finding:
     """Return a finding of another namespace with commands that work there when they are pasted."""
     container = finding.container or namespace.container
+    way = _beside(namespace, finding.pids)
     return finding._replace(
         namespace=namespace,
         netns=namespace.label,
-        advice=tuple(_advised(finding.advice, namespace, container)),
-        steps=tuple(_moved_step(step, namespace) for step in finding.steps),
-        rows_command=moved(finding.rows_command, namespace),
+        advice=tuple(_advised(finding.advice, way, container)),
+        steps=tuple(_moved_step(step, way) for step in finding.steps),
+        rows_command=moved(finding.rows_command, way),
     )
+
+
+def _beside(namespace: Namespace, pids: tuple[int, ...]) -> Namespace:
+    """Return a namespace with these processes last: a finding's own may soon be restarted."""
+    return replace(namespace, pids=tuple(sorted(namespace.pids, key=lambda pid: pid in pids)))
 
 
 def entering(namespace: Namespace) -> str:
     """Return the command in front of one that is to run in a namespace, "" where none leads in."""
-    if namespace.pid is not None:
+    path = _lasting_path(namespace)
+    if path is None and namespace.pid is not None:
         return f"nsenter -t {namespace.pid} -n"
-    return f"nsenter --net={quoted(namespace.paths[0])}" if namespace.paths else ""
+    path = path or next(iter(namespace.paths), None)
+    return f"nsenter --net={quoted(path)}" if path else ""
+
+
+def _lasting_path(namespace: Namespace) -> str | None:
+    """Return a file that leads in whichever process ends, None where there is none.
+
+    A process is often the very one that the advice restarts; the check after it must still work.
+    """
+    return next((path for path in namespace.paths if not path.startswith("/proc/")), None)
+
+
+def _word_for(namespace: Namespace) -> str:
+    """Return what --netns takes: the name of `ip netns`, a file, else a process; "" for none."""
+    path = _lasting_path(namespace)
+    if path is None and namespace.pid is not None:
+        return str(namespace.pid)
+    path = path or next(iter(namespace.paths), "")
+    name = _IP_NETNS.fullmatch(path)
+    # A number is a process to --netns, and "host" this process's own namespace.
+    named = name is not None and not name[1].isdigit() and name[1] != HOST_NETNS
+    return quoted(name[1] if name and named else path) if path else ""
 
 
 def moved(text: str, namespace: Namespace) -> str:
@@ -72,7 +103,7 @@ def _twdiag_in(command: str, namespace: Namespace) -> str:
         return command  # explain, say
     if "--all-netns" in words:
         return command
-    target = namespace.pid or (quoted(namespace.paths[0]) if namespace.paths else "")
+    target = _word_for(namespace)
     return f"{command} --netns {target}" if target else command
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
 from importlib import import_module
 from types import MappingProxyType
@@ -23,6 +24,10 @@ _NOT_LIMITS: Final = frozenset({"TWDIAG_CONFIG", "TWDIAG_DEBUG"})
 _MOST_BYTES: Final = 1 << 20
 _TABLES: Final = ("limits", "check")
 _CHECK_KEYS: Final = ("warning", "critical", "ignore")
+_OPTIONS: Final = frozenset({"ignore", "select", "netns", "all-netns", "format"})
+"""Flags that people also try as a variable."""
+
+_VARIABLE: Final = re.compile("'([^']+)'")
 _NOTHING: Final[Mapping[Any, Any]] = MappingProxyType({})
 
 
@@ -90,9 +95,16 @@ def _from_environment(limits: Limits, environ: Mapping[str, str]) -> tuple[Limit
         if name in limits:
             limits = limits.replaced({name: value}, f"environment variable {variable}")
             continue
-        near = nearest(variable, [_PREFIX + n.upper().replace("-", "_") for n in limits])
-        notes.append(f"the environment variable {variable} has no effect{near}")
+        notes.append(f"the environment variable {variable} has no effect{_meant(name, limits)}")
     return limits, tuple(notes)
+
+
+def _meant(name: str, limits: Limits) -> str:
+    """Return what a variable that names no limit may mean; the prefix makes none alike."""
+    if name in _OPTIONS:
+        return f": use --{name}"
+    near = nearest(name, limits)
+    return _VARIABLE.sub(lambda word: repr(_PREFIX + word[1].upper().replace("-", "_")), near)
 
 
 def _paths(config: str | None, environ: Mapping[str, str]) -> Iterator[tuple[str, bool]]:
@@ -126,6 +138,9 @@ def _read(path: str, required: bool) -> tuple[str | None, str]:
     try:
         with open(path, "rb") as file:
             raw = file.read(_MOST_BYTES + 1)
+    except IsADirectoryError as error:
+        step = "name a file in it" if required else "move the folder away, or make it a file"
+        raise UsageError(f"{path} is a folder, not a settings file", step) from error
     except OSError as error:
         raise UsageError(
             f"{path}: {error.strerror}", "let this user read the file, or remove it"
@@ -224,6 +239,11 @@ def _check_keys(
     file: _File, tables: tuple[str, ...], table: Mapping[str, Any], known: tuple[str, ...]
 ) -> None:
     for key in table:
+        if not tables and key in _CHECK_KEYS:
+            raise UsageError(
+                f"{file.where(tables, key)}: {key} belongs to the table check",
+                f"put it below a line that says [check], or write check.{key}",
+            )
         if key not in known:
             kind = "table" if not tables else "key"
             raise UsageError(
