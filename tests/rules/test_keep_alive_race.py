@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from tests.made import HERE, listening, only_finding, report_of, snapshot_of
-from twdiag.model.findings import Confidence, Finding, ListenerSubject, Severity
+from twdiag.model.findings import Confidence, Finding, ListenerSubject, Place, Severity
 from twdiag.model.idling import IdleEnd, Idling, Watched
 from twdiag.model.snapshot import Gap, Owner
+from twdiag.tcp import State
 
 if TYPE_CHECKING:
     from tests.conftest import Played
@@ -64,6 +65,14 @@ def test_late_data_of_which_nobody_knows_what_it_was_is_a_notice() -> None:
     assert (found.evidence["lost_requests"], found.evidence["late_data"]) == (None, 14)
     few = tuple(end._replace(late=n < 2) for n, end in enumerate(ends(14, reused_after=None)))
     assert report(Idling(HERE, 8080, few)).findings == ()
+
+
+def test_a_lost_request_leaves_no_time_wait() -> None:
+    late = tuple(end._replace(late=True, reused_after=None) for end in ends(14))
+    met = [finding(Idling(HERE, 8080, those)).place for those in (lost(2, 14), late)]
+    reset = Place.of(State.FIN_WAIT2)._replace(next="the client's data arrives, a RST goes back")
+    assert met == [reset] * 2
+    assert finding(Idling(HERE, 8080, ends(14))).place == Place.of(State.TIME_WAIT)
 
 
 def test_clients_that_use_connections_after_nearly_as_long_are_a_notice() -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from twdiag.errors import UsageError
-from twdiag.model.limits import nearest
+from twdiag.model.limits import closest, nearest
 
 if TYPE_CHECKING:
     from twdiag.cli.typer_parts import Mistake, Parameter
@@ -45,7 +45,8 @@ def _instead(mistake: Mistake) -> str:
         return ""
     # Without the dashes, which make any two options alike.
     long = [name[2:] for name in mistake.known if name.startswith("--")]
-    return nearest(mistake.word[2:], long).replace(" '", " --").replace("'", "")
+    near = closest(mistake.word[2:], long)
+    return f"; did you mean --{near}?" if near else ""
 
 
 def _about_a_word(word: str) -> str:

@@ -24,12 +24,9 @@ from twdiag.sources.live.addresses import read_addresses
 from twdiag.wording import count
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from twdiag.analysis.view import View
     from twdiag.engine.waits import WaitsAnswer
     from twdiag.model.findings import Finding, Report
-    from twdiag.model.sockets import Socket
     from twdiag.model.waits import Conclusion
 
 CONCERNED: Final = frozenset(
@@ -61,15 +58,13 @@ def with_causes(report: Report, view: View, seconds: float = SECONDS) -> Report:
 
     Each thread is looked at twice, 0.1 s apart.  What may not be read is a gap.
     """
-    sockets = {socket.inode: socket for socket in view.census.sockets if socket.inode}
     concerned = [
         number
         for number, finding in enumerate(report.findings)
         if finding.rule in CONCERNED and finding.pids
     ]
     questions = {
-        number: _question(report.findings[number], view, sockets)
-        for number in concerned[:_MOST_ASKED]
+        number: _question(report.findings[number], view) for number in concerned[:_MOST_ASKED]
     }
     if not questions:
         return report
@@ -91,8 +86,9 @@ def _not_asked(findings: int) -> list[Gap]:
     return [Gap("waits", why, "look at one of them: twdiag --process NAME", partial=True)]
 
 
-def _question(finding: Finding, view: View, sockets: Mapping[int, Socket]) -> WaitsQuestion:
-    concerned = {inode: sockets[inode] for inode in finding.inodes if inode in sockets}
+def _question(finding: Finding, view: View) -> WaitsQuestion:
+    known = view.by_inode
+    concerned = {inode: known[inode] for inode in finding.inodes if inode in known}
     if finding.rule == idle_established_leak.NAME:
         found = (view.breakdown(pid) for pid in finding.pids)
         concerned |= {s.inode: s for seen in found if seen for s in seen.unguarded}

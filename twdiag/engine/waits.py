@@ -19,7 +19,7 @@ from twdiag.model.waits import Act, Cause, NextCommand
 from twdiag.software import find
 from twdiag.software.runtimes import next_commands
 from twdiag.sources.live.proc import read_bytes
-from twdiag.sources.live.processes.descriptors import namesakes, read_holders, relatives
+from twdiag.sources.live.processes.descriptors import namesakes, read_holders, read_parents, related
 from twdiag.sources.live.processes.runtime import read_runtime
 from twdiag.sources.live.processes.waits import read_waits, wanted_inodes
 from twdiag.sources.live.sockets.netlink import find_sockets
@@ -80,7 +80,10 @@ def look_closer(
     A question whose processes are all gone has no answer.  Reads only; signals and stops nobody.
     """
     until = time.monotonic() + seconds
-    questions = {key: _with_workers(asked, seconds / 4) for key, asked in questions.items()}
+    parents = read_parents()
+    questions = {
+        key: _with_workers(asked, parents, seconds / 4) for key, asked in questions.items()
+    }
     pids = list(dict.fromkeys(pid for asked in questions.values() for pid in asked.pids))
     inodes = {inode for asked in questions.values() for inode in asked.concerned}
     found, gaps = read_waits(pids[:_MOST_PROCESSES], inodes, seconds)
@@ -91,14 +94,17 @@ def look_closer(
         seen = [found[pid] for pid in asked.pids if pid in found]
         if seen:
             late = time.monotonic() > until + _SEARCH
-            children = () if late else _inherited(asked, seen, max(0.05, until - time.monotonic()))
+            left = max(0.05, until - time.monotonic())
+            children = () if late else _inherited(asked, seen, parents, left)
             left = max(0.05, until + _SEARCH - time.monotonic())
             replaced = "" if late else _replaced(asked, seen[0].pid, left)
             answers[key] = _answer(asked, seen, rows, names, children)._replace(replaced=replaced)
     return answers, gaps
 
 
-def _with_workers(asked: WaitsQuestion, seconds: float) -> WaitsQuestion:
+def _with_workers(
+    asked: WaitsQuestion, parents: Mapping[int, int], seconds: float
+) -> WaitsQuestion:
     """Return a question about listeners with every process that could accept.
 
     The search for owners stops at the first one, a master mostly, which leaves that to its workers.
@@ -106,7 +112,7 @@ def _with_workers(asked: WaitsQuestion, seconds: float) -> WaitsQuestion:
     listeners = {inode for inode, row in asked.concerned.items() if row.state is State.LISTEN}
     if not listeners:
         return asked
-    holders, _ = read_holders(listeners, relatives(asked.pids[0]), seconds)
+    holders, _ = read_holders(listeners, related(asked.pids[0], parents), seconds)
     pids = sorted({holder.pid for held in holders.values() for holder in held})
     return asked._replace(pids=tuple(dict.fromkeys((*asked.pids, *pids))))
 
@@ -192,7 +198,7 @@ def _only_reads(run: str, look: str) -> NextCommand:
 
 
 def _inherited(
-    asked: WaitsQuestion, seen: list[ProcessWaits], seconds: float
+    asked: WaitsQuestion, seen: list[ProcessWaits], parents: Mapping[int, int], seconds: float
 ) -> tuple[Inherited, ...]:
     """Return the children that hold the question's connections by accident.
 
@@ -202,7 +208,7 @@ def _inherited(
     if not connections or len(connections) > _MOST_SOCKETS:
         return ()
     sought = connections | asked.listeners
-    holders, _ = read_holders(sought, relatives(asked.pids[0]), seconds)
+    holders, _ = read_holders(sought, related(asked.pids[0], parents), seconds)
     masters = {h.pid: h.executable for i in asked.listeners for h in holders.pop(i, ())}
     watched, _ = watched_sockets(seen, connections)
     return tell_inherited(holders, masters.keys(), watched, masters)

@@ -40,8 +40,13 @@ def seconds(name: str, default: float, meaning: str) -> Limit:
 
 def nearest(word: str, names: Iterable[str]) -> str:
     """Return "; did you mean X?" for a misspelt word, or nothing where no name is near."""
-    close = difflib.get_close_matches(word, list(names), 1, 0.6)
-    return f"; did you mean {close[0]!r}?" if close else ""
+    close = closest(word, names)
+    return f"; did you mean {close!r}?" if close else ""
+
+
+def closest(word: str, names: Iterable[str]) -> str:
+    """Return the name that a misspelt word is nearest to, "" where none is near."""
+    return next(iter(difflib.get_close_matches(word, list(names), 1, 0.6)), "")
 
 
 class Limits:

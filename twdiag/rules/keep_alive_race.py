@@ -131,8 +131,18 @@ def tell(view: View, limits: Limits, group: Group[Race]) -> Iterator[Finding]:
         subject,
         _evidence(view, race),
         _advice(view, subject, race),
-        Place.of(State.TIME_WAIT),
+        _place(race),
     )
+
+
+def _place(race: Race) -> Place:
+    """Return where the closed connections are; a RST ends those in FIN_WAIT2 that data meets.
+
+    Those that meet no data close in order and leave a TIME_WAIT.
+    """
+    if race.lost or race.late:
+        return Place.of(State.FIN_WAIT2)._replace(next="the client's data arrives, a RST goes back")
+    return Place.of(State.TIME_WAIT)
 
 
 def _summary(subject: ListenerSubject, race: Race) -> str:

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import os
-import re
 import sys
 from importlib import import_module
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final
 
 from twdiag.errors import UsageError
-from twdiag.model.limits import Limits, nearest, parse_limit_flags
+from twdiag.model.limits import Limits, closest, nearest, parse_limit_flags
 from twdiag.named import NamedTuple
 
 if TYPE_CHECKING:
@@ -27,7 +26,6 @@ _CHECK_KEYS: Final = ("warning", "critical", "ignore")
 _OPTIONS: Final = frozenset({"ignore", "select", "netns", "all-netns", "format"})
 """Flags that people also try as a variable."""
 
-_VARIABLE: Final = re.compile("'([^']+)'")
 _NOTHING: Final[Mapping[Any, Any]] = MappingProxyType({})
 
 
@@ -103,8 +101,8 @@ def _meant(name: str, limits: Limits) -> str:
     """Return what a variable that names no limit may mean; the prefix makes none alike."""
     if name in _OPTIONS:
         return f": use --{name}"
-    near = nearest(name, limits)
-    return _VARIABLE.sub(lambda word: repr(_PREFIX + word[1].upper().replace("-", "_")), near)
+    near = closest(name, limits)
+    return f"; did you mean {_PREFIX + near.upper().replace('-', '_')!r}?" if near else ""
 
 
 def _paths(config: str | None, environ: Mapping[str, str]) -> Iterator[tuple[str, bool]]:
