@@ -33,6 +33,8 @@ if TYPE_CHECKING:
 
 _MOST_ENDS: Final = 4_000
 """So many ends a second take a tenth of a CPU to follow."""
+_SORTING: Final = 5.0
+"""Seconds to tell what the descriptors of crowded processes are; beside 50 namespaces 0.1."""
 _NEARLY_OVER: Final = 0.5
 
 
@@ -132,7 +134,7 @@ def examined(
     view = View(snapshot._replace(earlier=earlier))
     selection = runner.select(view, question.limits, question.rules)
     owners, gaps = sources.find_owners(snapshot, selection.inodes, seconds)
-    breakdowns, more_gaps = sources.break_down(snapshot, selection.pids, min(seconds, 1.0))
+    breakdowns, more_gaps = sources.break_down(snapshot, selection.pids, min(seconds / 2, _SORTING))
     named = view.with_owners(owners, (*gaps, *more_gaps), breakdowns)
     return Examined(runner.tell(selection, named), named)
 

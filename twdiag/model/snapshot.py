@@ -60,9 +60,9 @@ class Breakdown(NamedTuple):
 
     `states` counts its TCP sockets by state, `nowhere` those that no table shows: reset by the
     peer or ended by keepalive, and never closed.  `elsewhere` counts those in tables of other
-    network namespaces, `uncertain` those in no table that could be read, while a namespace was
-    found whose tables may not; with `hidden`, there may be namespaces that were not looked at,
-    and `nowhere` is inferred.  `kinds` counts all else: "file", "pipe" ...
+    network namespaces, `uncertain` those in no table that was read, while a namespace was found
+    whose tables may not be, or in time could not; with `hidden`, there may be namespaces that this
+    process cannot see, and `nowhere` is inferred.  `kinds` counts all else: "file", "pipe" ...
     Where many of its sockets are in ESTABLISHED, `aged` of these were asked for their ages;
     `unguarded` are those of them that no keepalive guards.  `running` is for how long (s) the
     process has run, None unseen.  `unix_path` is that of most of its Unix sockets where these are

@@ -31,13 +31,19 @@ _MOST_THREADS: Final = 1_000
 class Elsewhere(NamedTuple):
     """The sockets that are in tables of other namespaces.
 
-    `unread` tells that a namespace was found whose tables may not be read; `hidden` that there may
-    be some that this process cannot see, or had no time for.
+    `unread` tells that a namespace was found whose tables may not be read, `late` that there was
+    no time for one; `hidden` that there may be some that this process cannot see.
     """
 
     inodes: frozenset[int] = frozenset()
     unread: bool = False
+    late: bool = False
     hidden: bool = False
+
+    @property
+    def complete(self) -> bool:
+        """Whether the tables of every namespace that was found were read."""
+        return not (self.unread or self.late)
 
 
 def look_elsewhere(inodes: Collection[int], holders: Iterable[int], seconds: float) -> Elsewhere:
@@ -67,8 +73,8 @@ def look_elsewhere(inodes: Collection[int], holders: Iterable[int], seconds: flo
             reasons.add(one.why_not)
             if inside == sought:
                 return Elsewhere(frozenset(inside))
-    hidden = bool(found.gaps) or "time" in reasons
-    return Elsewhere(frozenset(inside), bool(reasons - {"", "gone", "time"}), hidden)
+    unread = bool(reasons - {"", "gone", "time"})
+    return Elsewhere(frozenset(inside), unread, "time" in reasons, bool(found.gaps))
 
 
 def _has_sockets(namespace: Namespace) -> bool:

@@ -30,6 +30,7 @@ _MANY: Final = 0.25
 """Live connections that are so large a share of a process's descriptors are asked for their age."""
 _MOST_AGED: Final = 1_000
 """Of so many sockets of a process the ages tell enough."""
+_CALMER: Final = "run again when the host is calmer"
 _LEAST_ELSEWHERE: Final = 0.3
 """So many seconds for the tables of other namespaces, however long the descriptors took."""
 
@@ -75,7 +76,7 @@ def break_down(
     others = _elsewhere(lost, max(_LEAST_ELSEWHERE, until - time.monotonic()))
     told = {pid: _told(pid, seen[pid], states, aged.get(pid), lost[pid], others) for pid in seen}
     uncertain = sum(one.uncertain for one in told.values())
-    return told, [*gaps, *([_uncertain(uncertain)] if uncertain else [])]
+    return told, [*gaps, *([_uncertain(uncertain, others)] if uncertain else [])]
 
 
 def _denied(processes: int) -> Gap:
@@ -88,13 +89,13 @@ def _denied(processes: int) -> Gap:
 def _late(processes: int) -> Gap:
     many = count(processes, "process", "processes")
     why = f"there was no time to look at the descriptors of {many} near the limit"
-    return Gap("breakdown", why, "run again when the host is calmer", partial=True)
+    return Gap("breakdown", why, _CALMER, partial=True)
 
 
-def _uncertain(sockets: int) -> Gap:
+def _uncertain(sockets: int, others: Elsewhere) -> Gap:
     many = count(sockets, "socket is", "sockets are")
     why = f"{many} in no table here: reset and never closed, or in another network namespace"
-    return Gap("breakdown", why, RIGHTS, partial=True)
+    return Gap("breakdown", why, RIGHTS if others.unread else _CALMER, partial=True)
 
 
 def _descriptors(pid: int) -> _Seen:
@@ -189,13 +190,13 @@ def _told(
     return Breakdown(
         seen.looked,
         Counter(states[inode] for inode in seen.sockets if inode in states),
-        0 if others.unread else left,
+        left if others.complete else 0,
         seen.kinds,
         asked,
         unguarded,
         _running(pid) if unguarded else None,
         elsewhere,
-        left if others.unread else 0,
+        0 if others.complete else left,
         others.hidden,
         _commonest(read_unix_paths(pid, lost.unix)) if lost.unix and many_unix else "",
     )
