@@ -115,19 +115,19 @@ SETTING = "sysctl -w net.ipv4.tcp_tw_reuse=1"
     [
         (
             Container("docker", "ab" * 32, "web_1"),
-            "start the container with: docker run --sysctl net.ipv4.tcp_tw_reuse=1 ...",
+            "start the container with docker run --sysctl net.ipv4.tcp_tw_reuse=1 ...",
         ),
         (
             Container("podman", "ab" * 32, "web_1"),
-            "start the container with: podman run --sysctl net.ipv4.tcp_tw_reuse=1 ...",
+            "start the container with podman run --sysctl net.ipv4.tcp_tw_reuse=1 ...",
         ),
         (
             Container("containerd", "ab" * 32, "shop/web", "0ffe3748-0000"),
-            'in the pod\'s spec, securityContext.sysctls: name: net.ipv4.tcp_tw_reuse, value: "1"',
+            'put {name: net.ipv4.tcp_tw_reuse, value: "1"} into securityContext.sysctls of the pod',
         ),
         (
             Container("lxc", "web", "web"),
-            "in the container's configuration: lxc.sysctl.net.ipv4.tcp_tw_reuse = 1",
+            "put lxc.sysctl.net.ipv4.tcp_tw_reuse = 1 into the container's configuration",
         ),
         (None, "set it where the namespace is made"),
         (Container("systemd", "web.service", "web"), "set it where the namespace is made"),

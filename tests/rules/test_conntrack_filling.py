@@ -102,7 +102,8 @@ def test_it_says_what_the_entries_are_and_what_to_do_about_them(
     assert finding.summary.startswith("800 of 1,000 conntrack entries used (80 %)")
     assert said in finding.summary
     assert any(advice in one.how for one in finding.advice)
-    assert "nf_conntrack_max=2000" in finding.advice[0].how
+    assert finding.advice[0].how.startswith("conntrack -L")
+    assert "nf_conntrack_max=2000" in finding.advice[-1].how
 
 
 def test_drops_end_the_sentence() -> None:
@@ -110,6 +111,7 @@ def test_drops_end_the_sentence() -> None:
     assert finding.summary.endswith("; 10 packets dropped between the two samples")
     assert finding.evidence["new_evictions"] == 3
     assert finding.evidence["table_drops"] == 20
+    assert "nf_conntrack_max=2000" in finding.advice[0].how, "room first, while packets are lost"
 
 
 @pytest.mark.parametrize(

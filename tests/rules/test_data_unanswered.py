@@ -2,12 +2,25 @@
 
 from __future__ import annotations
 
+import io
+
 import pytest
 
-from tests.made import HERE, client, established, found, only_finding, served, snapshot_of
+from tests.made import (
+    HERE,
+    client,
+    established,
+    found,
+    only_finding,
+    report_of,
+    served,
+    snapshot_of,
+)
 from twdiag.model.findings import AddressSubject, PortSubject, Severity
 from twdiag.model.snapshot import Owner
 from twdiag.model.sockets import TIMER_RETRANSMIT, TIMER_ZERO_WINDOW, Socket
+from twdiag.render.pieces import Detail, Look
+from twdiag.render.text import render_text
 from twdiag.tcp import State
 
 RULE = "data-unanswered"
@@ -123,3 +136,11 @@ def test_the_finding_names_the_peer_the_program_and_how_long() -> None:
 def test_connections_that_wait_for_accept_are_not_taken_for_silent_ones() -> None:
     queued = [s._replace(inode=0, timer=0, retrans=0, send_q=0) for s in from_dead(30)]
     assert RULE not in found(snapshot_of(*served(30), *queued))
+
+
+def test_what_comes_next_is_the_end_of_the_retries_and_no_close_is_drawn() -> None:
+    out = io.StringIO()
+    render_text(report_of(snapshot_of(*to_dead(6)), RULE), out, Look(detail=Detail.FULL))
+    text = out.getvalue()
+    assert "ESTABLISHED; next: the peer acknowledges the data, or this host's kernel" in text
+    assert "FIN" not in text

@@ -89,7 +89,7 @@ def test_a_slow_leak_is_a_notice() -> None:
 def test_a_client_that_leaks_is_told_to_use_one_pool() -> None:
     finding = only_finding(host(steadily(500, 2 * HOUR), server=False), RULE)
     assert finding.evidence["peers"] == ["10.0.0.5:5432"]
-    assert any("one pool" in advice.do for advice in finding.advice)
+    assert any("one pool" in advice.how for advice in finding.advice)
 
 
 @pytest.mark.parametrize(

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from twdiag import lab, rules
+from twdiag.software import all_software
+from twdiag.wording import command_in
 
 if TYPE_CHECKING:
     from tests.conftest import Played
@@ -31,6 +33,16 @@ def test_every_rule_fires_in_some_scenario_and_is_silent_in_another() -> None:
     for rule in rules.RULES:
         silent = [s for s in lab.SCENARIOS if all(e.rule != rule.name for e in s.expects)]
         assert silent, rule.name
+
+
+def test_no_advice_is_a_chain_of_colons(played: dict[str, Played]) -> None:
+    titles = tuple(f"{software.title}: " for software in all_software())
+    for name, play in played.items():
+        for advice in (advice for finding in play.report.findings for advice in finding.advice):
+            do = advice.do.partition(": ")[2] if advice.do.startswith(titles) else advice.do
+            prose = advice.how.removesuffix(command_in(advice.how)).removesuffix(": ")
+            said = re.sub(r"\(.*?\)|\".*?\"", "", f"{do}: {prose}".removesuffix(": "))
+            assert said.count(": ") <= 1, (name, advice)
 
 
 def test_every_number_of_a_summary_is_in_the_evidence(played: dict[str, Played]) -> None:

@@ -125,13 +125,15 @@ def _kept(name: str, value: str, container: Container | None) -> Advice:
     do = f"Keep {name} beyond the next start"
     lost = "a new namespace begins with the kernel's defaults, not with the host's"
     if container is not None and (container.pod or container.runtime == "kubernetes"):
-        how = f'in the pod\'s spec, securityContext.sysctls: name: {name}, value: "{value}"'
+        how = f'put {{name: {name}, value: "{value}"}} into securityContext.sysctls of the pod'
         allow = f"unsafe: the kubelet has to allow it, --allowed-unsafe-sysctls={name}"
         return Advice(do, how, lost if name in _SAFE else allow)
     engine = None if container is None else _ENGINES.get(container.runtime)
     if engine:
         setting = quoted(f"{name}={value}")
-        return Advice(do, f"start the container with: {engine} run --sysctl {setting} ...", lost)
+        return Advice(do, f"start the container with {engine} run --sysctl {setting} ...", lost)
     if container is not None and container.runtime == "lxc":
-        return Advice(do, f"in the container's configuration: lxc.sysctl.{name} = {value}", lost)
+        return Advice(
+            do, f"put lxc.sysctl.{name} = {value} into the container's configuration", lost
+        )
     return Advice(do, "set it where the namespace is made", lost)

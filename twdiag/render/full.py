@@ -6,7 +6,6 @@ import textwrap
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Final
 
-from twdiag.explain.diagram import close_chart
 from twdiag.model import facts
 from twdiag.model.findings import Severity
 from twdiag.model.snapshot import HOST_NETNS
@@ -14,7 +13,7 @@ from twdiag.render.pieces import (
     STYLES,
     Detail,
     closers,
-    drawing_width,
+    drawing,
     evidence_words,
     nothing_wrong,
     number_or_unknown,
@@ -164,15 +163,12 @@ class _Writer:
 
     def _drawing(self, finding: Finding) -> Iterator[StyledLine]:
         """Yield the handshake with the place marked, once for each state and where it fits."""
-        width = drawing_width(self.look)
-        if finding.place is None or finding.place.state in self.drawn or width is None:
-            return
-        state = finding.place.state
-        self.drawn.add(state)
-        yield "", ""
-        move, plain = finding.place.next, not self.look.unicode
-        chart = close_chart(state, move=move, ascii=plain, width=width)
-        yield from ((f"  {line}", "") for line in chart)
+        place = finding.place
+        lines = [] if place is None or place.state in self.drawn else drawing(place, self.look)
+        if place is not None and lines:
+            self.drawn.add(place.state)
+            yield "", ""
+            yield from lines
 
     def _advice(self, advice: Sequence[Advice]) -> Iterator[StyledLine]:
         for number, item in enumerate(advice, start=1):

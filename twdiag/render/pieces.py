@@ -8,16 +8,18 @@ import textwrap
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
+from twdiag.explain.diagram import close_chart
 from twdiag.model import facts
 from twdiag.model.findings import Severity
 from twdiag.model.snapshot import HOST_NETNS
+from twdiag.tcp import State
 from twdiag.wording import between, command_in, count, duration, pause, rate, share
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
     from typing import TextIO
 
-    from twdiag.model.findings import Finding, Report, Value
+    from twdiag.model.findings import Finding, Place, Report, Value
 
 STYLES: Final = {
     Severity.OK: "bold green",
@@ -56,15 +58,21 @@ class Look:
     height: int | None = None
 
 
-def drawing_width(look: Look) -> int | None:
-    """Return how many columns the handshake may take, None where it does not fit."""
-    least, most = _DRAWING
-    room = most if look.width is None else min(most, look.width - 2)
-    return room if room >= least else None
-
-
 StyledLine = tuple[str, str]
 """(text, style); the style is rich's and is dropped without colour."""
+
+
+def drawing(place: Place, look: Look) -> list[StyledLine]:
+    """Return the handshake with a place marked, nothing where it does not fit.
+
+    An open connection has no place in it: all of the close would stand there as yet to come.
+    """
+    least, most = _DRAWING
+    room = most if look.width is None else min(most, look.width - 2)
+    if room < least or place.state is State.ESTABLISHED:
+        return []
+    chart = close_chart(place.state, move=place.next, ascii=not look.unicode, width=room)
+    return [(f"  {line}", "") for line in chart]
 
 
 def write_lines(

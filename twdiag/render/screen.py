@@ -11,12 +11,11 @@ from collections import Counter
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from twdiag.explain.diagram import close_chart
 from twdiag.model import facts
 from twdiag.model.findings import Severity
 from twdiag.model.snapshot import HOST_NETNS
 from twdiag.render.folding import folded
-from twdiag.render.pieces import STYLES, closers, drawing_width, nothing_wrong, sparkline, where
+from twdiag.render.pieces import STYLES, closers, drawing, nothing_wrong, sparkline, where
 from twdiag.wording import command_in, count, rate, visible
 
 if TYPE_CHECKING:
@@ -235,11 +234,7 @@ def _shortened(text: str, look: Look) -> str:
 def _drawing(report: Report, look: Look) -> list[StyledLine]:
     """Return the handshake with the place of the only finding, nothing where it does not fit."""
     place = report.findings[0].place if len(report.findings) == 1 else None
-    width = drawing_width(look)
-    if place is None or look.height is None or width is None:
-        return []
-    chart = close_chart(place.state, move=place.next, ascii=not look.unicode, width=width)
-    return [(f"  {line}", "") for line in chart]
+    return [] if place is None or look.height is None else drawing(place, look)
 
 
 def _glance(report: Report, look: Look) -> Iterator[StyledLine]:

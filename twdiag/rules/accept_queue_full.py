@@ -231,7 +231,7 @@ def _emptied(view: View, dropped: int) -> Finding:
         },
         (
             Advice(
-                "Find the listener: bursts reach it faster than it accepts",
+                "Find the listener that bursts reach faster than it accepts",
                 "watch Recv-Q against Send-Q: ss -ltn",
                 verify="this stays the same: nstat -az TcpExtListenOverflows",
             ),

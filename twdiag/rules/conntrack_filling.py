@@ -165,7 +165,9 @@ def _advice(view: View, table: _Table) -> tuple[Advice, ...]:
         "conntrack -L -p tcp | awk '{print $5}' | sort | uniq -c | sort -n",
     )
     main = _by_number(table)[0] if table.states else ""
-    return (raised, *_about(view, main), see)
+    causes = _about(view, main)
+    # Packets are dropped: room first.  Else there is time to see whose connections they are.
+    return (raised, *causes, see) if table.dropped else (see, *causes, raised)
 
 
 def _about(view: View, main: str) -> tuple[Advice, ...]:
@@ -202,7 +204,7 @@ def _about(view: View, main: str) -> tuple[Advice, ...]:
     return (
         Advice(
             "Find out why connections are not answered",
-            f"most entries are in {main}: a scan, a flood, or a server that is gone",
+            f"most entries are in {main}, which tells of a scan, a flood or a server that is gone",
         ),
     )
 

@@ -72,6 +72,7 @@ SHARE: Final = ratio(
 )
 _SHARE_WARNING: Final = 0.25
 _FEW: Final = 8
+_NEXT: Final = "the peer acknowledges the data, or this host's kernel gives up (ETIMEDOUT)"
 
 
 class _Silence(NamedTuple):
@@ -155,7 +156,7 @@ def tell(view: View, limits: Limits, group: Group[_Silence]) -> Iterator[Finding
             facts.PROCESSES: names_of(owners),
         },
         _of_service(subject) if isinstance(subject, PortSubject) else _of_peer(group.about),
-        Place.of(State.ESTABLISHED),
+        Place.of(State.ESTABLISHED)._replace(next=_NEXT),
     )
 
 
@@ -192,8 +193,8 @@ def _of_peer(silence: _Silence) -> tuple[Advice, ...]:
             verify=f"no timer:(on,...) with growing retries: ss -tano dst {ss_address(address)}",
         ),
         Advice(
-            "If it works, restart the client: its old connections are dead",
-            "then let it give up sooner: TCP_USER_TIMEOUT, or a timeout for each request",
+            "If it works, restart the client, whose old connections are dead",
+            "then let it give up sooner, by TCP_USER_TIMEOUT or a timeout for each request",
             "its other connections end too",
         ),
         Advice(

@@ -191,7 +191,7 @@ def _no_room(address: str, found: list[Socket]) -> _Silence:
         AddressSubject(address),
         Advice(
             "If this lasts, look at the application at the other end",
-            "its Recv-Q is full: it reads slowly or not at all",
+            "its Recv-Q is full, so it reads slowly or not at all",
             verify=f"Send-Q falls: ss -tano dst {ss_address(address)}",
         ),
         tuple(found),

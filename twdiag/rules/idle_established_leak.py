@@ -203,15 +203,13 @@ def _advice(owner: Owner, services: list[tuple[str, int]]) -> tuple[Advice, ...]
     where = f"clients of {name}" if served else f"connections to {name}"
     return (
         Advice(
-            f"See how long each has been idle (lastsnd, lastrcv, in ms): most are {where}",
+            f"See how long each has been idle (lastsnd, lastrcv, in ms); most are {where}",
             f"ss -tnpi state established | grep -A1 pid={owner.pid},",
             verify=f"fewer descriptors: ls /proc/{owner.pid}/fd | wc -l",
         ),
         Advice(
-            "Give the server an idle timeout"
-            if served
-            else "Close what is done with: one pool for the whole process, with a maximum life",
-            "",
+            "Give the server an idle timeout" if served else "Close what is done with",
+            "" if served else "one pool for the whole process, with a maximum life",
             "" if served else "connections are opened a little more often",
         ),
         *software_advice((owner,), "server" if served else "client", "pool"),

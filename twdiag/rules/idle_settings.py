@@ -63,7 +63,7 @@ def client_settings(names: Iterable[str], timeout: float) -> str:
     ]
     if not racing:
         return "the idle limit of their connection pools"
-    return f"the idle limit of their pools; too long as shipped: {'; '.join(racing[:_MOST])}"
+    return f"the idle limit of their pools; too long are {'; '.join(racing[:_MOST])}"
 
 
 def _of_client(software: Software, idle: Idle) -> str:

@@ -157,13 +157,13 @@ def tell(view: View, limits: Limits, group: Group[_Waiting]) -> Iterator[Finding
         },
         (
             Advice(
-                "Look at the other end: its application has to close",
-                "its sockets are in CLOSE_WAIT there: run twdiag on that host",
+                "Look at the other end, whose application has to close",
+                "its sockets are in CLOSE_WAIT there; run twdiag on that host",
                 verify=f"they turn into TIME_WAIT and go: twdiag sockets --rule {NAME}",
             ),
             Advice(
                 "Give the local process a read timeout after shutdown()",
-                "or let it close() instead of shutdown(): the kernel then limits the wait",
+                "or let it close() instead of shutdown(), and the kernel limits the wait",
                 "what the peer still sends is lost then",
             )
             if waiting.held

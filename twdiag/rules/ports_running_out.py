@@ -229,8 +229,8 @@ def _advice(view: View, use: Use, owners: tuple[Owner, ...]) -> tuple[Advice, ..
     advice.append(
         Advice(
             "Spread over more addresses",
-            "each (source, destination, port) has its own budget: more destination addresses or "
-            "ports, or more source addresses with IP_BIND_ADDRESS_NO_PORT",
+            "more destination addresses or ports, or more source addresses with "
+            "IP_BIND_ADDRESS_NO_PORT; each (source, destination, port) has its own budget",
         )
     )
     return (*advice, owner_advice(subject.port))

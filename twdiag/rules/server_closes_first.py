@@ -147,7 +147,7 @@ def _advice(view: View, processes: tuple[Owner, ...], server: Server) -> tuple[A
     return (
         Advice(
             "See what the clients ask for, then why this server closes first",
-            "HTTP/1.0 or Connection: close in the access log or a capture; then its keep-alive "
+            'HTTP/1.0 or "Connection: close" in the access log or a capture; then its keep-alive '
             "setting, its idle timeout, a limit of requests per connection",
             verify=f"fewer rows: ss -tanH state {state} sport = :{server.listener.port}",
         ),

@@ -143,7 +143,7 @@ def _advice(view: View, use: SnatUse) -> tuple[Advice, ...]:
     listed = f"conntrack -L {family}-p tcp {ends}"
     more = Advice(
         "Give the NAT rule more source addresses",
-        f"in place of {snat.address} a range of them, such as: snat to FIRST-LAST",
+        f"in place of {snat.address} a range of them, as in snat to FIRST-LAST",
         "the addresses; every allow list that names yours needs the new ones",
         "insert_failed stands still: conntrack -S",
     )

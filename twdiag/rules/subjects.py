@@ -52,7 +52,7 @@ def owner_advice(port: int, what: str = "TIME_WAIT has no owner") -> Advice:
     pool of old connections does not churn.
     """
     return Advice(
-        f"To find out which process closes them: {what}",
+        f"Find out which process closes them ({what})",
         f"as root, watch them close: {trace_command(port)}",
     )
 

@@ -137,8 +137,8 @@ def tell(view: View, limits: Limits, group: Group[_Attempts]) -> Iterator[Findin
             *(_PARTLY if alive else ()),
             Advice(
                 "Find out who drops the SYN",
-                "here and there: does the SYN arrive, does the SYN+ACK come back? "
-                f"Capture: tcpdump -ni any host {address} and port {port}",
+                "see here and there whether the SYN arrives and the SYN+ACK comes back: "
+                f"tcpdump -ni any host {address} and port {port}",
                 verify=f"no row: ss -tan state syn-sent dst {ss_address(address)}",
             ),
             Advice(
