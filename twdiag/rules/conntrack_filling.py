@@ -14,10 +14,10 @@ sendto() of UDP fails with EPERM, and the kernel log says "nf_conntrack: table f
 packet". It hits every connection through this host, DNS first.
 
 What to do:
-Raise the limit now, then look at what fills the table. Most in TIME_WAIT: many short connections;
-pool them, or shorten the entry's time. Most in ESTABLISHED: ends that vanished without a word; let
-them be forgotten sooner. Most of UDP: DNS and the like; do not track what needs neither NAT nor
-state.
+While packets are dropped, raise the limit first. Then look at what fills the table. Most in
+TIME_WAIT: many short connections; pool them, or shorten the entry's time. Most in ESTABLISHED: ends
+that vanished without a word; let them be forgotten sooner. Most of UDP: DNS and the like; do not
+track what needs neither NAT nor state.
 
 What not to do:
 - Do not run conntrack -F on a NAT: translated connections that are open lose their way back.
