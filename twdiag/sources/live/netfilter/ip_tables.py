@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final
 
 from twdiag.errors import SourceError, SourceRefused
 from twdiag.model.nat import NatRule
-from twdiag.sources.live.netfilter.nf_tables import TRANSLATING, match_ports, target_range
+from twdiag.sources.live.netfilter.x_tables import TRANSLATING, match_ports, target_range
 from twdiag.sources.live.proc import read_text
 
 if TYPE_CHECKING:
