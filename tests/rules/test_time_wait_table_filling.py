@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.made import SYSCTLS, found, only_finding, snapshot_of, time_wait
+from tests.made import SYSCTLS, closes_at, found, only_finding, snapshot_of, time_wait
 from twdiag.model.findings import Severity
 
 RULE = "time-wait-table-filling"
@@ -42,6 +42,14 @@ def test_a_counter_that_began_anew_tells_nothing() -> None:
     earlier = snapshot_of(taken_at=999_990.0, counters={"TcpExt.TCPTimeWaitOverflow": 50})
     counters = {"TcpExt.TCPTimeWaitOverflow": 12}
     assert found(snapshot_of(counters=counters, earlier=earlier)) == {}
+
+
+def test_the_rate_is_told_while_connections_close() -> None:
+    sysctls = SYSCTLS | {SIZE: "100"}
+    burst = snapshot_of(*closes_at([(30, 95)]), sysctls=sysctls)
+    steady = snapshot_of(*closes_at([(second, 2) for second in range(47)]), sysctls=sysctls)
+    assert only_finding(burst, RULE).advice[-1].how == "keep connections alive or pool them"
+    assert only_finding(steady, RULE).advice[-1].how.endswith("them; they close at 2.0/s now")
 
 
 def test_a_full_table_says_what_was_lost_since_boot() -> None:

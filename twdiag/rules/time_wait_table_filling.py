@@ -125,7 +125,8 @@ def _advice(view: View, size: int, recent: float) -> tuple[Advice, ...]:
         ),
         Advice(
             "Reduce the closes at their source",
-            f"{rate(recent)} now; keep connections alive or pool them",
+            "keep connections alive or pool them"
+            + (f"; they close at {rate(recent)} now" if recent else ""),
         ),
     )
 
