@@ -30,7 +30,7 @@ from twdiag.named import NamedTuple
 from twdiag.rules import close_wait, manual
 from twdiag.rules.behind import held_by
 from twdiag.rules.rule import Group, Rule
-from twdiag.rules.subjects import breakdown_evidence, breakdown_text
+from twdiag.rules.subjects import breakdown_evidence, breakdown_text, process_subject
 from twdiag.tcp import State
 from twdiag.wording import count, duration, share
 
@@ -119,7 +119,7 @@ def _finding(view: View, owner: Owner, severity: Severity, holder: Holder | None
         Confidence.OBSERVED,
         f"{owner.name} (pid {owner.pid}) has {fds:,} of {count(limit, 'descriptor')} open "
         f"({share(_used(owner))}){what}{when}",
-        ProcessSubject(owner.pid, owner.name, owner.user),
+        process_subject(owner),
         {
             **evidence,
             facts.FDS: fds,

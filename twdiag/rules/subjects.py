@@ -117,7 +117,12 @@ def holder_subject(holder: Holder) -> ProcessSubject:
     """Return the process of a holder, or what is known of it: its user's number."""
     if holder.owner is None:
         return ProcessSubject(None, "unseen process", f"uid {holder.uid}")
-    return ProcessSubject(holder.owner.pid, holder.owner.name, holder.owner.user)
+    return process_subject(holder.owner)
+
+
+def process_subject(owner: Owner) -> ProcessSubject:
+    """Return a process as the subject of a finding."""
+    return ProcessSubject(owner.pid, owner.name, owner.user, owner.parent)
 
 
 def software_advice(owners: Iterable[Owner], side: str, topic: str) -> tuple[Advice, ...]:
