@@ -44,7 +44,7 @@ _KINDS: Final = (
 )
 """What the descriptors of a process can be."""
 
-Key = tuple[object, ...]
+Likeness = tuple[object, ...]
 
 
 def groups(findings: Sequence[Finding]) -> list[list[Finding]]:
@@ -53,7 +53,7 @@ def groups(findings: Sequence[Finding]) -> list[list[Finding]]:
     What is like too few others is alone.
     """
     family = _Families(findings)
-    by_key: dict[Key, list[Finding]] = defaultdict(list)
+    by_key: dict[Likeness, list[Finding]] = defaultdict(list)
     result: list[list[Finding]] = []
     for finding in findings:
         key = _likeness(finding, family)
@@ -106,7 +106,7 @@ class _Families:
         return process.parent if process.parent and process.parent > 1 else process.pid
 
 
-def _likeness(finding: Finding, families: _Families) -> Key | None:
+def _likeness(finding: Finding, families: _Families) -> Likeness | None:
     """Return what findings that are alike have in common, None where one is like no other."""
     who = _who(finding, families)
     if who is None:
@@ -127,7 +127,7 @@ def _likeness(finding: Finding, families: _Families) -> Key | None:
     )
 
 
-def _who(finding: Finding, families: _Families) -> Key | None:
+def _who(finding: Finding, families: _Families) -> Likeness | None:
     """Return whom a finding is about, without what tells it from its like."""
     subject = finding.subject
     if isinstance(subject, ProcessSubject):

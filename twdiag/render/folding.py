@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import TYPE_CHECKING, Final
 
 from twdiag.model import facts
 from twdiag.model.findings import (
@@ -13,6 +13,7 @@ from twdiag.model.findings import (
     ProcessSubject,
 )
 from twdiag.model.snapshot import HOST_NETNS
+from twdiag.named import NamedTuple
 from twdiag.render.alike import MANY, groups, program
 from twdiag.wording import between, endpoint
 

@@ -14,7 +14,6 @@ from twdiag.model.findings import (
     PortSubject,
     ProcessSubject,
 )
-from twdiag.render.folding import folded
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -65,6 +64,10 @@ def to_json(report: Report) -> dict[str, Any]:
 
 def _groups(findings: Sequence[Finding]) -> list[int]:
     """Return for each finding which of those it is, counted from 1, that people are told of."""
+    if not findings:
+        return []  # most checks find nothing, and start faster without
+    from twdiag.render.folding import folded
+
     numbers = {
         id(finding): number
         for number, group in enumerate(folded(findings), start=1)

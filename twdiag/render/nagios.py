@@ -14,7 +14,6 @@ from twdiag.model import facts
 from twdiag.model.findings import DestinationSubject
 from twdiag.model.ranges import number
 from twdiag.model.snapshot import BARRED, OUTSIDE
-from twdiag.render.folding import folded
 from twdiag.wording import count, duration, endpoint
 
 if TYPE_CHECKING:
@@ -65,12 +64,21 @@ def status_line(answer: Answer) -> str:
 
 def _told(problems: Sequence[Problem]) -> list[tuple[Problem, Folded | None]]:
     """Return the problems as a person counts them: findings that are alike are one."""
-    groups = {id(g.worst): g for g in folded([p.finding for p in problems if p.finding])}
+    groups = {id(g.worst): g for g in _groups([p.finding for p in problems if p.finding])}
     return [
         (problem, groups.get(id(problem.finding)))
         for problem in problems
         if problem.finding is None or id(problem.finding) in groups
     ]
+
+
+def _groups(findings: Sequence[Finding]) -> list[Folded]:
+    """Return findings as they are told."""
+    if not findings:
+        return []  # most checks find nothing, and start faster without
+    from twdiag.render.folding import folded
+
+    return folded(findings)
 
 
 def headline(problem: Problem, width: int, group: Folded | None = None) -> str:
@@ -157,7 +165,7 @@ def _all_well(answer: Answer, width: int) -> str:
     if skipped:
         parts.append((1, f"{count(skipped, 'rule')} could not look"))
     if answer.notices:
-        parts.append((2, count(len(folded(answer.notices)), "notice")))
+        parts.append((2, count(len(_groups(answer.notices)), "notice")))
     while len(", ".join(text for _, text in parts)) > width:
         parts.remove(max(parts))
     return ", ".join(text for _, text in parts) or "nothing wrong"
@@ -208,7 +216,7 @@ def _problem_lines(answer: Answer, verbosity: int) -> Iterator[str]:
 
 
 def _notice_lines(answer: Answer, verbosity: int) -> Iterator[str]:
-    for group in folded(answer.notices):
+    for group in _groups(answer.notices):
         finding = group.worst
         yield inert(f"{finding.severity.name}: {finding.rule}: {group.located()}")
         if verbosity > 1:
