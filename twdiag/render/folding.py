@@ -81,15 +81,25 @@ class Folded(NamedTuple):
         if not self.is_many:
             return self.worst.summary
         total = _total(self.members)
-        said = f"{_who(self.members, numbers)}: {f'{total}; ' if total else ''}"
+        said = f"{_who(self.members, numbers=numbers)}: {f'{total}; ' if total else ''}"
         return f"{said}the worst: {self.worst.summary}"
 
     def located(self, *, numbers: bool = True) -> str:
-        """The summary, behind the namespace where that is not this process's own."""
-        if not self.is_many:
-            return self.worst.located
-        netns, said = self.worst.netns, self.summary(numbers=numbers)
-        return said if netns == HOST_NETNS else f"in {netns}: {said}"
+        """The summary, with where it is unless that is this process's own namespace."""
+        if self.namespaces > 1:
+            more = f" ({self.findings:,} findings)" if self.findings > self.namespaces else ""
+            return f"in {self.namespaces:,} namespaces{more}; the worst: {self.worst.located}"
+        return self._placed(self.summary(numbers=numbers)) if self.is_many else self.worst.located
+
+    @property
+    def short(self) -> str:
+        """How many they are and what they add up to, where they are of one namespace."""
+        total = _total(self.members)
+        return self._placed(f"{_who(self.members, numbers=False)}{f': {total}' if total else ''}")
+
+    def _placed(self, text: str) -> str:
+        netns = self.worst.netns
+        return text if netns == HOST_NETNS else f"in {netns}: {text}"
 
 
 def folded(findings: Sequence[Finding]) -> list[Folded]:
@@ -114,7 +124,7 @@ def folded(findings: Sequence[Finding]) -> list[Folded]:
     return sorted(told, key=lambda one: order[id(one.worst)])
 
 
-def _who(members: Sequence[Finding], numbers: bool) -> str:
+def _who(members: Sequence[Finding], *, numbers: bool) -> str:
     """Return "worker-* (500 processes, pids 101, 102, 103 and 497 more)" or the like."""
     subject = members[0].subject
     if isinstance(subject, ProcessSubject):
@@ -128,6 +138,8 @@ def _who(members: Sequence[Finding], numbers: bool) -> str:
         servers = (f.subject.processes for f in members if isinstance(f.subject, ListenerSubject))
         name = _name(found[0].name for found in servers if found)
         return f"{name} on {len(places):,} listeners{which}"
+    if len(places) == 1:  # one destination, from many addresses of this host
+        return f"{places[0]} from {len(members):,} addresses"
     what = "destinations" if isinstance(subject, DestinationSubject) else "addresses"
     return f"{len(places):,} {what}{which}"
 

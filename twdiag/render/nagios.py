@@ -93,8 +93,13 @@ def _ways_to_say(problem: Problem, group: Folded | None) -> Iterator[str]:
     """Yield ways to say what a problem is, the best first."""
     finding = problem.finding
     if group is not None and group.findings > 1:
-        # How many they are is worth more than their numbers.
+        # How many they are is worth more than which.
+        if finding is not None and group.is_many:
+            ports = (f"{group.short}; the worst {text}" for text in _ports_used(finding))
+            yield from ports
         yield group.located(numbers=False)
+        if group.is_many:
+            yield group.short
         return
     if finding is not None:
         yield from _ports_used(finding)

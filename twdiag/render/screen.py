@@ -76,7 +76,8 @@ def _verdict(report: Report, look: Look) -> Iterator[StyledLine]:
             others = count(int(str(hidden)), "other")
             text = f"no finding matches the filter; {others} left out, the worst {worst}"
     else:
-        text = folded(report.findings)[0].located()
+        first = folded(report.findings)[0]
+        text = first.located() if first.is_many else first.worst.located
     yield from _wrapped(visible(text), f"{word}  ", " " * (len(word) + 2), look, style)
 
 
