@@ -74,7 +74,7 @@ class Folded(NamedTuple):
             return said if self.worst.waits else ""
         all_of_them = len(asked) == len(self.members)
         some = f"all {len(asked):,}" if all_of_them else f"{len(asked):,} of {self.findings:,}"
-        return f"{some} were looked at, the worst: {said}"
+        return f"{some} looked at: {said}"
 
     def summary(self, *, numbers: bool = True) -> str:
         """All of them in a sentence, with or without who they are; alone, what the finding says."""
@@ -92,10 +92,15 @@ class Folded(NamedTuple):
         return self._placed(self.summary(numbers=numbers)) if self.is_many else self.worst.located
 
     @property
+    def who(self) -> str:
+        """How many processes or places they are of, in one namespace, and where that is."""
+        return self._placed(_who(self.members, numbers=False))
+
+    @property
     def short(self) -> str:
-        """How many they are and what they add up to, where they are of one namespace."""
+        """The same with what they add up to."""
         total = _total(self.members)
-        return self._placed(f"{_who(self.members, numbers=False)}{f': {total}' if total else ''}")
+        return f"{self.who}: {total}" if total else self.who
 
     def _placed(self, text: str) -> str:
         netns = self.worst.netns

@@ -95,8 +95,7 @@ def _ways_to_say(problem: Problem, group: Folded | None) -> Iterator[str]:
     if group is not None and group.findings > 1:
         # How many they are is worth more than which.
         if finding is not None and group.is_many:
-            ports = (f"{group.short}; the worst {text}" for text in _ports_used(finding))
-            yield from ports
+            yield from (f"{group.who}, the worst {text}" for text in _ports_used(finding))
         yield group.located(numbers=False)
         if group.is_many:
             yield group.short
