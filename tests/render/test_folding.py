@@ -44,7 +44,7 @@ def test_two_namespaces_are_told_one_by_one_and_three_as_one() -> None:
     assert (all_of_them.worst.netns, all_of_them.findings, all_of_them.namespaces) == ("a", 3, 3)
 
 
-def test_many_findings_of_one_namespace_are_not_alike() -> None:
+def test_servers_whose_processes_were_not_seen_are_not_alike() -> None:
     assert len(folded([finding("a")] * 5)) == 5
 
 
