@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Final, TypeVar
 from twdiag.model import facts
 from twdiag.model.findings import (
     AddressSubject,
+    Confidence,
     DestinationSubject,
     ListenerSubject,
     ProcessSubject,
@@ -68,13 +69,9 @@ def groups(findings: Sequence[Finding]) -> list[list[Finding]]:
     return result
 
 
+@lru_cache(maxsize=8192)
 def program(name: str) -> str:
     """Return the name of a process with "*" for its number: "worker-*" of "worker-8"."""
-    return _program(name)
-
-
-@lru_cache(maxsize=1024)
-def _program(name: str) -> str:
     return _NUMBER.sub("*", name)
 
 
@@ -113,8 +110,8 @@ def _likeness(finding: Finding, families: _Families) -> Likeness | None:
         return None
     return (
         finding.rule,
-        finding.severity,
-        finding.confidence,
+        int(finding.severity),  # hashed at C speed, unlike an enumeration
+        finding.confidence is Confidence.OBSERVED,
         finding.netns,
         finding.place.state if finding.place else None,
         finding.container.id if finding.container else None,
