@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from collections import Counter
 from functools import partial
 from typing import TYPE_CHECKING, Final, NamedTuple
 
@@ -177,6 +178,32 @@ def test_a_check_counts_problems_as_a_person_does(workers: Seen) -> None:
     assert f"close_wait={MOST + (WORKERS - 1 + CLERKS) * KEPT};" in said[0]
     assert sum("worker-* (39 processes, pids " in line for line in said) == 1
     assert len(workers.answer.problems) == WORKERS + CLERKS
+
+
+def masters(stage: Stage) -> None:
+    """Let twelve workers of one name leak up to their descriptor limit."""
+    stage.peer()
+    client = Program(stage, "client", peer=True)
+    programs = [Program(stage, "gunicorn") for _ in range(CLERKS)]
+    for number, program in enumerate(programs):
+        program.do(actors.limit_descriptors, 32)
+        program.do(actors.listen, MAIN_ADDRESS, PORT + number)
+        meet(client, program, 24, MAIN_ADDRESS, PORT + number)
+    client.do(actors.close)
+    for program in programs:
+        program.do(actors.drain)
+    stage.wait_for({State.CLOSE_WAIT: 24 * CLERKS})
+
+
+def test_workers_of_one_master_near_their_limits_are_one_finding_to_a_person() -> None:
+    seen = played(masters, settle=1.5)
+    found = Counter(finding.rule for finding in seen.report.findings)
+    assert found == {"fd-limit-near": CLERKS, "close-wait-leak": 1}
+    said = {group.worst.rule: group.summary() for group in seen.told}
+    assert len(said) == len(seen.told) == 2
+    assert said["fd-limit-near"].startswith("gunicorn (12 processes, pids ")
+    assert f": {24 * CLERKS} sockets in CLOSE_WAIT, " in said["fd-limit-near"]
+    assert said["close-wait-leak"].startswith(f"gunicorn (12 processes) holds {24 * CLERKS} ")
 
 
 def calls(stage: Stage) -> None:

@@ -8,10 +8,13 @@ import re
 import pytest
 
 from tests.made import closed_first, listening, report_of, snapshot_of
+from twdiag.check.verdict import Ranges, judge
 from twdiag.model.findings import Finding, LookedAt, Report, Severity
 from twdiag.model.namespaces import Container, Namespace
 from twdiag.model.snapshot import Gap
 from twdiag.render.folding import folded
+from twdiag.render.json import to_json
+from twdiag.render.nagios import render_nagios, status_line
 from twdiag.render.pieces import Detail, Look, where
 from twdiag.render.text import render_text
 
@@ -87,6 +90,28 @@ def test_what_is_folded_and_left_out_is_counted_in_findings() -> None:
     text = written(report(*ports, *(finding(f"pod-{n}") for n in range(9))), width=80, height=24)
     shown = len(re.findall(r"(?m)^ ?\d+ NOTICE ", text))
     assert f"... and {49 - shown} findings more" in text
+
+
+def test_a_check_says_of_how_many_namespaces_it_speaks() -> None:
+    many = report(*(finding(f"pod-{n}") for n in range(12)), finding("pod-0"))
+    answer = judge(many, {}, Ranges(), Severity.NOTICE)
+    line = status_line(answer)
+    assert line == "TWDIAG WARNING - server-closes-first in 12 namespaces, the worst in pod-0"
+    out = io.StringIO()
+    render_nagios(answer, out, 1)
+    (whole,) = (one for one in out.getvalue().splitlines() if one.startswith("WARNING: "))
+    assert ": in 12 namespaces (13 findings), the worst: in pod-0: the server on " in whole
+    assert len(answer.problems) == 13
+    as_notices = judge(many, {}, Ranges())
+    assert status_line(as_notices).endswith(", 1 notice")
+    assert len(as_notices.notices) == 13
+
+
+def test_json_has_each_finding_with_the_group_that_it_is_told_in() -> None:
+    other = finding("a")._replace(rule="fd-limit-near")
+    told = to_json(report(other, *(finding(f"pod-{n}") for n in range(4))))
+    assert [found["group"] for found in told["findings"]] == [1, 2, 2, 2, 2]
+    assert to_json(report())["findings"] == []
 
 
 def test_a_sidecar_is_told_with_the_network_that_it_shares() -> None:

@@ -98,7 +98,11 @@ class Folded(NamedTuple):
 
     @property
     def short(self) -> str:
-        """The same with what they add up to."""
+        """The same with what they add up to; of many namespaces, how many and the worst of them."""
+        if self.namespaces > 1:
+            netns = self.worst.netns
+            worst = "" if netns == HOST_NETNS else f", the worst in {netns}"
+            return f"{self.worst.rule} in {self.namespaces:,} namespaces{worst}"
         total = _total(self.members)
         return f"{self.who}: {total}" if total else self.who
 

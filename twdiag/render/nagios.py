@@ -97,8 +97,7 @@ def _ways_to_say(problem: Problem, group: Folded | None) -> Iterator[str]:
         if finding is not None and group.is_many:
             yield from (f"{group.who}, the worst {text}" for text in _ports_used(finding))
         yield group.located(numbers=False)
-        if group.is_many:
-            yield group.short
+        yield group.short
         return
     if finding is not None:
         yield from _ports_used(finding)

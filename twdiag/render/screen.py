@@ -149,7 +149,7 @@ def _block(
     head += [(line, "") for end in guilty for line in _lines("peer", visible(end.text), look)]
     waits = list(_waits(group, look))
     actions = [*_command(number, finding, above), *_cure(finding, look)]
-    if finding.severity >= Severity.WARNING:
+    if finding.severity >= Severity.WARNING or is_verdict:
         kept = max(1, 3 - len(waits)) if waits else 2
         return _Block([*head, *waits, *actions[:kept]], actions[kept:])
     return _Block(head, [*waits, *actions])
