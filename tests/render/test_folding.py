@@ -9,7 +9,15 @@ import pytest
 
 from tests.made import closed_first, listening, report_of, snapshot_of
 from twdiag.check.verdict import Ranges, judge
-from twdiag.model.findings import Finding, LookedAt, Report, Severity
+from twdiag.model import facts
+from twdiag.model.findings import (
+    DestinationSubject,
+    Finding,
+    LookedAt,
+    ProcessSubject,
+    Report,
+    Severity,
+)
 from twdiag.model.namespaces import Container, Namespace
 from twdiag.model.snapshot import Gap
 from twdiag.render.folding import folded
@@ -105,6 +113,41 @@ def test_a_check_says_of_how_many_namespaces_it_speaks() -> None:
     as_notices = judge(many, {}, Ranges())
     assert status_line(as_notices).endswith(", 1 notice")
     assert len(as_notices.notices) == 13
+
+
+def test_many_processes_are_told_with_what_they_add_up_to() -> None:
+    def near(number: int, sockets: int | None, new: int | None = None) -> Finding:
+        name = f"\x1b[2J\u202eworker-{number}"
+        evidence = {facts.CLOSE_WAIT: sockets, facts.AGE_MIN: 60.0 + number, facts.AGE_MAX: 90.0}
+        return finding("host")._replace(
+            rule="close-wait-leak",
+            subject=ProcessSubject(100 + number, name, "app", 99),
+            summary=f"{name} (pid {100 + number}) leaks",
+            evidence=evidence | {facts.NEW: new},
+            pids=(100 + number,),
+        )
+
+    (one,) = folded([near(number, 1000, number) for number in range(4)])
+    who = "\x1b[2J\u202eworker-* (4 processes, pids 100, 101, 102 and 1 more)"
+    total = "4,000 sockets in CLOSE_WAIT, 6 of them new since the first sample, 60 s to 90 s old"
+    assert one.summary() == f"{who}: {total}; the worst: \x1b[2J\u202eworker-0 (pid 100) leaks"
+    (some,) = folded([near(1, 5), near(2, None), near(3, 5)])
+    assert ": at least 10 sockets in CLOSE_WAIT, " in some.summary()
+    shown = written(report(*one.members), width=80, height=24)
+    assert "\\x1b[2J\\u202eworker-* (4 processes" in shown
+    answer = judge(report(*one.members), {}, Ranges(), Severity.NOTICE)
+    for text in (shown, status_line(answer)):
+        assert "\x1b" not in text
+        assert "\u202e" not in text
+
+
+def test_many_sources_of_one_destination_are_told_by_that() -> None:
+    def taken(source: str) -> Finding:
+        there = DestinationSubject(source, "10.0.0.5", 5432)
+        return finding("host")._replace(subject=there, evidence={facts.USED: 90, facts.PORTS: 100})
+
+    (one,) = folded([taken(f"10.0.1.{n}") for n in range(3)])
+    assert one.summary().startswith("10.0.0.5:5432 from 3 addresses: 270 ports in use; the worst: ")
 
 
 def test_json_has_each_finding_with_the_group_that_it_is_told_in() -> None:

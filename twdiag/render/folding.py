@@ -192,13 +192,20 @@ def _total(members: Sequence[Finding]) -> str:
     found = [finding.evidence.get(key) for finding in members]
     seen = [number for number in found if isinstance(number, int)]
     least = "at least " if len(seen) < len(found) else ""
-    total = f"{least}{sum(seen):,} {words}"
+    total = f"{least}{sum(seen):,} {words}{_growth(members)}"
     evidence = members[0].evidence
     if facts.AGE_MIN not in evidence:
         return total
     youngest, oldest = _bound(members, facts.AGE_MIN), _bound(members, facts.AGE_MAX)
     age = between(min(youngest) if youngest else None, max(oldest) if oldest else None)
     return f"{total}, {age}"
+
+
+def _growth(members: Sequence[Finding]) -> str:
+    """Return how many are new since the first sample, as far as that was seen."""
+    found = [finding.evidence.get(facts.NEW) for finding in members]
+    new = sum(number for number in found if isinstance(number, int))
+    return f", {new:,} of them new since the first sample" if new else ""
 
 
 def _bound(members: Sequence[Finding], key: str) -> list[float]:
