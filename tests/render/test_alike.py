@@ -108,6 +108,18 @@ def test_what_differs_stays_apart(others: dict[str, Any]) -> None:
     assert sizes(*known, *(worker(pid, **others) for pid in (811, 812, 813))) == [3, 3]
 
 
+def test_whose_they_are_and_who_must_act_is_no_detail() -> None:
+    other = [finding(ProcessSubject(pid, "worker", "www", MASTER)) for pid in (11, 12, 13)]
+    assert sizes(*three(), *other) == [3, 3]
+    here, there = (OtherEnd("an end", "host", must_act=must) for must in (False, True))
+    assert sizes(*three(other_ends=(here,)), *three(other_ends=(there,))) == [3, 3]
+    curl, wget = (
+        OtherEnd("an end", "host", Owner(5, name, "app"), must_act=True)
+        for name in ("curl", "wget")
+    )
+    assert sizes(*three(other_ends=(curl,)), *three(other_ends=(wget,))) == [3, 3]
+
+
 def test_services_of_one_name_are_programs_of_their_own() -> None:
     assert sizes(*(worker(pid, "java", parent=1) for pid in (11, 12, 13))) == [1, 1, 1]
     assert sizes(*(worker(pid, "java", parent=pid + 50) for pid in (11, 12, 13))) == [1, 1, 1]
