@@ -114,8 +114,7 @@ def test_whose_they_are_and_who_must_act_is_no_detail() -> None:
     here, there = (OtherEnd("an end", "host", must_act=must) for must in (False, True))
     assert sizes(*three(other_ends=(here,)), *three(other_ends=(there,))) == [3, 3]
     curl, wget = (
-        OtherEnd("an end", "host", Owner(5, name, "app"), must_act=True)
-        for name in ("curl", "wget")
+        here._replace(process=Owner(5, name, "app"), must_act=True) for name in ("curl", "wget")
     )
     assert sizes(*three(other_ends=(curl,)), *three(other_ends=(wget,))) == [3, 3]
 
