@@ -74,7 +74,13 @@ def select(view: View, limits: Limits) -> Iterator[Group[_Concerned]]:
 
 
 def tell(view: View, limits: Limits, group: Group[_Concerned]) -> Iterator[Finding]:
-    """Yield one finding for each process near its limit."""
+    """Yield one finding for each process near its limit, the nearest first."""
+    for _, finding in sorted(_near(view, limits, group), key=lambda near: -near[0]):
+        yield finding
+
+
+def _near(view: View, limits: Limits, group: Group[_Concerned]) -> Iterator[tuple[float, Finding]]:
+    """Yield the findings, each with how much of its limit the process uses."""
     told = set()
     for holder in by_process(view.owners, group.about.waiting):
         owner = holder.owner
@@ -83,10 +89,11 @@ def tell(view: View, limits: Limits, group: Group[_Concerned]) -> Iterator[Findi
             severity = _severity(view, limits, owner, len(holder.sockets))
             if severity is not Severity.OK:
                 told.add(owner.pid)
-                yield _finding(view, owner, severity, holder)
+                yield _used(owner), _finding(view, owner, severity, holder)
     for owner in group.about.crowded:
         if owner.pid not in told:
-            yield _finding(view, owner, _severity(view, limits, owner, 0), None)
+            severity = _severity(view, limits, owner, 0)
+            yield _used(owner), _finding(view, owner, severity, None)
 
 
 def _used(owner: Owner) -> float:
