@@ -75,9 +75,7 @@ def silent(state: State) -> Snapshot:
     info = TcpInfo(last_data_sent=9000, last_data_recv=9000, last_ack_recv=9000)
     base = Socket(state, HERE, 40000, "10.3.0.1", 80, TIMER_RETRANSMIT, 900, 9, send_q=1, info=info)
     sockets = [
-        base._replace(
-            remote_address=f"10.3.0.{n}", local_port=40000 + 100 * n + i, inode=1, **changes
-        )
+        base._replace(remote_address=f"10.3.0.{n}", local_port=40000 + 100 * n + i, inode=1)
         for n, size in enumerate(SIZES)
         for i in range(size)
     ]
