@@ -379,6 +379,7 @@ function __twdiag_words_scenario
         'bucket-overflow' '30 closes where net.ipv4.tcp_max_tw_buckets allows 20 TIME_WAITs' \
         'close-wait-young' '5 sockets in CLOSE_WAIT for 3 seconds: perhaps the program is at work' \
         'close-wait-leak' 'a program keeps 5 sockets whose clients closed 12 seconds ago' \
+        'many-leaks' '8 workers of one program leak 5 sockets each, a stopped one keeps 12' \
         'hostile-name' 'a leaking program with control characters and markup in its name' \
         'fd-limit' '52 leaked sockets of a program that may open 64 files' \
         'fd-limit-established' '110 live connections of a server that may open 128 files' \

@@ -34,6 +34,7 @@ STATES: dict[str, dict[str, int | range]] = {
     "bucket-overflow": {"LISTEN": 1, "TIME_WAIT": 20},
     "close-wait-young": {"LISTEN": 1, "CLOSE_WAIT": 5},
     "close-wait-leak": {"LISTEN": 1, "CLOSE_WAIT": 5},
+    "many-leaks": {"LISTEN": 10, "CLOSE_WAIT": 52, "ESTABLISHED": 5},
     "hostile-name": {"LISTEN": 1, "CLOSE_WAIT": 5},
     "fd-limit": {"LISTEN": 1, "CLOSE_WAIT": 52},
     "fd-limit-established": {"LISTEN": 1, "ESTABLISHED": 220},

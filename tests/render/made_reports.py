@@ -17,7 +17,7 @@ from tests.made import (
     snapshot_of,
     time_wait,
 )
-from twdiag.model.findings import OtherEnd, Report, Step
+from twdiag.model.findings import OtherEnd, ProcessSubject, Report, Step
 from twdiag.model.snapshot import Gap, Owner
 from twdiag.render.pieces import Detail, Look
 from twdiag.render.text import render_text
@@ -106,6 +106,28 @@ def hostile() -> Report:
     return report._replace(findings=tuple(findings))
 
 
+def many_workers() -> Report:
+    """Eighty workers with one leak, of which twenty were looked at; the worst of all is stopped."""
+    snapshot = snapshot_of(listening(8080), *aged(close_wait(70), 120), owners=held(70, 90, 1024))
+    (found,) = report_of(snapshot).findings
+    step = Step("py-spy dump --pid 800", "the line that each thread is at", tool="py-spy")
+    waits = ("nobody watches any of 70 sockets: forgotten by the program",)
+    findings = []
+    for number in range(80):
+        pid, name = 800 + number, f"worker-{number}"
+        one = found._replace(
+            subject=ProcessSubject(pid, name, "app", 799),
+            summary=found.summary.replace("java (pid 812)", f"{name} (pid {pid})"),
+            pids=(pid,),
+        )
+        looked = one._replace(waits=waits, steps=(step._replace(run=f"py-spy dump --pid {pid}"),))
+        findings.append(looked if number < 20 else one)
+    stopped = ("pid 800 is stopped by a signal and does nothing until SIGCONT",)
+    go_on = (Step("kill -CONT 800", "it goes on"),)
+    findings[0] = findings[0]._replace(waits=stopped, steps=go_on)
+    return report_of(snapshot)._replace(findings=tuple(findings))
+
+
 REPORTS: Final = {
     "empty": Made(empty),
     "ports-running-out": Made(ports_running_out),
@@ -118,6 +140,9 @@ REPORTS: Final = {
     "mixed": Made(mixed),
     "mixed-brief": Made(mixed, Look(width=80, detail=Detail.BRIEF)),
     "mixed-ascii": Made(mixed, Look(width=80, height=24, unicode=False)),
+    "many-workers": Made(many_workers),
+    "many-workers-narrow-ascii": Made(many_workers, Look(width=60, height=24, unicode=False)),
+    "many-workers-in-a-pipe": Made(many_workers, Look()),
     "unseen": Made(unseen),
     "hostile-name": Made(hostile),
     "hostile-name-ascii": Made(hostile, Look(unicode=False)),

@@ -8,10 +8,21 @@ import re
 import pytest
 
 from tests.made import closed_first, listening, report_of, snapshot_of
-from twdiag.model.findings import Finding, LookedAt, Report, Severity
+from twdiag.check.verdict import Ranges, judge
+from twdiag.model import facts
+from twdiag.model.findings import (
+    DestinationSubject,
+    Finding,
+    LookedAt,
+    ProcessSubject,
+    Report,
+    Severity,
+)
 from twdiag.model.namespaces import Container, Namespace
 from twdiag.model.snapshot import Gap
 from twdiag.render.folding import folded
+from twdiag.render.json import to_json
+from twdiag.render.nagios import render_nagios, status_line
 from twdiag.render.pieces import Detail, Look, where
 from twdiag.render.text import render_text
 
@@ -44,7 +55,7 @@ def test_two_namespaces_are_told_one_by_one_and_three_as_one() -> None:
     assert (all_of_them.worst.netns, all_of_them.findings, all_of_them.namespaces) == ("a", 3, 3)
 
 
-def test_many_findings_of_one_namespace_are_not_alike() -> None:
+def test_servers_whose_processes_were_not_seen_are_not_alike() -> None:
     assert len(folded([finding("a")] * 5)) == 5
 
 
@@ -87,6 +98,63 @@ def test_what_is_folded_and_left_out_is_counted_in_findings() -> None:
     text = written(report(*ports, *(finding(f"pod-{n}") for n in range(9))), width=80, height=24)
     shown = len(re.findall(r"(?m)^ ?\d+ NOTICE ", text))
     assert f"... and {49 - shown} findings more" in text
+
+
+def test_a_check_says_of_how_many_namespaces_it_speaks() -> None:
+    many = report(*(finding(f"pod-{n}") for n in range(12)), finding("pod-0"))
+    answer = judge(many, {}, Ranges(), Severity.NOTICE)
+    line = status_line(answer)
+    assert line == "TWDIAG WARNING - server-closes-first in 12 namespaces, the worst in pod-0"
+    out = io.StringIO()
+    render_nagios(answer, out, 1)
+    (whole,) = (one for one in out.getvalue().splitlines() if one.startswith("WARNING: "))
+    assert ": in 12 namespaces (13 findings), the worst: in pod-0: the server on " in whole
+    assert len(answer.problems) == 13
+    as_notices = judge(many, {}, Ranges())
+    assert status_line(as_notices).endswith(", 1 notice")
+    assert len(as_notices.notices) == 13
+
+
+def test_many_processes_are_told_with_what_they_add_up_to() -> None:
+    def near(number: int, sockets: int | None, new: int | None = None) -> Finding:
+        name = f"\x1b[2J\u202eworker-{number}"
+        evidence = {facts.CLOSE_WAIT: sockets, facts.AGE_MIN: 60.0 + number, facts.AGE_MAX: 90.0}
+        return finding("host")._replace(
+            rule="close-wait-leak",
+            subject=ProcessSubject(100 + number, name, "app", 99),
+            summary=f"{name} (pid {100 + number}) leaks",
+            evidence=evidence | {facts.NEW: new},
+            pids=(100 + number,),
+        )
+
+    (one,) = folded([near(number, 1000, number) for number in range(4)])
+    who = "\x1b[2J\u202eworker-* (4 processes, pids 100, 101, 102 and 1 more)"
+    total = "4,000 sockets in CLOSE_WAIT, 6 of them new since the first sample, 60 s to 90 s old"
+    assert one.summary() == f"{who}: {total}; the worst: \x1b[2J\u202eworker-0 (pid 100) leaks"
+    (some,) = folded([near(1, 5), near(2, None), near(3, 5)])
+    assert ": at least 10 sockets in CLOSE_WAIT, " in some.summary()
+    shown = written(report(*one.members), width=80, height=24)
+    assert "\\x1b[2J\\u202eworker-* (4 processes" in shown
+    answer = judge(report(*one.members), {}, Ranges(), Severity.NOTICE)
+    for text in (shown, status_line(answer)):
+        assert "\x1b" not in text
+        assert "\u202e" not in text
+
+
+def test_many_sources_of_one_destination_are_told_by_that() -> None:
+    def taken(source: str) -> Finding:
+        there = DestinationSubject(source, "10.0.0.5", 5432)
+        return finding("host")._replace(subject=there, evidence={facts.USED: 90, facts.PORTS: 100})
+
+    (one,) = folded([taken(f"10.0.1.{n}") for n in range(3)])
+    assert one.summary().startswith("10.0.0.5:5432 from 3 addresses: 270 ports in use; the worst: ")
+
+
+def test_json_has_each_finding_with_the_group_that_it_is_told_in() -> None:
+    other = finding("a")._replace(rule="fd-limit-near")
+    told = to_json(report(other, *(finding(f"pod-{n}") for n in range(4))))
+    assert [found["group"] for found in told["findings"]] == [1, 2, 2, 2, 2]
+    assert to_json(report())["findings"] == []
 
 
 def test_a_sidecar_is_told_with_the_network_that_it_shares() -> None:

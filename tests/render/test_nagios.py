@@ -50,8 +50,9 @@ def finding(summary: str, subject: Subject | None = None, **evidence: Value) -> 
 
 
 def line_of(found: Finding, more: int = 0) -> str:
-    problem = Problem(Status.CRITICAL, found.summary, found)
-    return status_line(Answer((problem,) * (1 + more)))
+    others = (found._replace(rule=f"rule-{number}") for number in range(more))
+    problems = (Problem(Status.CRITICAL, one.summary, one) for one in (found, *others))
+    return status_line(Answer(tuple(problems)))
 
 
 @pytest.mark.parametrize("name", SCENARIOS)

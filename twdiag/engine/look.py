@@ -147,11 +147,13 @@ def filtered(report: Report, question: Question) -> Report:
     """
     if not question.ports and not question.processes:
         return report
-    kept = tuple(finding for finding in report.findings if _asked_for(finding, question))
-    hidden = [finding for finding in report.findings if finding not in kept]
+    kept: list[Finding] = []
+    hidden: list[Finding] = []
+    for finding in report.findings:
+        (kept if _asked_for(finding, question) else hidden).append(finding)
     worst = max((finding.severity for finding in hidden), default=Severity.OK)
     numbers = {**report.facts, facts.HIDDEN: len(hidden), facts.HIDDEN_WORST: worst.label}
-    return report._replace(findings=kept, facts=numbers)
+    return report._replace(findings=tuple(kept), facts=numbers)
 
 
 def _asked_for(finding: Finding, question: Question) -> bool:

@@ -67,11 +67,15 @@ class DestinationSubject(NamedTuple):
 
 
 class ProcessSubject(NamedTuple):
-    """A process; `pid` is None where only the user of its sockets could be seen."""
+    """A process; `pid` is None where only the user of its sockets could be seen.
+
+    `parent` is the number of its parent, None unseen: workers of one master have it in common.
+    """
 
     pid: int | None
     name: str
     user: str
+    parent: int | None = None
 
     @property
     def kind(self) -> str:

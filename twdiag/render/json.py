@@ -16,6 +16,7 @@ from twdiag.model.findings import (
 )
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from typing import TextIO
 
     from twdiag.model.findings import Finding, LookedAt, OtherEnd, Report, Subject
@@ -50,12 +51,29 @@ def to_json(report: Report) -> dict[str, Any]:
         "states": {state.name: number for state, number in report.states.items()},
         "closes_per_second_history": None if report.closes is None else list(report.closes),
         "facts": dict(report.facts),
-        "findings": [finding_json(finding) for finding in report.findings],
+        "findings": [
+            finding_json(finding) | {"group": number}
+            for finding, number in zip(report.findings, _groups(report.findings), strict=True)
+        ],
         "skipped": [
             {"rule": skip.rule, "reason": skip.reason, "how": skip.how} for skip in report.skipped
         ],
         "gaps": [{"what": gap.what, "why": gap.why, "how": gap.how} for gap in report.gaps],
     }
+
+
+def _groups(findings: Sequence[Finding]) -> list[int]:
+    """Return for each finding which of those it is, counted from 1, that people are told of."""
+    if not findings:
+        return []  # most checks find nothing, and start faster without
+    from twdiag.render.folding import folded
+
+    numbers = {
+        id(finding): number
+        for number, group in enumerate(folded(findings), start=1)
+        for finding in group.members
+    }
+    return [numbers[id(finding)] for finding in findings]
 
 
 def timestamp(seconds: float) -> str:

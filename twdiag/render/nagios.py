@@ -17,12 +17,13 @@ from twdiag.model.snapshot import BARRED, OUTSIDE
 from twdiag.wording import count, duration, endpoint
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
     from typing import TextIO
 
     from twdiag.check.metrics import Metric
     from twdiag.check.verdict import Answer, Problem
     from twdiag.model.findings import Finding
+    from twdiag.render.folding import Folded
 
 WIDTH: Final = 79
 """The guidelines want the line below 80 characters, for pagers and SMS."""
@@ -54,22 +55,50 @@ def status_line(answer: Answer) -> str:
     head = f"TWDIAG {answer.status.name} - "
     if not answer.problems:
         return head + _all_well(answer, WIDTH - len(head))
-    others = len(answer.problems) - 1
+    told = _told(answer.problems)
+    others = len(told) - 1
     more = f" (+{others:,} more)" if others else ""
-    return head + headline(answer.problems[0], WIDTH - len(head) - len(more)) + more
+    problem, group = told[0]
+    return head + headline(problem, WIDTH - len(head) - len(more), group) + more
 
 
-def headline(problem: Problem, width: int) -> str:
+def _told(problems: Sequence[Problem]) -> list[tuple[Problem, Folded | None]]:
+    """Return the problems as a person counts them: findings that are alike are one."""
+    groups = {id(g.worst): g for g in _groups([p.finding for p in problems if p.finding])}
+    return [
+        (problem, groups.get(id(problem.finding)))
+        for problem in problems
+        if problem.finding is None or id(problem.finding) in groups
+    ]
+
+
+def _groups(findings: Sequence[Finding]) -> list[Folded]:
+    """Return findings as they are told."""
+    if not findings:
+        return []  # most checks find nothing, and start faster without
+    from twdiag.render.folding import folded
+
+    return folded(findings)
+
+
+def headline(problem: Problem, width: int, group: Folded | None = None) -> str:
     """Return a problem in so many characters: whole clauses if possible, else cut at a word."""
-    texts = [inert(text) for text in _ways_to_say(problem)]
+    texts = [inert(text) for text in _ways_to_say(problem, group)]
     whole = (text for text in texts if len(text) <= width)
     clauses = (clause for text in texts if (clause := _clauses(text, width)))
     return next(whole, None) or next(clauses, None) or _cut(texts[0], width)
 
 
-def _ways_to_say(problem: Problem) -> Iterator[str]:
+def _ways_to_say(problem: Problem, group: Folded | None) -> Iterator[str]:
     """Yield ways to say what a problem is, the best first."""
     finding = problem.finding
+    if group is not None and group.findings > 1:
+        # How many they are is worth more than which.
+        if finding is not None and group.is_many:
+            yield from (f"{group.who}, the worst {text}" for text in _ports_used(finding))
+        yield group.located(numbers=False)
+        yield group.short
+        return
     if finding is not None:
         yield from _ports_used(finding)
     yield problem.text
@@ -139,7 +168,7 @@ def _all_well(answer: Answer, width: int) -> str:
     if skipped:
         parts.append((1, f"{count(skipped, 'rule')} could not look"))
     if answer.notices:
-        parts.append((2, count(len(answer.notices), "notice")))
+        parts.append((2, count(len(_groups(answer.notices)), "notice")))
     while len(", ".join(text for _, text in parts)) > width:
         parts.remove(max(parts))
     return ", ".join(text for _, text in parts) or "nothing wrong"
@@ -179,25 +208,28 @@ def _with_way(why: str, how: str, verbosity: int) -> str:
 def _problem_lines(answer: Answer, verbosity: int) -> Iterator[str]:
     if answer.report is None:
         return
-    for problem in answer.problems:
+    for problem, group in _told(answer.problems):
         rule = f"{problem.finding.rule}: " if problem.finding else ""
-        yield inert(f"{problem.status.name}: {rule}{problem.text}")
-        if problem.finding and verbosity > 1:
-            yield from _advice(problem.finding)
+        text = problem.text if group is None else group.located()
+        yield inert(f"{problem.status.name}: {rule}{text}")
+        if group is not None and verbosity > 1:
+            yield from _advice(group)
         elif problem.next_step and verbosity > 1:
             yield f"  do: {inert(problem.next_step)}"
 
 
 def _notice_lines(answer: Answer, verbosity: int) -> Iterator[str]:
-    for finding in answer.notices:
-        yield inert(f"{finding.severity.name}: {finding.rule}: {finding.located}")
+    for group in _groups(answer.notices):
+        finding = group.worst
+        yield inert(f"{finding.severity.name}: {finding.rule}: {group.located()}")
         if verbosity > 1:
-            yield from _advice(finding)
+            yield from _advice(group)
 
 
-def _advice(finding: Finding) -> Iterator[str]:
-    if finding.waits:
-        yield inert(f"  waits: {finding.waits[0]}")
+def _advice(group: Folded) -> Iterator[str]:
+    finding = group.worst
+    if group.waits:
+        yield inert(f"  waits: {group.waits}")
     # A command that inert() would break is none to paste.
     now = next((step.run for step in finding.steps if step.run == inert(step.run)), "")
     if now:

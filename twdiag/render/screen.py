@@ -75,8 +75,8 @@ def _verdict(report: Report, look: Look) -> Iterator[StyledLine]:
             others = count(int(str(hidden)), "other")
             text = f"no finding matches the filter; {others} left out, the worst {worst}"
     else:
-        first = report.findings[0]
-        text = first.located
+        first = folded(report.findings)[0]
+        text = first.located() if first.is_many else first.worst.located
     yield from _wrapped(visible(text), f"{word}  ", " " * (len(word) + 2), look, style)
 
 
@@ -146,9 +146,9 @@ def _block(
     # Whose fault it is belongs to the finding, whatever else there is no room for.
     guilty = [end for end in finding.other_ends[:1] if end.must_act]
     head += [(line, "") for end in guilty for line in _lines("peer", visible(end.text), look)]
-    waits = list(_waits(finding, look))
+    waits = list(_waits(group, look))
     actions = [*_command(number, finding, above), *_cure(finding, look)]
-    if finding.severity >= Severity.WARNING:
+    if finding.severity >= Severity.WARNING or is_verdict:
         kept = max(1, 3 - len(waits)) if waits else 2
         return _Block([*head, *waits, *actions[:kept]], actions[kept:])
     return _Block(head, [*waits, *actions])
@@ -156,7 +156,7 @@ def _block(
 
 def _heading(group: Folded, *, is_verdict: bool) -> str:
     finding = group.worst
-    place, summary = visible(where(finding)), visible(finding.summary)
+    place, summary = visible(where(finding)), visible(group.summary())
     if group.namespaces > 1:
         more = f" ({group.findings} findings)" if group.findings > group.namespaces else ""
         worst = f"the worst, in {place}" if place else "the worst, here"
@@ -166,12 +166,12 @@ def _heading(group: Folded, *, is_verdict: bool) -> str:
     return rule if is_verdict else f"{summary} ({rule})"
 
 
-def _waits(finding: Finding, look: Look) -> Iterator[StyledLine]:
+def _waits(group: Folded, look: Look) -> Iterator[StyledLine]:
     """Yield what the process does instead, the most useful sentence of it, and who is elsewhere."""
-    if finding.waits:
-        for line in _lines("waits", visible(finding.waits[0]), look):
+    if group.waits:
+        for line in _lines("waits", visible(group.waits), look):
             yield line, ""
-    for end in finding.other_ends[:1]:
+    for end in group.worst.other_ends[:1]:
         for line in () if end.must_act else _lines("peer", visible(end.text), look):
             yield line, ""
 

@@ -113,7 +113,7 @@ def select(view: View, limits: Limits) -> Iterator[Group[Listener | None]]:
         for listener in view.listeners
         if _severity(view, limits, listener) is not Severity.OK
     ]
-    for listener in found:
+    for listener in sorted(found, key=lambda one: -queue_of(view, one).waiting):
         yield Group(listener, listener_inodes(listener))
     if view.grown(_OVERFLOWS) and not any(queue_of(view, listener).full for listener in found):
         yield Group(None)

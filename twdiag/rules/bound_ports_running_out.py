@@ -30,6 +30,7 @@ from twdiag.model.limits import ratio
 from twdiag.rules import manual
 from twdiag.rules.behind import RowsBehind
 from twdiag.rules.rule import Group, Rule
+from twdiag.rules.subjects import most_first
 from twdiag.tcp import State
 from twdiag.wording import count, share
 
@@ -63,7 +64,7 @@ def select(view: View, limits: Limits) -> Iterator[Group[_Ports]]:
     for destination in view.destinations(1):
         most = max(fullest.get(destination.source, 0), destination.sockets)
         fullest[destination.source] = most
-    for source, ports in _ports_by_source(view).items():
+    for source, ports in most_first(_ports_by_source(view)):
         if len(ports) >= least and fullest.get(source, 0) <= total / 2:
             yield Group((source, ports, total))
 

@@ -59,7 +59,7 @@ def select(view: View, limits: Limits) -> Iterator[Group[_Queued]]:
             if listener is not None:
                 end = listener.address, listener.port
                 queued.setdefault(end, (listener, []))[1].append(waiting)
-    for listener, found in queued.values():
+    for listener, found in sorted(queued.values(), key=lambda one: -len(one[1])):
         if len(found) >= limits[close_wait.NOTICE]:
             yield Group((listener, found), listener_inodes(listener))
 

@@ -44,7 +44,7 @@ from twdiag.named import NamedTuple
 from twdiag.rules import manual
 from twdiag.rules.behind import RowsBehind, these
 from twdiag.rules.rule import Group, Rule
-from twdiag.rules.subjects import names_of
+from twdiag.rules.subjects import most_first, names_of
 from twdiag.tcp import State
 from twdiag.wording import count, share, ss_address
 
@@ -110,7 +110,7 @@ def _silent_peers(
     for destination in view.destinations(1) if by_peer else ():
         open_to[destination.address] += destination.tally.states.get(State.ESTABLISHED, 0)
     clients = view.census.by_client.states.get(State.ESTABLISHED, 0)
-    for address, found in by_peer.items():
+    for address, found in most_first(by_peer):
         silent = len(found)
         alive = max(0, open_to[address] - silent)
         several = silent >= limits[LEAST]

@@ -30,7 +30,7 @@ from twdiag.named import NamedTuple
 from twdiag.rules import close_wait, manual
 from twdiag.rules.behind import held_by
 from twdiag.rules.rule import Group, Rule
-from twdiag.rules.subjects import breakdown_evidence, breakdown_text
+from twdiag.rules.subjects import breakdown_evidence, breakdown_text, process_subject
 from twdiag.tcp import State
 from twdiag.wording import count, duration, share
 
@@ -74,7 +74,13 @@ def select(view: View, limits: Limits) -> Iterator[Group[_Concerned]]:
 
 
 def tell(view: View, limits: Limits, group: Group[_Concerned]) -> Iterator[Finding]:
-    """Yield one finding for each process near its limit."""
+    """Yield one finding for each process near its limit, the nearest first."""
+    for _, finding in sorted(_near(view, limits, group), key=lambda near: -near[0]):
+        yield finding
+
+
+def _near(view: View, limits: Limits, group: Group[_Concerned]) -> Iterator[tuple[float, Finding]]:
+    """Yield the findings, each with how much of its limit the process uses."""
     told = set()
     for holder in by_process(view.owners, group.about.waiting):
         owner = holder.owner
@@ -83,10 +89,11 @@ def tell(view: View, limits: Limits, group: Group[_Concerned]) -> Iterator[Findi
             severity = _severity(view, limits, owner, len(holder.sockets))
             if severity is not Severity.OK:
                 told.add(owner.pid)
-                yield _finding(view, owner, severity, holder)
+                yield _used(owner), _finding(view, owner, severity, holder)
     for owner in group.about.crowded:
         if owner.pid not in told:
-            yield _finding(view, owner, _severity(view, limits, owner, 0), None)
+            severity = _severity(view, limits, owner, 0)
+            yield _used(owner), _finding(view, owner, severity, None)
 
 
 def _used(owner: Owner) -> float:
@@ -119,7 +126,7 @@ def _finding(view: View, owner: Owner, severity: Severity, holder: Holder | None
         Confidence.OBSERVED,
         f"{owner.name} (pid {owner.pid}) has {fds:,} of {count(limit, 'descriptor')} open "
         f"({share(_used(owner))}){what}{when}",
-        ProcessSubject(owner.pid, owner.name, owner.user),
+        process_subject(owner),
         {
             **evidence,
             facts.FDS: fds,

@@ -42,6 +42,7 @@ from twdiag.named import NamedTuple
 from twdiag.rules import manual
 from twdiag.rules.behind import RowsBehind, these
 from twdiag.rules.rule import Group, Rule
+from twdiag.rules.subjects import most_first
 from twdiag.tcp import State
 from twdiag.wording import count, share, ss_address
 
@@ -97,7 +98,7 @@ def select(view: View, limits: Limits) -> Iterator[Group[_Silence | None]]:
                 by_service[socket.local_port].append(socket)
     yield from map(Group, _silent_peers(view, limits, by_peer))
     yield from map(Group, _silent_clients(view, limits, by_service))
-    for peer, found in full.items():
+    for peer, found in most_first(full):
         if len(found) >= limits[LEAST]:
             yield Group(_no_room(peer, found))
     if _orphan_ratio(view) >= limits[ORPHANS_WARNING]:
@@ -138,7 +139,7 @@ def _silent_peers(
     for destination in view.destinations(1) if by_peer else ():
         alive[destination.address] += destination.tally.states.get(State.ESTABLISHED, 0)
     clients = view.census.by_client.sockets
-    for address, found in by_peer.items():
+    for address, found in most_first(by_peer):
         # Some connections of a busy peer always vanish; it is only silent if many of them do.
         if len(found) < max(limits[LEAST], alive[address] / 4):
             continue

@@ -30,13 +30,13 @@ from typing import TYPE_CHECKING, Final
 
 from twdiag.analysis.ages import pile
 from twdiag.model import facts
-from twdiag.model.findings import Advice, Confidence, Finding, Place, ProcessSubject, Severity
+from twdiag.model.findings import Advice, Confidence, Finding, Place, Severity
 from twdiag.model.limits import ratio, seconds
 from twdiag.named import NamedTuple
 from twdiag.rules import manual
 from twdiag.rules.behind import RowsBehind, these
 from twdiag.rules.rule import Group, Rule
-from twdiag.rules.subjects import crowded, software_advice
+from twdiag.rules.subjects import crowded, process_subject, software_advice
 from twdiag.tcp import State
 from twdiag.wording import duration, endpoint
 
@@ -168,7 +168,7 @@ def _finding(
         f"{owner.name} (pid {owner.pid}) piles up idle connections: {leak.sockets:,} without "
         f"keepalive, idle for up to {duration(leak.oldest)}; its descriptor limit is reached in "
         f"{duration(left)} at this rate ({fds:,} of {limit:,} open)",
-        ProcessSubject(owner.pid, owner.name, owner.user),
+        process_subject(owner),
         {
             facts.IDLE: leak.sockets,
             facts.IDLE_MAX: round(leak.oldest, 1),

@@ -100,7 +100,7 @@ def select(view: View, limits: Limits) -> Iterator[Group[_Waiting]]:
         else:
             continue
         group.ages.append(age)
-    for group in groups.values():
+    for group in sorted(groups.values(), key=lambda one: -len(one.held) - one.orphans):
         held = len(group.held) >= limits[HELD_NOTICE]
         if held or group.orphans >= limits[ORPHANS_NOTICE]:
             yield Group(group, tuple(s.inode for s in group.held) if held else ())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 from twdiag import __version__
@@ -69,7 +70,11 @@ def tell(selection: Selection, view: View) -> Report:
         for finding in rule.tell(view, limits, group)
     ]
     with_rows = {rule.name for rule, _ in selection.groups if rule.rows is not None}
-    findings = [f if f.rule not in with_rows else _with_rows(f, findings) for f in findings]
+    of_rule = Counter(finding.rule for finding in findings)
+    findings = [
+        f if f.rule not in with_rows else _with_rows(f, alone=of_rule[f.rule] == 1)
+        for f in findings
+    ]
     findings.sort(key=lambda finding: -finding.severity)
     rules = {rule.name for rule, _ in selection.groups}
     blind = _blind(view, limits) if fd_limit_near.NAME in rules else ()
@@ -123,9 +128,8 @@ def _completed(
     )
 
 
-def _with_rows(finding: Finding, findings: list[Finding]) -> Finding:
+def _with_rows(finding: Finding, *, alone: bool) -> Finding:
     """Return a finding with the command that lists the rows behind it, not behind its like."""
-    alone = sum(1 for other in findings if other.rule == finding.rule) == 1
     words = ["twdiag", "sockets", "--rule", finding.rule, *([] if alone else narrowed(finding))]
     return finding._replace(rows_command=command_of(words))
 

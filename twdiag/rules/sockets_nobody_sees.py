@@ -26,11 +26,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from twdiag.model import facts
-from twdiag.model.findings import Advice, Confidence, Finding, ProcessSubject, Severity
+from twdiag.model.findings import Advice, Confidence, Finding, Severity
 from twdiag.model.limits import ratio, sockets
 from twdiag.rules import fd_limit_near, manual
 from twdiag.rules.rule import Group, Rule
-from twdiag.rules.subjects import breakdown_evidence
+from twdiag.rules.subjects import breakdown_evidence, process_subject
 from twdiag.wording import count, share
 
 if TYPE_CHECKING:
@@ -79,7 +79,7 @@ def tell(view: View, limits: Limits, group: Group[Owner]) -> Iterator[Finding]:
         f"{owner.name} (pid {owner.pid}) holds {count(breakdown.nowhere, 'socket')} that no table "
         f"shows: reset by the peer, never closed{unless if breakdown.hidden else ''}; {fds:,} of "
         f"{limit:,} descriptors open ({share(fds / limit)})",
-        ProcessSubject(owner.pid, owner.name, owner.user),
+        process_subject(owner),
         {
             facts.FDS: fds,
             facts.FD_LIMIT: limit,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from twdiag.model import facts
 from twdiag.model.findings import Advice, DestinationSubject, ListenerSubject, ProcessSubject
@@ -11,13 +11,16 @@ from twdiag.tcp import State
 from twdiag.wording import endpoint
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable, Iterator, Mapping, Sized
 
     from twdiag.analysis.half_closed import Holder
     from twdiag.analysis.view import View
     from twdiag.model.census import Destination, Listener
     from twdiag.model.findings import Value
     from twdiag.model.snapshot import Breakdown, Owner
+
+K = TypeVar("K")
+V = TypeVar("V", bound="Sized")
 
 _MOST_KINDS = 2
 _UNIX = "Unix sockets"
@@ -62,6 +65,11 @@ def crowded(view: View, least: float) -> Iterator[Group[Owner]]:
     for owner in view.crowded:
         if owner.fds and owner.fd_limit and owner.fds >= least * owner.fd_limit:
             yield Group(owner, pids=(owner.pid,))
+
+
+def most_first(groups: Mapping[K, V]) -> list[tuple[K, V]]:
+    """Return the groups of something, the largest first: where many are alike, it is the worst."""
+    return sorted(groups.items(), key=lambda group: -len(group[1]))
 
 
 def names_of(owners: Iterable[Owner]) -> list[str]:
@@ -117,7 +125,12 @@ def holder_subject(holder: Holder) -> ProcessSubject:
     """Return the process of a holder, or what is known of it: its user's number."""
     if holder.owner is None:
         return ProcessSubject(None, "unseen process", f"uid {holder.uid}")
-    return ProcessSubject(holder.owner.pid, holder.owner.name, holder.owner.user)
+    return process_subject(holder.owner)
+
+
+def process_subject(owner: Owner) -> ProcessSubject:
+    """Return a process as the subject of a finding."""
+    return ProcessSubject(owner.pid, owner.name, owner.user, owner.parent)
 
 
 def software_advice(owners: Iterable[Owner], side: str, topic: str) -> tuple[Advice, ...]:

@@ -39,7 +39,7 @@ from twdiag.named import NamedTuple
 from twdiag.rules import manual
 from twdiag.rules.behind import these
 from twdiag.rules.rule import Group, Rule
-from twdiag.rules.subjects import names_of
+from twdiag.rules.subjects import most_first, names_of
 from twdiag.tcp import State
 from twdiag.wording import count, endpoint, ss_address
 
@@ -84,7 +84,7 @@ def select(view: View, limits: Limits) -> Iterator[Group[_Attempts]]:
     if len(groups) >= limits[EVERYWHERE]:
         yield Group(_Attempts(silent, len(groups)), tuple(s.inode for s in silent[:_FEW]))
         return
-    for end, found in groups.items():
+    for end, found in most_first(groups):
         if len(found) >= limits[LEAST] or _is_hanging(view, limits, found):
             about = _Attempts(found, 1, _open_to(view, *end))
             yield Group(about, tuple(s.inode for s in found[:_FEW]))
