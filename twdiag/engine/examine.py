@@ -187,7 +187,7 @@ def write_output(path: str, text: str) -> Answer | None:
 def _look(planned: Plan, deadline: Deadline, memory: StateFile | None) -> tuple[Answer, Snapshot]:
     from twdiag import sources
     from twdiag.check import metrics
-    from twdiag.engine.choice import not_run
+    from twdiag.engine.choice import left_out
     from twdiag.engine.look import Examined, Question, examined, filtered
     from twdiag.model.findings import Severity
 
@@ -209,7 +209,8 @@ def _look(planned: Plan, deadline: Deadline, memory: StateFile | None) -> tuple[
 
         deadline.doing = "looking at what processes wait for"
         report = with_causes(report, view, min(SECONDS, deadline.left / 4))
-    report = report._replace(gaps=(*report.gaps, *not_run(request.select, planned.rules)))
+    unasked = left_out(planned.rules, request.select, request.ignore, planned.settings.ignore)
+    report = report._replace(gaps=(*report.gaps, *unasked))
     if request.all_netns:
         deadline.doing = "looking into the other namespaces"
         report = _widened(Examined(report, view), question, request.timeout, deadline)

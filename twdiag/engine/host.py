@@ -258,7 +258,8 @@ def _gaps_elsewhere(looked: Sequence[Looked]) -> Iterator[Gap]:
     if outside:
         were = "1 namespace was" if len(outside) == 1 else f"{len(outside)} namespaces were"
         why = f"{were} read from outside ({few(outside)}): no budgets, ages and backlogs there"
-        yield Gap(OUTSIDE, why, RIGHTS, partial=True)
+        short = f"{len(outside)} read from outside"
+        yield Gap(OUTSIDE, why, RIGHTS, partial=True, short=short)
     known = {(gap.what, gap.how) for gap in looked[0].report.gaps}
     places: dict[tuple[str, str], list[str]] = {}
     first: dict[tuple[str, str], Gap] = {}

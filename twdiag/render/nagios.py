@@ -13,7 +13,7 @@ from twdiag.check.metrics import METRICS
 from twdiag.model import facts
 from twdiag.model.findings import DestinationSubject
 from twdiag.model.ranges import number
-from twdiag.model.snapshot import BARRED, OUTSIDE
+from twdiag.model.snapshot import BARRED, IGNORED, LEFT_OUT, NOT_RUN, OUTSIDE
 from twdiag.wording import count, duration, endpoint
 
 if TYPE_CHECKING:
@@ -127,19 +127,22 @@ def _all_well(answer: Answer, width: int) -> str:
         value = values.get(name)
         if value is not None:
             parts.append((priority, f"{int(value):,} {words}"))
-    for gap in answer.report.gaps if answer.report else ():
-        if gap.what == "rules":  # an OK of some rules must not read like one of all
-            parts.insert(0, (-1, inert(gap.why)))
-        if gap.what in (BARRED, OUTSIDE):  # nor one of some namespaces
-            parts.append((-1 if gap.what == BARRED else 1, inert(gap.why.partition(" (")[0])))
+    gaps = answer.report.gaps if answer.report else ()
+    # An OK of some rules must not read like one of all.
+    parts[:0] = [(-1, inert(gap.short)) for gap in gaps if gap.what == NOT_RUN]
     places = len(answer.report.namespaces) if answer.report else 0
-    if places:
-        parts.append((1, count(places, "namespace")))
+    barred = any(gap.what == BARRED for gap in gaps)
+    if places or barred:
+        parts.append((1, count(places or 1, "namespace")))
+    # Nor one of some namespaces.
+    parts += [(-1, inert(gap.short)) for gap in gaps if gap.what == BARRED]
+    parts += [(1, inert(gap.short)) for gap in gaps if gap.what == OUTSIDE and gap.short]
     skipped = len(answer.report.skipped) if answer.report else 0
     if skipped:
         parts.append((1, f"{count(skipped, 'rule')} could not look"))
     if answer.notices:
         parts.append((2, count(len(answer.notices), "notice")))
+    parts += [(4, inert(gap.short)) for gap in gaps if gap.what == IGNORED]
     while len(", ".join(text for _, text in parts)) > width:
         parts.remove(max(parts))
     return ", ".join(text for _, text in parts) or "nothing wrong"
@@ -166,6 +169,8 @@ def long_output(answer: Answer, verbosity: int) -> Iterator[str]:
     yield from (f"NOTE: {inert(note)}" for note in answer.notes)
     if answer.report is not None:
         for gap in answer.report.gaps:
+            if gap.what in LEFT_OUT:
+                yield inert(f"NOT RUN: {_with_way(gap.why, gap.how, verbosity)}")
             if gap.what in (BARRED, OUTSIDE):
                 yield inert(f"NOT SEEN: {_with_way(gap.why, gap.how, verbosity)}")
         for skip in answer.report.skipped:
