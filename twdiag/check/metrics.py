@@ -38,7 +38,8 @@ class Metric(NamedTuple):
 
     `unit` is Nagios's: "%", "s", "c" (a counter) or "" (a plain number).  `limits` names the limits
     of the rule that judges the number anyway.  `compares` tells that it needs an earlier sample,
-    `optional` that it is left out of the perfdata where it was not seen: few hosts have it.
+    `optional` that it is left out of the perfdata where it was not seen: few hosts have it.  Then
+    `goes_with` names the metric with which it is there.  `shown_by` says where alone it is shown.
     """
 
     name: str
@@ -49,6 +50,8 @@ class Metric(NamedTuple):
     limits: tuple[Limit, Limit] | None = None
     compares: bool = False
     optional: bool = False
+    goes_with: str = ""
+    shown_by: str = ""
 
 
 def _in_state(state: State) -> Metric:
@@ -176,6 +179,7 @@ def _counter(
             grown,
             compares=True,
             optional=optional,
+            goes_with=f"{name}_total",
         ),
     )
 
@@ -246,6 +250,7 @@ METRICS: Final[tuple[Metric, ...]] = (
         _orphans,
         None,
         (fin_unanswered.ORPHANS_WARNING, fin_unanswered.ORPHANS_CRITICAL),
+        shown_by="the host's namespace",
     ),
     Metric(
         "conntrack_ratio",

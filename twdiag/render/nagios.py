@@ -10,6 +10,7 @@ import re
 from typing import TYPE_CHECKING, Final
 
 from twdiag.check.metrics import METRICS
+from twdiag.check.verdict import why_unseen
 from twdiag.model import facts
 from twdiag.model.findings import DestinationSubject
 from twdiag.model.ranges import number
@@ -136,7 +137,7 @@ def _all_well(answer: Answer, width: int) -> str:
         parts.append((1, count(places or 1, "namespace")))
     # Nor one of some namespaces.
     parts += [(-1, inert(gap.short)) for gap in gaps if gap.what == BARRED]
-    parts += [(1, inert(gap.short)) for gap in gaps if gap.what == OUTSIDE and gap.short]
+    parts += [(2, inert(gap.short)) for gap in gaps if gap.what == OUTSIDE and gap.short]
     skipped = len(answer.report.skipped) if answer.report else 0
     if skipped:
         parts.append((1, f"{count(skipped, 'rule')} could not look"))
@@ -173,8 +174,19 @@ def long_output(answer: Answer, verbosity: int) -> Iterator[str]:
                 yield inert(f"NOT RUN: {_with_way(gap.why, gap.how, verbosity)}")
             if gap.what in (BARRED, OUTSIDE):
                 yield inert(f"NOT SEEN: {_with_way(gap.why, gap.how, verbosity)}")
+        yield from _unmeasured(answer) if verbosity > 1 else ()
         for skip in answer.report.skipped:
             yield inert(f"NOT JUDGED: {skip.rule}: {_with_way(skip.reason, skip.how, verbosity)}")
+
+
+def _unmeasured(answer: Answer) -> Iterator[str]:
+    """Yield which numbers are U, and why, once for all with the same reason."""
+    reasons: dict[str, list[str]] = {}
+    for metric in METRICS:
+        if answer.values.get(metric.name) is None and _belongs(metric, answer):
+            reasons.setdefault(why_unseen(metric)[0], []).append(metric.name)
+    for why, names in reasons.items():
+        yield inert(f"NOT MEASURED: {', '.join(names)}: {why}")
 
 
 def _with_way(why: str, how: str, verbosity: int) -> str:
@@ -227,7 +239,7 @@ def perfdata(answer: Answer) -> str:
 
 
 def _belongs(metric: Metric, answer: Answer) -> bool:
-    if metric.optional and answer.values.get(metric.name) is None:
+    if metric.optional and answer.values.get(metric.goes_with or metric.name) is None:
         return False
     return answer.compared or not metric.compares
 
