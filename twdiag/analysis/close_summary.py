@@ -120,10 +120,13 @@ class Summary:
         self._listeners: dict[_End | None, _Counts] = {}
         self._destinations: dict[_End | None, _Counts] = {}
         self._processes: dict[str | None, _Counts] = {}
+        self.within = 0
+        """Ends of connections within this host: each of these has two that can be told."""
 
     def add(self, close: Close) -> None:
         """Count one connection."""
         lived, idle = close.lived, close.idle
+        self.within += close.local == close.remote or close.remote.startswith("127.")
         found = (
             close.first,
             close.how,

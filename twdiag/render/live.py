@@ -304,13 +304,21 @@ def _unseen(frame: Frame, width: int) -> Iterator[StyledLine]:
 def _keys(choice: Choice, width: int) -> str:
     if choice.typing:
         return f" /{visible(choice.filter)}_   Enter keeps it, Esc shows all"
-    words = ["q quit", "space pause", "s sort", "/ filter", "Enter explain", "r reset", "? help"]
+    told = [SORTS[choice.sort]] if choice.sort else []
     if choice.filter:
-        words.insert(0, f"only {visible(choice.filter)!r}, Esc shows all")
-    if choice.sort:
-        words.insert(0, SORTS[choice.sort])
-    text = "   ".join(words)
-    while len(text) + 1 > width and len(words) > 2:
-        del words[-2]  # help, which has them all, stays
-        text = "   ".join(words)
-    return f" {text}"
+        told.append(f"only {visible(choice.filter)!r}, Esc shows all")
+    # The ways out stay however narrow it is: of the filter, of the screen, and to all other keys.
+    for shown_first in (told, ["Esc all"] if choice.filter else [], []):
+        words = [*shown_first, "q quit", "? help"]
+        if len(_in_one_line(words)) <= width:
+            break
+    for word in ("space pause", "s sort", "/ filter", "Enter explain", "r reset"):
+        more = [*words[:-1], word, words[-1]]
+        if len(_in_one_line(more)) > width:
+            break
+        words = more
+    return _in_one_line(words)
+
+
+def _in_one_line(words: Sequence[str]) -> str:
+    return " " + "   ".join(words)

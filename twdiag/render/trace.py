@@ -93,7 +93,7 @@ class CloseTextLines:
             f"{self._time(close.ended_at)}.{int(close.ended_at % 1 * 1000):03d}"
             f" {_first(close):5} {_how(close):8} {_process(close.closer):22}"
             f" {local:21} {_ARROW[close.opened]} {remote:21}"
-            f" {_lived(close):>8} {short_age(close.idle):>8} {short_age(close.close_wait):>9}"
+            f" {_lived(close):>8} {_age(close, close.idle):>8} {short_age(close.close_wait):>9}"
             f" {_bytes(close.sent):>9} {_bytes(close.received):>9} {why_of(close)}"
         ).rstrip()
 
@@ -142,11 +142,14 @@ def _remote(close: Close) -> str:
 
 
 def _lived(close: Close) -> str:
-    return (
-        f">{short_age(close.lived)}"
-        if close.older and close.lived is not None
-        else short_age(close.lived)
-    )
+    if close.older and close.lived is not None:
+        return f">{_age(close, close.lived)}" if close.lived else "-"
+    return _age(close, close.lived)
+
+
+def _age(close: Close, seconds: float | None) -> str:
+    """Return an age; what a socket leaves behind counts in the kernel's ticks, of 10 ms at most."""
+    return short_age(seconds) if seconds or close.observed else "-" if seconds is None else "<10ms"
 
 
 def _bytes(number: int | None) -> str:
