@@ -182,6 +182,21 @@ def test_the_longest_destination_keeps_its_numbers() -> None:
     assert line.endswith("(+12 more)")
 
 
+def test_no_line_ends_with_a_word_that_leads_to_what_is_cut_off() -> None:
+    problem = Problem(
+        Status.WARNING, "600 connections to 127.0.0.1:8080 closed by this host in the l" + 40 * "x"
+    )
+    assert status_line(Answer((problem,))).endswith("closed by this host...")
+
+
+def test_a_command_that_cannot_be_pasted_is_left_out(on: Callable[..., Said]) -> None:
+    said = on("conntrack-filling", "-vv")
+    assert "  do: See whose connections they are\n" in said.out  # in full it is a pipe to awk
+    assert "awk" not in said.out
+    said = on("ports-running-out", "-vv")
+    assert ": sysctl -w net.ipv4.ip_local_port_range='32768 60999'\n" in said.out
+
+
 def test_a_pid_goes_before_a_clause_does() -> None:
     found = finding(
         "stuck (pid 1234567) does not read 5 connections that the peer closed: 500 bytes unread",

@@ -15,7 +15,7 @@ from twdiag.model import facts
 from twdiag.model.findings import DestinationSubject
 from twdiag.model.ranges import number
 from twdiag.model.snapshot import BARRED, IGNORED, LEFT_OUT, NOT_RUN, OUTSIDE
-from twdiag.wording import count, duration, endpoint
+from twdiag.wording import command_in, count, duration, endpoint
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from twdiag.check.metrics import Metric
     from twdiag.check.verdict import Answer, Problem
-    from twdiag.model.findings import Finding
+    from twdiag.model.findings import Advice, Finding
 
 WIDTH: Final = 79
 """The guidelines want the line below 80 characters, for pagers and SMS."""
@@ -33,6 +33,7 @@ WIDTH: Final = 79
 # and `;` the command itself; our sentences have both, and stay readable with what replaces them.
 _UNSAFE: Final = {**dict.fromkeys("|`$<>&\\", "?"), '"': "'", ";": ","}
 _PID: Final = r" \(pid [0-9]+\)"
+_LEADING: Final = re.compile(r"(?: (?:a|an|the|of|in|on|to|by|for|from|with|after|that|and|is))+$")
 _MOST_LINES: Final = 50
 
 
@@ -105,7 +106,9 @@ def _cut(text: str, width: int) -> str:
     """Return a text cut at a word."""
     cut = text[: width - 3]
     word = cut.rfind(" ")
-    return cut[: word if word >= width // 2 else None].rstrip(" ,;:") + "..."
+    cut = cut[: word if word >= width // 2 else None].rstrip(" ,;:")
+    # No line ends with a word that leads to what is cut off.
+    return _LEADING.sub("", cut) + "..."
 
 
 def _closed(text: str) -> bool:
@@ -222,9 +225,24 @@ def _advice(finding: Finding) -> Iterator[str]:
     for end in finding.other_ends:
         yield f"  peer: {inert(end.text)}"
     for advice in finding.advice:
-        how = f": {advice.how}" if advice.how else ""
-        yield inert(f"  do: {advice.do}{how}")
+        yield inert(f"  do: {_advised(advice)}")
     yield f"  more: twdiag explain {finding.rule}"
+
+
+def _advised(advice: Advice) -> str:
+    """Return what to do and how, without a command that nobody could paste any more."""
+    command, how = command_in(advice.how), advice.how
+    if inert(command) != _with_one_quote(command):
+        how = how.removesuffix(command).rstrip(" :")
+    if not how:
+        return advice.do
+    mark = " -" if how != command and ": " in advice.do + how else ":"
+    return f"{advice.do}{mark} {how}"
+
+
+def _with_one_quote(command: str) -> str:
+    """Return a command with the quotes that inert() leaves, where that makes no difference."""
+    return command if "'" in command else command.replace('"', "'")
 
 
 def perfdata(answer: Answer) -> str:
