@@ -198,9 +198,8 @@ def _look(planned: Plan, deadline: Deadline, memory: StateFile | None) -> tuple[
     deadline.doing = "reading the sockets"
     snapshot = sources.collect(request.source)
     earlier = None if memory is None else memory.earlier(snapshot)
-    deadline.doing = "judging the sockets and looking for their owners"
     # A verdict without all names is worth more than none: the search gets half of the time left.
-    report, view = examined(snapshot, question, earlier, deadline.left / 2)
+    report, view = examined(snapshot, question, earlier, deadline.left / 2, deadline.begins)
     report = filtered(report, question)
     if request.verbosity > 1 and request.format in _EXPLAINING:
         from twdiag.engine.causes import with_causes
