@@ -197,7 +197,7 @@ def test_a_collector_that_hangs_ends_in_unknown(
     ("place", "doing"),
     [
         ((runner, "select"), "applying the rules"),
-        ((sources, "find_owners"), "looking for the owners of sockets"),
+        ((sources, "find_owners"), "looking for socket owners"),
         ((runner, "tell"), "judging what was found"),
     ],
 )

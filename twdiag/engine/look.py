@@ -137,7 +137,7 @@ def examined(
     begins("applying the rules")
     view = View(snapshot._replace(earlier=earlier))
     selection = runner.select(view, question.limits, question.rules)
-    begins("looking for the owners of sockets")
+    begins("looking for socket owners")
     owners, gaps = sources.find_owners(snapshot, selection.inodes, seconds)
     breakdowns, more_gaps = sources.break_down(snapshot, selection.pids, min(seconds / 2, _SORTING))
     named = view.with_owners(owners, (*gaps, *more_gaps), breakdowns)
