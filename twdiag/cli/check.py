@@ -245,10 +245,34 @@ def check(
     }
     if any(asked.values()):
         refuse_both(asked)
-        refuse_both(asked | {"--output": output}, "redirect it with the shell instead")
+        _refuse_unheeded(next(name for name, value in asked.items() if value), request)
         _inform(request, list_metrics, print_config)
         return
     raise typer.Exit(run(request))
+
+
+def _refuse_unheeded(printed: str, request: "CheckRequest") -> None:
+    """Raise UsageError for an option that what is printed would not heed."""
+    from twdiag.errors import refuse_both
+
+    refuse_both({printed: True, "--output": request.output}, "redirect it with the shell instead")
+    if request.format != "text":
+        format = f"--format {request.format}"
+        refuse_both({printed: True, format: True}, f"leave out --format: {printed} writes text")
+    if printed == "--print-config":
+        for name, value in (
+            ("--state", request.state),
+            ("--warning", request.warning),
+            ("--critical", request.critical),
+            ("--select", request.select),
+            ("--ignore", request.ignore),
+            ("--limit", request.limits),
+            ("--port", request.ports),
+            ("--process", request.processes),
+            ("--all-netns", request.all_netns),
+        ):
+            step = f"add {name} to the command in what it prints"
+            refuse_both({printed: True, name: value}, step)
 
 
 def _inform(request: "CheckRequest", list_metrics: bool, print_config: SnippetName | None) -> None:
