@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.running import forked
 from twdiag.engine.choice import chosen_rules
 from twdiag.errors import UsageError
 from twdiag.rules import RULES
@@ -82,3 +83,8 @@ def test_so_does_the_report(detail: tuple[str, ...], capsys: pytest.CaptureFixtu
     assert "only close-wait-leak ran" in verdict
     assert run(["diagnose", "--this-netns", "--ignore", "close-wait-leak", *detail]) == 0
     assert "1 rule ignored" in capsys.readouterr().out
+
+
+def test_so_does_the_watch() -> None:
+    said = forked("watch", "--count", "1", "--ignore", "close-wait-leak")
+    assert "rules    1 rule ignored: close-wait-leak (leave out --ignore to run all)" in said.out
