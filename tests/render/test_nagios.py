@@ -106,6 +106,12 @@ def test_the_whole_line(name: str, line: str, on: Callable[..., Said]) -> None:
     assert on(name).line == line
 
 
+def test_the_line_about_a_race_says_what_is_lost(on: Callable[..., Said]) -> None:
+    line = on("keep-alive-race").line
+    says = r"TWDIAG WARNING - server on 127.0.0.1:8080 lost \d+ requests in \d+ closes"
+    assert re.fullmatch(says, line)
+
+
 def test_perfdata_counts_what_is_there(on: Callable[..., Said]) -> None:
     said = on("ports-running-out")
     assert said.perfdata["time_wait"] == "90;;;0"

@@ -308,7 +308,7 @@ def _keys(choice: Choice, width: int) -> str:
     if choice.filter:
         told.append(f"only {visible(choice.filter)!r}, Esc shows all")
     # The ways out stay however narrow it is: of the filter, of the screen, and to all other keys.
-    for shown_first in (told, ["Esc all"] if choice.filter else [], []):
+    for shown_first in (told, told[-1:], ["Esc all"] if choice.filter else [], []):
         words = [*shown_first, "q quit", "? help"]
         if len(_in_one_line(words)) <= width:
             break
