@@ -111,6 +111,13 @@ def test_less_than_a_tick_is_not_told_as_no_time_at_all() -> None:
     assert text(FULL._replace(lived=0.0), None).split()[7] == "0s"  # observed, to the microsecond
 
 
+def test_the_summary_counts_it_as_up_to_a_tick() -> None:
+    outcome = TraceOutcome("multicast", 0.0, 1.0)
+    outcome.summary.add(FULL._replace(observed=False, lived=0.0, idle=0.004))
+    outcome.summary.add(FULL._replace(lived=0.0005))
+    assert "Lifetime:  to 1ms 1  to 10ms 1" in list(summary_lines(outcome))
+
+
 @pytest.mark.parametrize("ends", [("127.0.0.1", "127.0.0.2"), ("::1", "::1"), ("10.1.1.1",) * 2])
 def test_the_summary_says_that_connections_within_the_host_count_twice(
     ends: tuple[str, str],

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, Final
 
+from twdiag.analysis.close_summary import TICK
 from twdiag.model.closes import Opened, Why
 from twdiag.render.cells import short_age
 from twdiag.render.pieces import Look
@@ -148,8 +149,9 @@ def _lived(close: Close) -> str:
 
 
 def _age(close: Close, seconds: float | None) -> str:
-    """Return an age; what a socket leaves behind counts in the kernel's ticks, of 10 ms at most."""
-    return short_age(seconds) if seconds or close.observed else "-" if seconds is None else "<10ms"
+    """Return an age; less than a tick is not told as no time at all."""
+    guessed = seconds is not None and not seconds and not close.observed
+    return f"<{short_age(TICK)}" if guessed else short_age(seconds)
 
 
 def _bytes(number: int | None) -> str:
