@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+TYPE_CHECKING = False  # typing takes milliseconds, and the start loads this
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
 
 class TwdiagError(Exception):
     """Something twdiag cannot do; shown as `what` and, on a second line, `next_step`.
@@ -29,6 +33,13 @@ def was_interrupted(error: BaseException | None) -> bool:
 
 class UsageError(TwdiagError):
     """The words on the command line, in the environment or in a file make no sense."""
+
+
+def refuse_both(given: Mapping[str, object], next_step: str = "use one of them") -> None:
+    """Raise UsageError where more than one of some options was given, by {"--option": value}."""
+    names = [name for name, value in given.items() if value]
+    if len(names) > 1:
+        raise UsageError(f"{names[0]} and {names[1]} exclude each other", next_step)
 
 
 class SourceError(TwdiagError):

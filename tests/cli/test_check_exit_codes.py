@@ -14,6 +14,7 @@ import pytest
 from tests.running import NOBODY, SOURCE, process, twdiag
 from twdiag import __version__, lab, sources
 from twdiag.errors import SourceRefused
+from twdiag.rules import runner
 from twdiag.sources.live.processes import likely, owners
 
 if TYPE_CHECKING:
@@ -190,6 +191,25 @@ def test_a_collector_that_hangs_ends_in_unknown(
     assert json.loads(state.read_text())["status"] == "UNKNOWN"
     said = check("--timeout", "0.3", "--format", "prometheus")
     assert 'twdiag_source_up{source="auto"} 0' in said.out
+
+
+@pytest.mark.parametrize(
+    ("place", "doing"),
+    [
+        ((runner, "select"), "applying the rules"),
+        ((sources, "find_owners"), "looking for socket owners"),
+        ((runner, "tell"), "judging what was found"),
+    ],
+)
+def test_the_step_that_took_the_time_is_named(
+    place: tuple[object, str],
+    doing: str,
+    monkeypatch: pytest.MonkeyPatch,
+    check: Callable[..., Said],
+) -> None:
+    monkeypatch.setattr(*place, lambda *_: hang(""))
+    said = check("--timeout", "0.5")
+    assert said.line == f"TWDIAG UNKNOWN - no answer within 0.5 s, while {doing}"
 
 
 def test_a_verdict_does_not_wait_for_the_names_of_all_owners(

@@ -175,9 +175,11 @@ def test_a_check_in_a_container_judges_what_it_sees_and_says_what_it_does_not() 
     # A PID namespace of its own hides what may be beside it.
     said, _ = beside_a_server(lambda _: forked("check", "--all-netns", "-vv"))
     assert said.code == 0
-    assert "only this container is visible" in said.line
+    # What was looked at, that there may be more, and the numbers: a namespace was mounted here.
+    assert said.line.startswith("TWDIAG OK - 0 TIME_WAIT, 0 CLOSE_WAIT, ")
+    assert " 2 namespaces, others hidden" in said.line
     assert len(said.line) < 80
-    assert "NOT SEEN: only this container is visible" in said.out
+    assert "NOT SEEN: namespaces beside this container are hidden" in said.out
     assert "run on the host itself" in said.out
 
 

@@ -102,12 +102,33 @@ def test_a_refusal_of_a_check_needs_no_stderr() -> None:
         ("--limit ports-warning=2", 3),
     ],
 )
-def test_other_commands_do_without_stderr_and_stdout(words: str, code: int) -> None:
+def test_other_commands_do_without_stderr_and_not_without_stdout(words: str, code: int) -> None:
     for closed in ("2>&-", ">&-", ">&- 2>&- <&-"):
         said = told(words, closed, real="")
-        assert said.code == code, closed
+        assert said.code == (code if closed == "2>&-" else 3), closed
         assert "Traceback" not in said.out + said.err
         assert "twdiag: " not in said.out  # a refusal must not pass for data
+
+
+@pytest.mark.parametrize("words", ["check", "", "explain CLOSE_WAIT", "lab list", "--version"])
+def test_an_answer_to_a_closed_stdout_is_said_to_be_lost(words: str) -> None:
+    for stdout in (">&-", "1</dev/null"):
+        said = shell(f"{TWDIAG} {words} {stdout}")
+        assert said.returncode == 3
+        assert said.stderr.splitlines() == [
+            "twdiag: the answer is lost: standard output is not open for writing",
+            "        if nobody needs the answer, send it to /dev/null",
+        ]
+
+
+def test_what_has_nothing_to_say_on_stdout_does_without(tmp_path: object) -> None:
+    quiet = ("check", "--quiet", "--exit-zero", "--select", "close-wait-leak")
+    assert forked(*quiet, streams=">&-") == Said(0, "", "")
+    output = f"{tmp_path}/twdiag.prom"
+    words = ("check", "--exit-zero", "--format", "prometheus", "--output", output)
+    assert forked(*words, streams=">&-") == Said(0, "", "")
+    with open(output, encoding="ascii") as file:
+        assert "twdiag_status" in file.read()
 
 
 @pytest.mark.parametrize(

@@ -344,7 +344,7 @@ def test_what_may_not_be_entered_is_read_from_outside_and_said() -> None:
     assert looked.outside
     (gap,) = (gap for gap in report.gaps if gap.what == "netns")
     assert gap.why == (
-        f"1 namespace was read from outside ({netns}): no budgets, ages and backlogs there"
+        f"1 namespace was read from outside ({netns}): no budgets, ages or backlogs there"
     )
     assert "CAP_SYS_ADMIN" in gap.how
 

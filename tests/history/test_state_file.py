@@ -126,7 +126,7 @@ def test_growth_is_counted(runs: Runs) -> None:
     runs.see(with_rows(runs.idle, waits(6, first=1), counters={"TcpExt.ListenOverflows": 12}))
     said = runs.check("-w", "new_close_wait=3", "-c", "new_listen_overflows=6")
     assert said.code == 2
-    assert said.line.startswith("TWDIAG CRITICAL - new_listen_overflows is 7, outside 6")
+    assert said.line.startswith("TWDIAG CRITICAL - new_listen_overflows is 7, above the limit of 6")
     assert said.perfdata["new_close_wait"] == "4;3;;0"
     # The two that were there before have waited for a minute at least.
     assert said.perfdata["close_wait_age"] == "60s;;;0"

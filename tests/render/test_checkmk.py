@@ -104,5 +104,7 @@ def test_any_text_stays_in_its_line(
     assert "|" not in found.text
 
 
-def test_the_options_that_silence_a_person_do_not_silence_it(on: Callable[..., Said]) -> None:
-    assert parsed(on("idle", "--format", "checkmk", "--quiet").out).status == 0
+def test_what_silences_a_person_is_refused_in_its_own_format(on: Callable[..., Said]) -> None:
+    found = parsed(on("idle", "--format", "checkmk", "--quiet").out)
+    assert found.status == 3
+    assert found.text.startswith("--quiet goes with the format text, not checkmk")

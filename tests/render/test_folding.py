@@ -175,4 +175,4 @@ def test_a_host_in_order_says_how_much_of_it_was_looked_at() -> None:
         assert "nothing wrong. 1 socket, " in written(base, detail=detail)
     gap = Gap("namespaces", "1 namespace was not looked at (db): no time was left", "more time")
     text = written(base._replace(namespaces=places, gaps=(gap,)))
-    assert "nothing wrong in 2 namespaces in what could be seen." in text
+    assert "nothing wrong in 2 namespaces, as far as can be seen." in text

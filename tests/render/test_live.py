@@ -141,6 +141,15 @@ def test_growth_in_less_than_a_second_is_not_told() -> None:
     assert "(+" not in live(frame_of(looks), Choice(), Look(80, height=24))[1][0]
 
 
+@pytest.mark.parametrize("text", ["", "10.0", "a filter of forty characters, more or less"])
+@pytest.mark.parametrize("size", [(30, 6), (40, 10), (60, 24), (80, 24)])
+def test_the_ways_out_are_on_every_screen(size: tuple[int, int], text: str) -> None:
+    foot = live(BUSY, Choice(filter=text), Look(size[0], height=size[1]))[-1][0]
+    assert "q quit" in foot
+    assert foot.endswith("? help")
+    assert ("Esc " in foot) is bool(text)
+
+
 def test_a_filter_does_not_make_a_host_look_well() -> None:
     lines = [t for t, _ in live(BUSY, Choice(filter="no such row"), Look(80, height=24))]
     assert not any("nothing wrong" in line for line in lines)

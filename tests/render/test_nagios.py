@@ -26,6 +26,7 @@ from twdiag.render.nagios import WIDTH, inert, render_nagios, status_line
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
 
     from tests.conftest import Played
     from tests.running import Said
@@ -106,6 +107,12 @@ def test_the_whole_line(name: str, line: str, on: Callable[..., Said]) -> None:
     assert on(name).line == line
 
 
+def test_the_line_about_a_race_says_what_is_lost(on: Callable[..., Said]) -> None:
+    line = on("keep-alive-race").line
+    says = r"TWDIAG WARNING - server on 127.0.0.1:8080 lost \d+ requests in \d+ closes"
+    assert re.fullmatch(says, line)
+
+
 def test_perfdata_counts_what_is_there(on: Callable[..., Said]) -> None:
     said = on("ports-running-out")
     assert said.perfdata["time_wait"] == "90;;;0"
@@ -140,11 +147,13 @@ def test_ranges_asked_for_are_in_the_perfdata(on: Callable[..., Said]) -> None:
 @pytest.mark.parametrize(
     ("words", "code", "part"),
     [
-        (["-w", "listen=1"], 1, "listen is 2, outside 1"),
-        (["-c", "listen=@2:5"], 2, "listen is 2, inside 2:5"),
+        (["-w", "listen=@2:"], 1, "listen is 2, not below the limit of 2"),
+        (["-w", "listen=@~:2"], 1, "listen is 2, not above the limit of 2"),
+        (["-w", "listen=1"], 1, "listen is 2, above the limit of 1"),
+        (["-c", "listen=@2:5"], 2, "listen is 2, between the limits of 2 and 5"),
         (["-w", "listen=1", "-c", "listen=1"], 2, "CRITICAL"),
         (["-w", "listen=2", "-c", "time_wait=0"], 0, "OK"),
-        (["-w", "established=1:"], 1, "established is 0, outside 1:"),
+        (["-w", "established=1:"], 1, "established is 0, below the limit of 1"),
     ],
 )
 def test_ranges(words: list[str], code: int, part: str, on: Callable[..., Said]) -> None:
@@ -178,6 +187,21 @@ def test_the_longest_destination_keeps_its_numbers() -> None:
     assert len(line) <= WIDTH
     assert "28,232 of 28,232 ports used, connect() fails" in line
     assert line.endswith("(+12 more)")
+
+
+def test_no_line_ends_with_a_word_that_leads_to_what_is_cut_off() -> None:
+    problem = Problem(
+        Status.WARNING, "600 connections to 127.0.0.1:8080 closed by this host in the l" + 40 * "x"
+    )
+    assert status_line(Answer((problem,))).endswith("closed by this host...")
+
+
+def test_a_command_that_cannot_be_pasted_is_left_out(on: Callable[..., Said]) -> None:
+    said = on("conntrack-filling", "-vv")
+    assert "  do: See whose connections they are\n" in said.out  # in full it is a pipe to awk
+    assert "awk" not in said.out
+    said = on("ports-running-out", "-vv")
+    assert ": sysctl -w net.ipv4.ip_local_port_range='32768 60999'\n" in said.out
 
 
 def test_a_pid_goes_before_a_clause_does() -> None:
@@ -270,6 +294,32 @@ def test_an_unseen_number_with_a_range_is_unknown(
     # Something measured as bad is worse than something not seen.
     assert check("-w", "closes_per_second=100", "-c", "listen=1").code == 2
     assert check("-w", "closes_per_second=100", "-w", "listen=1").code == 1
+
+
+def test_numbers_that_only_the_host_shows_are_told_as_such(
+    played: dict[str, Played], host: Callable[[Snapshot], None], check: Callable[..., Said]
+) -> None:
+    """A network namespace of its own has no net.ipv4.tcp_max_orphans."""
+    seen = played["idle"].snapshot
+    sysctls = {k: v for k, v in seen.sysctls.items() if k != "net.ipv4.tcp_max_orphans"}
+    host(seen._replace(sysctls=sysctls))
+    said = check("-vv")
+    assert (said.code, said.perfdata["orphans_ratio"]) == (0, "U")
+    assert "NOT MEASURED: orphans_ratio: only the host's namespace shows it" in said.out
+    line = check("-w", "orphans_ratio=80").line
+    assert line == "TWDIAG UNKNOWN - orphans_ratio was not seen: only the host's namespace shows it"
+
+
+def test_a_first_run_with_a_state_has_the_series_of_the_second(
+    on: Callable[..., Said], tmp_path: Path
+) -> None:
+    words = ("snat-ports-running-out", "--state", str(tmp_path / "state"), "-vv")
+    first, second = on(*words), on(*words)
+    assert first.perfdata.keys() == second.perfdata.keys()
+    assert first.perfdata["new_conntrack_drops"] == "U"
+    assert second.perfdata["new_conntrack_drops"] == "0;;;0"
+    assert "new_conntrack_drops: it compares two runs, and there was none before" in first.out
+    assert "compares two runs" not in second.out
 
 
 def test_a_rule_asked_for_by_name_has_to_look(

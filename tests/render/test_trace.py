@@ -102,6 +102,35 @@ def test_why_is_told_in_words(change: dict[str, Any], words: str) -> None:
     assert why_of(FULL._replace(**change)) == words
 
 
+def test_less_than_a_tick_is_not_told_as_no_time_at_all() -> None:
+    guessed = FULL._replace(observed=False, lived=0.0, idle=0.0)
+    assert text(guessed, None).split()[7:9] == ["<10ms", "<10ms"]
+    assert " 0s " not in text(guessed, 80)
+    # It lived for longer than nothing: nothing is known.
+    assert text(guessed._replace(older=True), None).split()[7:9] == ["-", "<10ms"]
+    assert text(FULL._replace(lived=0.0), None).split()[7] == "0s"  # observed, to the microsecond
+
+
+def test_the_summary_counts_it_as_up_to_a_tick() -> None:
+    outcome = TraceOutcome("multicast", 0.0, 1.0)
+    outcome.summary.add(FULL._replace(observed=False, lived=0.0, idle=0.004))
+    outcome.summary.add(FULL._replace(lived=0.0005))
+    assert "Lifetime:  to 1ms 1  to 10ms 1" in list(summary_lines(outcome))
+
+
+@pytest.mark.parametrize("ends", [("127.0.0.1", "127.0.0.2"), ("::1", "::1"), ("10.1.1.1",) * 2])
+def test_the_summary_says_that_connections_within_the_host_count_twice(
+    ends: tuple[str, str],
+) -> None:
+    outcome = TraceOutcome("multicast", 0.0, 1.0)
+    outcome.summary.add(FULL)
+    assert "Within this host" not in "\n".join(summary_lines(outcome))
+    for local, remote in (ends, ends[::-1]):
+        outcome.summary.add(FULL._replace(local=local, remote=remote))
+    lines = list(summary_lines(outcome))
+    assert "Within this host: 2; such a connection counts once for each end" in lines
+
+
 def test_every_why_has_words() -> None:
     assert all(why_of(FULL._replace(why=why)) for why in Why)
 

@@ -47,8 +47,8 @@ def test_a_request_that_met_a_close_is_a_warning() -> None:
     found = finding(Idling(HERE, 8080, lost(2, 14)))
     assert (found.severity, found.confidence) == (Severity.WARNING, Confidence.OBSERVED)
     assert found.summary == (
-        "the server on 0.0.0.0:8080 closes idle connections after 2.0 s while their clients still "
-        "use them: 2 requests lost in 14 closes"
+        "the server on 0.0.0.0:8080 lost 2 requests in 14 closes: it closes idle connections after "
+        "2.0 s while their clients still use them"
     )
     assert found.evidence["idle_timeout_seconds"] == 2.0
     assert (found.evidence["idle_closes"], found.evidence["lost_requests"]) == (14, 2)

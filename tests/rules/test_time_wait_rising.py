@@ -42,6 +42,15 @@ def test_one_burst_is_no_rise() -> None:
     assert RULE not in found(snapshot_of(*closes_at([(3, 5000)])))
 
 
+def test_before_is_a_mean_unless_nothing_closed() -> None:
+    steady = only_finding(snapshot_of(*closes_at(minute(before=100, now=300))), RULE)
+    assert steady.summary.endswith("connections close at 300/s now, 100/s on average before")
+    # Its mean over the 50 s before would be 18/s, at which nothing ever closed.
+    begun = closes_at([(second, 300) for second in range(13)])
+    summary = only_finding(snapshot_of(*begun), RULE).summary
+    assert summary.endswith("connections close at 300/s now, none until 13 s ago")
+
+
 def test_above_the_table_is_said() -> None:
     sysctls = {"net.ipv4.tcp_max_tw_buckets": "10000"}
     snapshot = snapshot_of(*closes_at(minute(before=100, now=300)), sysctls=sysctls)

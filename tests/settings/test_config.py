@@ -111,7 +111,7 @@ listen = 1
     said = on("fd-limit")
     assert said.code == 0
     assert said.perfdata["listen"] == "1;1;5;0"
-    assert on("idle").line.startswith("TWDIAG WARNING - listen is 2, outside 1")
+    assert on("idle").line.startswith("TWDIAG WARNING - listen is 2, above the limit of 1")
     assert on("idle", "-w", "listen=9").code == 0
     # Who asks for a rule by name wants it, whatever the file says.
     assert on("fd-limit", "--select", "fd-limit-near").code == 1

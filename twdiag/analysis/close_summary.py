@@ -30,6 +30,9 @@ MOST_GROUPS: Final = 10_000
 MARKS: Final = (0.001, 0.01, 0.1, 1.0, 2.0, 5.0, 10.0, 15.0, 30.0, 60.0, 120.0, 300.0, 3600.0)
 """The upper bounds of the bands that ages are counted in, in seconds; the last band is open."""
 
+TICK: Final = 0.01
+"""The longest tick of the kernel's clock (HZ=100), in which what a socket leaves behind counts."""
+
 
 class Spread(NamedTuple):
     """How many ages fell between the marks."""
@@ -120,15 +123,19 @@ class Summary:
         self._listeners: dict[_End | None, _Counts] = {}
         self._destinations: dict[_End | None, _Counts] = {}
         self._processes: dict[str | None, _Counts] = {}
+        self.within = 0
+        """Ends of connections within this host: each of these has two that can be told."""
 
     def add(self, close: Close) -> None:
         """Count one connection."""
         lived, idle = close.lived, close.idle
+        least = 0.0 if close.observed else TICK
+        self.within += close.local == close.remote or close.remote.startswith("127.")
         found = (
             close.first,
             close.how,
-            -1 if lived is None or close.older else bisect_left(MARKS, lived),
-            -1 if idle is None else bisect_left(MARKS, idle),
+            -1 if lived is None or close.older else bisect_left(MARKS, max(lived, least)),
+            -1 if idle is None else bisect_left(MARKS, max(idle, least)),
         )
         kind = self._numbers.setdefault(found, len(self._numbers))
         self._all[kind] = self._all.get(kind, 0) + 1

@@ -38,7 +38,8 @@ class Metric(NamedTuple):
 
     `unit` is Nagios's: "%", "s", "c" (a counter) or "" (a plain number).  `limits` names the limits
     of the rule that judges the number anyway.  `compares` tells that it needs an earlier sample,
-    `optional` that it is left out of the perfdata where it was not seen: few hosts have it.
+    `optional` that it is left out of the perfdata where it was not seen: few hosts have it.  Then
+    `goes_with` names the metric with which it is there.  `shown_by` says where alone it is shown.
     """
 
     name: str
@@ -49,6 +50,8 @@ class Metric(NamedTuple):
     limits: tuple[Limit, Limit] | None = None
     compares: bool = False
     optional: bool = False
+    goes_with: str = ""
+    shown_by: str = ""
 
 
 def _in_state(state: State) -> Metric:
@@ -176,6 +179,7 @@ def _counter(
             grown,
             compares=True,
             optional=optional,
+            goes_with=f"{name}_total",
         ),
     )
 
@@ -203,13 +207,17 @@ METRICS: Final[tuple[Metric, ...]] = (
     _in_state(State.CLOSE_WAIT),
     _in_state(State.ESTABLISHED),
     Metric(
-        "ports_used_ratio", "%", "local ports in use to the busiest destination", _ports_used, 100
+        "ports_used_ratio",
+        "%",
+        "local ports in use towards the busiest destination",
+        _ports_used,
+        100,
     ),
     Metric(
         "ports_taken_ratio",
         "%",
-        "local ports to one destination that connect() cannot get (TIME_WAIT that tcp_tw_reuse "
-        "frees left out)",
+        "local ports to one destination that connect() cannot get (without those that "
+        "tcp_tw_reuse frees)",
         _ports_taken,
         100,
         (ports_running_out.WARNING, ports_running_out.CRITICAL),
@@ -217,23 +225,23 @@ METRICS: Final[tuple[Metric, ...]] = (
     Metric(
         "time_wait_table_ratio",
         "%",
-        "TIME_WAIT of tcp_max_tw_buckets",
+        "how full the TIME_WAIT table is (tcp_max_tw_buckets)",
         _table,
         100,
         (time_wait_table_filling.WARNING, time_wait_table_filling.CRITICAL),
     ),
-    Metric("closes_per_second", "", "closes into TIME_WAIT a second, last minute", _closes),
+    Metric("closes_per_second", "", "closes into TIME_WAIT per second, last minute", _closes),
     Metric(
         "recent_closes_per_second",
         "",
-        "the same now; by the kernel's counters where rows are replaced",
+        "closes into TIME_WAIT per second, right now",
         _recent_closes,
     ),
-    Metric("close_wait_age", "s", "least age of the oldest CLOSE_WAIT", _oldest),
+    Metric("close_wait_age", "s", "age of the oldest CLOSE_WAIT, at least", _oldest),
     Metric(
         "fd_ratio",
         "%",
-        "open descriptors of the fullest process (of those with 48 or more)",
+        "how near the fullest process is to its descriptor limit (of those with 48 or more open)",
         _fds,
         100,
         (fd_limit_near.WARNING, fd_limit_near.CRITICAL),
@@ -242,15 +250,16 @@ METRICS: Final[tuple[Metric, ...]] = (
     Metric(
         "orphans_ratio",
         "%",
-        "orphaned sockets of tcp_max_orphans, host-wide",
+        "orphaned sockets as a share of tcp_max_orphans, host-wide",
         _orphans,
         None,
         (fin_unanswered.ORPHANS_WARNING, fin_unanswered.ORPHANS_CRITICAL),
+        shown_by="the host's namespace",
     ),
     Metric(
         "conntrack_ratio",
         "%",
-        "conntrack entries of nf_conntrack_max",
+        "how full the conntrack table is (nf_conntrack_max)",
         _conntrack,
         100,
         (conntrack_filling.WARNING, conntrack_filling.CRITICAL),
@@ -259,7 +268,7 @@ METRICS: Final[tuple[Metric, ...]] = (
     Metric(
         "snat_ports_ratio",
         "%",
-        "ports of the fullest SNAT to one destination in use by connections that are not over",
+        "source ports in use by open connections, of the fullest SNAT to one destination",
         _snat_ports,
         100,
         (snat_ports_running_out.WARNING, snat_ports_running_out.CRITICAL),
@@ -284,7 +293,7 @@ METRICS: Final[tuple[Metric, ...]] = (
     Metric(
         "new_close_wait",
         "",
-        "sockets in CLOSE_WAIT that were not at the last run",
+        "sockets in CLOSE_WAIT that were not there at the last run",
         _new_close_waits,
         compares=True,
     ),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import enum
+import math
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final
 
@@ -138,16 +139,42 @@ def _breaches(values: Values, ranges: Ranges) -> Iterator[Problem]:
 
 
 def _breach(status: Status, metric: Metric, value: float, allowed: Range) -> Problem:
+    return Problem(
+        status, f"{metric.name} is {_amount(metric, value)}, {_against(metric, value, allowed)}"
+    )
+
+
+def _against(metric: Metric, value: float, allowed: Range) -> str:
+    """Return how a bad value stands to its range, "above the limit of 80 %"."""
+    low, high = _amount(metric, allowed.start), _amount(metric, allowed.end)
+    if not allowed.inside:
+        return f"above the limit of {high}" if value > allowed.end else f"below the limit of {low}"
+    if allowed.end == math.inf:
+        return f"not below the limit of {low}"
+    if allowed.start == -math.inf:
+        return f"not above the limit of {high}"
+    return f"between the limits of {low} and {high}"
+
+
+def _amount(metric: Metric, value: float) -> str:
+    """Return a value with its unit, as people write it."""
+    if math.isinf(value):
+        return str(value)
     unit = {"%": " %", "s": " s"}.get(metric.unit, "")
-    text = f"{value:,.0f}" if value == int(value) or value >= 1000 else f"{value:.4g}"
-    where = "inside" if allowed.inside else "outside"
-    return Problem(status, f"{metric.name} is {text}{unit}, {where} {str(allowed).lstrip('@')}")
+    whole = value == int(value) or value >= 1000
+    return (f"{value:,.0f}" if whole else f"{value:.6g}") + unit
 
 
 def _unseen(metric: Metric) -> Problem:
-    if metric.compares:
-        why = "it compares two runs, and there is none before this one to compare with"
-        step = "give --state FILE and run again"
-    else:
-        why, step = "this source or these rights do not show it", "run `twdiag diagnose` to see why"
+    why, step = why_unseen(metric)
     return Problem(Status.UNKNOWN, f"{metric.name} was not seen: {why}", None, step)
+
+
+def why_unseen(metric: Metric) -> tuple[str, str]:
+    """Return why a number is missing, and what would help."""
+    if metric.compares:
+        why = "it compares two runs, and there was none before"
+        return why, "run again; without --state FILE no run is remembered"
+    if metric.shown_by:
+        return f"only {metric.shown_by} shows it", f"run twdiag in {metric.shown_by}"
+    return "this source or these rights do not show it", "run `twdiag diagnose` to see why"

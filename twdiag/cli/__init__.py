@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import sys
 from typing import TYPE_CHECKING, Annotated, Final, NoReturn
@@ -165,20 +166,17 @@ def application(words: Sequence[str] = ()) -> typer.Typer:
 
 def main() -> NoReturn:
     """Run the command line and end the process; whatever goes wrong is said in one sentence."""
-    heard = streams.open_missing()
+    streams.open_missing()
     words = sys.argv[1:]
     if os.path.basename(sys.argv[0]) == "check_twdiag":
         words = ["check", *words]  # a link of this name in a folder of plugins
-    plugin = is_check(words)
     if words and words[0] in _COMMANDS and words[0] not in _ONE_LOOK:
         import gc
 
         # The start turned it off; what may run for hours needs it, without the start's objects.
         gc.freeze()
         gc.enable()
-    code = run(words)
-    # Who asks for a state and closes the stream for the answer has not got it.
-    _leave(3 if plugin and not heard and code != 130 else code)
+    _leave(run(words))
 
 
 def _leave(code: int) -> NoReturn:
@@ -266,6 +264,10 @@ def _unread(plugin: bool) -> int:
 def _unwritten(error: OSError, plugin: bool) -> int:
     """Say on stderr why the output is lost, and return 3: the state was told to nobody."""
     _unread(plugin)
+    if error.errno == errno.EBADF:
+        streams.say("twdiag: the answer is lost: standard output is not open for writing")
+        streams.say("        if nobody needs the answer, send it to /dev/null")
+        return 3
     streams.say(f"twdiag: it cannot go on: {error.strerror or error}")
     streams.say("        is a disk full?")
     return 3

@@ -3,6 +3,7 @@
 # Not `from __future__ import annotations`: typer would have to compile each of them again, twice.
 
 import enum
+import os
 import sys
 import time
 from typing import TYPE_CHECKING, Annotated, Final
@@ -211,6 +212,10 @@ def check(
 ) -> None:
     """Check this host: one status line, perfdata and an exit code."""
     from twdiag.engine.examine import CheckRequest
+    from twdiag.errors import refuse_both
+
+    if notify_on is not None and notify_on is not NotifyOn.PROBLEM:  # which --quiet means
+        refuse_both({"--quiet": quiet, f"--notify-on {notify_on.value}": True})
 
     request = CheckRequest(
         source=source.value,
@@ -233,10 +238,41 @@ def check(
         again_after=again_after,
         all_netns=all_netns,
     )
-    if list_metrics or show_limits or print_config is not None:
+    asked = {
+        "--list-metrics": list_metrics,
+        "--show-limits": show_limits,
+        "--print-config": print_config,
+    }
+    if any(asked.values()):
+        refuse_both(asked)
+        _refuse_unheeded(next(name for name, value in asked.items() if value), request)
         _inform(request, list_metrics, print_config)
         return
     raise typer.Exit(run(request))
+
+
+def _refuse_unheeded(printed: str, request: "CheckRequest") -> None:
+    """Raise UsageError for an option that what is printed would not heed."""
+    from twdiag.errors import refuse_both
+
+    refuse_both({printed: True, "--output": request.output}, "redirect it with the shell instead")
+    if request.format != "text":
+        format = f"--format {request.format}"
+        refuse_both({printed: True, format: True}, f"leave out --format: {printed} writes text")
+    if printed == "--print-config":
+        for name, value in (
+            ("--state", request.state),
+            ("--warning", request.warning),
+            ("--critical", request.critical),
+            ("--select", request.select),
+            ("--ignore", request.ignore),
+            ("--limit", request.limits),
+            ("--port", request.ports),
+            ("--process", request.processes),
+            ("--all-netns", request.all_netns),
+        ):
+            step = f"add {name} to the command in what it prints"
+            refuse_both({printed: True, name: value}, step)
 
 
 def _inform(request: "CheckRequest", list_metrics: bool, print_config: SnippetName | None) -> None:
@@ -266,6 +302,9 @@ def run(request: "CheckRequest") -> int:
 
     if not request.timeout > 0:  # nan too
         raise UsageError("--timeout needs a number of seconds above 0", "for example --timeout 10")
+    if request.state and request.output and _are_one_file(request.state, request.output):
+        # Not an answer as others are: it would be written over the state.
+        raise UsageError(f"--state and --output both name {request.state}", "name two files")
     begin = time.monotonic()
     terminal.make_output_safe()
     limit = f"no answer within {request.timeout:g} s"
@@ -282,6 +321,10 @@ def run(request: "CheckRequest") -> int:
     finally:
         deadline.end()
     return 0 if request.exit_zero and answer.status < 3 else int(answer.status)
+
+
+def _are_one_file(path: str, other: str) -> bool:
+    return os.path.realpath(path) == os.path.realpath(other)
 
 
 def _speak(request: "CheckRequest", outcome: "CheckOutcome", seconds: float) -> "Answer":

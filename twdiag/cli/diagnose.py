@@ -80,6 +80,7 @@ def diagnose(
     """Report what the closing side of TCP does to this host."""
     from twdiag.engine.diagnose import DiagnoseRequest
 
+    chosen = _format(json, format, brief=brief, full=full)
     request = DiagnoseRequest(
         ports=tuple(port or ()),
         processes=tuple(process or ()),
@@ -93,10 +94,28 @@ def diagnose(
         all_netns=all_netns,
         this_netns=this_netns,
     )
-    chosen = "json" if json else format.value
     if chosen in ("nagios", "prometheus"):
         _answer(request, chosen, 0 if brief else 2 if full else 1)
     run(request, chosen, (brief, full), color.value, ascii=ascii)
+
+
+def _format(json: bool, format: ReportFormat, *, brief: bool, full: bool) -> str:
+    """Return the format to write; raises UsageError where two words ask for different ones."""
+    from twdiag.errors import refuse_both
+
+    wanted = format.value
+    if wanted not in ("text", "json"):
+        refuse_both({"--json": json, f"--format {wanted}": True})
+    refuse_both({"--brief": brief, "--full": full})
+    chosen = "json" if json else wanted
+    name = "--json" if json else f"--format {wanted}"
+    if chosen == "json":  # it has everything, as --full says
+        refuse_both({name: True, "--brief": brief}, "leave out --brief: JSON has everything")
+    if chosen == "prometheus":
+        step = "leave it out: each finding is one sample"
+        refuse_both({name: True, "--brief": brief}, step)
+        refuse_both({name: True, "--full": full}, step)
+    return chosen
 
 
 def run(

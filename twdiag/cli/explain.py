@@ -71,6 +71,7 @@ def explain(
 ) -> None:
     """Explain a state, a finding or a myth by the TCP handshake."""
     from twdiag.cli import terminal
+    from twdiag.errors import refuse_both
     from twdiag.explain.library import Library
 
     terminal.make_output_safe()
@@ -85,6 +86,8 @@ def explain(
         max(_NARROWEST, terminal.columns()),
     )
     if step:
+        refuse_both({"--step": step, "--json": json})
+        refuse_both({"--step": step, "--live": live})
         _walk(page, look)
         return
     now = _now(page) if live else ()

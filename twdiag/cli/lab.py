@@ -55,9 +55,11 @@ def run_scenario(
     """
     from twdiag.cli import terminal
     from twdiag.engine.reproduce import chosen_scenario, observe
+    from twdiag.errors import refuse_both
     from twdiag.lab import play
 
     terminal.make_output_safe()
+    refuse_both({"--json": json, "--brief": brief}, "leave out --brief: JSON has everything")
     detail = terminal.detail_of(brief, full)
     chosen = chosen_scenario(scenario)
     if sys.stderr.isatty():

@@ -113,11 +113,10 @@ def sockets(
     """
     from twdiag.cli import terminal
     from twdiag.engine.sockets import Listing, SocketsRequest
-    from twdiag.errors import UsageError
+    from twdiag.errors import refuse_both
 
     terminal.make_output_safe()
-    if json and csv:
-        raise UsageError("--json and --csv exclude each other", "use one of them")
+    refuse_both({"--json": json, "--csv": csv})
     listing = Listing(
         SocketsRequest(
             states=tuple(state or ()),

@@ -7,23 +7,23 @@ import os
 import sys
 
 
-def open_missing() -> bool:
-    """Open closed standard streams on nothing; return whether stdout was open.
+def open_missing() -> None:
+    """Open the standard streams that the caller closed.
 
     A file that twdiag opens would get the number of a closed stream otherwise, and the words meant
-    for the stream would go into that file.
+    for the stream would go into that file.  What is written to a closed stdout fails as it does in
+    other programs (EBADF): an answer that nobody got must not end with 0.
     """
-    heard = sys.stdout is not None
     for number in range(3):  # in this order: open() takes the lowest number that is free
         try:
             os.fstat(number)
         except OSError:
-            os.open(os.devnull, os.O_RDWR)
+            os.open(os.devnull, os.O_RDONLY if number == 1 else os.O_RDWR)
     if sys.stdout is None:
-        sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115
+        unwritable = os.open(os.devnull, os.O_RDONLY)
+        sys.stdout = open(unwritable, "w", encoding="utf-8")  # noqa: SIM115
     if sys.stderr is None:
         sys.stderr = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115
-    return heard
 
 
 def say(text: str) -> None:

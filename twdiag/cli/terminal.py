@@ -8,7 +8,7 @@ import shutil
 import sys
 from typing import TYPE_CHECKING
 
-from twdiag.errors import UsageError
+from twdiag.errors import refuse_both
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -24,8 +24,7 @@ def detail_of(brief: bool, full: bool) -> Detail:
     """Return the detail that --brief or --full asks for."""
     from twdiag.render.pieces import Detail
 
-    if brief and full:
-        raise UsageError("--brief and --full exclude each other", "use one of them")
+    refuse_both({"--brief": brief, "--full": full})
     return Detail.BRIEF if brief else Detail.FULL if full else Detail.NORMAL
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
-from twdiag.engine.choice import chosen_rules, limits_for, not_run
+from twdiag.engine.choice import chosen_rules, left_out, limits_for
 from twdiag.engine.look import Question
 from twdiag.settings import config
 
@@ -39,4 +39,4 @@ def choice_of(asked: Asked) -> Chosen:
     chosen = chosen_rules(asked.select, asked.ignore)
     limits = limits_for(asked.ports, settings.limits)
     question = Question(limits=limits, rules=chosen, ports=asked.ports, processes=asked.processes)
-    return Chosen(question, settings.notes, not_run(asked.select, chosen))
+    return Chosen(question, settings.notes, left_out(chosen, asked.select, asked.ignore))

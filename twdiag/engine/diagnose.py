@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from twdiag.engine.asked import Asked, choice_of
 from twdiag.engine.examine import CheckRequest
-from twdiag.errors import UsageError
+from twdiag.errors import UsageError, refuse_both
 
 if TYPE_CHECKING:
     from twdiag.engine.look import Question
@@ -34,6 +34,7 @@ class Diagnosis(NamedTuple):
 
 def diagnose(request: DiagnoseRequest) -> Diagnosis:
     """Return the report on this host; raises UsageError where the request makes no sense."""
+    _refuse_two_places(request)
     if not request.interval >= 0:  # nan too
         raise UsageError("--interval needs a number of seconds", "for example --interval 10")
     choice = choice_of(request)
@@ -44,12 +45,6 @@ def diagnose(request: DiagnoseRequest) -> Diagnosis:
 
 def _looked(request: DiagnoseRequest, question: Question) -> Report:
     """Return the report on the namespaces asked for: on all of them unless one is named."""
-    chosen = {"--netns": request.netns is not None, "--all-netns": request.all_netns}
-    names = [
-        name for name, given in (chosen | {"--this-netns": request.this_netns}).items() if given
-    ]
-    if len(names) > 1:
-        raise UsageError(f"{names[0]} and {names[1]} exclude each other", "use one of them")
     from twdiag.engine import host
 
     if request.netns is not None:
@@ -59,8 +54,19 @@ def _looked(request: DiagnoseRequest, question: Question) -> Report:
     return host.look_at_all(question, ask_for_all=request.all_netns)
 
 
+def _refuse_two_places(request: DiagnoseRequest) -> None:
+    refuse_both(
+        {
+            "--netns": request.netns is not None,
+            "--all-netns": request.all_netns,
+            "--this-netns": request.this_netns,
+        }
+    )
+
+
 def as_check(request: DiagnoseRequest, format: str, verbosity: int) -> CheckRequest:
     """Return the same request to `check`: it exits 0 whatever it finds, and is not in a hurry."""
+    _refuse_two_places(request)
     if request.interval:
         raise UsageError(
             f"--interval goes with the formats text and json, not {format}",

@@ -80,6 +80,7 @@ def plan(request: CheckRequest) -> Plan:
         )
     if request.again_after is not None and request.notify_on != "change":
         raise UsageError("--again-after needs --notify-on change", "add --notify-on change")
+    _refuse_silence(request)
     from twdiag.check.thresholds import parse_threshold_flags
     from twdiag.engine.choice import chosen_rules
     from twdiag.settings import config
@@ -89,6 +90,23 @@ def plan(request: CheckRequest) -> Plan:
     critical = {**settings.critical, **parse_threshold_flags(request.critical, "--critical")}
     chosen = chosen_rules(request.select, request.ignore, settings.ignore)
     return Plan(request, settings, Ranges(warning, critical), chosen)
+
+
+def _refuse_silence(request: CheckRequest) -> None:
+    """Raise UsageError where something is to be written at every run, and yet not at each."""
+    if request.notify_on == "always":
+        return
+    option = "--quiet" if request.notify_on == "problem" else "--notify-on change"
+    if request.format != "text":  # an empty answer would say that there is nothing to measure
+        raise UsageError(
+            f"{option} goes with the format text, not {request.format}",
+            f"leave out {option}: programs read every answer",
+        )
+    if request.output is not None:
+        raise UsageError(
+            f"{option} and --output exclude each other",
+            f"leave out {option}: the file is written at every run",
+        )
 
 
 def examine(request: CheckRequest, deadline: Deadline) -> CheckOutcome:
@@ -147,8 +165,6 @@ def _remembering(planned: Plan, deadline: Deadline, memory: StateFile) -> CheckO
 
 def has_to_speak(request: CheckRequest, outcome: CheckOutcome) -> bool:
     """Return whether an answer is wanted: always, on a problem or on a change."""
-    if request.format != "text":
-        return True  # an empty file would say that there is nothing to measure
     if request.notify_on == "change":
         return outcome.speaks
     return request.notify_on == "always" or outcome.answer.status.name != "OK"
@@ -171,7 +187,7 @@ def write_output(path: str, text: str) -> Answer | None:
 def _look(planned: Plan, deadline: Deadline, memory: StateFile | None) -> tuple[Answer, Snapshot]:
     from twdiag import sources
     from twdiag.check import metrics
-    from twdiag.engine.choice import not_run
+    from twdiag.engine.choice import left_out
     from twdiag.engine.look import Examined, Question, examined, filtered
     from twdiag.model.findings import Severity
 
@@ -182,10 +198,8 @@ def _look(planned: Plan, deadline: Deadline, memory: StateFile | None) -> tuple[
     deadline.doing = "reading the sockets"
     snapshot = sources.collect(request.source)
     earlier = None if memory is None else memory.earlier(snapshot)
-    deadline.doing = "looking for the owners of sockets"
     # A verdict without all names is worth more than none: the search gets half of the time left.
-    report, view = examined(snapshot, question, earlier, deadline.left / 2)
-    deadline.doing = "judging"
+    report, view = examined(snapshot, question, earlier, deadline.left / 2, deadline.begins)
     report = filtered(report, question)
     if request.verbosity > 1 and request.format in _EXPLAINING:
         from twdiag.engine.causes import with_causes
@@ -193,7 +207,8 @@ def _look(planned: Plan, deadline: Deadline, memory: StateFile | None) -> tuple[
 
         deadline.doing = "looking at what processes wait for"
         report = with_causes(report, view, min(SECONDS, deadline.left / 4))
-    report = report._replace(gaps=(*report.gaps, *not_run(request.select, planned.rules)))
+    unasked = left_out(planned.rules, request.select, request.ignore, planned.settings.ignore)
+    report = report._replace(gaps=(*report.gaps, *unasked))
     if request.all_netns:
         deadline.doing = "looking into the other namespaces"
         report = _widened(Examined(report, view), question, request.timeout, deadline)

@@ -257,8 +257,9 @@ def _gaps_elsewhere(looked: Sequence[Looked]) -> Iterator[Gap]:
     outside = [one.report.netns for one in looked if one.outside]
     if outside:
         were = "1 namespace was" if len(outside) == 1 else f"{len(outside)} namespaces were"
-        why = f"{were} read from outside ({few(outside)}): no budgets, ages and backlogs there"
-        yield Gap(OUTSIDE, why, RIGHTS, partial=True)
+        why = f"{were} read from outside ({few(outside)}): no budgets, ages or backlogs there"
+        short = f"{len(outside)} read from outside"
+        yield Gap(OUTSIDE, why, RIGHTS, partial=True, short=short)
     known = {(gap.what, gap.how) for gap in looked[0].report.gaps}
     places: dict[tuple[str, str], list[str]] = {}
     first: dict[tuple[str, str], Gap] = {}

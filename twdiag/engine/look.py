@@ -23,6 +23,8 @@ from twdiag.named import NamedTuple
 from twdiag.rules import DEFAULTS, RULES, runner
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from twdiag.model.closes import Close
     from twdiag.model.findings import Finding, Report
     from twdiag.model.idling import Watched
@@ -126,16 +128,20 @@ def examined(
     question: Question,
     earlier: Snapshot | None = None,
     seconds: float = math.inf,
+    begins: Callable[[str], None] = lambda _: None,
 ) -> Examined:
     """Return the report on a snapshot, compared with an earlier one.
 
-    The search for owners takes no longer than so many seconds.
+    The search for owners takes no longer than so many seconds.  `begins` is told of each step.
     """
+    begins("applying the rules")
     view = View(snapshot._replace(earlier=earlier))
     selection = runner.select(view, question.limits, question.rules)
+    begins("looking for socket owners")
     owners, gaps = sources.find_owners(snapshot, selection.inodes, seconds)
     breakdowns, more_gaps = sources.break_down(snapshot, selection.pids, min(seconds / 2, _SORTING))
     named = view.with_owners(owners, (*gaps, *more_gaps), breakdowns)
+    begins("judging what was found")
     return Examined(runner.tell(selection, named), named)
 
 

@@ -11,7 +11,7 @@ from twdiag.analysis.view import View
 from twdiag.census.listeners import listeners_of
 from twdiag.engine.row_filter import BOUND_WORD, Filter, owned_by, parse_peer, parse_states
 from twdiag.engine.socket_rows import SocketRow, ordered
-from twdiag.errors import SourceError, TwdiagError, UsageError
+from twdiag.errors import SourceError, TwdiagError, UsageError, refuse_both
 from twdiag.model.census import Census
 from twdiag.model.limits import nearest
 from twdiag.model.snapshot import HOST_NETNS, Gap, Host, Owner, Snapshot
@@ -84,8 +84,7 @@ class Listing:
         if self._processes and self._filter.states == {State.TIME_WAIT}:
             what = "--process finds no TIME_WAIT: the kernel keeps no owner of them"
             raise UsageError(what, "choose them by --port or --peer")
-        if request.netns and request.all_netns:
-            raise UsageError("--netns and --all-netns exclude each other", "use one of them")
+        refuse_both({"--netns": request.netns, "--all-netns": request.all_netns})
 
     def rows(self) -> Iterator[SocketRow]:
         """Yield the rows; raises TwdiagError where they cannot be read."""

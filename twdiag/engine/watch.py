@@ -74,7 +74,7 @@ class Watch:
         self._request = request
         self.namespace = None if namespace is None or namespace.own else namespace
         self._question = choice.question
-        self._not_run = choice.left_out
+        self._left_out = choice.left_out
         self._wanted = EVERYTHING
         if request.ports or request.processes:
             self._wanted = Wanted(frozenset(request.ports), frozenset(request.processes))
@@ -93,7 +93,7 @@ class Watch:
         from twdiag.sources.live.namespaces.others import other_namespaces
 
         if self._request.netns is None:
-            self._not_run = [*self._not_run, *other_namespaces()]
+            self._left_out = [*self._left_out, *other_namespaces()]
         self._follower.begin()
         return self
 
@@ -176,7 +176,7 @@ class Watch:
         self._compared.add(self._view.snapshot, at)
         return report._replace(
             findings=self._placed(report.findings),
-            gaps=(*report.gaps, *self._not_run),
+            gaps=(*report.gaps, *self._left_out),
             netns=self._request.netns or HOST_NETNS,
         )
 

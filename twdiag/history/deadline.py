@@ -48,6 +48,10 @@ class Deadline:
         _thread.start_new_thread(self._watch, ())
         signal.setitimer(signal.ITIMER_REAL, self.seconds)
 
+    def begins(self, doing: str) -> None:
+        """Note what is being done from now on."""
+        self.doing = doing
+
     @property
     def left(self) -> float:
         """The seconds until the time limit, 0 after it."""

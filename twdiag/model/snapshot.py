@@ -25,19 +25,31 @@ OUTSIDE: Final = "netns"
 """The key of a gap for what was not seen of a namespace that was not entered."""
 
 
+NOT_RUN: Final = "rules"
+"""The key of a gap where only some rules ran: those that were selected."""
+
+IGNORED: Final = "ignored-rules"
+"""The key of a gap for rules that were ignored, by an option or by the settings."""
+
+LEFT_OUT: Final = frozenset({NOT_RUN, IGNORED})
+"""The keys of what was left out because somebody wanted it so: it could have been seen."""
+
+
 class Gap(NamedTuple):
     """Something that was not seen, which is not the same as zero.
 
     `what` is a stable key that rules name in `needs` ("sockets", "owners", "sockstat", "netstat",
     "timers", "queues", "inodes", "tcp-info", "bind-mode", or a sysctl such as
     "net.ipv4.tcp_tw_reuse"); `why` says what went wrong, `how` what would let it be seen.
-    `partial` is True where some of it was seen, so that rules run on what there is.
+    `partial` is True where some of it was seen, so that rules run on what there is.  `short` says
+    it in a few words, where an OK has to admit it.
     """
 
     what: str
     why: str
     how: str
     partial: bool = False
+    short: str = ""
 
 
 class Owner(NamedTuple):

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final
 
 from twdiag.model import facts
 from twdiag.model.findings import Severity
-from twdiag.model.snapshot import HOST_NETNS
+from twdiag.model.snapshot import HOST_NETNS, LEFT_OUT
 from twdiag.render.pieces import (
     STYLES,
     Detail,
@@ -17,7 +17,10 @@ from twdiag.render.pieces import (
     evidence_words,
     nothing_wrong,
     number_or_unknown,
+    some_rules,
     sparkline,
+    unseen_label,
+    unseen_words,
     where,
 )
 from twdiag.tcp.roles import Role
@@ -50,7 +53,7 @@ class _Writer:
 
     def report(self, report: Report) -> Iterator[StyledLine]:
         if self.look.detail is Detail.BRIEF:
-            yield from self._verdict(report)
+            yield from self._verdict(report, some_rules(report))
             for finding in report.findings:
                 yield from self._one_line(finding)
             return
@@ -76,7 +79,8 @@ class _Writer:
             style="dim",
         )
 
-    def _verdict(self, report: Report) -> Iterator[StyledLine]:
+    def _verdict(self, report: Report, some: str = "") -> Iterator[StyledLine]:
+        """Yield the first line; with `some`, that only some rules ran."""
         word = report.status.label.upper()
         if not report.findings:
             text = _nothing_shown(report) if report.facts.get(facts.HIDDEN) else ""
@@ -93,7 +97,8 @@ class _Writer:
             )
             if any(f.severity is severity for f in report.findings)
         ]
-        yield from self._wrap(f"{word}: {', '.join(numbers)}", style=STYLES[report.status])
+        some = f" ({some})" if some else ""
+        yield from self._wrap(f"{word}: {', '.join(numbers)}{some}", style=STYLES[report.status])
 
     def _one_line(self, finding: Finding) -> Iterator[StyledLine]:
         place = visible(where(finding))
@@ -215,9 +220,11 @@ class _Writer:
             yield from self._history(report.closes)
 
     def _unseen(self, report: Report) -> Iterator[StyledLine]:
-        for number, gap in enumerate(report.gaps):
-            text = f"{visible(gap.why)} ({visible(gap.how)})" if gap.how else visible(gap.why)
-            yield from self._labelled("Not seen" if not number else "", text)
+        before = ""
+        for gap in sorted(report.gaps, key=lambda gap: gap.what in LEFT_OUT):
+            label = unseen_label(gap)
+            yield from self._labelled("" if label == before else label, unseen_words(gap))
+            before = label
         if report.skipped:
             names = ", ".join(skip.rule for skip in report.skipped)
             yield from self._labelled("Not judged", names)

@@ -15,7 +15,7 @@ from twdiag.model.snapshot import HOST_NETNS
 from twdiag.render import cells
 from twdiag.render.live_keys import SORTS, selected, shown
 from twdiag.render.live_rows import COLUMNS, HEADS, cells_of, columns_that_fit, gone, name_of, speed
-from twdiag.render.pieces import STYLES, sparkline
+from twdiag.render.pieces import AS_SEEN, STYLES, is_blind, sparkline, unseen_label
 from twdiag.tcp import State
 from twdiag.wording import count, duration, share, visible
 
@@ -238,7 +238,7 @@ def nothing_in(frame: Frame, part: str) -> str:
         others = count(int(str(hidden)), "other")
         return f"no finding matches the filter; {others} left out, the worst {worst}"
     if part == "findings":
-        return "nothing wrong" + (" in what could be seen" if _blind(frame) else "")
+        return "nothing wrong" + (AS_SEEN if is_blind(frame.report) else "")
     if part == "processes":
         if not following.source.startswith("tracefs"):
             return f"not seen: {visible(following.sentence)}"
@@ -257,10 +257,6 @@ def followed(frame: Frame) -> str:
     if following.lost:
         words.append(f"{following.lost:,} events lost")
     return f" ({', '.join(words)})" if words else ""
-
-
-def _blind(frame: Frame) -> bool:
-    return bool(frame.report.gaps or frame.report.skipped)
 
 
 def _row(
@@ -296,7 +292,7 @@ def _unseen(frame: Frame, width: int) -> Iterator[StyledLine]:
     """Yield one line on what was not seen; the page of ? has all of it."""
     gaps = frame.report.gaps
     if gaps:
-        why = f" Not seen: {visible(gaps[0].why)}"
+        why = f" {unseen_label(gaps[0])}: {visible(gaps[0].why)}"
         how = f" ({visible(gaps[0].how)})" if gaps[0].how else ""
         more = f", and {len(gaps) - 1} more: ?" if len(gaps) > 1 else ""
         if cells.width_of(why + how + more) > width:
@@ -308,13 +304,21 @@ def _unseen(frame: Frame, width: int) -> Iterator[StyledLine]:
 def _keys(choice: Choice, width: int) -> str:
     if choice.typing:
         return f" /{visible(choice.filter)}_   Enter keeps it, Esc shows all"
-    words = ["q quit", "space pause", "s sort", "/ filter", "Enter explain", "r reset", "? help"]
+    told = [SORTS[choice.sort]] if choice.sort else []
     if choice.filter:
-        words.insert(0, f"only {visible(choice.filter)!r}, Esc shows all")
-    if choice.sort:
-        words.insert(0, SORTS[choice.sort])
-    text = "   ".join(words)
-    while len(text) + 1 > width and len(words) > 2:
-        del words[-2]  # help, which has them all, stays
-        text = "   ".join(words)
-    return f" {text}"
+        told.append(f"only {visible(choice.filter)!r}, Esc shows all")
+    # The ways out stay however narrow it is: of the filter, of the screen, and to all other keys.
+    for shown_first in (told, told[-1:], ["Esc all"] if choice.filter else [], []):
+        words = [*shown_first, "q quit", "? help"]
+        if len(_in_one_line(words)) <= width:
+            break
+    for word in ("space pause", "s sort", "/ filter", "Enter explain", "r reset"):
+        more = [*words[:-1], word, words[-1]]
+        if len(_in_one_line(more)) > width:
+            break
+        words = more
+    return _in_one_line(words)
+
+
+def _in_one_line(words: Sequence[str]) -> str:
+    return " " + "   ".join(words)

@@ -7,9 +7,10 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
 
 from twdiag.analysis.elsewhere import moved
+from twdiag.model.snapshot import LEFT_OUT
 from twdiag.render.full import full
 from twdiag.render.live_rows import COLUMNS, HEADS, cells_of, name_of
-from twdiag.render.pieces import Detail
+from twdiag.render.pieces import Detail, unseen_words
 from twdiag.wording import quoted, ss_address, visible
 
 if TYPE_CHECKING:
@@ -78,8 +79,7 @@ def _not_seen(frame: Frame, look: Look) -> Iterator[StyledLine]:
     if frame.following.sentence:
         yield from _item("", visible(frame.following.sentence), look)
     for gap in report.gaps:
-        how = f" ({visible(gap.how)})" if gap.how else ""
-        yield from _item("", f"{visible(gap.why)}{how}", look)
+        yield from _item("rules" if gap.what in LEFT_OUT else "", unseen_words(gap), look)
     for skip in report.skipped:
         yield from _item("", f"{skip.rule} is not judged: {visible(skip.reason)}", look)
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any
 
-from twdiag.model.snapshot import HOST_NETNS
+from twdiag.model.snapshot import HOST_NETNS, LEFT_OUT
 from twdiag.render.live import RATES, nothing_in, other_states, pace_of, time_wait_words
 from twdiag.render.live_rows import COLUMNS, SINGULAR, UNKNOWN, cells_of, gone, name_of, speed
+from twdiag.render.pieces import unseen_words
 from twdiag.wording import count, duration, visible
 
 if TYPE_CHECKING:
@@ -42,8 +43,7 @@ def block(frame: Frame) -> Iterator[str]:
         if not there and part in ("findings", "processes"):
             yield f"{SINGULAR[part]:8} {nothing_in(frame, part)}"
     for gap in report.gaps:
-        how = f" ({visible(gap.how)})" if gap.how else ""
-        yield f"unseen   {visible(gap.why)}{how}"
+        yield f"{'rules' if gap.what in LEFT_OUT else 'unseen':8} {unseen_words(gap)}"
 
 
 def _rates(frame: Frame) -> Iterator[str]:

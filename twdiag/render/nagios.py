@@ -10,11 +10,12 @@ import re
 from typing import TYPE_CHECKING, Final
 
 from twdiag.check.metrics import METRICS
+from twdiag.check.verdict import why_unseen
 from twdiag.model import facts
 from twdiag.model.findings import DestinationSubject
 from twdiag.model.ranges import number
-from twdiag.model.snapshot import BARRED, OUTSIDE
-from twdiag.wording import count, duration, endpoint
+from twdiag.model.snapshot import BARRED, IGNORED, LEFT_OUT, NOT_RUN, OUTSIDE
+from twdiag.wording import command_in, count, duration, endpoint
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
 
     from twdiag.check.metrics import Metric
     from twdiag.check.verdict import Answer, Problem
-    from twdiag.model.findings import Finding
+    from twdiag.model.findings import Advice, Finding
     from twdiag.render.folding import Folded
 
 WIDTH: Final = 79
@@ -33,6 +34,7 @@ WIDTH: Final = 79
 # and `;` the command itself; our sentences have both, and stay readable with what replaces them.
 _UNSAFE: Final = {**dict.fromkeys("|`$<>&\\", "?"), '"': "'", ";": ","}
 _PID: Final = r" \(pid [0-9]+\)"
+_LEADING: Final = re.compile(r"(?: (?:a|an|the|of|in|on|to|by|for|from|with|after|that|and|is))+$")
 _MOST_LINES: Final = 50
 
 
@@ -133,7 +135,9 @@ def _cut(text: str, width: int) -> str:
     """Return a text cut at a word."""
     cut = text[: width - 3]
     word = cut.rfind(" ")
-    return cut[: word if word >= width // 2 else None].rstrip(" ,;:") + "..."
+    cut = cut[: word if word >= width // 2 else None].rstrip(" ,;:")
+    # No line ends with a word that leads to what is cut off.
+    return _LEADING.sub("", cut) + "..."
 
 
 def _closed(text: str) -> bool:
@@ -156,19 +160,22 @@ def _all_well(answer: Answer, width: int) -> str:
         value = values.get(name)
         if value is not None:
             parts.append((priority, f"{int(value):,} {words}"))
-    for gap in answer.report.gaps if answer.report else ():
-        if gap.what == "rules":  # an OK of some rules must not read like one of all
-            parts.insert(0, (-1, inert(gap.why)))
-        if gap.what in (BARRED, OUTSIDE):  # nor one of some namespaces
-            parts.append((-1 if gap.what == BARRED else 1, inert(gap.why.partition(" (")[0])))
+    gaps = answer.report.gaps if answer.report else ()
+    # An OK of some rules must not read like one of all.
+    parts[:0] = [(-1, inert(gap.short)) for gap in gaps if gap.what == NOT_RUN]
     places = len(answer.report.namespaces) if answer.report else 0
-    if places:
-        parts.append((1, count(places, "namespace")))
+    barred = any(gap.what == BARRED for gap in gaps)
+    if places or barred:
+        parts.append((1, count(places or 1, "namespace")))
+    # Nor one of some namespaces.
+    parts += [(-1, inert(gap.short)) for gap in gaps if gap.what == BARRED]
+    parts += [(2, inert(gap.short)) for gap in gaps if gap.what == OUTSIDE and gap.short]
     skipped = len(answer.report.skipped) if answer.report else 0
     if skipped:
         parts.append((1, f"{count(skipped, 'rule')} could not look"))
     if answer.notices:
         parts.append((2, count(len(_groups(answer.notices)), "notice")))
+    parts += [(4, inert(gap.short)) for gap in gaps if gap.what == IGNORED]
     while len(", ".join(text for _, text in parts)) > width:
         parts.remove(max(parts))
     return ", ".join(text for _, text in parts) or "nothing wrong"
@@ -195,10 +202,23 @@ def long_output(answer: Answer, verbosity: int) -> Iterator[str]:
     yield from (f"NOTE: {inert(note)}" for note in answer.notes)
     if answer.report is not None:
         for gap in answer.report.gaps:
+            if gap.what in LEFT_OUT:
+                yield inert(f"NOT RUN: {_with_way(gap.why, gap.how, verbosity)}")
             if gap.what in (BARRED, OUTSIDE):
                 yield inert(f"NOT SEEN: {_with_way(gap.why, gap.how, verbosity)}")
+        yield from _unmeasured(answer) if verbosity > 1 else ()
         for skip in answer.report.skipped:
             yield inert(f"NOT JUDGED: {skip.rule}: {_with_way(skip.reason, skip.how, verbosity)}")
+
+
+def _unmeasured(answer: Answer) -> Iterator[str]:
+    """Yield which numbers are U, and why, once for all with the same reason."""
+    reasons: dict[str, list[str]] = {}
+    for metric in METRICS:
+        if answer.values.get(metric.name) is None and _belongs(metric, answer):
+            reasons.setdefault(why_unseen(metric)[0], []).append(metric.name)
+    for why, names in reasons.items():
+        yield inert(f"NOT MEASURED: {', '.join(names)}: {why}")
 
 
 def _with_way(why: str, how: str, verbosity: int) -> str:
@@ -237,9 +257,24 @@ def _advice(group: Folded) -> Iterator[str]:
     for end in finding.other_ends:
         yield f"  peer: {inert(end.text)}"
     for advice in finding.advice:
-        how = f": {advice.how}" if advice.how else ""
-        yield inert(f"  do: {advice.do}{how}")
+        yield inert(f"  do: {_advised(advice)}")
     yield f"  more: twdiag explain {finding.rule}"
+
+
+def _advised(advice: Advice) -> str:
+    """Return what to do and how, without a command that nobody could paste any more."""
+    command, how = command_in(advice.how), advice.how
+    if inert(command) != _with_one_quote(command):
+        how = how.removesuffix(command).rstrip(" :")
+    if not how:
+        return advice.do
+    mark = " -" if how != command and ": " in advice.do + how else ":"
+    return f"{advice.do}{mark} {how}"
+
+
+def _with_one_quote(command: str) -> str:
+    """Return a command with the quotes that inert() leaves, where that makes no difference."""
+    return command if "'" in command else command.replace('"', "'")
 
 
 def perfdata(answer: Answer) -> str:
@@ -254,7 +289,7 @@ def perfdata(answer: Answer) -> str:
 
 
 def _belongs(metric: Metric, answer: Answer) -> bool:
-    if metric.optional and answer.values.get(metric.name) is None:
+    if metric.optional and answer.values.get(metric.goes_with or metric.name) is None:
         return False
     return answer.compared or not metric.compares
 

@@ -11,15 +11,16 @@ from typing import TYPE_CHECKING, Final
 from twdiag.explain.diagram import close_chart
 from twdiag.model import facts
 from twdiag.model.findings import Severity
-from twdiag.model.snapshot import HOST_NETNS
+from twdiag.model.snapshot import HOST_NETNS, LEFT_OUT
 from twdiag.tcp import State
-from twdiag.wording import between, command_in, count, duration, pause, rate, share
+from twdiag.wording import between, command_in, count, duration, pause, rate, share, visible
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
     from typing import TextIO
 
     from twdiag.model.findings import Finding, Place, Report, Value
+    from twdiag.model.snapshot import Gap
 
 STYLES: Final = {
     Severity.OK: "bold green",
@@ -145,13 +146,38 @@ def where(finding: Finding) -> str:
     return f"{container}, network of {netns}" if netns else container
 
 
+AS_SEEN: Final = ", as far as can be seen"
+"""What follows "nothing wrong" where not all could be seen."""
+
+
+def is_blind(report: Report) -> bool:
+    """Return whether something could not be seen, or not be judged for that."""
+    return bool(report.skipped) or any(gap.what not in LEFT_OUT for gap in report.gaps)
+
+
+def some_rules(report: Report) -> str:
+    """Return "only close-wait-leak ran", "2 rules ignored" or ""."""
+    return ", ".join(gap.short for gap in report.gaps if gap.what in LEFT_OUT)
+
+
+def unseen_label(gap: Gap) -> str:
+    """Return what stands before a gap: that somebody wanted it so is no lack of sight."""
+    return "Rules" if gap.what in LEFT_OUT else "Not seen"
+
+
+def unseen_words(gap: Gap) -> str:
+    """Return a gap with what would let it be seen, to be shown as it is."""
+    return visible(f"{gap.why} ({gap.how})" if gap.how else gap.why)
+
+
 def nothing_wrong(report: Report) -> str:
     """Return what was looked at and found in order."""
     numbers = report.facts
-    unsure = " in what could be seen" if report.skipped or report.gaps else ""
-    head = f"nothing wrong{unsure}. "
+    unsure = AS_SEEN if is_blind(report) else ""
+    chosen = f" ({some})" if (some := some_rules(report)) else ""
+    head = f"nothing wrong{unsure}{chosen}. "
     if report.namespaces:
-        head = f"nothing wrong in {len(report.namespaces)} namespaces{unsure}. Here: "
+        head = f"nothing wrong in {len(report.namespaces)} namespaces{unsure}{chosen}. Here: "
     text = (
         f"{head}{count(_int(numbers[facts.SOCKETS]), 'socket')}, "
         f"{numbers[facts.CLOSE_WAIT]:,} in CLOSE_WAIT, {numbers[facts.TIME_WAIT]:,} in TIME_WAIT "

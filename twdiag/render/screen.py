@@ -13,9 +13,18 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 from twdiag.model import facts
 from twdiag.model.findings import Severity
-from twdiag.model.snapshot import HOST_NETNS
+from twdiag.model.snapshot import HOST_NETNS, LEFT_OUT
 from twdiag.render.folding import folded
-from twdiag.render.pieces import STYLES, closers, drawing, nothing_wrong, sparkline, where
+from twdiag.render.pieces import (
+    STYLES,
+    closers,
+    drawing,
+    nothing_wrong,
+    sparkline,
+    unseen_label,
+    unseen_words,
+    where,
+)
 from twdiag.wording import command_in, count, rate, visible
 
 if TYPE_CHECKING:
@@ -266,9 +275,12 @@ def _closes(values: Sequence[int], look: Look) -> str:
 
 
 def _unseen(report: Report, look: Look) -> Iterator[StyledLine]:
-    for number, gap in enumerate(report.gaps):
-        text = f"{visible(gap.why)} ({visible(gap.how)})" if gap.how else visible(gap.why)
-        yield from _wrapped(text, " " * 11 if number else " Not seen  ", " " * 11, look)
+    before = ""
+    for gap in sorted(report.gaps, key=lambda gap: gap.what in LEFT_OUT):
+        label = unseen_label(gap)
+        head = f" {'' if label == before else label:10}"
+        yield from _wrapped(unseen_words(gap), head, " " * 11, look)
+        before = label
     if report.skipped:
         names = ", ".join(skip.rule for skip in report.skipped)
         yield from _wrapped(names, " Not judged  ", " " * 11, look)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, Final
 
+from twdiag.analysis.close_summary import TICK
 from twdiag.model.closes import Opened, Why
 from twdiag.render.cells import short_age
 from twdiag.render.pieces import Look
@@ -93,7 +94,7 @@ class CloseTextLines:
             f"{self._time(close.ended_at)}.{int(close.ended_at % 1 * 1000):03d}"
             f" {_first(close):5} {_how(close):8} {_process(close.closer):22}"
             f" {local:21} {_ARROW[close.opened]} {remote:21}"
-            f" {_lived(close):>8} {short_age(close.idle):>8} {short_age(close.close_wait):>9}"
+            f" {_lived(close):>8} {_age(close, close.idle):>8} {short_age(close.close_wait):>9}"
             f" {_bytes(close.sent):>9} {_bytes(close.received):>9} {why_of(close)}"
         ).rstrip()
 
@@ -142,11 +143,15 @@ def _remote(close: Close) -> str:
 
 
 def _lived(close: Close) -> str:
-    return (
-        f">{short_age(close.lived)}"
-        if close.older and close.lived is not None
-        else short_age(close.lived)
-    )
+    if close.older and close.lived is not None:
+        return f">{_age(close, close.lived)}" if close.lived else "-"
+    return _age(close, close.lived)
+
+
+def _age(close: Close, seconds: float | None) -> str:
+    """Return an age; less than a tick is not told as no time at all."""
+    guessed = seconds is not None and not seconds and not close.observed
+    return f"<{short_age(TICK)}" if guessed else short_age(seconds)
 
 
 def _bytes(number: int | None) -> str:

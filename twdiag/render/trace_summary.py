@@ -27,6 +27,8 @@ def summary_lines(outcome: TraceOutcome) -> Iterator[str]:
         f"Closed first: here {total.here:,}, the peer {total.peer:,}, both {total.both:,}"
         + (f", not known {total.unknown:,}" if total.unknown else "")
     )
+    if summary.within:
+        yield f"Within this host: {summary.within:,}; such a connection counts once for each end"
     yield from _ages("Lifetime", total.lived)
     yield from _ages("Idle before the close", total.idle)
     for title, groups in (

@@ -147,12 +147,14 @@ def _place(race: Race) -> Place:
 
 def _summary(subject: ListenerSubject, race: Race) -> str:
     ends, after = len(race.timeout.ends), pause(race.timeout.low)
-    text = f"{listener_name(subject)} closes idle connections after {after}"
+    closes = f"closes idle connections after {after}"
     if race.lost:
+        # What is lost comes first: a pager shows the first clause alone.
         return (
-            f"{text} while their clients still use them: {count(race.lost, 'request')} lost "
-            f"in {count(ends, 'close')}"
+            f"{listener_name(subject)} lost {count(race.lost, 'request')} in "
+            f"{count(ends, 'close')}: it {closes} while their clients still use them"
         )
+    text = f"{listener_name(subject)} {closes}"
     if race.late:
         return (
             f"{text} while their clients still hold them: data came after {race.late:,} of "

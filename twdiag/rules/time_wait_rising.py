@@ -23,6 +23,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from twdiag.model import facts
+from twdiag.model.census import MINUTE
 from twdiag.model.findings import Advice, Confidence, Finding, HostSubject, Place, Severity
 from twdiag.model.limits import Limit, ratio
 from twdiag.rules import manual
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from twdiag.analysis.view import View
+    from twdiag.model.census import History
     from twdiag.model.limits import Limits
     from twdiag.rules.behind import RowsBehind
 
@@ -48,6 +50,9 @@ FACTOR = Limit(
 )
 TABLE = ratio("time-wait-rising-table", 0.1, "where the rate settles, as a share of the table")
 _SIZE = "net.ipv4.tcp_max_tw_buckets"
+
+_QUIET_SECONDS = 10
+"""Seconds at the beginning of the minute without a close that no slow rate is likely to leave."""
 
 
 def select(view: View, limits: Limits) -> Iterator[Group[int]]:
@@ -64,6 +69,14 @@ def _projected(view: View) -> int:
     return round(view.closes.recent * TIME_WAIT_SECONDS)
 
 
+def _before(closes: History) -> str:
+    """Return the rate before: a mean would say of a burst's first seconds that they lasted long."""
+    quiet = next(at for at, second in enumerate(closes.seconds) if second)
+    if quiet >= _QUIET_SECONDS:
+        return f"none until {MINUTE - quiet} s ago"
+    return f"{rate(closes.before)} on average before"
+
+
 def tell(view: View, limits: Limits, group: Group[int]) -> Iterator[Finding]:
     """Yield the finding."""
     size, closes, projected = group.about, view.closes, _projected(view)
@@ -72,7 +85,7 @@ def tell(view: View, limits: Limits, group: Group[int]) -> Iterator[Finding]:
         Severity.NOTICE,
         Confidence.INFERRED,
         f"TIME_WAIT, now {closes.total:,}, will level off near {projected:,}, {above} the table's "
-        f"{size:,}: connections close at {rate(closes.recent)} now, {rate(closes.before)} before",
+        f"{size:,}: connections close at {rate(closes.recent)} now, {_before(closes)}",
         HostSubject(),
         {
             facts.TIME_WAIT: closes.total,

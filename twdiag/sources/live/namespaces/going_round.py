@@ -111,7 +111,8 @@ def _left_out(why: str, namespaces: list[Namespace]) -> Gap:
     many = "1 network namespace was" if number == 1 else f"{number} namespaces were"
     text = f"{many} not looked at ({few(n.label for n in namespaces)}): "
     if why == "rights":
-        return Gap(BARRED, text + "no permission", RIGHTS, partial=True)
+        short = f"{number} not looked at"
+        return Gap(BARRED, text + "no permission", RIGHTS, partial=True, short=short)
     if why == "time":
         how = f"look at one alone: --netns {quoted(namespaces[0].label)}"
         return Gap(UNSEEN, text + NO_TIME, how, partial=True)

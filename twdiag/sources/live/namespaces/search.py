@@ -26,6 +26,8 @@ _FIRST_PID_NAMESPACE: Final = 0xEFFFFFFC  # PROC_PID_INIT_INO, include/linux/pro
 _MOST_MOUNT_TABLES: Final = 256
 _MOST_AGES: Final = 64
 _USAGE: Final = re.compile(r"^TCP6?: inuse (\d+)(?: orphan \d+ tw (\d+))?", re.MULTILINE)
+_HIDDEN: Final = "others hidden"
+"""It holds for this namespace alone as well as for all that were found."""
 _NSFS: Final = re.compile(r"net:\[(\d{1,10})\]")
 _OCTAL: Final = re.compile(r"\\([0-7]{3})")
 
@@ -235,13 +237,14 @@ def _gaps(unmatched: list[str]) -> Iterator[Gap]:
     if unmatched:
         names = few(path.rpartition("/")[2] for path in unmatched)
         why = f"mounted network namespaces ({names}) may hold no process, and then go unseen"
-        yield Gap(OUTSIDE, why, RIGHTS, partial=True)
+        yield Gap(OUTSIDE, why, RIGHTS, partial=True, short="some perhaps unseen")
     if not os.path.exists("/proc/1"):
         why = "/proc hides the processes of others (hidepid), and their namespaces with them"
-        yield Gap(BARRED, why, "run as root, or as a member of the group of /proc", partial=True)
+        how = "run as root, or as a member of the group of /proc"
+        yield Gap(BARRED, why, how, partial=True, short=_HIDDEN)
     elif inode_of("/proc/self/ns/pid") not in (None, _FIRST_PID_NAMESPACE):
-        why = "only this container is visible (it has its own PID namespace), none beside it"
-        yield Gap(BARRED, why, "run on the host itself", partial=True)
+        why = "namespaces beside this container are hidden: it has its own PID namespace"
+        yield Gap(BARRED, why, "run on the host itself", partial=True, short=_HIDDEN)
 
 
 def inode_of(path: str) -> int | None:
