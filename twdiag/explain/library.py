@@ -45,7 +45,9 @@ _SAYS_ENOUGH: Final = 9
 """How many letters of an alias may stand anywhere in what was asked, such as a line of a log."""
 
 _CODE: Final = re.compile(r"\bE[A-Z]{3,}\b")
-_NUMBER: Final = re.compile(r"(?:errno\W{0,2}|os error |\()(\d{1,3})\b", re.IGNORECASE)
+_NUMBER: Final = re.compile(
+    r"(?:errno\W{0,2}|os error |\(|\berror (?=\d\d))(\d{1,3})\b", re.IGNORECASE
+)
 """How a line of a log writes an error: by its name, or by its number in errno(3)."""
 
 _NEAR: Final = 5
