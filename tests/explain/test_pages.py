@@ -26,6 +26,7 @@ from twdiag.explain.page import (
     Text,
 )
 from twdiag.explain.screen import coloured, plain
+from twdiag.lab import find
 from twdiag.rules import RULES
 from twdiag.software import all_software
 from twdiag.tcp import State
@@ -238,13 +239,15 @@ def test_commands_are_shell_and_use_what_a_host_has(page: str, command: str) -> 
         known |= {"strace"}
     if page == "nat-and-conntrack":
         known |= {"conntrack"}  # its entries are in no file that every kernel has
-    assert words[0] in known, page
     if page == "error-messages":
         known |= {"journalctl"}
+    assert words[0] in known, page
     if words[0] == "twdiag":
-        assert words[1] in {"diagnose", "explain", "trace"}
+        assert words[1] in {"diagnose", "explain", "lab", "trace"}
         if words[1] == "explain":
             LIBRARY.find(words[2])
+        if words[1] == "lab":
+            assert find(words[3]) is not None
 
 
 @pytest.mark.parametrize(

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from twdiag.explain.layout import SetLine
     from twdiag.explain.library import Library
     from twdiag.explain.page import Page, PageBlock
+    from twdiag.explain.terms import Practice
     from twdiag.rules.rule import Rule
     from twdiag.software import Software
 
@@ -82,7 +83,7 @@ def explain(
     from twdiag.explain.library import Library
 
     terminal.make_output_safe()
-    library = Library(_rules(), _programs())
+    library = Library(_rules(), _programs(), practices=_practices())
     page = _asked_for(library, words) if words else None
     on_terminal = sys.stdout.isatty()
     dumb = terminal.is_dumb(sys.stdout)
@@ -129,6 +130,16 @@ def _programs() -> Iterator[Software]:
     from twdiag.software import all_software
 
     yield from all_software()
+
+
+def _practices() -> Iterator[Practice]:
+    """Yield every scenario of the lab; they are loaded only where no written page answers."""
+    from twdiag.explain.terms import Practice
+    from twdiag.lab import SCENARIOS
+
+    for scenario in SCENARIOS:
+        rules = tuple(dict.fromkeys(expected.rule for expected in scenario.expects))
+        yield Practice(scenario.name, scenario.summary, scenario.teaches, rules)
 
 
 def _set(

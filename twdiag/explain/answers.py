@@ -23,7 +23,7 @@ from twdiag.wording import count, visible
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from twdiag.explain.messages import Found, Message
+    from twdiag.explain.messages import Message, Sighting
 
 _TABLE: Final = "error-messages"
 _ALL: Final = Command(f"twdiag explain {_TABLE}", "the whole table of errors")
@@ -40,7 +40,7 @@ def message_page(message: Message) -> Page:
     return Page(message.name, PageKind.MESSAGE, message.error, message.who, body)
 
 
-def line_page(line: str, found: Sequence[Found]) -> Page:
+def line_page(line: str, found: Sequence[Sighting]) -> Page:
     """Return what the errors in a line mean; there is at least one."""
     told = [one.message for one in found[:_MOST]]
     quote = _quoted(line, found[0])
@@ -94,7 +94,7 @@ def _said_by(message: Message) -> Item:
     return Item(message.who, "Said by:")
 
 
-def _quoted(line: str, found: Found) -> str:
+def _quoted(line: str, found: Sighting) -> str:
     """Return the part of a line with an error, safe for a terminal."""
     return visible(excerpt(line, found, _COLUMNS))[:_COLUMNS]
 

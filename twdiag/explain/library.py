@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import re
+from dataclasses import replace
 from functools import cached_property
 from itertools import chain
 from pathlib import Path
@@ -11,13 +12,14 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from twdiag.errors import UsageError
 from twdiag.explain.markdown import Directive, PageFileError, parse_blocks, parse_header, parse_page
-from twdiag.explain.page import Heading, IndexEntry, Item, Page, PageKind
+from twdiag.explain.page import Command, Heading, IndexEntry, Item, Page, PageKind
 from twdiag.tcp import parse_state
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from twdiag.explain.page import PageBlock
+    from twdiag.explain.terms import Practice
     from twdiag.rules.rule import Rule
     from twdiag.software import Software
 
@@ -47,6 +49,9 @@ _A_LINE: Final = 60
 _SHOWN_STATE: Final = re.compile(r"\b[A-Z]{3,5}[-_](?:[A-Z]{3,4}|WAIT[-_]?[12]|ACK)\b")
 """How ss(8) and netstat(8) write a state, in the middle of a row: CLOSE-WAIT, FIN_WAIT2."""
 
+_MOST_PRACTICES: Final = 3
+"""How many scenarios of the lab stand on the page of a rule."""
+
 _NEAR: Final = 5
 """How many suggestions an unknown word gets."""
 
@@ -59,7 +64,7 @@ class IndexPart(NamedTuple):
 
 
 class Library:
-    """The pages that `explain` can show; rules and software come from the caller.
+    """The pages that `explain` can show; rules, software and the lab come from the caller.
 
     They are looked at only where the written pages do not answer, so generators save start-up.
     """
@@ -69,8 +74,9 @@ class Library:
         rules: Iterable[Rule[Any]] = (),
         software: Iterable[Software] = (),
         folder: Path = FOLDER,
+        practices: Iterable[Practice] = (),
     ) -> None:
-        self._given = (rules, software)
+        self._given = (rules, software, practices)
         self._folder = folder
 
     def find(self, words: str) -> Page:
@@ -88,7 +94,8 @@ class Library:
         other = self._aliases.get(wanted)
         if other is not None:
             return self._read(other)
-        page = self._made(wanted) or self._error(words) or self._mentioned(words)
+        page = self._made(wanted) or self._own_word(wanted)
+        page = page or self._error(words) or self._mentioned(words)
         if page is None:
             raise self._unknown(words)
         return page
@@ -105,6 +112,15 @@ class Library:
         if first is None:
             raise UsageError("there is no line to explain", "for example: dmesg | twdiag explain -")
         return self.find(first) if second is None else lines_page(chain((first, second), rest))
+
+    def _own_word(self, wanted: str) -> Page | None:
+        """Return the page of a word that twdiag uses: a scenario, a limit, evidence, a wait."""
+        from twdiag.explain.terms import practice_page, term_page
+
+        for practice in self._practices:
+            if _normal(practice.name) == wanted:
+                return practice_page(practice)
+        return term_page(wanted, self._rules)
 
     def _error(self, words: str) -> Page | None:
         """Return what the errors in a line mean, None where none is known."""
@@ -160,6 +176,7 @@ class Library:
             for entry in group.entries
             for word in (*entry.aliases, entry.name)
         }
+        names |= {_normal(practice.name): practice.name for practice in self._practices}
         names |= {
             _normal(way[0]): message.name
             for message in messages()
@@ -202,6 +219,10 @@ class Library:
     @cached_property
     def _software(self) -> tuple[Software, ...]:
         return tuple(self._given[1])
+
+    @cached_property
+    def _practices(self) -> tuple[Practice, ...]:
+        return tuple(self._given[2])
 
     @cached_property
     def _files(self) -> dict[str, Path]:
@@ -257,6 +278,17 @@ class Library:
         except ValueError as error:
             raise PageFileError(_where(path), directive.line, str(error)) from error
 
+    def _with_practice(self, page: Page) -> Page:
+        """Return the page of a rule with the scenarios that make it speak."""
+        shown = [practice for practice in self._practices if page.name in practice.rules]
+        if not shown:
+            return page
+        commands = [
+            Command(f"twdiag lab run {practice.name}", practice.summary)
+            for practice in shown[:_MOST_PRACTICES]
+        ]
+        return replace(page, body=(*page.body, Heading("See it in the lab"), *commands))
+
     def _made(self, wanted: str) -> Page | None:
         """Return the page that is made of a rule or a program, None where none has this name."""
         from twdiag.explain.manuals import rule_page, software_page
@@ -265,7 +297,7 @@ class Library:
         wanted = _normal(elsewhere.get(wanted, wanted))
         for rule in self._rules:
             if _normal(rule.name) == wanted:
-                return rule_page(rule)
+                return self._with_practice(rule_page(rule))
         for program in self._software:
             if wanted in map(_normal, (program.name, *program.head.aliases)):
                 return software_page(program)

@@ -58,7 +58,7 @@ class Message:
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
+class Sighting:
     """An error in a line: where it stands there, and how many letters say so."""
 
     message: Message
@@ -66,7 +66,7 @@ class Found:
     end: int
     letters: int
 
-    def yields_to(self, other: Found) -> bool:
+    def yields_to(self, other: Sighting) -> bool:
         """Return whether the other one is what was meant: longer, and at the same place."""
         inside = other.start <= self.start and self.end <= other.end
         return inside and other.letters > self.letters
@@ -93,24 +93,28 @@ def plain_words(text: str) -> str:
     return f" {' '.join(_TOKEN.findall(text.casefold()))} "
 
 
-def found_in(line: str) -> list[Found]:
+def found_in(line: str) -> list[Sighting]:
     """Return the errors in a line, the one that is told with most letters first.
 
     Without any in words, the number of one counts: "(111)", "os error 99".
     """
-    places = _Line(line)
-    found = [one for message in messages() if (one := places.find(message))]
+    longest: dict[str, Sighting] = {}
+    for one in (*_Line(line).in_words(), *_in_columns(line)):
+        known = longest.get(one.message.name)
+        if known is None or known.letters < one.letters:
+            longest[one.message.name] = one
+    found = list(longest.values())
     found = [one for one in found if not any(map(one.yields_to, found))]
     found = [one for one in found if not one.message.vague] or found
     return sorted(found, key=lambda one: -one.letters) or list(_by_number(line))
 
 
-def _by_number(line: str) -> Iterator[Found]:
+def _by_number(line: str) -> Iterator[Sighting]:
     for match in _NUMBER.finditer(line):
         code = plain_words(errno.errorcode.get(int(match[1]), ""))
         known = [message for message in messages() if (code,) in message.words]
         if known:
-            yield from (Found(one, *match.span(1), len(match[1])) for one in known)
+            yield from (Sighting(one, *match.span(1), len(match[1])) for one in known)
             return
 
 
@@ -122,21 +126,22 @@ class _Line:
         self._tokens = list(_TOKEN.finditer(line))
         folded = [token[0].casefold() for token in self._tokens]
         self._words = f" {' '.join(folded)} "
+        self._known = set(folded)
         self._starts = [0]
         for word in folded:
             self._starts.append(self._starts[-1] + len(word) + 1)
 
-    def find(self, message: Message) -> Found | None:
-        """Return where an error stands, in the longest of the ways to write it."""
-        ways = [way for way in message.words if all(part in self._words for part in way)]
-        found = [one for way in ways if (one := self._way(message, way))]
-        for pattern in _patterns(message):
-            match = pattern.search(self._line)
-            if match:
-                found.append(Found(message, *match.span(1), len(match[1])))
-        return max(found, key=lambda one: one.letters, default=None)
+    def in_words(self) -> Iterator[Sighting]:
+        """Yield where an error stands, in each of the ways to write it."""
+        ways = _ways()
+        for word in self._known & ways.keys():
+            for message, way in ways[word]:
+                if all(part in self._words for part in way):
+                    found = self._way(message, way)
+                    if found is not None:
+                        yield found
 
-    def _way(self, message: Message, way: tuple[str, ...]) -> Found | None:
+    def _way(self, message: Message, way: tuple[str, ...]) -> Sighting | None:
         """Return the first place where all parts stand near each other."""
         main = max(way, key=len)
         for start in _places(self._words, main):
@@ -149,7 +154,7 @@ class _Line:
                 first = min(ats)
                 last = max(at + len(part) for at, part in zip(ats, way, strict=True))
                 letters = sum(map(len, way))
-                return Found(message, *self._span(first, last), letters)
+                return Sighting(message, *self._span(first, last), letters)
         return None
 
     def _span(self, first: int, last: int) -> tuple[int, int]:
@@ -175,13 +180,37 @@ def _nearest(near: str, part: str, to: int, low: int) -> int:
 
 
 @cache
-def _patterns(message: Message) -> tuple[re.Pattern[str], ...]:
-    """Return how an access log has the codes of a message, and HAProxy's log its states."""
-    found = [_status(code) for code in message.http]
-    return tuple(re.compile(text) for text in [*found, *map(_termination, message.haproxy)])
+def _ways() -> dict[str, list[tuple[Message, tuple[str, ...]]]]:
+    """Return the ways to write the errors, by the longest word of each: a line has few of those."""
+    ways: dict[str, list[tuple[Message, tuple[str, ...]]]] = {}
+    for message in messages():
+        for way in message.words:
+            word = max(" ".join(way).split(), key=len)
+            ways.setdefault(word, []).append((message, way))
+    return ways
 
 
-def _status(code: int) -> str:
+def _in_columns(line: str) -> Iterator[Sighting]:
+    """Yield what an access log has as a status code, and HAProxy's log as a state."""
+    for pattern, meanings in (_statuses(), _terminations()):
+        match = pattern.search(line)
+        if match:
+            yield Sighting(meanings[match[1]], *match.span(1), len(match[1]))
+
+
+@cache
+def _statuses() -> tuple[re.Pattern[str], dict[str, Message]]:
+    meanings = {str(code): message for message in messages() for code in message.http}
+    return re.compile(_status("|".join(meanings))), meanings
+
+
+@cache
+def _terminations() -> tuple[re.Pattern[str], dict[str, Message]]:
+    meanings = {state: message for message in messages() for state in message.haproxy}
+    return re.compile(_termination("|".join(meanings))), meanings
+
+
+def _status(codes: str) -> str:
     """Return how a status code stands in a line; a bare number may be anything."""
     before = (
         r"^\s*(?:HTTP\s+)?",
@@ -191,17 +220,17 @@ def _status(code: int) -> str:
         # A load balancer's log: three times, its status and the target's.
         r"(?: -?[\d.]{1,9}){3} ",
     )
-    return rf"(?:{'|'.join(before)})({code})(?![\w.])"
+    return rf"(?:{'|'.join(before)})({codes})(?![\w.])"
 
 
-def _termination(state: str) -> str:
+def _termination(states: str) -> str:
     """Return how HAProxy's log has a state: four characters, or two before the connections."""
     conns = r"(?=\s+\d+/\d+/)"
     rest = rf"--|[NIDVEOU-][NIUPRD-](?:{conns}|$)|{conns}"
-    return rf"(?:^|\s)({state}(?:{rest}))"
+    return rf"(?:^|\s)({states})(?:{rest})"
 
 
-def excerpt(line: str, found: Found, most: int) -> str:
+def excerpt(line: str, found: Sighting, most: int) -> str:
     """Return the part of a line around an error, at most so many characters."""
     length = min(found.end - found.start, most - 6)
     start = max(0, found.start - (most - 6 - length) // 2)
