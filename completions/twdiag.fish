@@ -210,7 +210,7 @@ function __twdiag_words_page
         'CLOSE_WAIT' 'the peer closed first; the local application has not closed yet' \
         'LAST_ACK' 'the peer closed first, this end closed too; its FIN is not acknowledged yet' \
         'CLOSED' 'no connection' \
-        'error-messages' 'ECONNRESET, EPIPE, ETIMEDOUT, EADDRNOTAVAIL and their kin: what happened, and what to read.' \
+        'error-messages' '"Connection reset by peer", "Address already in use" and their kin: what happened, and what to read.' \
         'find-the-line' 'From a CLOSE_WAIT to the process, its descriptor, its threads, and the code, per runtime.' \
         'forgotten-or-stuck' 'A CLOSE_WAIT is forgotten by its program, or the thread that should close it is busy elsewhere.' \
         'recv-q' '0: drained, not closed; 1: only the FIN is unread; more: data is unread.' \

@@ -371,7 +371,45 @@ PASTED: Final[tuple[tuple[str, tuple[str, ...]], ...]] = (
     ),
     ("bash: fork: retry: Resource temporarily unavailable", ("no-threads-or-processes",)),
     ("java 4711 app 915u sock 0,9 0t0 93594138 protocol: TCP", ("unidentified-socket",)),
+    # What was wrong or missing when lines were tried that nobody had written words for.
+    (
+        "System.Net.Sockets.SocketException (10060): A connection attempt failed because the "
+        "connected party did not properly respond after a period of time, or established "
+        "connection failed because connected host has failed to respond.",
+        ("connect-timeout",),
+    ),
+    ("Liveness probe failed: HTTP probe failed with statuscode: 503", ("service-unavailable",)),
+    (
+        "proxy: Error reading status line from remote server app1:8080 (110) Connection timed out",
+        ("etimedout-read",),
+    ),
+    (
+        'connection to server at "10.0.0.5", port 5432 failed: Connection timed out',
+        ("connect-timeout",),
+    ),
+    (
+        "closing AMQP connection <0.23.6> (10.0.0.9:54720 -> 10.0.0.5:5672): missed heartbeats "
+        "from client, timeout: 8s",
+        ("keepalive-unanswered",),
+    ),
+    ("JedisConnectionException: Unexpected end of stream.", ("connection-ended-early",)),
+    ("JedisConnectionException: Could not get a resource from the pool", ("pool-exhausted",)),
+    ("System.IO.IOException: The response ended prematurely", ("connection-ended-early",)),
+    ("A socket operation was attempted to an unreachable network", ("enetunreach",)),
+    (
+        "Failed to open TCP connection to shop:443 (Cannot assign requested address - connect(2) "
+        'for "shop" port 443)',
+        ("eaddrnotavail-connect",),
+    ),
+    (
+        "(99)Cannot assign requested address: AH00072: make_sock: could not bind to address "
+        "10.0.0.5:80",
+        ("eaddrnotavail-bind",),
+    ),
     # What only looks like an error.
+    ("net_ratelimit: 241 callbacks suppressed", ()),
+    ("worker 1 lifetime reached, it was running for 31 second(s)", ()),
+    ("[pid: 52|app: 0|req: 4/9] generated 502 bytes in 504 msecs (HTTP/1.1 200) 5 headers", ()),
     ("Started Session 502 of user app.", ()),
     ("GET /items/504 took (99) ms", ()),
     ("SHIP CCNA SDHC", ()),
