@@ -82,7 +82,7 @@ PASTED: Final[tuple[tuple[str, tuple[str, ...]], ...]] = (
     (
         "2026/05/04 03:12:09 [error] 31#31: *77 connect() to unix:/run/php/php-fpm.sock failed "
         "(11: Resource temporarily unavailable) while connecting to upstream",
-        ("accept-queue-of-a-unix-socket",),
+        ("unix-queue-full",),
     ),
     (
         "2026/05/04 03:12:09 [crit] 31#31: *77 connect() to unix:/run/php/php-fpm.sock failed "

@@ -107,14 +107,14 @@ def _asked_for(library: Library, words: list[str]) -> Page:
     """Return the page that words name; `-` stands for the lines of standard input."""
     if words != ["-"]:
         return library.find(" ".join(words))
-    if sys.stdin.isatty():
+    if sys.stdin is not None and sys.stdin.isatty():
         streams.say("Paste the lines, then press Ctrl-D.")
     return library.find_lines(_lines())
 
 
 def _lines() -> Iterator[str]:
     """Yield the lines of standard input; bytes that are not UTF-8 stay what they are."""
-    while line := sys.stdin.buffer.readline(_LONGEST):
+    while sys.stdin is not None and (line := sys.stdin.buffer.readline(_LONGEST)):
         yield line.decode("utf-8", "surrogateescape").rstrip("\n")
 
 

@@ -81,9 +81,9 @@ def lines_page(lines: Iterable[str]) -> Page:
 
 
 def table_of(messages: Iterable[Message]) -> PageTable:
-    """Return errors as a table: what is written, who said no, and what to read."""
-    rows = [(one.error, one.who, "" if one.read == _TABLE else one.read or "-") for one in messages]
-    return PageTable((("error", "who said no", "read"), *rows))
+    """Return errors as a table: what is written, who said no, and the name that tells more."""
+    rows = [(one.error, one.who, one.name) for one in messages]
+    return PageTable((("error", "who said no", "twdiag explain"), *rows))
 
 
 def _told(message: Message) -> list[PageBlock]:

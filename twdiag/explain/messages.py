@@ -201,7 +201,7 @@ def _in_columns(line: str) -> Iterator[Sighting]:
 @cache
 def _statuses() -> tuple[re.Pattern[str], dict[str, Message]]:
     meanings = {str(code): message for message in messages() for code in message.http}
-    return re.compile(_status("|".join(meanings))), meanings
+    return re.compile(_status("|".join(meanings)), re.IGNORECASE), meanings
 
 
 @cache
@@ -215,8 +215,8 @@ def _status(codes: str) -> str:
     before = (
         r"^\s*(?:HTTP\s+)?",
         r'HTTP/[\d.]{1,3}"?\s',
-        r"\b[Ss]tatus(?:[ _-]?[Cc]ode)?[\"':= ]{1,4}",
-        r"\b(?:HTTP|[Ee]rror|[Rr]esponse|[Cc]ode)[:= ]{1,2}",
+        r"\bstatus(?:[ _-]?code)?[\"':= ]{1,4}",
+        r"\b(?:HTTP|error|response|code)[:= ]{1,2}",
         # A load balancer's log: three times, its status and the target's.
         r"(?: -?[\d.]{1,9}){3} ",
     )
