@@ -165,6 +165,15 @@ def test_it_fits(page: Page, ascii: bool, width: int) -> None:
             assert line.text.isascii()
 
 
+def test_no_short_word_is_left_alone_below_a_paragraph() -> None:
+    text = "Data that comes for a connection that nobody has any more is answered with a RST it"
+    for width in range(40, 82):
+        lines = [line.text for line in set_blocks([Text(text)], width=width)]
+        assert " ".join(" ".join(lines).split()) == text
+        assert max(map(len, lines)) <= width
+        assert len(lines[-1].split()) > 1
+
+
 @PAGES
 def test_colours_change_no_character(page: Page) -> None:
     lines = set_page(page, ascii=False)
