@@ -30,7 +30,8 @@ _MOST_PLACES: Final = 100
 """At how many places of a line the other parts are looked for: a line may be of any length."""
 
 _NUMBER: Final = re.compile(
-    r"(?:errno\W{0,2}|os error |\berror (?=\d\d)|\((?=\d+(?::|\)\W*$)))(\d{1,3})\b", re.IGNORECASE
+    r"(?:errno\W{0,2}|os error |\berror (?=\d\d)|(?<![\w:])\((?=\d\d+(?::|\)\W*$)))(\d{1,3})\b",
+    re.IGNORECASE,
 )
 """How a line of a log writes the number of an error in errno(3)."""
 
