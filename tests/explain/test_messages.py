@@ -249,6 +249,17 @@ def test_control_characters_and_markup_stay_letters() -> None:
     assert "[bold]" in re.sub(r"\x1b\[[0-9;]*m", "", coloured(set_page(page, ascii=False)))
 
 
+def test_a_stack_trace_is_quoted_on_one_line() -> None:
+    trace = "java.net.ConnectException\n\tat App.main\r\nCaused by: Connection refused\n\tat x"
+    page = line_page(trace, found_in(trace))
+    assert "Caused by: Connection refused" in shown(page)
+    assert "\\x0" not in shown(page)
+
+
+def test_the_index_says_that_lines_are_answered() -> None:
+    assert b"'LINE OF A LOG'" in run().stdout
+
+
 def test_a_line_that_may_mean_two_errors_gets_both() -> None:
     page = LIBRARY.find("OSError: [Errno 99] Cannot assign requested address")
     assert page.kind is PageKind.MESSAGE

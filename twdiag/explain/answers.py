@@ -33,6 +33,9 @@ _MOST: Final = 3
 _COLUMNS: Final = 72
 """How much of a line is quoted: what fits into 80 columns."""
 
+_BLANK: Final = dict.fromkeys(map(ord, "\t\n\r"), " ")
+"""What a pasted stack trace has between its lines."""
+
 
 def message_page(message: Message) -> Page:
     """Return what is known of an error."""
@@ -95,8 +98,8 @@ def _said_by(message: Message) -> Item:
 
 
 def _quoted(line: str, found: Sighting) -> str:
-    """Return the part of a line with an error, safe for a terminal."""
-    return visible(excerpt(line, found, _COLUMNS))[:_COLUMNS]
+    """Return the part of a line with an error, safe for a terminal; what breaks lines is blank."""
+    return visible(excerpt(line.translate(_BLANK), found, _COLUMNS))[:_COLUMNS]
 
 
 def _next(messages: Sequence[Message]) -> list[PageBlock]:

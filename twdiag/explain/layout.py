@@ -75,7 +75,10 @@ def set_blocks(
 def set_index(groups: Iterable[IndexPart], *, ascii: bool, width: int = MAX_WIDTH) -> list[SetLine]:
     """Return the table of contents: every page in its group, topics with what they say."""
     width = min(width, MAX_WIDTH)
-    lines = [SetLine("twdiag explain WORD: the handshake, drawn and told", "title")]
+    lines = [
+        SetLine("twdiag explain WORD: the handshake, drawn and told", "title"),
+        SetLine("twdiag explain 'LINE OF A LOG': what its error means", "title"),
+    ]
     for heading, entries in groups:
         lines += [SetLine(""), *_wrapped(heading, width, style="heading")]
         if entries[0].kind not in _SAID:
