@@ -337,6 +337,15 @@ def test_an_answer_as_json() -> None:
     assert [block["type"] for block in value["page"]["body"]][:3] == ["code", "item", "text"]
 
 
+def test_a_line_that_begins_with_a_dash_goes_behind_two() -> None:
+    line = "-ERR max number of clients reached"
+    refused = run(line)
+    assert refused.returncode == 3
+    assert b"twdiag explain -- '-ERR ...'" in refused.stderr
+    assert b"Too many connections" in run("--", line).stdout
+    assert b"did you mean --live?" in run("--lvie").stderr
+
+
 def test_a_closed_stdin_has_no_lines() -> None:
     command = f"{shlex.quote(sys.executable)} -m twdiag explain - <&-"
     done = subprocess.run(["sh", "-c", command], capture_output=True, check=False)
