@@ -100,7 +100,7 @@ function __twdiag_words_state
         'CLOSE_WAIT' 'the peer closed first; the local application has not closed yet' \
         'LAST_ACK' 'the peer closed first, this end closed too; its FIN is not acknowledged yet' \
         'LISTEN' 'a server waits for connections' \
-        'CLOSING' 'both ends closed at the same moment; the own FIN is not acknowledged yet' \
+        'CLOSING' 'both ends closed at the same moment; this end\'s FIN is not acknowledged yet' \
         'BOUND' 'bound, neither listening nor connected'
 end
 
@@ -205,12 +205,12 @@ function __twdiag_words_page
         'ESTABLISHED' 'both ends may send' \
         'FIN_WAIT1' 'this end closed first; its FIN is not acknowledged yet' \
         'FIN_WAIT2' 'this end closed first and the FIN is acknowledged; the peer has not closed yet' \
-        'CLOSING' 'both ends closed at the same moment; the own FIN is not acknowledged yet' \
+        'CLOSING' 'both ends closed at the same moment; this end\'s FIN is not acknowledged yet' \
         'TIME_WAIT' 'this end closed first and the close is complete; the ports are held so that a lost last ACK can be repeated and old segments cannot reach a new connection' \
         'CLOSE_WAIT' 'the peer closed first; the local application has not closed yet' \
         'LAST_ACK' 'the peer closed first, this end closed too; its FIN is not acknowledged yet' \
         'CLOSED' 'no connection' \
-        'error-messages' 'ECONNRESET, EPIPE, ETIMEDOUT, EADDRNOTAVAIL and their kin: what happened, and what to read.' \
+        'error-messages' '"Connection reset by peer", "Address already in use" and their kin: what happened, and what to read.' \
         'find-the-line' 'From a CLOSE_WAIT to the process, its descriptor, its threads, and the code, per runtime.' \
         'forgotten-or-stuck' 'A CLOSE_WAIT is forgotten by its program, or the thread that should close it is busy elsewhere.' \
         'recv-q' '0: drained, not closed; 1: only the FIN is unread; more: data is unread.' \

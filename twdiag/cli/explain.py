@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
+from twdiag.cli import streams
 from twdiag.cli.options import AsciiOption, Color, ColorOption
 
 if TYPE_CHECKING:
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from twdiag.explain.layout import SetLine
     from twdiag.explain.library import Library
     from twdiag.explain.page import Page, PageBlock
+    from twdiag.explain.terms import Practice
     from twdiag.rules.rule import Rule
     from twdiag.software import Software
 
@@ -28,7 +30,8 @@ Examples:
   twdiag explain TIME-WAIT               a state, in any spelling
   twdiag explain CLOSE_WAIT --live       with this host's own numbers
   twdiag explain ports-running-out       the manual of a rule
-  twdiag explain ECONNRESET              an error message, or a line with one
+  twdiag explain ECONNRESET              an error, or a whole line of a log
+  journalctl -b | twdiag explain -       the errors of many lines, counted
   twdiag explain find-the-line           from CLOSE_WAIT to the leaking code
   twdiag explain last-ack-lost --step    a scenario, one key at a time
   twdiag explain --json                  the handshake model for a program
@@ -37,6 +40,9 @@ Examples:
 
 _NARROWEST: Final = 40
 """Columns below which words would be cut."""
+
+_LONGEST: Final = 1 << 20
+"""How many bytes a line may have; what is longer is read in pieces."""
 
 
 @dataclass(frozen=True)
@@ -52,7 +58,10 @@ class _Look:
 def explain(
     words: Annotated[
         list[str] | None,
-        typer.Argument(metavar="[WORD]", help="A state, scenario, topic, myth, rule or program."),
+        typer.Argument(
+            metavar="[WORD]",
+            help="A state, scenario, topic, myth, rule, program or line of a log; - reads lines.",
+        ),
     ] = None,
     live: Annotated[
         bool, typer.Option("--live", help="Add this host's own numbers to a state or a rule.")
@@ -75,8 +84,8 @@ def explain(
     from twdiag.explain.library import Library
 
     terminal.make_output_safe()
-    library = Library(_rules(), _programs())
-    page = library.find(" ".join(words)) if words else None
+    library = Library(_rules(), _programs(), practices=_practices())
+    page = _asked_for(library, words) if words else None
     on_terminal = sys.stdout.isatty()
     dumb = terminal.is_dumb(sys.stdout)
     look = _Look(
@@ -97,6 +106,21 @@ def explain(
         _write(_set(library, page, now, look), look)
 
 
+def _asked_for(library: Library, words: list[str]) -> Page:
+    """Return the page that words name; `-` stands for the lines of standard input."""
+    if words != ["-"]:
+        return library.find(" ".join(words))
+    if sys.stdin is not None and sys.stdin.isatty():
+        streams.say("Paste the lines, then press Ctrl-D.")
+    return library.find_lines(_lines())
+
+
+def _lines() -> Iterator[str]:
+    """Yield the lines of standard input; bytes that are not UTF-8 stay what they are."""
+    while sys.stdin is not None and (line := sys.stdin.buffer.readline(_LONGEST)):
+        yield line.decode("utf-8", "surrogateescape").rstrip("\n")
+
+
 def _rules() -> Iterator[Rule[Any]]:
     """Yield every rule; they are loaded only where a page of one is asked for."""
     from twdiag.rules import RULES
@@ -109,6 +133,16 @@ def _programs() -> Iterator[Software]:
     from twdiag.software import all_software
 
     yield from all_software()
+
+
+def _practices() -> Iterator[Practice]:
+    """Yield every scenario of the lab; they are loaded only where no written page answers."""
+    from twdiag.explain.terms import Practice
+    from twdiag.lab import SCENARIOS
+
+    for scenario in SCENARIOS:
+        rules = tuple(dict.fromkeys(expected.rule for expected in scenario.expects))
+        yield Practice(scenario.name, scenario.summary, scenario.teaches, rules)
 
 
 def _set(

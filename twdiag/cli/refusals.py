@@ -15,9 +15,10 @@ def refusal(mistake: Mistake) -> UsageError:
     """Return the refusal of a command line."""
     step = f"see: {mistake.command} --help"
     if mistake.kind == "option":
-        return UsageError(
-            f"{mistake.command} has no option {mistake.word}{_instead(mistake)}", step
-        )
+        instead = _instead(mistake)
+        if mistake.command.endswith(" explain") and not instead:
+            step = f"a line that begins with a dash goes behind --: {mistake.command} -- '-ERR ...'"
+        return UsageError(f"{mistake.command} has no option {mistake.word}{instead}", step)
     if mistake.kind == "command":
         near = nearest(mistake.word, mistake.known)
         what = f"{mistake.command} has no command {mistake.word!r}{near}"

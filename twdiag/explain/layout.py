@@ -29,6 +29,9 @@ if TYPE_CHECKING:
 _SAID: Final = (PageKind.SCENARIO, PageKind.TOPIC)
 """The kinds whose names need a line on what the page says."""
 
+_SHORT: Final = 5
+"""Letters of a word that is not left alone on the last line of a paragraph."""
+
 
 @dataclass(frozen=True, slots=True)
 class SetLine:
@@ -72,7 +75,10 @@ def set_blocks(
 def set_index(groups: Iterable[IndexPart], *, ascii: bool, width: int = MAX_WIDTH) -> list[SetLine]:
     """Return the table of contents: every page in its group, topics with what they say."""
     width = min(width, MAX_WIDTH)
-    lines = [SetLine("twdiag explain WORD: the handshake, drawn and told", "title")]
+    lines = [
+        SetLine("twdiag explain WORD: the handshake, drawn and told", "title"),
+        SetLine("twdiag explain 'LINE OF A LOG': what its error means", "title"),
+    ]
     for heading, entries in groups:
         lines += [SetLine(""), *_wrapped(heading, width, style="heading")]
         if entries[0].kind not in _SAID:
@@ -167,17 +173,30 @@ def _columns(table: PageTable, width: int) -> list[int]:
 def _wrapped(
     text: str, width: int, first: str = "", rest: str = "", style: str = ""
 ) -> list[SetLine]:
-    return [
-        SetLine(line, style)
-        for line in textwrap.wrap(
-            text,
-            width,
-            initial_indent=first,
-            subsequent_indent=rest,
-            break_on_hyphens=False,
-            break_long_words=False,
-        )
-    ]
+    lines = _lines_of(text, width, first, rest)
+    for narrower in range(width - 1, width - _SHORT - 4, -1):
+        if len(lines) < 2 or not _is_widow(lines[-1]):
+            break
+        again = _lines_of(text, narrower, first, rest)
+        if len(again) == len(lines) and not _is_widow(again[-1]):
+            lines = again
+    return [SetLine(line, style) for line in lines]
+
+
+def _is_widow(line: str) -> bool:
+    """Return whether a line is one short word, which looks lost below a paragraph."""
+    return len(line.split()) == 1 and len(line.strip()) <= _SHORT
+
+
+def _lines_of(text: str, width: int, first: str, rest: str) -> list[str]:
+    return textwrap.wrap(
+        text,
+        width,
+        initial_indent=first,
+        subsequent_indent=rest,
+        break_on_hyphens=False,
+        break_long_words=False,
+    )
 
 
 def _plain(lines: list[SetLine]) -> list[SetLine]:

@@ -3,21 +3,23 @@
 from __future__ import annotations
 
 import difflib
-import errno
 import re
+from dataclasses import replace
 from functools import cached_property
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from twdiag.errors import UsageError
 from twdiag.explain.markdown import Directive, PageFileError, parse_blocks, parse_header, parse_page
-from twdiag.explain.page import Heading, IndexEntry, Item, Page, PageKind
+from twdiag.explain.page import Command, Heading, IndexEntry, Item, Page, PageKind
 from twdiag.tcp import parse_state
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from twdiag.explain.page import PageBlock
+    from twdiag.explain.terms import Practice
     from twdiag.rules.rule import Rule
     from twdiag.software import Software
 
@@ -33,20 +35,22 @@ _FOLDERS: Final = {
 _ELSEWHERE: Final = {
     "java": "tomcat",
     "httpd": "apache",
-    "emfile": "fd-limit-near",
-    "toomanyopenfiles": "fd-limit-near",
-    "nofiledescriptorsavailable": "fd-limit-near",
-    "transportisclosing": "grpc",
-    "codeunavailable": "grpc",
+    "transport is closing": "grpc",
+    "code = unavailable": "grpc",
 }
 """Words that mean a page of a program or a rule: those have no header to say so."""
 
 _SAYS_ENOUGH: Final = 9
 """How many letters of an alias may stand anywhere in what was asked, such as a line of a log."""
 
-_CODE: Final = re.compile(r"\bE[A-Z]{3,}\b")
-_NUMBER: Final = re.compile(r"(?:errno\W{0,2}|os error |\()(\d{1,3})\b", re.IGNORECASE)
-"""How a line of a log writes an error: by its name, or by its number in errno(3)."""
+_A_LINE: Final = 60
+"""What is longer than this many letters is a line that somebody pasted, not a misspelt name."""
+
+_SHOWN_STATE: Final = re.compile(r"\b[A-Z]{3,5}[-_](?:[A-Z]{3,4}|WAIT[-_]?[12]|ACK)\b")
+"""How ss(8) and netstat(8) write a state, in the middle of a row: CLOSE-WAIT, FIN_WAIT2."""
+
+_MOST_PRACTICES: Final = 3
+"""How many scenarios of the lab stand on the page of a rule."""
 
 _NEAR: Final = 5
 """How many suggestions an unknown word gets."""
@@ -60,7 +64,7 @@ class IndexPart(NamedTuple):
 
 
 class Library:
-    """The pages that `explain` can show; rules and software come from the caller.
+    """The pages that `explain` can show; rules, software and the lab come from the caller.
 
     They are looked at only where the written pages do not answer, so generators save start-up.
     """
@@ -70,8 +74,9 @@ class Library:
         rules: Iterable[Rule[Any]] = (),
         software: Iterable[Software] = (),
         folder: Path = FOLDER,
+        practices: Iterable[Practice] = (),
     ) -> None:
-        self._given = (rules, software)
+        self._given = (rules, software, practices)
         self._folder = folder
 
     def find(self, words: str) -> Page:
@@ -89,45 +94,94 @@ class Library:
         other = self._aliases.get(wanted)
         if other is not None:
             return self._read(other)
-        page = self._made(wanted) or self._mentioned(words)
-        if page is not None:
-            return page
-        near = self.near(words)
-        what = f"there is no explanation of {words!r}"
-        if near:
-            raise UsageError(what, "near: " + ", ".join(near) + "; all: twdiag explain")
-        raise UsageError(what, "see the index: twdiag explain")
+        page = self._made(wanted) or self._own_word(wanted)
+        page = page or self._error(words) or self._mentioned(words)
+        if page is None:
+            raise self._unknown(words)
+        return page
+
+    def find_lines(self, lines: Iterable[str]) -> Page:
+        """Return what the errors in some lines mean; a single line is like words.
+
+        Raises UsageError where no line has an error that is known.
+        """
+        from twdiag.explain.answers import lines_page
+
+        rest = (line for line in lines if line.strip())
+        first, second = next(rest, None), next(rest, None)
+        if first is None:
+            raise UsageError("there is no line to explain", "for example: dmesg | twdiag explain -")
+        return self.find(first) if second is None else lines_page(chain((first, second), rest))
+
+    def _own_word(self, wanted: str) -> Page | None:
+        """Return the page of a word that twdiag uses: a scenario, a limit, evidence, a wait."""
+        from twdiag.explain.terms import practice_page, term_page
+
+        for practice in self._practices:
+            if _normal(practice.name) == wanted:
+                return practice_page(practice)
+        return term_page(wanted, self._rules)
+
+    def _error(self, words: str) -> Page | None:
+        """Return what the errors in a line mean, None where none is known."""
+        from twdiag.explain.answers import line_page, message_page
+        from twdiag.explain.messages import by_name, found_in, plain_words
+
+        named = by_name(words)
+        if named is not None:
+            return message_page(named)
+        found = found_in(words)
+        if len(found) == 1 and (plain_words(words),) in found[0].message.words:
+            return message_page(found[0].message)
+        return line_page(words, found) if found else None
 
     def _mentioned(self, line: str) -> Page | None:
-        """Return the page of an error message, or of other words, in the middle of a line.
+        """Return the page of a rule, of other words or of a state in the middle of a line.
 
-        The longest of several counts, and the name or the number of an error only without any.
+        The longest of several words counts.
         """
-        wanted = _normal(line)
-        known = [word for word in (*self._aliases, *_ELSEWHERE) if len(word) >= _SAYS_ENOUGH]
-        found = max((word for word in known if word in wanted), key=len, default="")
-        if found in self._aliases:
-            return self._read(self._aliases[found])
-        if found:
-            return self._made(_ELSEWHERE[found])
-        codes = (*_CODE.findall(line), *(errno.errorcode.get(n, "") for n in _numbers(line)))
-        return next(filter(None, map(self._of_error, codes)), None)
+        from twdiag.explain.messages import plain_words
 
-    def _of_error(self, code: str) -> Page | None:
-        """Return the page of an error such as EPIPE, None where there is none."""
-        name = _normal(code)
-        if name in self._aliases:
-            return self._read(self._aliases[name])
-        return self._made(name) if name in _ELSEWHERE else None
+        wanted = plain_words(line)
+        names = [rule.name for rule in self._rules]
+        aliases = (alias for entry in self._headers.values() for alias in entry.aliases)
+        known = (word for word in (*names, *aliases, *_ELSEWHERE) if len(word) >= _SAYS_ENOUGH)
+        found = max((word for word in known if plain_words(word) in wanted), key=len, default="")
+        if found:
+            return self._made(_normal(found)) or self._read(self._aliases[_normal(found)])
+        shown = next(filter(None, map(parse_state, _SHOWN_STATE.findall(line))), None)
+        return self._read(self._files[_normal(shown.name)]) if shown else None
+
+    def _unknown(self, words: str) -> UsageError:
+        """Return what is said where nothing explains some words, with the nearest names."""
+        if len(words) > _A_LINE:
+            return UsageError(
+                f"there is no error in {words[: _A_LINE - 3] + '...'!r} that is known here",
+                "all that are: twdiag explain error-messages",
+            )
+        what = f"there is no explanation of {words!r}"
+        near = self.near(words)
+        if near:
+            return UsageError(what, "near: " + ", ".join(near) + "; all: twdiag explain")
+        return UsageError(what, "see the index: twdiag explain")
 
     def near(self, words: str) -> list[str]:
         """Return the names that are most like these words, the likest first."""
+        from twdiag.explain.messages import messages
+
         wanted = _normal(words)
         names = {
             _normal(word): entry.name
             for group in self.index
             for entry in group.entries
             for word in (*entry.aliases, entry.name)
+        }
+        names |= {_normal(practice.name): practice.name for practice in self._practices}
+        names |= {
+            _normal(way[0]): message.name
+            for message in messages()
+            for way in (*message.words, (message.name,))
+            if len(way) == 1
         }
         inside = [name for word, name in names.items() if len(wanted) > 2 and wanted in word]
         like = difflib.get_close_matches(wanted, names, n=_NEAR, cutoff=0.6)
@@ -165,6 +219,10 @@ class Library:
     @cached_property
     def _software(self) -> tuple[Software, ...]:
         return tuple(self._given[1])
+
+    @cached_property
+    def _practices(self) -> tuple[Practice, ...]:
+        return tuple(self._given[2])
 
     @cached_property
     def _files(self) -> dict[str, Path]:
@@ -208,6 +266,11 @@ class Library:
         if (name, words) == ("list", ["myths"]):
             myths = (e for g in self.index for e in g.entries if e.kind is PageKind.MYTH)
             return [Item(f"{entry.name}: {entry.summary}") for entry in myths]
+        if name == "messages" and words:
+            from twdiag.explain.answers import table_of
+            from twdiag.explain.messages import of_group
+
+            return [table_of(of_group(words[0]))]
         from twdiag.explain.parts import carry_out
 
         try:
@@ -215,23 +278,30 @@ class Library:
         except ValueError as error:
             raise PageFileError(_where(path), directive.line, str(error)) from error
 
+    def _with_practice(self, page: Page) -> Page:
+        """Return the page of a rule with the scenarios that make it speak."""
+        shown = [practice for practice in self._practices if page.name in practice.rules]
+        if not shown:
+            return page
+        commands = [
+            Command(f"twdiag lab run {practice.name}", practice.summary)
+            for practice in shown[:_MOST_PRACTICES]
+        ]
+        return replace(page, body=(*page.body, Heading("See it in the lab"), *commands))
+
     def _made(self, wanted: str) -> Page | None:
         """Return the page that is made of a rule or a program, None where none has this name."""
         from twdiag.explain.manuals import rule_page, software_page
 
-        wanted = _normal(_ELSEWHERE.get(wanted, wanted))
+        elsewhere = {_normal(words): name for words, name in _ELSEWHERE.items()}
+        wanted = _normal(elsewhere.get(wanted, wanted))
         for rule in self._rules:
             if _normal(rule.name) == wanted:
-                return rule_page(rule)
+                return self._with_practice(rule_page(rule))
         for program in self._software:
             if wanted in map(_normal, (program.name, *program.head.aliases)):
                 return software_page(program)
         return None
-
-
-def _numbers(line: str) -> list[int]:
-    """Return what may be numbers of errors in a line."""
-    return list(map(int, _NUMBER.findall(line)))
 
 
 def _where(path: Path) -> str:

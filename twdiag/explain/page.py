@@ -19,6 +19,9 @@ class PageKind(enum.Enum):
     MYTH = "myth"
     RULE = "rule"
     SOFTWARE = "software"
+    MESSAGE = "message"
+    LAB = "lab"
+    TERM = "term"
 
 
 @dataclass(frozen=True, slots=True)

@@ -118,7 +118,7 @@ PHASES: Final[dict[State, Phase]] = {
             State.CLOSING,
             _BOTH,
             3,
-            "both ends closed at the same moment; the own FIN is not acknowledged yet",
+            "both ends closed at the same moment; this end's FIN is not acknowledged yet",
             Turn.PEER_KERNEL,
             "the peer's kernel acknowledges the FIN",
             _ORPHAN,
