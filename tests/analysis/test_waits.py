@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from twdiag.analysis.inherited import Inherited
 from twdiag.analysis.upstreams import EndNames
 from twdiag.analysis.waits import tell_waits
 from twdiag.model.findings import Confidence
@@ -366,3 +367,35 @@ def test_counts_add_up(threads: list[ThreadWait], about: dict[int, Row]) -> None
     assert sum(group.threads for group in told.groups) == told.threads == len(threads)
     assert (told.watched or 0) + (told.parked or 0) <= told.sockets
     assert all("\n" not in line for line in told.lines)
+
+
+def inherited(shared: int, left: int) -> Inherited:
+    return Inherited(
+        99, "sleep", 915, shared + left, shared, Confidence.OBSERVED, "sleep inherited"
+    )
+
+
+def told_beside(child: Inherited, *processes: ProcessWaits) -> Waits:
+    return tell_waits(processes, UNREAD, OTHERS, NAMES, (child,))
+
+
+def test_a_child_is_the_cause_where_its_parent_has_closed() -> None:
+    told = told_beside(inherited(shared=0, left=5), process(UPSTREAM, UPSTREAM))
+    assert told.conclusion is not None
+    assert told.conclusion.cause is Cause.INHERITED
+
+
+def test_a_child_is_not_the_cause_where_its_parent_never_closed() -> None:
+    helper = replace(process(ASLEEP), pid=99, name="sleep")
+    told = told_beside(inherited(shared=5, left=0), process(UPSTREAM, UPSTREAM), helper)
+    assert told.conclusion is not None
+    assert told.conclusion.cause is Cause.UPSTREAM
+    assert told.lines[0].startswith("all 2 threads in recv() from 10.0.0.5:5432")
+    assert told.lines[-1] == "sleep inherited"
+
+
+def test_a_child_that_alone_was_seen_is_told_as_one_that_inherited() -> None:
+    helper = replace(process(ASLEEP), pid=99, name="sleep")
+    told = told_beside(inherited(shared=5, left=0), helper)
+    assert told.conclusion is not None
+    assert told.conclusion.cause is Cause.INHERITED
