@@ -15,6 +15,7 @@ from tests.software.stage import (
     Backend,
     Stage,
     ask,
+    closed_after,
     count,
     eventually,
     listens,
@@ -182,7 +183,7 @@ def try_the_time_limit_of_an_old_process(stage: Stage) -> str:
     Backend(9001, answers=False)
     rest = f"listen all\n    bind :8080\n    server a {HERE}:9001\n"
     old = haproxy(stage, rest, globals="hard-stop-after 1s")
-    with ask(8080) as client:
+    with socket.create_connection((HERE, 8080)) as client:
         client.sendall(b"GET / HTTP/1.1\r\nHost: here\r\n\r\n")
         assert eventually(lambda: count("ESTABLISHED", 9001, remote=True) == 1)
         haproxy(stage, rest, replaces=old)

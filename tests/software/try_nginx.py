@@ -223,14 +223,14 @@ def try_an_old_worker_after_a_reload(stage: Stage) -> str:
     os.kill(old, signal.SIGTERM)
     assert eventually(lambda: count("CLOSE_WAIT", 8080) == 0)
     with ask(8080, path="/ok") as client:
-        assert "200" in request(client, "/ok")
+        assert "200" in request(client, path="/ok")
     return f"10 connections of a worker from before a reload; kill {old} frees them: {said.why}"
 
 
 def try_the_time_limit_of_an_old_worker(stage: Stage) -> str:
     Backend(9001, answers=False)
     nginx(stage, _GIVEN_UP, "worker_shutdown_timeout 1s;")
-    with ask(8080) as client:
+    with socket.create_connection((HERE, 8080)) as client:
         client.sendall(b"GET / HTTP/1.1\r\nHost: here\r\n\r\n")
         assert eventually(lambda: count("ESTABLISHED", 9001, remote=True) == 1)
         _reload(stage)
