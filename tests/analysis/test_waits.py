@@ -22,6 +22,7 @@ from twdiag.model.waits import (
     EpollSet,
     EpollWatch,
     FdKind,
+    OtherSocket,
     ProcessWaits,
     ThreadWait,
     Waits,
@@ -399,3 +400,64 @@ def test_a_child_that_alone_was_seen_is_told_as_one_that_inherited() -> None:
     told = told_beside(inherited(shared=5, left=0), helper)
     assert told.conclusion is not None
     assert told.conclusion.cause is Cause.INHERITED
+
+
+DATABASE = OtherSocket("UNIX-STREAM", "", "/run/pg/.s.PGSQL.5432", "postgres, pid 7", True)
+
+
+def of_others(other: OtherSocket | None, thread: ThreadWait = UPSTREAM) -> Waits:
+    """Return what is told of two threads that wait for a socket in no TCP table."""
+    targets = (socket(70),)
+    names = replace(NAMES, others={70: other} if other else {})
+    waiting = thread._replace(targets=targets)
+    return tell_waits([process(waiting, waiting)], UNREAD, OTHERS, names)
+
+
+@pytest.mark.parametrize(
+    ("other", "words"),
+    [
+        (DATABASE, "the Unix socket /run/pg/.s.PGSQL.5432 (postgres, pid 7)"),
+        (DATABASE._replace(program=""), "the Unix socket /run/pg/.s.PGSQL.5432"),
+        (
+            OtherSocket("UNIX-STREAM", "/run/fpm.sock", "", "nginx, pid 8", True),
+            "a client of the Unix socket /run/fpm.sock (nginx, pid 8)",
+        ),
+        (OtherSocket("UNIX", "/run/log"), "the Unix socket /run/log"),
+        (OtherSocket("UNIX-STREAM", connected=True), "a Unix socket"),
+        (OtherSocket("UDP"), "a UDP socket"),
+        (OtherSocket("UDPv6"), "a UDP socket"),
+        (OtherSocket("NETLINK"), "a netlink socket"),
+        (OtherSocket("SCTP"), "a socket of protocol SCTP"),
+        (OtherSocket("TCP"), "a socket that no TCP table shows"),
+        (OtherSocket("TCPv6"), "a socket that no TCP table shows"),
+        (None, "a socket that is not known"),
+    ],
+)
+def test_a_socket_in_no_tcp_table_is_called_what_it_is(
+    other: OtherSocket | None, words: str
+) -> None:
+    assert (
+        of_others(other).lines[0] == f"all 2 threads in recv() from {words}; still so 0.1 s later"
+    )
+
+
+@pytest.mark.parametrize("act", [Act.READ, Act.POLL])
+def test_a_database_behind_a_unix_socket_is_an_upstream(act: Act) -> None:
+    told = of_others(DATABASE, UPSTREAM._replace(act=act)).conclusion
+    assert told is not None
+    assert told.cause is Cause.UPSTREAM
+    assert told.sentence == (
+        "all 2 workers wait for the Unix socket /run/pg/.s.PGSQL.5432 (postgres, pid 7): "
+        "nobody reads these sockets"
+    )
+
+
+@pytest.mark.parametrize("path", ["/run/dbus/system_bus_socket", "/run/x", "", "/run/mysql.sock/x"])
+def test_who_waits_for_another_unix_socket_is_not_blamed(path: str) -> None:
+    told = of_others(DATABASE._replace(peer_path=path)).conclusion
+    assert told is None or told.cause is not Cause.UPSTREAM
+
+
+def test_a_path_from_outside_is_made_harmless() -> None:
+    told = of_others(OtherSocket("UNIX", "/a\x1b[31m\nb", "", "evil\x1b", True))
+    assert not any("\x1b" in line or "\n" in line for line in told.lines)

@@ -20,6 +20,7 @@ from twdiag.software import find
 from twdiag.software.runtimes import next_commands
 from twdiag.sources.live.proc import read_bytes
 from twdiag.sources.live.processes.descriptors import namesakes, read_holders, read_parents, related
+from twdiag.sources.live.processes.other_sockets import read_others
 from twdiag.sources.live.processes.runtime import read_runtime
 from twdiag.sources.live.processes.waits import read_waits, wanted_inodes
 from twdiag.sources.live.sockets.netlink import find_sockets
@@ -41,10 +42,16 @@ SECONDS: Final = 0.5
 
 _SEARCH: Final = 0.2
 """Seconds that searches for successors of old workers may take beyond the rest: they are rare."""
+_FAR_ENDS: Final = 0.1
+"""Seconds that the search for the other ends of Unix sockets may take beyond the rest."""
 _MOST_PROCESSES: Final = 500
 _MOST_SOCKETS: Final = 10_000
 _PROC: Final = "https://docs.kernel.org/filesystems/proc.html"
 _SIGNAL: Final = "https://man7.org/linux/man-pages/man7/signal.7.html"
+
+
+_BEFORE_A_RELOAD: Final = (Cause.INHERITED, Cause.STOPPED, Cause.TRACED, Cause.FROZEN)
+"""Causes that tell more of an old worker than that it is one."""
 
 
 class WaitsQuestion(NamedTuple):
@@ -90,6 +97,8 @@ def look_closer(
     found, gaps = read_waits(pids[:_MOST_PROCESSES], inodes, seconds)
     # The rest costs little, and without it the look was in vain.
     rows = find_sockets(wanted_inodes(found) - inodes, max(0.1, until - time.monotonic()))
+    others = read_others(found.values(), inodes | rows.keys(), _FAR_ENDS)
+    names = replace(names, others=others)
     answers = {}
     for key, asked in questions.items():
         seen = [found[pid] for pid in asked.pids if pid in found]
@@ -134,7 +143,7 @@ def _answer(
         waits = _by_design(waits, waits.conclusion, seen)
     child = children[0] if children and 2 * children[0].sockets > len(asked.concerned) else None
     commands = _special(waits, seen, children)
-    if not commands and replaced:
+    if replaced and not (waits.conclusion and waits.conclusion.cause in _BEFORE_A_RELOAD):
         commands = _of_old_worker(replaced)
     if not commands:
         shown = waits.pid or seen[0].pid

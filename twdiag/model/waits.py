@@ -160,6 +160,22 @@ class FarEnd(NamedTuple):
     name: str
 
 
+class OtherSocket(NamedTuple):
+    """A socket that is in no TCP table.
+
+    `protocol` is the kernel's name of it: "UNIX-STREAM", "UDP", "NETLINK", also "TCP" where it is
+    reset or of another namespace.  Of a Unix socket `path` is its own (that of its listener where a
+    server accepted it) and `peer_path` that of the other end; `program` is the process that holds
+    the other end, where only one does.  What is unknown, or text from outside that is empty, is "".
+    """
+
+    protocol: str
+    path: str = ""
+    peer_path: str = ""
+    program: str = ""
+    connected: bool = False
+
+
 class WaitGroup(NamedTuple):
     """Threads that do the same: how many, what, in which call, towards whom.
 

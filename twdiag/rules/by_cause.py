@@ -23,14 +23,14 @@ from twdiag.rules import (
     sockets_nobody_sees,
 )
 from twdiag.rules.subjects import known_advice
-from twdiag.wording import command_of
+from twdiag.wording import command_of, endpoint
 
 if TYPE_CHECKING:
     from twdiag.analysis.inherited import Inherited
     from twdiag.analysis.successors import Replaced
     from twdiag.model.findings import Finding
     from twdiag.model.namespaces import Container
-    from twdiag.model.waits import Conclusion
+    from twdiag.model.waits import Conclusion, FarEnd
 
 CONCERNED: Final = frozenset(
     {
@@ -253,11 +253,9 @@ def _answer(reason: Reason) -> tuple[Advice, ...]:
     """Return what to do where the conclusion names what the threads wait for, () elsewhere."""
     conclusion, cause = reason.conclusion, reason.cause
     end = conclusion.end if conclusion else None
-    if cause is Cause.UPSTREAM and end is not None and end.address is not None:
-        where = f"{end.name} at " if end.name else ""
-        place = f"{where}[{end.address}]" if ":" in end.address else f"{where}{end.address}"
+    if cause is Cause.UPSTREAM and end is not None:
         return (
-            Advice(f"See why the upstream does not answer: {place}:{end.port}"),
+            Advice(f"See why the upstream does not answer: {_place(end)}"),
             Advice("Give the calls to it a timeout", "so that one slow upstream holds no worker"),
         )
     if cause is Cause.CHILD:
@@ -270,6 +268,14 @@ def _answer(reason: Reason) -> tuple[Advice, ...]:
             ),
         )
     return ()
+
+
+def _place(end: FarEnd) -> str:
+    """Return "postgres at 10.0.0.5:5432", or which Unix socket it is."""
+    if end.address is None or end.port is None:
+        return end.name
+    place = endpoint(end.address, end.port)
+    return f"{end.name} at {place}" if end.name else place
 
 
 def _with_check(answer: tuple[Advice, ...], question: Advice) -> tuple[Advice, ...]:
