@@ -17,6 +17,15 @@ from tests.sources.live.processes.blocked import NOBODY, as_user, blocked
 from twdiag import lab
 from twdiag.engine.waits import WaitsQuestion, host_names, look_closer
 from twdiag.errors import SourceRefused
+from twdiag.lab.actors import Program, in_thread, listen
+from twdiag.lab.scenarios.workers import (
+    DATABASE_PORT,
+    ask_and_go,
+    ask_database,
+    serve,
+    start_helper,
+    wait_for_threads,
+)
 from twdiag.model.findings import Confidence
 from twdiag.model.waits import Cause, EndRole
 from twdiag.software import heads
@@ -29,6 +38,7 @@ if TYPE_CHECKING:
     from twdiag.analysis.upstreams import EndNames
     from twdiag.engine.waits import WaitsAnswer
     from twdiag.lab import Stage
+    from twdiag.lab.actors import Sockets
     from twdiag.model.snapshot import Gap
     from twdiag.model.sockets import Socket
     from twdiag.model.waits import Waits
@@ -43,8 +53,57 @@ NAMES = (
     "not-inherited",
     "stopped",
     "close-wait-never-accepted",
+    "unix-upstream",
+    "helper-beside",
 )
+CLIENTS = 5
+WORKERS = 3
+# Abstract: it goes with its network namespace.
+DATABASE = "\0/run/.s.PGSQL.5432"
 
+
+def stuck_on_unix_socket(stage: Stage) -> None:
+    """Let all workers of a server wait for a database behind a Unix socket."""
+    Program(stage, "database").do(serve_unix)
+    server, client = serve(stage, CLIENTS)
+    server.do(ask_unix)
+    ask_and_go(stage, client, CLIENTS)
+    wait_for_threads(stage, "server", WORKERS + 1)
+
+
+def serve_unix(_: Sockets) -> None:
+    listener = socket.socket(socket.AF_UNIX)
+    listener.bind(DATABASE)
+    listener.listen()
+    in_thread(accept_unix, listener)
+
+
+def accept_unix(listener: socket.socket) -> None:
+    accepted = [listener.accept() for _ in range(WORKERS)]
+    accepted[0][0].recv(1)
+
+
+def ask_unix(_: Sockets) -> None:
+    for _number in range(WORKERS):
+        database = socket.socket(socket.AF_UNIX)
+        database.connect(DATABASE)
+        in_thread(database.recv, 1)
+
+
+def stuck_with_a_helper_beside(stage: Stage) -> None:
+    """Let a server that is stuck on its database have a helper that inherited its connections."""
+    Program(stage, "database").do(listen, port=DATABASE_PORT)
+    server, client = serve(stage, CLIENTS)
+    stage.notes["helper"] = server.do(start_helper, inheritable=True)
+    server.do(ask_database, WORKERS)
+    ask_and_go(stage, client, CLIENTS)
+    wait_for_threads(stage, "server", WORKERS + 1)
+
+
+OWN = {
+    "unix-upstream": lab.Scenario("unix-upstream", "", "", stuck_on_unix_socket),
+    "helper-beside": lab.Scenario("helper-beside", "", "", stuck_with_a_helper_beside),
+}
 # Before a play: in the user namespace of an unprivileged one everybody is root.
 ROOT = os.geteuid() == 0
 
@@ -77,6 +136,8 @@ def look(stage: Stage, stranger: bool = ROOT) -> Seen:
     helper = stage.notes.get("helper")
     if isinstance(helper, int):
         pids.append(helper)
+    # Of several the first one, as the search for owners has it.
+    pids.reverse()
     held = {d.inode: pid for pid in pids for d in descriptors(pid) if d.inode is not None}
     rows = find_sockets(held, seconds=10.0)
     about = _of(rows, State.CLOSE_WAIT) or _served(rows)
@@ -121,7 +182,7 @@ def _play_all(stranger: bool) -> dict[str, Seen] | str:
     """Return what was seen of each scenario, or why none can be played here."""
     plays = []
     for name in NAMES:
-        scenario = lab.find(name)
+        scenario = OWN.get(name) or lab.find(name)
         assert scenario is not None
         plays.append(lab.start(scenario, partial(look, stranger=stranger), settle=0.2))
     try:
@@ -163,6 +224,8 @@ def seen_by_owner() -> dict[str, Seen]:
         ("epoll-forgot", Cause.FORGOTTEN, Confidence.INFERRED),
         ("inherited", Cause.INHERITED, Confidence.INFERRED),
         ("stopped", Cause.STOPPED, Confidence.OBSERVED),
+        ("unix-upstream", Cause.UPSTREAM, Confidence.OBSERVED),
+        ("helper-beside", Cause.UPSTREAM, Confidence.OBSERVED),
     ],
 )
 def test_each_trouble_names_its_cause(
@@ -236,6 +299,26 @@ def test_the_upstream_is_the_third_end(seen: dict[str, Seen]) -> None:
     end = told.conclusion.end
     assert end is not None
     assert (end.role, end.address, end.port) == (EndRole.UPSTREAM, "127.0.0.1", 5432)
+
+
+def test_a_database_behind_a_unix_socket_is_named_by_path(seen: dict[str, Seen]) -> None:
+    told = seen["unix-upstream"].sockets
+    assert re.match(
+        r"3 of 4 threads in recv\(\) from the Unix socket @/run/\.s\.PGSQL\.5432 "
+        r"\(database, pid \d+\), 1 in recv\(\) from a Unix socket",
+        told.lines[0],
+    )
+    assert told.conclusion is not None
+    assert told.conclusion.sentence.startswith("all 3 workers wait for the Unix socket @/run/.s.")
+
+
+def test_a_helper_beside_a_stuck_parent_is_told_and_not_blamed(seen: dict[str, Seen]) -> None:
+    answer = seen["helper-beside"].held
+    assert answer is not None
+    assert answer.waits.lines[-1].startswith("sleep (pid ")
+    assert "a close() there sends no FIN while the child lives" in answer.waits.lines[-1]
+    assert answer.child is not None
+    assert answer.child.left == 0
 
 
 def test_the_forgotten_ones_are_counted(seen: dict[str, Seen]) -> None:
