@@ -461,3 +461,8 @@ def test_who_waits_for_another_unix_socket_is_not_blamed(path: str) -> None:
 def test_a_path_from_outside_is_made_harmless() -> None:
     told = of_others(OtherSocket("UNIX", "/a\x1b[31m\nb", "", "evil\x1b", True))
     assert not any("\x1b" in line or "\n" in line for line in told.lines)
+
+
+def test_threads_that_were_not_looked_at_may_watch() -> None:
+    told = tell(process(ASLEEP, whole=False))
+    assert (told.watched, told.conclusion) == (None, None)

@@ -71,13 +71,15 @@ class WaitsAnswer(NamedTuple):
     """What the processes wait for, and what to run next for the first of them, the best first.
 
     `replaced` tells who listens now where the first does no more: an old worker after a reload.
-    `child` inherited most of the sockets.
+    `child` inherited most of the sockets.  `clients` are the connections of this host's listeners
+    that threads wait for.
     """
 
     waits: Waits
     commands: tuple[NextCommand, ...]
     replaced: Replaced | None = None
     child: Inherited | None = None
+    clients: tuple[Socket, ...] = ()
 
 
 def look_closer(
@@ -96,8 +98,10 @@ def look_closer(
     inodes = {inode for asked in questions.values() for inode in asked.concerned}
     found, gaps = read_waits(pids[:_MOST_PROCESSES], inodes, seconds)
     # The rest costs little, and without it the look was in vain.
-    rows = find_sockets(wanted_inodes(found) - inodes, max(0.1, until - time.monotonic()))
+    rows, whole = _rows_of(wanted_inodes(found) - inodes, max(0.1, until - time.monotonic()))
     others = read_others(found.values(), inodes | rows.keys(), _FAR_ENDS)
+    if not whole:
+        others = {i: other for i, other in others.items() if not other.protocol.startswith("TCP")}
     names = replace(names, others=others)
     answers = {}
     for key, asked in questions.items():
@@ -110,6 +114,12 @@ def look_closer(
             replaced = None if late else _replaced(asked, seen[0].pid, left)
             answers[key] = _answer(asked, seen, rows, names, children, replaced)
     return answers, gaps
+
+
+def _rows_of(inodes: set[int], seconds: float) -> tuple[dict[int, Socket], bool]:
+    """Return the sockets of these inodes, and whether there was time to look at all tables."""
+    until = time.monotonic() + seconds
+    return find_sockets(inodes, seconds), time.monotonic() < until
 
 
 def _with_workers(
@@ -149,7 +159,20 @@ def _answer(
         shown = waits.pid or seen[0].pid
         runtime = first if shown == seen[0].pid else read_runtime(shown)
         commands = next_commands(runtime.runtime, runtime.place, runtime.symbols) if runtime else ()
-    return WaitsAnswer(waits, commands, replaced, child)
+    return WaitsAnswer(waits, commands, replaced, child, _clients(seen, rows, names))
+
+
+def _clients(
+    seen: list[ProcessWaits], rows: Mapping[int, Socket], names: EndNames
+) -> tuple[Socket, ...]:
+    """Return the connections that threads wait for and listeners of this host serve."""
+    waited = (rows[inode] for inode in sorted(_waited(seen)) if inode in rows)
+    connected = (row for row in waited if row.state is not State.LISTEN)
+    return tuple(row for row in connected if names.serves(row.local_address, row.local_port))
+
+
+def _waited(seen: list[ProcessWaits]) -> set[int]:
+    return wanted_inodes({process.pid: process for process in seen})
 
 
 def _programs_own(process: ProcessWaits, runtime: Runtime) -> ProcessWaits:

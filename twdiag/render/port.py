@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from typing import TYPE_CHECKING, Any, Final
 
 from twdiag import __version__
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
     from typing import TextIO
 
+    from twdiag.engine.accepting import NotAccepting
     from twdiag.engine.binding import Attempt
     from twdiag.engine.port import PortReport
     from twdiag.model.nat import Diversion
@@ -148,10 +150,7 @@ def _row(columns: tuple[int, ...], address: str, words: Iterable[str]) -> str:
 
 def _facts(report: PortReport, *, narrow: bool) -> Iterator[str]:
     if report.unserved:
-        one = report.unserved[0]
-        who = f"{visible(one.name)} (pid {one.pid})"
-        yield f" Nobody accepts    {who} is stuck, or has the socket from"
-        yield f"{'':19}the program that started it, which did not mean to share it"
+        yield from _unserved(report.unserved)
     if report.holders:
         yield f" To free it        {_free(report)}"
     if any(Verdict.IF_OLD_HAD_IT in attempt.verdicts.values() for attempt in report.attempts):
@@ -176,6 +175,33 @@ def _facts(report: PortReport, *, narrow: bool) -> Iterator[str]:
         yield f" Privileged        below {start}: bind() needs CAP_NET_BIND_SERVICE, else EACCES"
     yield from _nat(report)
     yield f" To look           {_look(report)}"
+
+
+def _unserved(unserved: NotAccepting) -> Iterator[str]:
+    """Yield what those do who listen and do not wait for connections, as far as it was seen."""
+    one, *others = unserved.owners
+    who = f"{visible(one.name)} (pid {one.pid})" + (f" and {len(others)} more" if others else "")
+    text = f"at this moment no thread of {who} waits for a connection: {visible(unserved.doing)}"
+    if unserved.client:
+        text += f", {endpoint(*unserved.client)}"
+    if unserved.silent is not None and unserved.silent >= 1:
+        text += f", which has sent nothing for {duration(unserved.silent)}"
+    yield from _labelled("Nobody accepts", text)
+    if unserved.starter:
+        parent = f"{visible(unserved.starter.name)} (pid {unserved.starter.pid})"
+        text = f"if it is only a helper of {parent}, it has inherited the socket from there"
+        yield from _labelled("", text)
+
+
+def _labelled(label: str, text: str) -> list[str]:
+    """Return a sentence behind a label, on as many lines as it takes."""
+    return textwrap.wrap(
+        text,
+        _WIDTH,
+        initial_indent=f" {label:18}",
+        subsequent_indent=" " * 19,
+        break_on_hyphens=False,
+    )
 
 
 def _free(report: PortReport) -> str:
@@ -246,6 +272,7 @@ def render_json(report: PortReport, out: TextIO) -> None:
 
 def to_json(report: PortReport) -> dict[str, Any]:
     """Return the report as plain values."""
+    unserved = report.unserved
     return {
         "schema": SCHEMA,
         "version": __version__,
@@ -269,7 +296,10 @@ def to_json(report: PortReport) -> dict[str, Any]:
         "unprivileged_port_start": report.unprivileged_start,
         "nat": None if report.nat is None else [one._asdict() for one in report.nat.found],
         "nat_rules_not_understood": None if report.nat is None else report.nat.unsure,
-        "unserved": [{"pid": one.pid, "name": one.name} for one in report.unserved],
+        "unserved": [{"pid": one.pid, "name": one.name} for one in unserved.owners]
+        if unserved
+        else [],
+        "unserved_instead": unserved.doing if unserved else None,
         "gaps": [{"what": gap.what, "why": gap.why, "how": gap.how} for gap in report.gaps],
     }
 
