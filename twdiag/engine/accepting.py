@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
+from twdiag.errors import SourceError
 from twdiag.model.snapshot import Owner
 from twdiag.model.waits import Cause, EndRole
 from twdiag.tcp import State
+from twdiag.wording import duration, endpoint
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -24,15 +27,12 @@ _HALTED: Final = (Cause.STOPPED, Cause.TRACED, Cause.FROZEN, Cause.CHILD, Cause.
 class NotAccepting:
     """Processes that listen, and what they do at this moment instead of waiting for connections.
 
-    `doing` says it in words; `client` is the only one that they wait for, as (address, port), and
-    `silent` since how many seconds it has sent nothing, both None elsewhere.  `starter` is the
-    parent that the socket can come from: it runs another program, and no connection was accepted.
+    `doing` says it in words.  `starter` is the parent that the socket can come from: it runs
+    another program, and no connection was accepted.
     """
 
     owners: tuple[Owner, ...]
     doing: str
-    client: tuple[str, int] | None = None
-    silent: float | None = None
     starter: Owner | None = None
 
 
@@ -81,13 +81,21 @@ def _told(
         doing = conclusion.sentence.removesuffix(": nobody calls accept()")
     first = waits.groups[0].end if waits.groups else None
     if first and first.role is EndRole.CLIENT and len(answer.clients) == 1:
-        client = answer.clients[0]
-        heard = client.info.last_data_recv / 1000 if client.info else None
-        return NotAccepting(
-            owners, doing, (client.remote_address, client.remote_port), silent=heard
-        )
+        doing = doing.replace(" clients", f" its client {_client(answer.clients[0])}", 1)
     starter = None if accepted or len(owners) > 1 else _starter(owners[0], listeners)
     return NotAccepting(owners, doing, starter=starter)
+
+
+def _client(served: Socket) -> str:
+    """Return which client it is, and for how long it has sent nothing where that is seconds."""
+    from twdiag.sources.live.sockets.netlink import read_established
+
+    client = endpoint(served.remote_address, served.remote_port)
+    silent = 0.0
+    with contextlib.suppress(SourceError):
+        for socket in read_established({served.inode}):
+            silent = socket.info.last_data_recv / 1000 if socket.info else 0.0
+    return f"{client}, which has sent nothing for {duration(silent)}" if silent >= 1 else client
 
 
 def _starter(owner: Owner, listeners: Mapping[int, Socket]) -> Owner | None:

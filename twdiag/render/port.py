@@ -182,10 +182,6 @@ def _unserved(unserved: NotAccepting) -> Iterator[str]:
     one, *others = unserved.owners
     who = f"{visible(one.name)} (pid {one.pid})" + (f" and {len(others)} more" if others else "")
     text = f"at this moment no thread of {who} waits for a connection: {visible(unserved.doing)}"
-    if unserved.client:
-        text += f", {endpoint(*unserved.client)}"
-    if unserved.silent is not None and unserved.silent >= 1:
-        text += f", which has sent nothing for {duration(unserved.silent)}"
     yield from _labelled("Nobody accepts", text)
     if unserved.starter:
         parent = f"{visible(unserved.starter.name)} (pid {unserved.starter.pid})"
