@@ -16,9 +16,9 @@ from twdiag.engine.looked import Looked
 from twdiag.errors import TwdiagError
 from twdiag.model import facts
 from twdiag.model.findings import LookedAt, Severity
-from twdiag.model.namespaces import RIGHTS
 from twdiag.model.snapshot import HOST_NETNS, OUTSIDE, Gap
 from twdiag.rules import RULES, runner
+from twdiag.sources.live import rights
 from twdiag.wording import few
 
 if TYPE_CHECKING:
@@ -258,7 +258,7 @@ def _gaps_elsewhere(looked: Sequence[Looked]) -> Iterator[Gap]:
     if outside:
         were = "1 namespace was" if len(outside) == 1 else f"{len(outside)} namespaces were"
         why = f"{were} read from outside ({few(outside)}): no budgets, ages and backlogs there"
-        yield Gap(OUTSIDE, why, RIGHTS, partial=True)
+        yield Gap(OUTSIDE, why, rights.to_get(*rights.ENTER), partial=True)
     known = {(gap.what, gap.how) for gap in looked[0].report.gaps}
     places: dict[tuple[str, str], list[str]] = {}
     first: dict[tuple[str, str], Gap] = {}

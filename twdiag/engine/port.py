@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
 
@@ -34,9 +35,10 @@ class PortReport:
     """All about one port.  What was not seen is None, with a gap; `nat` None is told without.
 
     `way_in` is what has to stand before a command that is to look into the namespace, "" for this
-    process's own.  `reservation` is ip_local_reserved_ports with this port added to what it has.
-    `unserved` tells of the processes that listen where none of them waits for connections, None
-    where one does or that is not sure.
+    process's own.  `nat_how` says what root lacks that could not see NAT, "" for others.
+    `reservation` is ip_local_reserved_ports with this port added to what it has.  `unserved` tells
+    of the processes that listen where none of them waits for connections, None where one does or
+    that is not sure.
     """
 
     port: int
@@ -49,6 +51,7 @@ class PortReport:
     gaps: tuple[Gap, ...] = ()
     way_in: str = ""
     nat: Diversions | None = None
+    nat_how: str = ""
     reservation: str | None = None
     unserved: NotAccepting | None = None
 
@@ -138,18 +141,22 @@ def _look_here(port: int, netns: str) -> PortReport:
     sysctls, missing = _read_sysctls()
     report = examine(port, rows, sysctls, owners, (*gaps, *unseen, *missing), netns)
     unserved = read_not_accepting([row.socket for row in rows], owners)
-    return replace(report, nat=_read_diversions(port), unserved=unserved)
+    nat, how = _read_diversions(port)
+    return replace(report, nat=nat, nat_how=how, unserved=unserved)
 
 
-def _read_diversions(port: int) -> Diversions | None:
-    """Return where NAT leads connections to a port, None where that was not seen."""
+def _read_diversions(port: int) -> tuple[Diversions | None, str]:
+    """Return where NAT leads connections to a port, None where that was not seen.
+
+    Beside it, what root has to do to see it: whoever is not root has to become it.
+    """
     from twdiag.errors import SourceError
     from twdiag.sources.live.netfilter.diversions import read_diversions
 
     try:
-        return read_diversions(port)
-    except SourceError:
-        return None
+        return read_diversions(port), ""
+    except SourceError as error:
+        return None, error.next_step if os.geteuid() == 0 else ""
 
 
 def _read_sysctls() -> tuple[dict[str, str], list[Gap]]:

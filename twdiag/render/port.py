@@ -152,7 +152,7 @@ def _facts(report: PortReport, *, narrow: bool) -> Iterator[str]:
     if report.unserved:
         yield from _unserved(report.unserved)
     if report.holders:
-        yield f" To free it        {_free(report)}"
+        yield from _labelled("To free it", _free(report))
     if any(Verdict.IF_OLD_HAD_IT in attempt.verdicts.values() for attempt in report.attempts):
         word = _WORDS[Verdict.IF_OLD_HAD_IT]
         label = f"{_SHORT[word]}:   " if narrow else f"{word}:"
@@ -206,17 +206,27 @@ def _free(report: PortReport) -> str:
     if report.free_in is not None:
         return f"wait up to {duration(report.free_in)}, or set SO_REUSEADDR if the old had it"
     if not owners:
-        return "stop whoever holds it; root sees who that is"
+        return f"stop whoever holds it; {_who_sees(report)}"
     more = f" and {len(owners) - 1} more" if len(owners) > 1 else ""
     them = "them" if more else "it"
     first = f"{visible(owners[0].name)} (pid {owners[0].pid})"
     return f"stop {first}{more}, or have {them} close the socket"
 
 
+def _who_sees(report: PortReport) -> str:
+    """Return how to see who holds a port where that was not seen."""
+    how = next((gap.how for gap in report.gaps if gap.what == "owners"), "")
+    as_root = not how or how.startswith("run as root")
+    return "root sees who that is" if as_root else f"to see who: {visible(how)}"
+
+
 def _nat(report: PortReport) -> Iterator[str]:
     """Yield where NAT leads connections to the port, whoever listens on it."""
     command = f"{_way_in(report)}nft list ruleset | grep -w {report.port}"
     nat = report.nat
+    if nat is None and report.nat_how:
+        yield from _labelled("NAT", f"not looked at: {visible(report.nat_how)}")
+        return
     if nat is None:
         yield f" NAT               not looked at (needs root): {command}"
         return

@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Generic, TypeVar
 
 from twdiag.errors import TwdiagError
-from twdiag.model.namespaces import NO_TIME, RIGHTS, UNSEEN, by_business
+from twdiag.model.namespaces import NO_TIME, UNSEEN, by_business
 from twdiag.model.snapshot import BARRED, Gap
+from twdiag.sources.live import rights
 from twdiag.sources.live.namespaces.entering import Refused, Vanished, inside
 from twdiag.sources.live.namespaces.search import inode_of, read_usage
 from twdiag.wording import few, quoted
@@ -111,7 +112,7 @@ def _left_out(why: str, namespaces: list[Namespace]) -> Gap:
     many = "1 network namespace was" if number == 1 else f"{number} namespaces were"
     text = f"{many} not looked at ({few(n.label for n in namespaces)}): "
     if why == "rights":
-        return Gap(BARRED, text + "no permission", RIGHTS, partial=True)
+        return Gap(BARRED, text + "no permission", rights.to_get(*rights.ENTER), partial=True)
     if why == "time":
         how = f"look at one alone: --netns {quoted(namespaces[0].label)}"
         return Gap(UNSEEN, text + NO_TIME, how, partial=True)

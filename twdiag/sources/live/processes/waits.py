@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Final
 
 from twdiag.model.snapshot import Gap
 from twdiag.model.waits import FdKind, ProcessWaits
+from twdiag.sources.live import rights
 from twdiag.sources.live.proc import read_bytes
 from twdiag.sources.live.processes.glances import (
     MOST_THREADS,
@@ -159,9 +160,9 @@ def _rights_gap(denied: list[ProcessWaits]) -> Gap:
         how = "kernel.yama.ptrace_scope is 3: nobody may, until the host starts with a lower value"
     elif scope in (1, 2) and any(waits.uid == os.geteuid() for waits in denied):
         why += f" (kernel.yama.ptrace_scope is {scope})"
-        how = "run as root, or with the capability CAP_SYS_PTRACE"
+        how = rights.to_get("CAP_SYS_PTRACE")
     else:
-        how = "run as root, or with the capabilities CAP_SYS_PTRACE and CAP_DAC_READ_SEARCH"
+        how = rights.to_get(*rights.READ_OTHERS)
     return Gap("waits", why, how, partial=True)
 
 
