@@ -67,7 +67,7 @@ def test_a_helper_that_inherited_sockets_is_to_end_and_its_parent_to_be_mended(
     (finding,) = play.told.findings
     helper, server = play.notes["helper"], play.pids["server"]
     end, mend = finding.advice
-    assert end.do == f"End or restart the helper sleep once you know what it is: kill {helper}"
+    assert end.do == f"End or restart the helper sleep: kill {helper}"
     assert mend.do == f"In server (pid {server}): open sockets with close-on-exec set"
     assert finding.steps[0].run == f"ps -o pid,ppid,user,etime,args -p {helper},{server}"
     assert all(step.effect == "none: it only reads" for step in finding.steps)

@@ -6,7 +6,10 @@ from __future__ import annotations
 import encodings.idna  # noqa: F401
 import os
 import re
+import signal
 import socket
+import subprocess
+import time
 from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -17,7 +20,8 @@ from tests.sources.live.processes.blocked import NOBODY, as_user, blocked
 from twdiag import lab
 from twdiag.engine.waits import WaitsQuestion, host_names, look_closer
 from twdiag.errors import SourceRefused
-from twdiag.lab.actors import Program, in_thread, listen
+from twdiag.lab import kernel
+from twdiag.lab.actors import Program, close, in_thread, listen
 from twdiag.lab.scenarios.workers import (
     DATABASE_PORT,
     ask_and_go,
@@ -55,6 +59,8 @@ NAMES = (
     "close-wait-never-accepted",
     "unix-upstream",
     "helper-beside",
+    "forked-helper",
+    "child-awaited",
 )
 CLIENTS = 5
 WORKERS = 3
@@ -100,7 +106,43 @@ def stuck_with_a_helper_beside(stage: Stage) -> None:
     wait_for_threads(stage, "server", WORKERS + 1)
 
 
+def left_to_a_fork(stage: Stage) -> None:
+    """Let a server fork a helper without exec(), and close its connections."""
+    server, client = serve(stage, CLIENTS)
+    stage.notes["helper"] = server.do(fork_helper)
+    client.do(close)
+    stage.wait_for({State.CLOSE_WAIT: CLIENTS})
+    server.do(close)
+
+
+def fork_helper(sockets: Sockets) -> int:
+    parent = os.getpid()
+    helper = os.fork()
+    if not helper:
+        for listener in sockets.listening:  # who keeps it is a worker
+            listener.close()
+        kernel.die_with_parent(parent, signal.SIGKILL)
+        time.sleep(3600)
+    return helper
+
+
+def waits_for_its_child(stage: Stage) -> None:
+    """Let the only worker of a server wait for a program that does not end."""
+    server, client = serve(stage, CLIENTS)
+    stage.notes["child"] = server.do(await_child)
+    ask_and_go(stage, client, CLIENTS)
+    wait_for_threads(stage, "server", 2)
+
+
+def await_child(_: Sockets) -> int:
+    child = subprocess.Popen(["sleep", "3600"])
+    in_thread(child.wait)
+    return child.pid
+
+
 OWN = {
+    "forked-helper": lab.Scenario("forked-helper", "", "", left_to_a_fork),
+    "child-awaited": lab.Scenario("child-awaited", "", "", waits_for_its_child),
     "unix-upstream": lab.Scenario("unix-upstream", "", "", stuck_on_unix_socket),
     "helper-beside": lab.Scenario("helper-beside", "", "", stuck_with_a_helper_beside),
 }
@@ -226,6 +268,8 @@ def seen_by_owner() -> dict[str, Seen]:
         ("stopped", Cause.STOPPED, Confidence.OBSERVED),
         ("unix-upstream", Cause.UPSTREAM, Confidence.OBSERVED),
         ("helper-beside", Cause.UPSTREAM, Confidence.OBSERVED),
+        ("forked-helper", Cause.INHERITED, Confidence.INFERRED),
+        ("child-awaited", Cause.CHILD, Confidence.OBSERVED),
     ],
 )
 def test_each_trouble_names_its_cause(
@@ -257,6 +301,8 @@ def test_the_next_command_is_that_of_the_runtime(seen: dict[str, Seen]) -> None:
     [
         ("inherited", r"ps -o pid,ppid,user,etime,args -p \d+,\d+"),
         ("stopped", r"kill -CONT \d+"),
+        ("forked-helper", r"ps -o pid,ppid,user,etime,args -p \d+,\d+"),
+        ("child-awaited", r"ps -o pid,etime,wchan:24,args -p \d+"),
     ],
 )
 def test_where_a_stack_tells_nothing_another_command_comes_first(
@@ -331,6 +377,16 @@ def test_the_child_is_called_what_it_is(seen: dict[str, Seen]) -> None:
     assert told is not None
     assert told.sentence.startswith("sleep (pid ")
     assert "inherited 5 sockets of pid" in told.sentence
+
+
+@pytest.mark.parametrize(("name", "by_exec"), [("inherited", True), ("forked-helper", False)])
+def test_whether_a_helper_was_started_by_exec_is_seen(
+    name: str, by_exec: bool, seen: dict[str, Seen]
+) -> None:
+    answer = seen[name].held
+    assert answer is not None
+    assert answer.child is not None
+    assert (answer.child.parent_name, answer.child.by_exec) == ("server", by_exec)
 
 
 def test_nobody_calls_accept(seen: dict[str, Seen]) -> None:

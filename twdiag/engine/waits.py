@@ -43,7 +43,7 @@ SECONDS: Final = 0.5
 _SEARCH: Final = 0.2
 """Seconds that searches for successors of old workers may take beyond the rest: they are rare."""
 _FAR_ENDS: Final = 0.1
-"""Seconds that the search for the other ends of Unix sockets may take beyond the rest."""
+"""Seconds that the search for the other ends of Unix sockets may take in any case."""
 _MOST_PROCESSES: Final = 500
 _MOST_SOCKETS: Final = 10_000
 _PROC: Final = "https://docs.kernel.org/filesystems/proc.html"
@@ -99,7 +99,8 @@ def look_closer(
     found, gaps = read_waits(pids[:_MOST_PROCESSES], inodes, seconds)
     # The rest costs little, and without it the look was in vain.
     rows, whole = _rows_of(wanted_inodes(found) - inodes, max(0.1, until - time.monotonic()))
-    others = read_others(found.values(), inodes | rows.keys(), _FAR_ENDS)
+    left = max(_FAR_ENDS, (until - time.monotonic()) / 2)
+    others = read_others(found.values(), inodes | rows.keys(), left)
     if not whole:
         others = {i: other for i, other in others.items() if not other.protocol.startswith("TCP")}
     names = replace(names, others=others)

@@ -137,7 +137,7 @@ _DISK: Final = Advice(
     "a process in disk sleep heeds no signal before that, so that a restart waits for it too",
     verify="what the kernel says of it: dmesg | grep -E 'blocked for more than|nfs: server'",
 )
-_AGAIN: Final = "then look again: twdiag"
+_AGAIN: Final = "then look again: twdiag diagnose"
 
 
 def _of_halted(reason: Reason) -> tuple[Advice, ...]:
@@ -162,8 +162,8 @@ def _of_helper(child: Inherited, rule: str) -> tuple[Advice, ...]:
     """Return what to do about a child that holds sockets it knows nothing of."""
     parent = f"{child.parent_name} (pid {child.parent})" if child.parent_name else "its parent"
     end = Advice(
-        f"End or restart the helper {child.name} once you know what it is: kill {child.child}",
-        cost="what the helper does for itself ends too",
+        f"End or restart the helper {child.name}: kill {child.child}",
+        cost="what it does for itself ends too: see first what it is",
         verify=f"its sockets go: twdiag sockets --rule {rule}",
     )
     if child.by_exec is False:
