@@ -60,6 +60,7 @@ NAMES = (
     "unix-upstream",
     "helper-beside",
     "forked-helper",
+    "old-child",
     "child-awaited",
 )
 CLIENTS = 5
@@ -126,6 +127,24 @@ def fork_helper(sockets: Sockets) -> int:
     return helper
 
 
+def old_child_of_a_master(stage: Stage) -> None:
+    """Let a master replace a child that has connections, as Apache does it."""
+    left_to_a_fork(stage)
+    server = next(actor for actor in stage.actors if actor.name == "server")
+    time.sleep(0.02)  # processes that start within the same 10 ms have the same start time
+    server.say((fork_heir, (), {}))
+    server.hear()
+
+
+def fork_heir(_: Sockets) -> int:
+    parent = os.getpid()
+    heir = os.fork()
+    if not heir:
+        kernel.die_with_parent(parent, signal.SIGKILL)
+        time.sleep(3600)
+    return heir
+
+
 def waits_for_its_child(stage: Stage) -> None:
     """Let the only worker of a server wait for a program that does not end."""
     server, client = serve(stage, CLIENTS)
@@ -142,6 +161,7 @@ def await_child(_: Sockets) -> int:
 
 OWN = {
     "forked-helper": lab.Scenario("forked-helper", "", "", left_to_a_fork),
+    "old-child": lab.Scenario("old-child", "", "", old_child_of_a_master),
     "child-awaited": lab.Scenario("child-awaited", "", "", waits_for_its_child),
     "unix-upstream": lab.Scenario("unix-upstream", "", "", stuck_on_unix_socket),
     "helper-beside": lab.Scenario("helper-beside", "", "", stuck_with_a_helper_beside),
@@ -387,6 +407,18 @@ def test_whether_a_helper_was_started_by_exec_is_seen(
     assert answer is not None
     assert answer.child is not None
     assert (answer.child.parent_name, answer.child.by_exec) == ("server", by_exec)
+
+
+def test_a_child_that_a_master_has_replaced_is_an_old_worker_and_inherited_nothing(
+    seen: dict[str, Seen],
+) -> None:
+    answer = seen["old-child"].held
+    assert answer is not None
+    assert answer.child is None
+    assert answer.replaced is not None
+    assert answer.waits.conclusion is not None
+    assert answer.waits.conclusion.cause is not Cause.INHERITED
+    assert answer.commands[0].look.endswith("which serves new connections")
 
 
 def test_nobody_calls_accept(seen: dict[str, Seen]) -> None:

@@ -130,6 +130,13 @@ def test_an_old_worker_is_ended_and_its_service_left_alone(
     assert "time limit after a reload" in finding.advice[1].do
 
 
+def test_what_an_old_worker_waits_for_is_advised_too(findings: dict[str, Finding]) -> None:
+    reason = reason_of(Cause.UPSTREAM)._replace(replaced=OLD)
+    advice = told(findings["close-wait-unread"], reason).advice
+    assert advice[0].do == "End the old worker server: kill 446"
+    assert any(one.do.endswith("postgres at 10.0.0.5:5432") for one in advice)
+
+
 @pytest.mark.parametrize(
     ("name", "setting"),
     [

@@ -113,8 +113,14 @@ def look_closer(
             children = () if late else _inherited(asked, seen, parents, left)
             left = max(0.05, until + _SEARCH - time.monotonic())
             replaced = None if late else _replaced(asked, seen[0].pid, left)
+            children = tuple(c for c in children if not _accepted_itself(c, replaced))
             answers[key] = _answer(asked, seen, rows, names, children, replaced)
     return answers, gaps
+
+
+def _accepted_itself(child: Inherited, replaced: Replaced | None) -> bool:
+    """Return whether a child is an old worker: it has no listener any more, and once had one."""
+    return replaced is not None and replaced.pid == child.child and child.by_exec is False
 
 
 def _rows_of(inodes: set[int], seconds: float) -> tuple[dict[int, Socket], bool]:

@@ -89,7 +89,7 @@ def _advised(finding: Finding, reason: Reason) -> tuple[Advice, ...]:
     if instead:
         # Of several processes, the others need not share the reason of this one.
         others = finding.advice if reason.processes > 1 else _still_true(finding)
-        return (*instead, *others)
+        return (*instead, *_answer(reason), *others)
     advice, answer = _reworded(finding, reason), _answer(reason)
     if answer and finding.rule in _QUESTION:
         advice = (*_with_check(answer, advice[0]), *advice[1:])
@@ -185,7 +185,7 @@ def _of_old_worker(finding: Finding, old: Replaced) -> tuple[Advice, ...]:
     """Return what ends an old worker now, and what ends the next one in time."""
     end = Advice(
         f"End the old worker {old.name}: kill {old.pid}",
-        f"new connections go to pid {old.heir} already",
+        f"new connections go to pid {old.heir} already; if it does not heed that, kill -KILL",
         "connections that still live in it end too",
         _own_check(finding),
     )
