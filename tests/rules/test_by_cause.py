@@ -177,6 +177,14 @@ def test_a_child_beside_a_parent_that_does_not_close_comes_last(
     assert advice[-2].do.endswith("kill 443")
 
 
+def test_what_the_parent_holds_too_it_still_has_to_close(findings: dict[str, Finding]) -> None:
+    finding = findings["close-wait-leak"]
+    reason = reason_of(Cause.INHERITED)._replace(child=HELPER._replace(shared=5))
+    advice = told(finding, reason).advice
+    assert advice[: len(finding.advice)] == finding.advice
+    assert advice[-2].do.endswith("kill 443")
+
+
 @pytest.mark.parametrize(
     ("by_exec", "said"),
     [

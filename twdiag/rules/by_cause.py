@@ -116,7 +116,7 @@ def _instead(finding: Finding, reason: Reason) -> tuple[Advice, ...]:
     cause = reason.cause
     if cause in _HALTED:
         return _of_halted(reason)
-    if cause is Cause.INHERITED and reason.child:
+    if cause is Cause.INHERITED and reason.child and 2 * reason.child.left > reason.child.sockets:
         return _of_helper(reason.child, finding.rule)
     if reason.replaced:
         return _of_old_worker(finding, reason.replaced)
