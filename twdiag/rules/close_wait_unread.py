@@ -13,7 +13,8 @@ given up. When it closes such a socket with data unread, the peer gets a RST ins
 
 What to do:
 Look at what the process is doing now: a stack dump (jstack, py-spy, gdb, SIGQUIT for Go and
-Java), a backend it waits for, a lock. The sockets are the symptom.
+Java), a backend it waits for, a lock. The sockets are the symptom. A helper that only inherited
+them reads none, and no stack shows why: end it.
 
 What not to do:
 - Do not tune socket buffers or sysctls: the bytes have arrived, nobody reads them.
