@@ -18,6 +18,7 @@ import pytest
 
 from tests.sources.live.processes.blocked import NOBODY, as_user, blocked
 from twdiag import lab
+from twdiag.engine import waits as engine
 from twdiag.engine.waits import WaitsQuestion, host_names, look_closer
 from twdiag.errors import SourceRefused
 from twdiag.lab import kernel
@@ -349,6 +350,18 @@ def test_a_worker_that_accepts_is_found_through_its_master() -> None:
     assert told.processes >= 2
     assert told.watched == 1
     assert told.conclusion is None
+
+
+def test_nobody_is_said_not_to_accept_while_not_all_were_sought(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    listener = socket.create_server(("127.0.0.1", 0))
+    row = find_sockets({os.fstat(listener.fileno()).st_ino}, seconds=10.0)
+    question = {1: WaitsQuestion((os.getpid(),), row)}
+    assert look_closer(question, host_names({}), seconds=10.0)[0][1].waits.watched == 0
+    monkeypatch.setattr(engine, "read_holders", lambda *_: ({}, False))
+    told = look_closer(question, host_names({}), seconds=10.0)[0][1].waits
+    assert (told.watched, told.conclusion) == (None, None)
 
 
 @pytest.mark.parametrize("name", ["slow-upstream", "idle-workers", "epoll-forgot"])

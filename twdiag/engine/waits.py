@@ -91,9 +91,8 @@ def look_closer(
     """
     until = time.monotonic() + seconds
     parents = read_parents()
-    questions = {
-        key: _with_workers(asked, parents, seconds / 4) for key, asked in questions.items()
-    }
+    widened = {key: _with_workers(asked, parents, seconds / 4) for key, asked in questions.items()}
+    questions = {key: asked for key, (asked, _) in widened.items()}
     pids = list(dict.fromkeys(pid for asked in questions.values() for pid in asked.pids))
     inodes = {inode for asked in questions.values() for inode in asked.concerned}
     found, gaps = read_waits(pids[:_MOST_PROCESSES], inodes, seconds)
@@ -107,6 +106,8 @@ def look_closer(
     answers = {}
     for key, asked in questions.items():
         seen = [found[pid] for pid in asked.pids if pid in found]
+        if not widened[key][1]:  # a worker that was not found may accept
+            seen = [replace(process, whole=False) for process in seen]
         if seen:
             late = time.monotonic() > until + _SEARCH
             left = max(0.05, until - time.monotonic())
@@ -131,17 +132,17 @@ def _rows_of(inodes: set[int], seconds: float) -> tuple[dict[int, Socket], bool]
 
 def _with_workers(
     asked: WaitsQuestion, parents: Mapping[int, int], seconds: float
-) -> WaitsQuestion:
-    """Return a question about listeners with every process that could accept.
+) -> tuple[WaitsQuestion, bool]:
+    """Return a question about listeners with all that could accept, and whether all were sought.
 
     The search for owners stops at the first one, a master mostly, which leaves that to its workers.
     """
     listeners = {inode for inode, row in asked.concerned.items() if row.state is State.LISTEN}
     if not listeners:
-        return asked
-    holders, _ = read_holders(listeners, related(asked.pids[0], parents), seconds)
+        return asked, True
+    holders, whole = read_holders(listeners, related(asked.pids[0], parents), seconds)
     pids = sorted({holder.pid for held in holders.values() for holder in held})
-    return asked._replace(pids=tuple(dict.fromkeys((*asked.pids, *pids))))
+    return asked._replace(pids=tuple(dict.fromkeys((*asked.pids, *pids)))), whole
 
 
 def _answer(
