@@ -30,6 +30,18 @@ def test_a_child_beside_its_parent_is_seen_to_have_inherited() -> None:
     )
 
 
+def test_the_parent_is_named_and_whether_there_was_an_exec() -> None:
+    (told,) = tell_inherited({7: (PARENT, CHILD)})
+    assert (told.parent_name, told.by_exec, told.left) == ("server", True, 0)
+    forked = CHILD._replace(executable=PARENT.executable)
+    (told,) = tell_inherited({7: (PARENT, forked)})
+    assert told.by_exec is False
+    (told,) = tell_inherited({7: (PARENT, CHILD._replace(executable=""))})
+    assert told.by_exec is None
+    (told,) = tell_inherited({7: (CHILD,)}, {10}, (), PROGRAMS, {10: "master"})
+    assert (told.parent_name, told.left) == ("master", 1)
+
+
 def test_a_child_that_is_left_alone_is_reasoned_from_the_listener() -> None:
     (told,) = tell_inherited({7: (CHILD,)}, listener_pids={10}, executables=PROGRAMS)
     assert told.confidence is Confidence.INFERRED

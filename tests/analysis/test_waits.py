@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from twdiag.analysis.inherited import Inherited
 from twdiag.analysis.upstreams import EndNames
 from twdiag.analysis.waits import tell_waits
 from twdiag.model.findings import Confidence
@@ -21,6 +22,7 @@ from twdiag.model.waits import (
     EpollSet,
     EpollWatch,
     FdKind,
+    OtherSocket,
     ProcessWaits,
     ThreadWait,
     Waits,
@@ -366,3 +368,101 @@ def test_counts_add_up(threads: list[ThreadWait], about: dict[int, Row]) -> None
     assert sum(group.threads for group in told.groups) == told.threads == len(threads)
     assert (told.watched or 0) + (told.parked or 0) <= told.sockets
     assert all("\n" not in line for line in told.lines)
+
+
+def inherited(shared: int, left: int) -> Inherited:
+    return Inherited(
+        99, "sleep", 915, shared + left, shared, Confidence.OBSERVED, "sleep inherited"
+    )
+
+
+def told_beside(child: Inherited, *processes: ProcessWaits) -> Waits:
+    return tell_waits(processes, UNREAD, OTHERS, NAMES, (child,))
+
+
+def test_a_child_is_the_cause_where_its_parent_has_closed() -> None:
+    told = told_beside(inherited(shared=0, left=5), process(UPSTREAM, UPSTREAM))
+    assert told.conclusion is not None
+    assert told.conclusion.cause is Cause.INHERITED
+
+
+def test_a_child_is_not_the_cause_where_its_parent_never_closed() -> None:
+    helper = replace(process(ASLEEP), pid=99, name="sleep")
+    told = told_beside(inherited(shared=5, left=0), process(UPSTREAM, UPSTREAM), helper)
+    assert told.conclusion is not None
+    assert told.conclusion.cause is Cause.UPSTREAM
+    assert told.lines[0].startswith("all 2 threads in recv() from 10.0.0.5:5432")
+    assert told.lines[-1] == "sleep inherited"
+
+
+def test_a_child_that_alone_was_seen_is_told_as_one_that_inherited() -> None:
+    helper = replace(process(ASLEEP), pid=99, name="sleep")
+    told = told_beside(inherited(shared=5, left=0), helper)
+    assert told.conclusion is not None
+    assert told.conclusion.cause is Cause.INHERITED
+
+
+DATABASE = OtherSocket("UNIX-STREAM", "", "/run/pg/.s.PGSQL.5432", "postgres, pid 7", True)
+
+
+def of_others(other: OtherSocket | None, thread: ThreadWait = UPSTREAM) -> Waits:
+    """Return what is told of two threads that wait for a socket in no TCP table."""
+    targets = (socket(70),)
+    names = replace(NAMES, others={70: other} if other else {})
+    waiting = thread._replace(targets=targets)
+    return tell_waits([process(waiting, waiting)], UNREAD, OTHERS, names)
+
+
+@pytest.mark.parametrize(
+    ("other", "words"),
+    [
+        (DATABASE, "the Unix socket /run/pg/.s.PGSQL.5432 (postgres, pid 7)"),
+        (DATABASE._replace(program=""), "the Unix socket /run/pg/.s.PGSQL.5432"),
+        (
+            OtherSocket("UNIX-STREAM", "/run/fpm.sock", "", "nginx, pid 8", True),
+            "a client of the Unix socket /run/fpm.sock (nginx, pid 8)",
+        ),
+        (OtherSocket("UNIX", "/run/log"), "the Unix socket /run/log"),
+        (OtherSocket("UNIX-STREAM", connected=True), "a Unix socket"),
+        (OtherSocket("UDP"), "a UDP socket"),
+        (OtherSocket("UDPv6"), "a UDP socket"),
+        (OtherSocket("NETLINK"), "a netlink socket"),
+        (OtherSocket("SCTP"), "a socket of protocol SCTP"),
+        (OtherSocket("TCP"), "a socket that no TCP table shows"),
+        (OtherSocket("TCPv6"), "a socket that no TCP table shows"),
+        (None, "a socket that is not known"),
+    ],
+)
+def test_a_socket_in_no_tcp_table_is_called_what_it_is(
+    other: OtherSocket | None, words: str
+) -> None:
+    assert (
+        of_others(other).lines[0] == f"all 2 threads in recv() from {words}; still so 0.1 s later"
+    )
+
+
+@pytest.mark.parametrize("act", [Act.READ, Act.POLL])
+def test_a_database_behind_a_unix_socket_is_an_upstream(act: Act) -> None:
+    told = of_others(DATABASE, UPSTREAM._replace(act=act)).conclusion
+    assert told is not None
+    assert told.cause is Cause.UPSTREAM
+    assert told.sentence == (
+        "all 2 workers wait for the Unix socket /run/pg/.s.PGSQL.5432 (postgres, pid 7): "
+        "nobody reads these sockets"
+    )
+
+
+@pytest.mark.parametrize("path", ["/run/dbus/system_bus_socket", "/run/x", "", "/run/mysql.sock/x"])
+def test_who_waits_for_another_unix_socket_is_not_blamed(path: str) -> None:
+    told = of_others(DATABASE._replace(peer_path=path)).conclusion
+    assert told is None or told.cause is not Cause.UPSTREAM
+
+
+def test_a_path_from_outside_is_made_harmless() -> None:
+    told = of_others(OtherSocket("UNIX", "/a\x1b[31m\nb", "", "evil\x1b", True))
+    assert not any("\x1b" in line or "\n" in line for line in told.lines)
+
+
+def test_threads_that_were_not_looked_at_may_watch() -> None:
+    told = tell(process(ASLEEP, whole=False))
+    assert (told.watched, told.conclusion) == (None, None)

@@ -37,7 +37,7 @@ def test_a_loop_that_forgot_some_sockets_is_not_told_to_be_stuck(
     assert finding.advice[0].do.startswith("Find where the program stops watching")
     assert "stack dump" not in finding.advice[0].how
     (stuck,) = played["stuck-on-upstream"].told.findings
-    assert stuck.advice[0].do == "See where the process is stuck"
+    assert stuck.advice[0].do == "See why the upstream does not answer: postgres at 127.0.0.1:5432"
 
 
 def test_an_old_worker_is_told_from_those_that_listen(played: dict[str, Played]) -> None:
@@ -47,3 +47,28 @@ def test_an_old_worker_is_told_from_those_that_listen(played: dict[str, Played])
     )
     (leak,) = played["close-wait-leak"].told.findings
     assert not any("old worker" in line for line in leak.waits)
+    assert not any("old worker" in advice.do for advice in leak.advice)
+
+
+def test_an_old_worker_is_to_end_and_not_its_service(played: dict[str, Played]) -> None:
+    play = played["old-worker"]
+    (finding,) = play.told.findings
+    (old,) = finding.pids
+    assert finding.advice[0].do == f"End the old worker server: kill {old}"
+    assert not any("restart" in advice.do for advice in finding.advice)
+    assert re.fullmatch(rf"ps -o pid,ppid,user,etime,args -p {old},\d+", finding.steps[0].run)
+    assert all(step.effect == "none: it only reads" for step in finding.steps)
+
+
+def test_a_helper_that_inherited_sockets_is_to_end_and_its_parent_to_be_mended(
+    played: dict[str, Played],
+) -> None:
+    play = played["inherited"]
+    (finding,) = play.told.findings
+    helper, server = play.notes["helper"], play.pids["server"]
+    end, mend = finding.advice
+    assert end.do == f"End or restart the helper sleep: kill {helper}"
+    assert mend.do == f"In server (pid {server}): open sockets with close-on-exec set"
+    assert finding.steps[0].run == f"ps -o pid,ppid,user,etime,args -p {helper},{server}"
+    assert all(step.effect == "none: it only reads" for step in finding.steps)
+    assert "stuck" not in finding.why

@@ -10,6 +10,7 @@ import io
 import itertools
 import json
 import os
+import re
 import signal
 import socket
 import struct
@@ -17,7 +18,7 @@ import subprocess
 import time
 from collections import Counter
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeAlias
 
 import pytest
 from hypothesis import given
@@ -25,6 +26,7 @@ from hypothesis import strategies as st
 
 from tests.sources.live.confinement import NOBODY, in_child
 from twdiag.engine import port as engine
+from twdiag.engine.accepting import NotAccepting
 from twdiag.engine.binding import Option, PortHolder, PortRole, Verdict, conflicts, judge, overlap
 from twdiag.engine.port import examine
 from twdiag.errors import SourceRefused
@@ -644,8 +646,8 @@ def test_holders_of_nothing_are_none() -> None:
     assert PortHolder(PortRole.BOUND, State.CLOSE, "::", 1).last_gone is None
 
 
-def look_at_inherited() -> tuple[list[str], str]:
-    """Return who does not serve a listener that a program has left to its child, and the words."""
+def look_at_inherited() -> tuple[engine.PortReport, str]:
+    """Return what is said of a listener that a program has left to its child."""
     enter_private()
     listener = socket.create_server(("127.0.0.1", 8080))
     listener.set_inheritable(True)
@@ -653,27 +655,70 @@ def look_at_inherited() -> tuple[list[str], str]:
         try:
             listener.close()
             wait_for_sleep(child.pid)
-            report = engine.look(8080)
-            return [owner.name for owner in report.unserved], written(report)
+            report = look_until_sure()
+            return report, written(report)
         finally:
             child.kill()
 
 
-def look_at_child(*, accepts: bool) -> int:
-    """Return how many do not serve a listener of a child that accepts, or does something else."""
+Work: TypeAlias = "Callable[[socket.socket, Callable[[], None]], object]"
+
+
+def look_until_sure() -> engine.PortReport:
+    """Return the first report that has time enough to tell that nobody accepts, on a busy host."""
+    deadline = time.monotonic() + 20
+    while (report := engine.look(8080)).unserved is None and time.monotonic() < deadline:
+        pass
+    return report
+
+
+def look_at_child(work: Work, *, sure: bool = True) -> tuple[engine.PortReport, str]:
+    """Return what is said of a listener while a child sleeps in some work; a client calls.
+
+    The work says when it has come to where it sleeps.
+    """
     enter_private()
     listener = socket.create_server(("127.0.0.1", 8080))
+    reading, writing = os.pipe()
     child = os.fork()
     if not child:
-        listener.accept() if accepts else time.sleep(60)
+        work(listener, lambda: os.close(writing))
         os._exit(0)
     try:
+        os.close(writing)
         listener.close()
-        wait_for_sleep(child)
-        return len(engine.look(8080).unserved)
+        with socket.create_connection(("127.0.0.1", 8080)):
+            os.read(reading, 1)
+            wait_for_sleep(child)
+            report = look_until_sure() if sure else engine.look(8080)
+            return report, written(report)
     finally:
         os.kill(child, signal.SIGKILL)
         os.waitpid(child, 0)
+
+
+def serve_one(listener: socket.socket, ready: Callable[[], None]) -> None:
+    """Serve one client after the other, as a program with a single thread does."""
+    served, _ = listener.accept()
+    ready()
+    served.recv(1)
+
+
+def accept_again(listener: socket.socket, ready: Callable[[], None]) -> None:
+    served, _ = listener.accept()
+    with served:
+        ready()
+        listener.accept()
+
+
+def sleep_on(_: socket.socket, ready: Callable[[], None]) -> None:
+    ready()
+    time.sleep(60)
+
+
+def stop_itself(_: socket.socket, ready: Callable[[], None]) -> None:
+    ready()
+    os.kill(os.getpid(), signal.SIGSTOP)
 
 
 def wait_for_sleep(pid: int) -> None:
@@ -682,10 +727,17 @@ def wait_for_sleep(pid: int) -> None:
     while time.monotonic() < deadline:
         status = Path(f"/proc/{pid}/stat").read_text("ascii").rpartition(")")[2].split()[0]
         call = Path(f"/proc/{pid}/syscall").read_text("ascii").split()[0]
+        if status == "T":
+            return
         if status == "S" and call != "running" and Path(f"/proc/{pid}/comm").exists():
             return
         time.sleep(0.01)
     raise AssertionError(f"process {pid} does not come to rest")
+
+
+def words_of(text: str) -> str:
+    """Return a text without its line breaks."""
+    return " ".join(text.split())
 
 
 def written(report: engine.PortReport) -> str:
@@ -694,15 +746,65 @@ def written(report: engine.PortReport) -> str:
     return out.getvalue()
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="needs root to see what a process waits for")
+SEES_WAITS: Final = pytest.mark.skipif(
+    os.geteuid() != 0, reason="needs root to see what a process waits for"
+)
+
+
+@SEES_WAITS
 def test_a_listener_that_a_child_has_inherited_is_told() -> None:
-    names, text = in_child(look_at_inherited)
-    assert names == ["sleep"]
-    assert "Nobody accepts    sleep (pid " in text
+    report, text = in_child(look_at_inherited)
+    assert report.unserved is not None
+    assert [owner.name for owner in report.unserved.owners] == ["sleep"]
+    assert report.unserved.starter is not None
+    assert re.search(
+        r"Nobody accepts at this moment no thread of sleep \(pid \d+\) waits for a connection: "
+        r"the only thread asleep if it is only a helper of \S+ \(pid \d+\), it has inherited the "
+        r"socket from there",
+        words_of(text),
+    )
     assert [line for line in text.splitlines() if len(line) > 80] == []
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="needs root to see what a process waits for")
-@pytest.mark.parametrize("accepts", [True, False])
-def test_a_process_that_waits_for_connections_serves_them(*, accepts: bool) -> None:
-    assert in_child(lambda: look_at_child(accepts=accepts)) == (0 if accepts else 1)
+@SEES_WAITS
+def test_a_server_with_one_thread_that_serves_a_client_is_not_called_stuck() -> None:
+    report, text = in_child(lambda: look_at_child(serve_one))
+    assert report.unserved is not None
+    assert report.unserved.starter is None
+    assert re.search(
+        r"the only thread in recv\(\) from its client 127\.0\.0\.1:\d+ ", words_of(text)
+    )
+    assert "stuck" not in text
+    assert "inherited" not in text
+
+
+@SEES_WAITS
+def test_a_process_that_does_something_else_is_told_what() -> None:
+    report, text = in_child(lambda: look_at_child(sleep_on))
+    assert report.unserved is not None
+    assert report.unserved.doing == "the only thread asleep"
+    assert "inherited" not in text  # it runs its parent's program
+
+
+@SEES_WAITS
+def test_a_stopped_process_is_told_to_be_stopped() -> None:
+    report, text = in_child(lambda: look_at_child(stop_itself))
+    assert report.unserved is not None
+    assert "is stopped by a signal" in words_of(text)
+
+
+@SEES_WAITS
+def test_a_process_that_waits_for_connections_serves_them() -> None:
+    report, text = in_child(lambda: look_at_child(accept_again, sure=False))
+    assert report.unserved is None
+    assert "Nobody accepts" not in text
+    assert to_json(report)["unserved"] == []
+
+
+def test_what_they_do_who_do_not_accept_is_inert_and_fits() -> None:
+    evil = Owner(7, "a\x1b[31m", "root")
+    instead = NotAccepting((evil, evil), "in recv() from x\x1b" + 30 * " y", evil)
+    text = text_of(dataclasses.replace(examine(8080, [], SYSCTLS), unserved=instead))
+    assert "\x1b" not in text
+    assert "no thread of a\\x1b[31m (pid 7) and 1 more waits" in words_of(text)
+    assert [line for line in text.splitlines() if len(line) > 80] == []

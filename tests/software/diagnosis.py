@@ -34,6 +34,7 @@ class Said(NamedTuple):
     waits: tuple[str, ...]
     commands: tuple[str, ...]
     advice: tuple[str, ...]
+    how: tuple[str, ...]
 
     @property
     def why(self) -> str:
@@ -65,7 +66,8 @@ def _said(finding: dict[str, Any]) -> Said:
     commands = tuple(step["run"] for step in finding["steps"])
     advice = tuple(item["do"] for item in finding["advice"])
     pids, waits = tuple(finding["pids"]), tuple(finding["waits"])
-    return Said(finding["rule"], pids, waits, commands, advice)
+    how = tuple(item["how"] or "" for item in finding["advice"])
+    return Said(finding["rule"], pids, waits, commands, advice, how)
 
 
 def of_rule(said: list[Said], rule: str) -> Said:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import socket
 import time
 from contextlib import ExitStack
@@ -18,6 +20,7 @@ from tests.software.stage import (
     eventually,
     program,
     queued,
+    request,
     watched_pool,
 )
 
@@ -44,6 +47,18 @@ ThreadLimit 2
 MinSpareThreads 2
 MaxSpareThreads 4
 MaxRequestWorkers {workers}
+"""
+
+EVENT = """
+LoadModule proxy_module {modules}/mod_proxy.so
+LoadModule proxy_http_module {modules}/mod_proxy_http.so
+StartServers 1
+ServerLimit 4
+ThreadsPerChild 16
+MaxRequestWorkers 64
+Timeout {timeout}
+GracefulShutdownTimeout 1
+ProxyPass /app http://127.0.0.1:9001/
 """
 
 PREFORK = """
@@ -149,6 +164,42 @@ def try_prefork_workers_that_wait_for_a_script(stage: Stage) -> str:
     child = Path(f"/proc/{said.now.split()[-1]}/comm").read_text()
     assert child == "sleep\n", child
     return f"prefork, a CGI script that hangs: {said.why}; {said.now}"
+
+
+def _old_child(stage: Stage, timeout: int) -> None:
+    """Let 10 clients give up on a silent backend, and restart gracefully."""
+    Backend(9001, answers=False)
+    apache(stage, EVENT.replace("{timeout}", str(timeout)))
+    give_up(8080, 10, "/app")
+    os.kill(int((stage.folder / "pid").read_text()), signal.SIGUSR1)
+    assert eventually(lambda: b"resuming" in (stage.folder / "error.log").read_bytes()[-300:])
+
+
+def try_an_old_child_after_a_graceful_restart(stage: Stage) -> str:
+    _old_child(stage, 600)
+    assert eventually(lambda: "old worker" in of_rule(diagnose(), "close-wait-unread").why)
+    said = of_rule(diagnose(), "close-wait-unread")
+    (old,) = said.pids
+    assert said.advice[0] == f"End the old worker apache2: kill {old}", said
+    assert "GracefulShutdownTimeout applies to a graceful stop only" in said.advice[1], said
+    # Its threads wait for the backend, and it has begun to wait for them: it heeds no SIGTERM.
+    assert "if it does not heed that, kill -KILL" in said.how[0], said
+    os.kill(old, signal.SIGTERM)
+    heeded = eventually(lambda: count("CLOSE_WAIT", 8080) == 0, 3)
+    os.kill(old, signal.SIGTERM if heeded else signal.SIGKILL)
+    assert eventually(lambda: count("CLOSE_WAIT", 8080) == 0)
+    with ask(8080, path="/index.html") as client:
+        answer = request(client, path="/index.html")
+    assert answer.startswith("HTTP/1.1 "), answer  # whichever page: the new child serves
+    sign = "kill" if heeded else "kill -KILL"
+    return f"10 connections of a child from before; {sign} {old} frees them: {said.why}"
+
+
+def try_the_timeout_ends_what_an_old_child_has(stage: Stage) -> str:
+    _old_child(stage, 15)
+    assert count("CLOSE_WAIT", 8080) > 0
+    assert eventually(lambda: count("CLOSE_WAIT", 8080) == 0, 20)
+    return "Timeout 15 ends the connections of an old child"
 
 
 def try_busy_prefork_workers_are_not_stuck(stage: Stage) -> str:

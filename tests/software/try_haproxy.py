@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import socket
 import time
 from contextlib import ExitStack
+from pathlib import Path
 
 from tests.software.diagnosis import diagnose, give_up, never_stuck, of_rule
 from tests.software.stage import (
@@ -12,13 +15,16 @@ from tests.software.stage import (
     Backend,
     Stage,
     ask,
+    closed_after,
     count,
     eventually,
+    listens,
     program,
     request,
     sysctl,
     watched_pool,
 )
+from twdiag.sources.live.processes.descriptors import descriptors
 
 CONFIG = """
 global
@@ -33,11 +39,18 @@ defaults
 """
 
 
-def haproxy(stage: Stage, rest: str, defaults: str = "", globals: str = "maxconn 200") -> None:
-    """Start HAProxy, which listens on 8080."""
+def haproxy(
+    stage: Stage,
+    rest: str,
+    defaults: str = "",
+    globals: str = "maxconn 200",
+    replaces: int | None = None,
+) -> int:
+    """Start HAProxy, which listens on 8080, in the place of another one; return its pid."""
     path = program("haproxy", "haproxy")
     text = CONFIG.format(globals=globals, defaults=defaults, rest=rest)
-    stage.start(path, "-db", "-f", stage.file("haproxy.cfg", text), port=8080)
+    words = ("-sf", str(replaces)) if replaces else ()
+    return stage.start(path, "-db", "-f", stage.file("haproxy.cfg", text), *words, port=8080).pid
 
 
 def _given_up(stage: Stage, defaults: str) -> int:
@@ -147,6 +160,43 @@ def try_clients_that_gave_up_are_told_as_configuration(stage: Stage) -> str:
     assert "option abortonclose" in said.advice[0], said
     assert said.now == f"ss -tnp state established | grep pid={said.pids[0]},", said
     return f"10 clients that gave up: {said.why}"
+
+
+def try_an_old_process_after_a_reload(stage: Stage) -> str:
+    Backend(9001, answers=False)
+    rest = f"listen all\n    bind :8080\n    server a {HERE}:9001\n"
+    old = haproxy(stage, rest, "no option abortonclose")
+    give_up(8080, 10)
+    haproxy(stage, rest, "no option abortonclose", replaces=old)
+    assert eventually(lambda: len(_listening(old)) == 0), _listening(old)
+    said = of_rule(diagnose(), "close-wait-unread")
+    assert "an old worker: haproxy (pid " in said.why, said
+    assert said.advice[0] == f"End the old worker haproxy: kill {old}", said
+    assert "hard-stop-after" in said.advice[1], said
+    os.kill(old, signal.SIGTERM)
+    assert eventually(lambda: count("CLOSE_WAIT", 8080) == 0)
+    assert listens(8080)
+    return f"10 connections of a process from before a reload; kill {old} frees them: {said.why}"
+
+
+def try_the_time_limit_of_an_old_process(stage: Stage) -> str:
+    Backend(9001, answers=False)
+    rest = f"listen all\n    bind :8080\n    server a {HERE}:9001\n"
+    old = haproxy(stage, rest, globals="hard-stop-after 1s")
+    with socket.create_connection((HERE, 8080)) as client:
+        client.sendall(b"GET / HTTP/1.1\r\nHost: here\r\n\r\n")
+        assert eventually(lambda: count("ESTABLISHED", 9001, remote=True) == 1)
+        haproxy(stage, rest, replaces=old)
+        ended = closed_after(client, 10)
+    assert 0.5 < ended < 6, ended
+    return f"hard-stop-after 1s ends what the old process still has, after {ended:.1f} s"
+
+
+def _listening(pid: int) -> list[int]:
+    """Return the listeners that a process still has."""
+    rows = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:]]
+    own = {d.inode for d in descriptors(pid)}
+    return [int(row[9]) for row in rows if row[3] == "0A" and int(row[9]) in own]
 
 
 def try_a_busy_proxy_is_not_stuck(stage: Stage) -> str:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import socket
 import ssl
 import subprocess
@@ -9,9 +11,10 @@ import threading
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, suppress
 from itertools import cycle
+from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tests.software.diagnosis import diagnose, give_up, never_stuck, of_rule
+from tests.software.diagnosis import Said, diagnose, give_up, never_stuck, of_rule
 from tests.software.stage import (
     HERE,
     Backend,
@@ -49,10 +52,10 @@ http {{
 ADVISED = "keepalive_timeout 120s; keepalive_requests 10000; keepalive_time 4h;"
 
 
-def nginx(stage: Stage, http: str) -> None:
-    """Start nginx with what stands in its http block; it listens on 8080."""
+def nginx(stage: Stage, http: str, main: str = "") -> None:
+    """Start nginx with what stands in its http block, and before; it listens on 8080."""
     path = program("nginx", "nginx-light")
-    config = stage.file("nginx.conf", CONFIG.format(folder=stage.folder, http=http))
+    config = stage.file("nginx.conf", main + CONFIG.format(folder=stage.folder, http=http))
     stage.start(path, "-e", "stderr", "-c", config, port=8080)
 
 
@@ -209,6 +212,53 @@ def try_an_event_loop_with_a_slow_upstream_is_not_stuck(stage: Stage) -> str:
     assert not said.calls_it_stuck, said
     assert said.waits[-1] == "these 10 sockets are watched or read", said
     return f"a silent upstream, proxy_ignore_client_abort on: {said.why}"
+
+
+def try_an_old_worker_after_a_reload(stage: Stage) -> str:
+    old, said = _old_worker(stage)
+    assert said.why.count("an old worker: nginx (pid "), said
+    assert said.advice[0] == f"End the old worker nginx: kill {old}", said
+    assert "worker_shutdown_timeout" in said.advice[1], said
+    assert not any("restart" in text.lower() for text in said.advice), said
+    os.kill(old, signal.SIGTERM)
+    assert eventually(lambda: count("CLOSE_WAIT", 8080) == 0)
+    with ask(8080, path="/ok") as client:
+        assert "200" in request(client, path="/ok")
+    return f"10 connections of a worker from before a reload; kill {old} frees them: {said.why}"
+
+
+def try_the_time_limit_of_an_old_worker(stage: Stage) -> str:
+    Backend(9001, answers=False)
+    nginx(stage, _GIVEN_UP, "worker_shutdown_timeout 1s;")
+    with socket.create_connection((HERE, 8080)) as client:
+        client.sendall(b"GET / HTTP/1.1\r\nHost: here\r\n\r\n")
+        assert eventually(lambda: count("ESTABLISHED", 9001, remote=True) == 1)
+        _reload(stage)
+        ended = closed_after(client, 10)
+    assert 0.5 < ended < 6, ended
+    return f"worker_shutdown_timeout 1s ends what an old worker still has, after {ended:.1f} s"
+
+
+_GIVEN_UP = (
+    "server { listen 8080; location /ok { return 200 'ok'; } "
+    f"location / {{ proxy_ignore_client_abort on; proxy_pass http://{HERE}:9001; }} }}"
+)
+
+
+def _reload(stage: Stage) -> None:
+    os.kill(int((stage.folder / "pid").read_text()), signal.SIGHUP)
+
+
+def _old_worker(stage: Stage) -> tuple[int, Said]:
+    """Return a worker that a reload has replaced, and what is said of its connections."""
+    Backend(9001, answers=False)
+    nginx(stage, _GIVEN_UP)
+    give_up(8080, 10)
+    (old,) = of_rule(diagnose(), "close-wait-unread").pids
+    _reload(stage)
+    title = Path(f"/proc/{old}/cmdline")
+    assert eventually(lambda: b"shutting down" in title.read_bytes()), title.read_bytes()
+    return old, of_rule(diagnose(), "close-wait-unread")
 
 
 def try_a_busy_loop_is_not_stuck(stage: Stage) -> str:

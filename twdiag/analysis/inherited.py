@@ -40,7 +40,9 @@ class Inherited(NamedTuple):
     """A child that holds sockets of its parent.
 
     `shared` of the `sockets` the parent still holds too; `confidence` is OBSERVED where all are,
-    INFERRED where only the parent's listener tells whose connections they were.
+    INFERRED where only the parent's listener tells whose connections they were.  `by_exec` says
+    whether the child runs another program than its parent, so that close-on-exec would have helped;
+    None where that is hidden.
     """
 
     child: int
@@ -50,6 +52,13 @@ class Inherited(NamedTuple):
     shared: int
     confidence: Confidence
     sentence: str
+    parent_name: str = ""
+    by_exec: bool | None = None
+
+    @property
+    def left(self) -> int:
+        """How many the parent has closed: they live by the child alone."""
+        return self.sockets - self.shared
 
 
 def tell_inherited(
@@ -57,18 +66,19 @@ def tell_inherited(
     listener_pids: Collection[int] = (),
     watched: Collection[int] = (),
     executables: Mapping[int, str] | None = None,
+    listener_names: Mapping[int, str] | None = None,
 ) -> tuple[Inherited, ...]:
     """Return the children that inherited sockets, the one with the most of them first.
 
     `holders` maps a socket's inode to every process that holds it; `listener_pids` are the
     processes that hold the listener of these connections; `watched` the inodes that somebody
-    watches or reads; `executables` the programs of the listeners' processes.  A server that forks
-    for each connection gives it to a child on purpose: that child reads it, or runs the same
-    program and holds just this one.
+    watches or reads; `executables` and `listener_names` the programs and names of the listeners'
+    processes.  A server that forks for each connection gives it to a child on purpose: that child
+    reads it, or runs the same program and holds just this one.
     """
     shared: Counter[tuple[int, int]] = Counter()
     alone: Counter[tuple[int, int]] = Counter()
-    names: dict[int, str] = {}
+    names = dict(listener_names or {})
     programs = dict(executables or {})
     for inode, processes in holders.items():
         pids = {process.pid for process in processes}
@@ -81,7 +91,7 @@ def tell_inherited(
             elif inode not in watched and process.parent in listener_pids:
                 alone[pair] += process.pid not in listener_pids
     found = [
-        _told(pair, names[pair[0]], shared[pair], alone[pair])
+        _told(pair, names, shared[pair], alone[pair])._replace(by_exec=_by_exec(pair, programs))
         for pair in shared | alone
         if shared[pair] or _is_odd(pair, alone[pair], programs)
     ]
@@ -90,14 +100,18 @@ def tell_inherited(
 
 def _is_odd(pair: tuple[int, int], alone: int, programs: Mapping[int, str]) -> bool:
     """Say whether a child that is the only holder was hardly meant to serve the connections."""
+    return alone > 1 or (alone == 1 and _by_exec(pair, programs) is True)
+
+
+def _by_exec(pair: tuple[int, int], programs: Mapping[int, str]) -> bool | None:
+    """Say whether a child runs another program than its parent, None where one is hidden."""
     child, parent = (programs.get(pid, "") for pid in pair)
-    other_program = bool(child and parent) and child != parent
-    return alone > 1 or (alone == 1 and other_program)
+    return child != parent if child and parent else None
 
 
-def _told(pair: tuple[int, int], name: str, shared: int, alone: int) -> Inherited:
+def _told(pair: tuple[int, int], names: Mapping[int, str], shared: int, alone: int) -> Inherited:
     child, parent = pair
-    sockets = shared + alone
+    name, sockets = names[child], shared + alone
     who = f"{visible(name)} (pid {child}) inherited {count(sockets, 'socket')} of pid {parent}"
     if alone == 0:
         text = f"{who}: a close() there sends no FIN while the child lives"
@@ -106,4 +120,5 @@ def _told(pair: tuple[int, int], name: str, shared: int, alone: int) -> Inherite
         some = f"{alone} of them" if shared else "it" if alone == 1 else "them"
         text = f"{who}, which closed {some}: no FIN was sent"
         sure = Confidence.INFERRED
-    return Inherited(child, name, parent, sockets, shared, sure, text)
+    parent_name = names.get(parent, "")
+    return Inherited(child, name, parent, sockets, shared, sure, text, parent_name)

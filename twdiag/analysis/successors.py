@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final, Protocol, TypeVar
+from typing import TYPE_CHECKING, Final, NamedTuple, Protocol, TypeVar
+
+from twdiag.wording import visible
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -31,6 +33,22 @@ class Worker(Protocol):
 
 
 W = TypeVar("W", bound=Worker)
+
+
+class Replaced(NamedTuple):
+    """An old worker, and the process that listens on the port of its connections now."""
+
+    pid: int
+    name: str
+    heir: int
+    heir_name: str
+    port: int
+
+    @property
+    def sentence(self) -> str:
+        """Who listens instead, as a clause behind what is said of the old worker."""
+        heir = f"{visible(self.heir_name)} (pid {self.heir})"
+        return f"an old worker: {heir} listens on port {self.port} now"
 
 
 def successor(worker: Worker, listening: Iterable[W]) -> W | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
@@ -10,6 +11,8 @@ from twdiag.wording import endpoint, visible
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+
+    from twdiag.model.waits import OtherSocket
 
 WELL_KNOWN: Final[Mapping[int, str]] = {
     22: "ssh",
@@ -44,6 +47,14 @@ WELL_KNOWN: Final[Mapping[int, str]] = {
 }
 """What usually listens on a port of a server that other programs wait for."""
 
+_UNIX_SERVICES: Final = (
+    (re.compile(r"/\.s\.PGSQL\.\d+"), "postgres"),
+    (re.compile(r"/mysqlx?d?\.sock"), "mysql"),
+    (re.compile(r"/redis[^/]*\.sock"), "redis"),
+    (re.compile(r"/memcached[^/]*"), "memcached"),
+    (re.compile(r"/mongodb-\d+\.sock"), "mongodb"),
+)
+"""How the paths end at which services that other programs wait for listen: their defaults."""
 _WILDCARDS: Final = ("0.0.0.0", "::")
 
 
@@ -53,12 +64,13 @@ class EndNames:
 
     `hosts` maps addresses to names (parse_hosts()); `listeners` maps (address, port) of this host's
     listeners to their owner's name, "" where it was not seen; `local` are this host's addresses
-    besides loopback.
+    besides loopback.  `others` are the sockets of threads that no TCP table shows, by inode.
     """
 
     hosts: Mapping[str, str] = field(default_factory=dict)
     listeners: Mapping[tuple[str, int], str] = field(default_factory=dict)
     local: frozenset[str] = frozenset()
+    others: Mapping[int, OtherSocket] = field(default_factory=dict)
 
     def serves(self, address: str, port: int) -> bool:
         """Say whether this end of a connection belongs to a listener of this host."""
@@ -86,6 +98,17 @@ class EndNames:
 def described(address: str, port: int, name: str) -> str:
     """Return "10.0.0.5:5432 (db1, postgres)"."""
     return f"{endpoint(address, port)} ({name})" if name else endpoint(address, port)
+
+
+def service_at(path: str) -> str:
+    """Return the service that usually listens at the path of a Unix socket, "" elsewhere.
+
+    A thread that waits for one of them is at work; for others (D-Bus, a log) many wait all day.
+    """
+    for pattern, name in _UNIX_SERVICES:
+        if pattern.fullmatch(path, max(0, path.rfind("/"))):
+            return name
+    return ""
 
 
 def parse_hosts(text: str) -> dict[str, str]:

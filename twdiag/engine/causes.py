@@ -9,17 +9,8 @@ from twdiag.engine.waits import SECONDS, WaitsQuestion, host_names, look_closer
 from twdiag.model import facts
 from twdiag.model.findings import Advice, ListenerSubject, Step
 from twdiag.model.snapshot import Gap
-from twdiag.model.waits import Cause
-from twdiag.rules import (
-    accept_queue_full,
-    close_wait_leak,
-    close_wait_never_accepted,
-    close_wait_unread,
-    fd_limit_near,
-    idle_established_leak,
-    peer_never_closes,
-    sockets_nobody_sees,
-)
+from twdiag.rules import by_cause, idle_established_leak
+from twdiag.rules.by_cause import CONCERNED, Reason
 from twdiag.sources.live.addresses import read_addresses
 from twdiag.wording import count
 
@@ -27,22 +18,6 @@ if TYPE_CHECKING:
     from twdiag.analysis.view import View
     from twdiag.engine.waits import WaitsAnswer
     from twdiag.model.findings import Finding, Report
-    from twdiag.model.waits import Conclusion
-
-CONCERNED: Final = frozenset(
-    {
-        accept_queue_full.NAME,
-        close_wait_leak.NAME,
-        close_wait_never_accepted.NAME,
-        close_wait_unread.NAME,
-        fd_limit_near.NAME,
-        idle_established_leak.NAME,
-        peer_never_closes.NAME,
-        sockets_nobody_sees.NAME,
-    }
-)
-"""Rules whose findings blame a process: it does something else instead of closing or accepting."""
-
 
 _MOST_ASKED: Final = 20
 """Of how many findings, the worst first, the causes are sought: each takes up to 0.1 s."""
@@ -111,14 +86,12 @@ def _told(finding: Finding, answer: WaitsAnswer) -> Finding:
     waits, conclusion = answer.waits, answer.waits.conclusion
     lines = (conclusion.sentence, *waits.lines) if conclusion else waits.lines
     if answer.replaced:
-        lines = (f"{lines[0]}; {answer.replaced}" if lines else answer.replaced, *lines[1:])
+        old = answer.replaced.sentence
+        lines = (f"{lines[0]}; {old}" if lines else old, *lines[1:])
     steps = tuple(Step(c.run, c.look, c.effect, c.tool) for c in answer.commands)
+    reason = Reason(conclusion, answer.child, answer.replaced, waits.processes, finding.container)
+    finding = by_cause.told(finding, reason)
     advice = finding.advice
-    if conclusion and conclusion.cause is Cause.CONFIGURED:
-        # What its program is known for comes before what helps where a process is stuck.
-        advice = tuple(sorted(advice, key=lambda item: not _names_program(item, conclusion)))
-    if conclusion and conclusion.cause is Cause.FORGOTTEN:
-        advice = _of_forgotten(finding)
     if beyond_select(waits, descriptors := _descriptors(finding)):
         reach = (
             f"select() cannot watch descriptors from {FD_SETSIZE:,} on: {descriptors:,} are open"
@@ -140,17 +113,3 @@ def _descriptors(finding: Finding) -> int | None:
     """Return how many descriptors the process of a finding has, None unseen or of several."""
     found = finding.evidence.get(facts.FDS)
     return found if isinstance(found, int) and len(finding.pids) == 1 else None
-
-
-def _of_forgotten(finding: Finding) -> tuple[Advice, ...]:
-    """Return the advice where the process is not stuck: no stack shows what it has lost."""
-    if finding.rule != close_wait_unread.NAME or not finding.evidence.get(facts.SERVER_SIDE):
-        return finding.advice
-    first, *others = finding.advice
-    return (close_wait_unread.unwatched(first), *others)
-
-
-def _names_program(advice: Advice, conclusion: Conclusion) -> bool:
-    """Say whether advice is about the program that a conclusion begins with ("HAProxy: ...")."""
-    title, colon, _ = advice.do.partition(": ")
-    return bool(colon) and conclusion.sentence.startswith(f"{title} ")

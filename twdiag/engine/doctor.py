@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 from twdiag import __version__
 from twdiag.errors import TwdiagError
+from twdiag.sources.live import rights
 from twdiag.tcp import State
 
 if TYPE_CHECKING:
@@ -275,7 +276,7 @@ def _rights() -> list[Check]:
             name,
             None if held is None else name in held,
             costs,
-            "run as root",
+            rights.to_get(name),
         )
         for name, costs in _COSTS.items()
     ]
@@ -287,7 +288,7 @@ def _rights() -> list[Check]:
             "all processes in /proc" if hiding is None else f"all processes (hidepid={hiding})",
             hiding is None or (held is not None and "CAP_SYS_PTRACE" in held),
             "the owners of sockets, and namespaces",
-            "run as root, or in the group that /proc is mounted with",
+            f"{rights.to_get('CAP_SYS_PTRACE')}, or in the group that /proc is mounted with",
         )
     )
     found.append(

@@ -16,9 +16,9 @@ from twdiag.engine.looked import Looked
 from twdiag.errors import TwdiagError
 from twdiag.model import facts
 from twdiag.model.findings import LookedAt, Severity
-from twdiag.model.namespaces import RIGHTS
 from twdiag.model.snapshot import HOST_NETNS, OUTSIDE, Gap
 from twdiag.rules import RULES, runner
+from twdiag.sources.live import rights
 from twdiag.wording import few
 
 if TYPE_CHECKING:
@@ -259,7 +259,8 @@ def _gaps_elsewhere(looked: Sequence[Looked]) -> Iterator[Gap]:
         were = "1 namespace was" if len(outside) == 1 else f"{len(outside)} namespaces were"
         why = f"{were} read from outside ({few(outside)}): no budgets, ages or backlogs there"
         short = f"{len(outside)} read from outside"
-        yield Gap(OUTSIDE, why, RIGHTS, partial=True, short=short)
+        how = rights.to_get(*rights.ENTER)
+        yield Gap(OUTSIDE, why, how, partial=True, short=short)
     known = {(gap.what, gap.how) for gap in looked[0].report.gaps}
     places: dict[tuple[str, str], list[str]] = {}
     first: dict[tuple[str, str], Gap] = {}

@@ -13,6 +13,7 @@ from twdiag.errors import UsageError
 from twdiag.model.limits import nearest
 from twdiag.model.namespaces import Namespace
 from twdiag.model.snapshot import HOST_NETNS
+from twdiag.sources.live import rights
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -85,7 +86,8 @@ def _unknown(word: str, namespaces: Sequence[Namespace]) -> UsageError:
     if word.isascii() and word.isdigit():
         return UsageError(
             f"there is no process {word}, or its network namespace is not visible",
-            "give the PID of a running process; with its namespace hidden (hidepid), run as root",
+            "give the PID of a running process; where its namespace is hidden, "
+            + rights.to_get(*rights.ENTER),
         )
     if "/" in word:
         return UsageError(

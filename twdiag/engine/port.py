@@ -2,24 +2,25 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
 
 from twdiag.engine.binding import Attempt, Option, PortHolder, Verdict, attempts_at, holders_of
 from twdiag.model.ports import format_ports, parse_ports, parse_range
-from twdiag.model.snapshot import Gap, Owner
+from twdiag.model.snapshot import Gap
 from twdiag.tcp import State
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
+    from twdiag.engine.accepting import NotAccepting
     from twdiag.model.nat import Diversions
-    from twdiag.model.waits import ProcessWaits
+    from twdiag.model.snapshot import Owner
     from twdiag.sources.live.sockets.one_port import PortRow
 
 
 _OWNER_SECONDS: Final = 5.0
-_WAIT_SECONDS: Final = 0.5
 _FIN_TIMEOUT: Final = "net.ipv4.tcp_fin_timeout"
 _SYSCTLS: Final = (
     _FIN_TIMEOUT,
@@ -34,9 +35,10 @@ class PortReport:
     """All about one port.  What was not seen is None, with a gap; `nat` None is told without.
 
     `way_in` is what has to stand before a command that is to look into the namespace, "" for this
-    process's own.  `reservation` is ip_local_reserved_ports with this port added to what it has.
-    `unserved` are the processes that listen where none of them waits for connections, as far as
-    that is sure: they are stuck, or have inherited the socket.
+    process's own.  `nat_how` says what root lacks that could not see NAT, "" for others.
+    `reservation` is ip_local_reserved_ports with this port added to what it has.  `unserved` tells
+    of the processes that listen where none of them waits for connections, None where one does or
+    that is not sure.
     """
 
     port: int
@@ -49,8 +51,9 @@ class PortReport:
     gaps: tuple[Gap, ...] = ()
     way_in: str = ""
     nat: Diversions | None = None
+    nat_how: str = ""
     reservation: str | None = None
-    unserved: tuple[Owner, ...] = ()
+    unserved: NotAccepting | None = None
 
     @property
     def verdict(self) -> Verdict:
@@ -121,6 +124,7 @@ def look(port: int, netns: str | None = None) -> PortReport:
 
 
 def _look_here(port: int, netns: str) -> PortReport:
+    from twdiag.engine.accepting import read_not_accepting
     from twdiag.sources.live.processes.owners import read_owners
     from twdiag.sources.live.sockets.one_port import read_port, shows_bound
 
@@ -136,49 +140,23 @@ def _look_here(port: int, netns: str) -> PortReport:
     owners, unseen = read_owners(inodes, (), {row.socket.uid for row in rows}, _OWNER_SECONDS)
     sysctls, missing = _read_sysctls()
     report = examine(port, rows, sysctls, owners, (*gaps, *unseen, *missing), netns)
-    listening = {row.socket.inode for row in rows if row.socket.state is State.LISTEN}
-    unserved = _read_unserved({i: owners[i] for i in listening if i in owners})
-    return replace(report, nat=_read_diversions(port), unserved=unserved)
+    unserved = read_not_accepting([row.socket for row in rows], owners)
+    nat, how = _read_diversions(port)
+    return replace(report, nat=nat, nat_how=how, unserved=unserved)
 
 
-def _read_unserved(listeners: Mapping[int, tuple[Owner, ...]]) -> tuple[Owner, ...]:
-    """Return who holds these listeners where no process waits for a connection, () where unsure.
+def _read_diversions(port: int) -> tuple[Diversions | None, str]:
+    """Return where NAT leads connections to a port, None where that was not seen.
 
-    The search for owners stops at the first one, a master mostly, whose workers accept.
+    Beside it, what root has to do to see it: whoever is not root has to become it.
     """
-    from twdiag.analysis.waits.case import watched_sockets
-    from twdiag.sources.live.processes.descriptors import read_holders, relatives
-    from twdiag.sources.live.processes.waits import read_waits
-
-    owners = sorted({owner for held in listeners.values() for owner in held})
-    if not owners:
-        return ()
-    holders, whole = read_holders(listeners, relatives(owners[0].pid), _WAIT_SECONDS)
-    pids = {holding.pid for held in holders.values() for holding in held}
-    pids |= {owner.pid for owner in owners}
-    seen, gaps = read_waits(pids, listeners, _WAIT_SECONDS)
-    if not whole or gaps or not all(_is_at_rest(process) for process in seen.values()):
-        return ()
-    watched, _ = watched_sockets(seen.values(), listeners)
-    return () if watched else tuple(owners)
-
-
-def _is_at_rest(process: ProcessWaits) -> bool:
-    """Return whether all that a process waits for was seen, and no thread has moved."""
-    known = not process.ring and process.epolls is not None
-    whole = len(process.threads) == process.total
-    return known and whole and all(thread.still for thread in process.threads)
-
-
-def _read_diversions(port: int) -> Diversions | None:
-    """Return where NAT leads connections to a port, None where that was not seen."""
     from twdiag.errors import SourceError
     from twdiag.sources.live.netfilter.diversions import read_diversions
 
     try:
-        return read_diversions(port)
-    except SourceError:
-        return None
+        return read_diversions(port), ""
+    except SourceError as error:
+        return None, error.next_step if os.geteuid() == 0 else ""
 
 
 def _read_sysctls() -> tuple[dict[str, str], list[Gap]]:

@@ -15,6 +15,7 @@ from twdiag.errors import SourceError, TwdiagError, UsageError, refuse_both
 from twdiag.model.census import Census
 from twdiag.model.limits import nearest
 from twdiag.model.snapshot import HOST_NETNS, Gap, Host, Owner, Snapshot
+from twdiag.sources.live import rights
 from twdiag.tcp import State
 from twdiag.wording import count
 
@@ -279,7 +280,7 @@ class _Owners:
         if denied := self._holders.denied:
             why = f"the owners of {count(unseen, 'socket')} are not visible: "
             why += f"no permission to read {count(denied, 'process', 'processes')}"
-            how = "run as root, or with CAP_SYS_PTRACE and CAP_DAC_READ_SEARCH"
+            how = rights.to_get(*rights.READ_OTHERS)
             return Gap("owners", why, how, partial=True)
         why = f"no process that is visible from here holds {count(unseen, 'socket')}"
         return Gap("owners", why, "another PID namespace, or new sockets", partial=True)

@@ -11,7 +11,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Final, NamedTuple, TypeVar
 
 from twdiag.analysis.inherited import tell_inherited
-from twdiag.analysis.successors import successor
+from twdiag.analysis.successors import Replaced, successor
 from twdiag.analysis.upstreams import EndNames, parse_hosts
 from twdiag.analysis.waits import tell_waits
 from twdiag.analysis.waits.case import is_idle, watched_sockets
@@ -20,11 +20,11 @@ from twdiag.software import find
 from twdiag.software.runtimes import next_commands
 from twdiag.sources.live.proc import read_bytes
 from twdiag.sources.live.processes.descriptors import namesakes, read_holders, read_parents, related
+from twdiag.sources.live.processes.other_sockets import read_others
 from twdiag.sources.live.processes.runtime import read_runtime
 from twdiag.sources.live.processes.waits import read_waits, wanted_inodes
 from twdiag.sources.live.sockets.netlink import find_sockets
 from twdiag.tcp import State
-from twdiag.wording import visible
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
@@ -42,10 +42,16 @@ SECONDS: Final = 0.5
 
 _SEARCH: Final = 0.2
 """Seconds that searches for successors of old workers may take beyond the rest: they are rare."""
+_FAR_ENDS: Final = 0.1
+"""Seconds that the search for the other ends of Unix sockets may take in any case."""
 _MOST_PROCESSES: Final = 500
 _MOST_SOCKETS: Final = 10_000
 _PROC: Final = "https://docs.kernel.org/filesystems/proc.html"
 _SIGNAL: Final = "https://man7.org/linux/man-pages/man7/signal.7.html"
+
+
+_BEFORE_A_RELOAD: Final = (Cause.INHERITED, Cause.STOPPED, Cause.TRACED, Cause.FROZEN)
+"""Causes that tell more of an old worker than that it is one."""
 
 
 class WaitsQuestion(NamedTuple):
@@ -64,12 +70,16 @@ class WaitsQuestion(NamedTuple):
 class WaitsAnswer(NamedTuple):
     """What the processes wait for, and what to run next for the first of them, the best first.
 
-    `replaced` says who listens now where they do no more: they are old workers after a reload.
+    `replaced` tells who listens now where the first does no more: an old worker after a reload.
+    `child` inherited most of the sockets.  `clients` are the connections of this host's listeners
+    that threads wait for.
     """
 
     waits: Waits
     commands: tuple[NextCommand, ...]
-    replaced: str = ""
+    replaced: Replaced | None = None
+    child: Inherited | None = None
+    clients: tuple[Socket, ...] = ()
 
 
 def look_closer(
@@ -81,40 +91,58 @@ def look_closer(
     """
     until = time.monotonic() + seconds
     parents = read_parents()
-    questions = {
-        key: _with_workers(asked, parents, seconds / 4) for key, asked in questions.items()
-    }
+    widened = {key: _with_workers(asked, parents, seconds / 4) for key, asked in questions.items()}
+    questions = {key: asked for key, (asked, _) in widened.items()}
     pids = list(dict.fromkeys(pid for asked in questions.values() for pid in asked.pids))
     inodes = {inode for asked in questions.values() for inode in asked.concerned}
     found, gaps = read_waits(pids[:_MOST_PROCESSES], inodes, seconds)
     # The rest costs little, and without it the look was in vain.
-    rows = find_sockets(wanted_inodes(found) - inodes, max(0.1, until - time.monotonic()))
+    rows, whole = _rows_of(wanted_inodes(found) - inodes, max(0.1, until - time.monotonic()))
+    left = max(_FAR_ENDS, (until - time.monotonic()) / 2)
+    others = read_others(found.values(), inodes | rows.keys(), left)
+    if not whole:
+        others = {i: other for i, other in others.items() if not other.protocol.startswith("TCP")}
+    names = replace(names, others=others)
     answers = {}
     for key, asked in questions.items():
         seen = [found[pid] for pid in asked.pids if pid in found]
+        if not widened[key][1]:  # a worker that was not found may accept
+            seen = [replace(process, whole=False) for process in seen]
         if seen:
             late = time.monotonic() > until + _SEARCH
             left = max(0.05, until - time.monotonic())
             children = () if late else _inherited(asked, seen, parents, left)
             left = max(0.05, until + _SEARCH - time.monotonic())
-            replaced = "" if late else _replaced(asked, seen[0].pid, left)
-            answers[key] = _answer(asked, seen, rows, names, children)._replace(replaced=replaced)
+            replaced = None if late else _replaced(asked, seen[0].pid, left)
+            children = tuple(c for c in children if not _accepted_itself(c, replaced))
+            answers[key] = _answer(asked, seen, rows, names, children, replaced)
     return answers, gaps
+
+
+def _accepted_itself(child: Inherited, replaced: Replaced | None) -> bool:
+    """Return whether a child is an old worker: it has no listener any more, and once had one."""
+    return replaced is not None and replaced.pid == child.child and child.by_exec is False
+
+
+def _rows_of(inodes: set[int], seconds: float) -> tuple[dict[int, Socket], bool]:
+    """Return the sockets of these inodes, and whether there was time to look at all tables."""
+    until = time.monotonic() + seconds
+    return find_sockets(inodes, seconds), time.monotonic() < until
 
 
 def _with_workers(
     asked: WaitsQuestion, parents: Mapping[int, int], seconds: float
-) -> WaitsQuestion:
-    """Return a question about listeners with every process that could accept.
+) -> tuple[WaitsQuestion, bool]:
+    """Return a question about listeners with all that could accept, and whether all were sought.
 
     The search for owners stops at the first one, a master mostly, which leaves that to its workers.
     """
     listeners = {inode for inode, row in asked.concerned.items() if row.state is State.LISTEN}
     if not listeners:
-        return asked
-    holders, _ = read_holders(listeners, related(asked.pids[0], parents), seconds)
+        return asked, True
+    holders, whole = read_holders(listeners, related(asked.pids[0], parents), seconds)
     pids = sorted({holder.pid for held in holders.values() for holder in held})
-    return asked._replace(pids=tuple(dict.fromkeys((*asked.pids, *pids))))
+    return asked._replace(pids=tuple(dict.fromkeys((*asked.pids, *pids)))), whole
 
 
 def _answer(
@@ -123,6 +151,7 @@ def _answer(
     rows: Mapping[int, Socket],
     names: EndNames,
     children: tuple[Inherited, ...],
+    replaced: Replaced | None,
 ) -> WaitsAnswer:
     first = read_runtime(seen[0].pid)
     if first:
@@ -130,13 +159,28 @@ def _answer(
     waits = tell_waits(seen, asked.concerned, rows, names, children)
     if waits.conclusion and waits.conclusion.cause is Cause.FORGOTTEN:
         waits = _by_design(waits, waits.conclusion, seen)
-    special = _special(waits, seen, children)
-    if special:
-        return WaitsAnswer(waits, (special,))
-    shown = waits.pid or seen[0].pid
-    runtime = first if shown == seen[0].pid else read_runtime(shown)
-    commands = next_commands(runtime.runtime, runtime.place, runtime.symbols) if runtime else ()
-    return WaitsAnswer(waits, commands)
+    child = children[0] if children and 2 * children[0].sockets > len(asked.concerned) else None
+    commands = _special(waits, seen, children)
+    if replaced and not (waits.conclusion and waits.conclusion.cause in _BEFORE_A_RELOAD):
+        commands = _of_old_worker(replaced)
+    if not commands:
+        shown = waits.pid or seen[0].pid
+        runtime = first if shown == seen[0].pid else read_runtime(shown)
+        commands = next_commands(runtime.runtime, runtime.place, runtime.symbols) if runtime else ()
+    return WaitsAnswer(waits, commands, replaced, child, _clients(seen, rows, names))
+
+
+def _clients(
+    seen: list[ProcessWaits], rows: Mapping[int, Socket], names: EndNames
+) -> tuple[Socket, ...]:
+    """Return the connections that threads wait for and listeners of this host serve."""
+    waited = (rows[inode] for inode in sorted(_waited(seen)) if inode in rows)
+    connected = (row for row in waited if row.state is not State.LISTEN)
+    return tuple(row for row in connected if names.serves(row.local_address, row.local_port))
+
+
+def _waited(seen: list[ProcessWaits]) -> set[int]:
+    return wanted_inodes({process.pid: process for process in seen})
 
 
 def _programs_own(process: ProcessWaits, runtime: Runtime) -> ProcessWaits:
@@ -163,34 +207,56 @@ def _by_design(waits: Waits, forgotten: Conclusion, seen: list[ProcessWaits]) ->
 
 def _special(
     waits: Waits, seen: list[ProcessWaits], children: tuple[Inherited, ...]
-) -> NextCommand | None:
-    """Return what to run where a stack of the program would tell nothing, None elsewhere."""
+) -> tuple[NextCommand, ...]:
+    """Return what to run where a stack of the program would tell nothing, () elsewhere."""
     cause = waits.conclusion.cause if waits.conclusion else None
     if cause is Cause.INHERITED:
-        child = children[0].child
-        look = "the descriptors that it was not meant to have; its parent starts it without closing"
-        return _only_reads(f"ls -l /proc/{child}/fd", look)
+        return _of_helper(children[0])
     if cause is Cause.CHILD:
         child = next(t.child for p in seen for t in p.threads if p.pid == waits.pid and t.child)
         look = "what the child is, since when it runs, and the kernel function it sleeps in"
-        return _only_reads(f"ps -o pid,etime,wchan:24,args -p {child}", look)
+        return (_only_reads(f"ps -o pid,etime,wchan:24,args -p {child}", look),)
     if cause is Cause.CONFIGURED:
         look = "the servers that it waits for: those with most of these connections"
-        return _only_reads(f"ss -tnp state established | grep pid={waits.pid},", look)
+        return (_only_reads(f"ss -tnp state established | grep pid={waits.pid},", look),)
+    if cause is Cause.DISK:
+        # A debugger would wait for the disk too: py-spy and gdb stop the thread first.
+        look = "the kernel function each thread sleeps in: nfs_* and rpc_* are NFS, others a disk"
+        return (_only_reads(f"grep . /proc/{waits.pid}/task/*/wchan", look),)
     if cause is Cause.TRACED:
         tracer = next(process.tracer for process in seen if process.tracer)
-        return _only_reads(
-            f"ps -fp {tracer}", "the debugger that holds the process, and whose it is"
-        )
+        look = "the debugger that holds the process, and whose it is"
+        return (_only_reads(f"ps -fp {tracer}", look),)
     if cause is Cause.FROZEN:
         pid = next(process.pid for process in seen if process.frozen)
-        return _only_reads(f"cat /proc/{pid}/cgroup", "the container or unit that is paused")
+        look = "the container or unit that is paused"
+        return (_only_reads(f"cat /proc/{pid}/cgroup", look),)
     if cause is Cause.STOPPED:
         pid = next(p.pid for p in seen if all(t.act is Act.STOPPED for t in p.threads))
         look = "the state of the process in /proc/PID/status is no longer T"
         effect = "the process goes on where it was stopped: ask first who stopped it"
-        return NextCommand(f"kill -CONT {pid}", look, effect, "", _SIGNAL)
-    return None
+        return (NextCommand(f"kill -CONT {pid}", look, effect, "", _SIGNAL),)
+    return ()
+
+
+def _of_helper(helper: Inherited) -> tuple[NextCommand, ...]:
+    """Return what to look at before a helper is ended that inherited sockets."""
+    both = f"{helper.child},{helper.parent}"
+    look = "what the helper is and since when it runs, and the program that started it"
+    return (
+        _only_reads(f"ps -o pid,ppid,user,etime,args -p {both}", look),
+        _only_reads(f"ls -l /proc/{helper.child}/fd", "the descriptors it was not meant to have"),
+    )
+
+
+def _of_old_worker(old: Replaced) -> tuple[NextCommand, ...]:
+    """Return what to look at before an old worker is ended."""
+    look = f"pid {old.pid} runs for longer than {old.heir}, which serves new connections"
+    live = "the connections that still live in the old worker: they end with it"
+    return (
+        _only_reads(f"ps -o pid,ppid,user,etime,args -p {old.pid},{old.heir}", look),
+        _only_reads(f"ss -tnp state established | grep pid={old.pid},", live),
+    )
 
 
 def _only_reads(run: str, look: str) -> NextCommand:
@@ -209,28 +275,30 @@ def _inherited(
         return ()
     sought = connections | asked.listeners
     holders, _ = read_holders(sought, related(asked.pids[0], parents), seconds)
-    masters = {h.pid: h.executable for i in asked.listeners for h in holders.pop(i, ())}
+    masters = [holder for inode in asked.listeners for holder in holders.pop(inode, ())]
+    programs = {master.pid: master.executable for master in masters}
+    names = {master.pid: master.name for master in masters}
     watched, _ = watched_sockets(seen, connections)
-    return tell_inherited(holders, masters.keys(), watched, masters)
+    return tell_inherited(holders, programs.keys(), watched, programs, names)
 
 
-def _replaced(asked: WaitsQuestion, pid: int, seconds: float) -> str:
-    """Return which process has taken over the listener of a process's connections, "" without."""
+def _replaced(asked: WaitsQuestion, pid: int, seconds: float) -> Replaced | None:
+    """Return which process has taken over the listener of a process's connections, if one has."""
     connections = {i: row for i, row in asked.concerned.items() if row.state is not State.LISTEN}
     if not connections or not asked.listeners or len(connections) > _MOST_SOCKETS:
-        return ""
+        return None
     own, _ = read_holders(connections.keys() | asked.listeners, [pid], seconds / 2)
     held = [holding for inode in connections for holding in own.get(inode, ())]
     if not held or not asked.listeners.isdisjoint(own):
-        return ""
+        return None
     # The youngest first: a successor is younger.
     namesake = sorted(namesakes(held[0].name), reverse=True)
     others, _ = read_holders(asked.listeners, namesake, seconds)
     heir = successor(held[0], (holding for found in others.values() for holding in found))
     if heir is None:
-        return ""
+        return None
     port = next(iter(connections.values())).local_port
-    return f"an old worker: {visible(heir.name)} (pid {heir.pid}) listens on port {port} now"
+    return Replaced(pid, held[0].name, heir.pid, heir.name, port)
 
 
 def host_names(listeners: Mapping[tuple[str, int], str], local: Collection[str] = ()) -> EndNames:

@@ -5,9 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final, NamedTuple
 
-RIGHTS: Final = "run as root, or with CAP_SYS_ADMIN and CAP_SYS_PTRACE"
-"""What lets one enter a namespace."""
-
 UNSEEN: Final = "namespaces"
 """The key of a gap (Gap.what) for namespaces that were to be looked at, and were not."""
 

@@ -125,7 +125,8 @@ class ProcessWaits:
     `total` is its number of threads, of which `threads` were looked at.  `denied` says that system
     calls or descriptors may not be read; `epolls` is None where its epoll sets were not read.
     `tracer` is the debugger's pid, `frozen` whether its cgroup is frozen (docker pause), None where
-    that is not known; `ring` whether it has an io_uring, whose requests nobody sees.
+    that is not known; `ring` whether it has an io_uring, whose requests nobody sees.  `whole` says
+    whether every thread was looked at: of a process with hundreds only the first are.
     """
 
     pid: int
@@ -138,6 +139,7 @@ class ProcessWaits:
     tracer: int | None = None
     frozen: bool | None = None
     ring: bool = False
+    whole: bool = True
 
 
 class EndRole(enum.Enum):
@@ -158,6 +160,22 @@ class FarEnd(NamedTuple):
     address: str | None
     port: int | None
     name: str
+
+
+class OtherSocket(NamedTuple):
+    """A socket that is in no TCP table.
+
+    `protocol` is the kernel's name of it: "UNIX-STREAM", "UDP", "NETLINK", also "TCP" where it is
+    reset or of another namespace.  Of a Unix socket `path` is its own (that of its listener where a
+    server accepted it) and `peer_path` that of the other end; `program` is the process that holds
+    the other end, where only one does.  What is unknown, or text from outside that is empty, is "".
+    """
+
+    protocol: str
+    path: str = ""
+    peer_path: str = ""
+    program: str = ""
+    connected: bool = False
 
 
 class WaitGroup(NamedTuple):

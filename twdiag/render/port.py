@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from typing import TYPE_CHECKING, Any, Final
 
 from twdiag import __version__
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
     from typing import TextIO
 
+    from twdiag.engine.accepting import NotAccepting
     from twdiag.engine.binding import Attempt
     from twdiag.engine.port import PortReport
     from twdiag.model.nat import Diversion
@@ -36,12 +38,12 @@ _MOST_OWNERS: Final = 3
 
 def render_text(report: PortReport, out: TextIO, width: int | None = None) -> None:
     """Write the report for people, in so many columns; what came from outside is inert."""
-    for line in _lines(report, narrow=width is not None and width < _WIDTH):
+    for line in _lines(report, min(width or _WIDTH, _WIDTH)):
         for part in fitted(line, width):
             out.write(part.rstrip() + "\n")
 
 
-def _lines(report: PortReport, *, narrow: bool) -> Iterator[str]:
+def _lines(report: PortReport, room: int) -> Iterator[str]:
     yield headline(report)
     where = "" if report.netns == HOST_NETNS else f"in {visible(report.netns)}"
     if where:
@@ -54,9 +56,9 @@ def _lines(report: PortReport, *, narrow: bool) -> Iterator[str]:
         yield f" {count(len(report.holders) - _MOST_HOLDERS, 'more group')}: --json has all"
     if report.holders:
         yield ""
-    yield from _table(report, _NARROW if narrow else _WIDE)
+    yield from _table(report, _NARROW if room < _WIDTH else _WIDE)
     yield ""
-    yield from _facts(report, narrow=narrow)
+    yield from _facts(report, room)
     for gap in report.gaps:
         yield f" Not seen          {visible(gap.why)}"
 
@@ -146,17 +148,14 @@ def _row(columns: tuple[int, ...], address: str, words: Iterable[str]) -> str:
     return " " + "".join(f"{cell:{width}}" for cell, width in cells)
 
 
-def _facts(report: PortReport, *, narrow: bool) -> Iterator[str]:
+def _facts(report: PortReport, room: int) -> Iterator[str]:
     if report.unserved:
-        one = report.unserved[0]
-        who = f"{visible(one.name)} (pid {one.pid})"
-        yield f" Nobody accepts    {who} is stuck, or has the socket from"
-        yield f"{'':19}the program that started it, which did not mean to share it"
+        yield from _unserved(report.unserved, room)
     if report.holders:
-        yield f" To free it        {_free(report)}"
+        yield from _labelled("To free it", _free(report), room)
     if any(Verdict.IF_OLD_HAD_IT in attempt.verdicts.values() for attempt in report.attempts):
         word = _WORDS[Verdict.IF_OLD_HAD_IT]
-        label = f"{_SHORT[word]}:   " if narrow else f"{word}:"
+        label = f"{_SHORT[word]}:   " if room < _WIDTH else f"{word}:"
         yield f" {label} most servers set SO_REUSEADDR, outgoing connections do not;"
         yield f"{'':20}SO_REUSEPORT also needs the same user, but for TIME_WAIT"
     if report.ephemeral is not None:
@@ -174,8 +173,31 @@ def _facts(report: PortReport, *, narrow: bool) -> Iterator[str]:
     start = report.unprivileged_start
     if start is not None and report.port < start:
         yield f" Privileged        below {start}: bind() needs CAP_NET_BIND_SERVICE, else EACCES"
-    yield from _nat(report)
+    yield from _nat(report, room)
     yield f" To look           {_look(report)}"
+
+
+def _unserved(unserved: NotAccepting, room: int) -> Iterator[str]:
+    """Yield what those do who listen and do not wait for connections, as far as it was seen."""
+    one, *others = unserved.owners
+    who = f"{visible(one.name)} (pid {one.pid})" + (f" and {len(others)} more" if others else "")
+    text = f"at this moment no thread of {who} waits for a connection: {visible(unserved.doing)}"
+    yield from _labelled("Nobody accepts", text, room)
+    if unserved.starter:
+        parent = f"{visible(unserved.starter.name)} (pid {unserved.starter.pid})"
+        text = f"if it is only a helper of {parent}, it has inherited the socket from there"
+        yield from _labelled("", text, room)
+
+
+def _labelled(label: str, text: str, room: int) -> list[str]:
+    """Return a sentence behind a label, on as many lines of so many columns as it takes."""
+    return textwrap.wrap(
+        text,
+        max(40, room),
+        initial_indent=f" {label:18}",
+        subsequent_indent=" " * 19,
+        break_on_hyphens=False,
+    )
 
 
 def _free(report: PortReport) -> str:
@@ -184,17 +206,27 @@ def _free(report: PortReport) -> str:
     if report.free_in is not None:
         return f"wait up to {duration(report.free_in)}, or set SO_REUSEADDR if the old had it"
     if not owners:
-        return "stop whoever holds it; root sees who that is"
+        return f"stop whoever holds it; {_who_sees(report)}"
     more = f" and {len(owners) - 1} more" if len(owners) > 1 else ""
     them = "them" if more else "it"
     first = f"{visible(owners[0].name)} (pid {owners[0].pid})"
     return f"stop {first}{more}, or have {them} close the socket"
 
 
-def _nat(report: PortReport) -> Iterator[str]:
+def _who_sees(report: PortReport) -> str:
+    """Return how to see who holds a port where that was not seen."""
+    how = next((gap.how for gap in report.gaps if gap.what == "owners"), "")
+    as_root = not how or how.startswith("run as root")
+    return "root sees who that is" if as_root else f"to see who: {visible(how)}"
+
+
+def _nat(report: PortReport, room: int) -> Iterator[str]:
     """Yield where NAT leads connections to the port, whoever listens on it."""
     command = f"{_way_in(report)}nft list ruleset | grep -w {report.port}"
     nat = report.nat
+    if nat is None and report.nat_how:
+        yield from _labelled("NAT", f"not looked at: {visible(report.nat_how)}", room)
+        return
     if nat is None:
         yield f" NAT               not looked at (needs root): {command}"
         return
@@ -246,6 +278,7 @@ def render_json(report: PortReport, out: TextIO) -> None:
 
 def to_json(report: PortReport) -> dict[str, Any]:
     """Return the report as plain values."""
+    unserved = report.unserved
     return {
         "schema": SCHEMA,
         "version": __version__,
@@ -269,7 +302,10 @@ def to_json(report: PortReport) -> dict[str, Any]:
         "unprivileged_port_start": report.unprivileged_start,
         "nat": None if report.nat is None else [one._asdict() for one in report.nat.found],
         "nat_rules_not_understood": None if report.nat is None else report.nat.unsure,
-        "unserved": [{"pid": one.pid, "name": one.name} for one in report.unserved],
+        "unserved": [{"pid": one.pid, "name": one.name} for one in unserved.owners]
+        if unserved
+        else [],
+        "unserved_instead": unserved.doing if unserved else None,
         "gaps": [{"what": gap.what, "why": gap.why, "how": gap.how} for gap in report.gaps],
     }
 

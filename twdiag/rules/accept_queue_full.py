@@ -58,6 +58,7 @@ WARNING = seconds(
 )
 CRITICAL = seconds("accept-wait-critical", 30, "the same; a warning where the queue is not full")
 _OVERFLOWS = "TcpExt.ListenOverflows"
+_QUESTION = "is it stuck or out of workers?"
 
 
 class Queue(NamedTuple):
@@ -104,6 +105,13 @@ def own_limit(accepted: int) -> str:
         return ""
     held = count(accepted, "accepted connection")
     return f"; it holds {held}: is that a limit of its own (connections, workers)?"
+
+
+def not_accepting(advice: Advice) -> Advice:
+    """Return the first advice as it is where nobody accepts at all, be it slowly."""
+    limit = advice.how.removeprefix(_QUESTION)
+    how = f"a stack dump of the process{limit}"
+    return advice._replace(do="See why it does not call accept()", how=how)
 
 
 def select(view: View, limits: Limits) -> Iterator[Group[Listener | None]]:
@@ -166,7 +174,7 @@ def _advice(subject: ListenerSubject, somaxconn: Value, held: int) -> tuple[Advi
     return (
         Advice(
             "See why it accepts too slowly",
-            "is it stuck or out of workers?" + own_limit(held),
+            _QUESTION + own_limit(held),
             verify="this stays the same: nstat -az TcpExtListenOverflows",
         ),
         *software_advice(subject.processes, "server", "accept-queue"),

@@ -14,7 +14,8 @@ nothing any more. At the other end the connection has long been forgotten.
 What to do:
 Find the code path that leaves the socket open after the end of the stream: an error path without
 close(), a response body that is never read to its end and closed, a worker that waits for
-something else. Restarting the process frees the sockets and buys time.
+something else. Restarting the process frees the sockets and buys time. What an old worker has kept
+since a reload, or a helper has inherited, goes when that process ends: leave the service alone.
 
 What not to do:
 - Do not tune sysctls: none of them touches CLOSE_WAIT.
@@ -104,6 +105,12 @@ def _finding(holder: Holder, severity: Severity) -> Finding:
         ),
         Place.of(State.CLOSE_WAIT),
     )
+
+
+def elsewhere(advice: Advice) -> Advice:
+    """Return the first advice as it is where the threads do something else: they forget nothing."""
+    how = advice.how.partition("; ")[0]
+    return advice._replace(do="See what its threads do instead", how=f"take a stack dump; {how}")
 
 
 def rows(view: View, limits: Limits, group: Group[Aged]) -> RowsBehind:

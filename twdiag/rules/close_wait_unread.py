@@ -13,7 +13,8 @@ given up. When it closes such a socket with data unread, the peer gets a RST ins
 
 What to do:
 Look at what the process is doing now: a stack dump (jstack, py-spy, gdb, SIGQUIT for Go and
-Java), a backend it waits for, a lock. The sockets are the symptom.
+Java), a backend it waits for, a lock. The sockets are the symptom. A helper that only inherited
+them reads none, and no stack shows why: end it.
 
 What not to do:
 - Do not tune socket buffers or sysctls: the bytes have arrived, nobody reads them.
@@ -45,6 +46,7 @@ if TYPE_CHECKING:
 
 NAME = "close-wait-unread"
 _STACK = "take a stack dump; "
+_STUCK = "deadlocked or starved."  # the end of the sentence in the manual that says so
 
 
 def select(view: View, limits: Limits) -> Iterator[Group[Aged]]:
@@ -107,12 +109,18 @@ def _finding(holder: Holder, limits: Limits, left: float | None) -> Finding:
     )
 
 
-def unwatched(advice: Advice) -> Advice:
+def unwatched(advice: Advice, *, served: bool) -> Advice:
     """Return the first advice as it is where nothing watches the sockets: nobody is stuck."""
-    return advice._replace(
-        do="Find where the program stops watching a connection without closing it",
-        how=advice.how.removeprefix(_STACK),
-    )
+    do = "Find where the program stops watching a connection without closing it"
+    if not served:
+        do = "Find which client of the program keeps them: a pool, or a response never closed"
+    return advice._replace(do=do, how=advice.how.removeprefix(_STACK))
+
+
+def without_stuck(why: str) -> str:
+    """Return why it matters where nobody is stuck: without the sentence that says so."""
+    _, _, rest = why.partition(_STUCK)
+    return f"Each of them keeps a descriptor until it is closed.{rest}" if rest else why
 
 
 def rows(view: View, limits: Limits, group: Group[Aged]) -> RowsBehind:

@@ -138,18 +138,21 @@ def software_advice(owners: Iterable[Owner], side: str, topic: str) -> tuple[Adv
 
     `side` is "server" or "client".
     """
+    advice = (a for name in names_of(owners) for a in known_advice(name, side, topic))
+    return tuple(dict.fromkeys(advice))
+
+
+def known_advice(name: str, side: str, topic: str) -> tuple[Advice, ...]:
+    """Return what is known on a topic of the software that a process of this name is."""
     from twdiag.software import find
 
+    software = find(name)
+    if software is None:
+        return ()
     advice = []
-    seen = set()
-    for owner in owners:
-        software = find(owner.name)
-        if software is None or software.name in seen:
-            continue
-        seen.add(software.name)
-        for statement in software.advice(side, topic):
-            shown = statement.default in statement.text
-            default = "" if shown or not statement.default else f" (default: {statement.default})"
-            how = statement.change + default
-            advice.append(Advice(f"{software.title}: {statement.text}", how, statement.cost))
+    for statement in software.advice(side, topic):
+        shown = statement.default in statement.text
+        default = "" if shown or not statement.default else f" (default: {statement.default})"
+        how = statement.change + default
+        advice.append(Advice(f"{software.title}: {statement.text}", how, statement.cost))
     return tuple(advice)

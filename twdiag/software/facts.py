@@ -9,7 +9,7 @@ from typing import Final
 from twdiag.errors import TwdiagError
 
 TOPICS: Final = frozenset(
-    {"closes-first", "keep-alive", "pool", "close-wait", "accept-queue", "restart"}
+    {"closes-first", "keep-alive", "pool", "close-wait", "accept-queue", "restart", "reload"}
 )
 """What a statement can be about."""
 

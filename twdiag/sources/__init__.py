@@ -108,7 +108,7 @@ def collect_outside(processes: Collection[int], table: int | None) -> Snapshot:
     bound sockets.  `table` is the number of its /proc/PID/net/tcp, by which a process is known that
     has not ended.  Raises SourceError where all of them have.
     """
-    from twdiag.model.namespaces import RIGHTS
+    from twdiag.sources.live import rights
     from twdiag.sources.live.sockets.proc_tcp import read_proc
 
     for pid in processes:
@@ -125,7 +125,11 @@ def collect_outside(processes: Collection[int], table: int | None) -> Snapshot:
         raise SourceError("its processes have ended", "run again")
     crowded, kernel = read_crowded(processes), os.uname()
     unseen = [
-        Gap(name, f"{name} of another namespace is not visible from outside", RIGHTS)
+        Gap(
+            name,
+            f"{name} of another namespace is not visible from outside",
+            rights.to_get(*rights.ENTER),
+        )
         for name in SYSCTLS
         if name not in OPTIONAL_SYSCTLS
     ]

@@ -36,11 +36,20 @@ def tell_waits(
     (sources.live.processes.waits.wanted_inodes()); `inherited` tells of children that hold some of
     them by accident (tell_inherited()).
     """
-    case = case_of(processes, concerned, sockets, names)
     child = inherited[0] if inherited and 2 * inherited[0].sockets > len(concerned) else None
-    conclusion = _by_child(child) if child else conclude(case) if case.threads else None
+    # What the parent still holds, it would have to close: what it does instead is the cause.
+    beside = child is not None and 2 * child.left <= child.sockets
+    if child and beside:
+        processes = [process for process in processes if process.pid != child.child]
+    case = case_of(processes, concerned, sockets, names)
+    conclusion = conclude(case) if case.threads else None
+    if child and not (beside and conclusion):
+        conclusion = _by_child(child)
     groups = groups_of(case.threads)
     known = case.watching_known
+    lines = list(lines_of(case, groups))
+    if child and conclusion and conclusion.cause is not Cause.INHERITED:
+        lines.append(child.sentence)
     return Waits(
         pid=(conclusion and conclusion.pid) or telling_pid(case.threads),
         processes=len(processes),
@@ -50,7 +59,7 @@ def tell_waits(
         watched=len(case.watched) if known else None,
         parked=len(case.parked) if known else None,
         conclusion=conclusion,
-        lines=tuple(lines_of(case, groups)),
+        lines=tuple(lines),
     )
 
 

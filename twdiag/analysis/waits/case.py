@@ -175,7 +175,9 @@ def case_of(
         if thread.state not in "ZX"
     ]
     watched, parked = watched_sockets(processes, concerned)
-    known = bool(processes) and not any(p.epolls is None or p.ring or p.denied for p in processes)
+    known = bool(processes) and all(
+        p.epolls is not None and p.whole and not (p.ring or p.denied) for p in processes
+    )
     return Case(processes, concerned, names, threads, watched, parked, known)
 
 

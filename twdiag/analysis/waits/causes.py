@@ -90,7 +90,8 @@ def _upstream(case: Case) -> Conclusion | None:
     sure = len(waiting) == len(workers) and not free
     end = Counter(seen.end for seen in waiting).most_common(1)[0][0]
     where = end_text(end) if end else "an upstream"
-    text = f"{_share(len(waiting), len(workers))} for the upstream {where}"
+    upstream = "" if end and end.address is None else "the upstream "
+    text = f"{_share(len(waiting), len(workers))} for {upstream}{where}"
     text += f", {locked} for a lock" if locked else ""
     text = f"{text}: {_left(case)}"
     return Conclusion(Cause.UPSTREAM, _sure(sure), text, end, waiting[0].pid)

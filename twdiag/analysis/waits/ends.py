@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
-from twdiag.analysis.upstreams import described
+from twdiag.analysis.upstreams import described, service_at
 from twdiag.model.waits import Act, EndRole, FarEnd, FdKind
 from twdiag.tcp import State
 from twdiag.wording import visible
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from twdiag.analysis.upstreams import EndNames
     from twdiag.model.sockets import Socket
-    from twdiag.model.waits import Descriptor, ThreadWait
+    from twdiag.model.waits import Descriptor, OtherSocket, ThreadWait
 
 
 def end_of(
@@ -34,8 +34,7 @@ def end_of(
     row = concerned.get(inode) or sockets.get(inode)
     if row is None:
         # One that is read no more can have been closed before its row was looked up.
-        name = "a socket that no TCP table shows"
-        return FarEnd(EndRole.LOCAL, None, None, name) if thread.still else None
+        return _unlisted_end(names.others.get(inode)) if thread.still else None
     return _socket_end(inode, row, concerned, names)
 
 
@@ -50,6 +49,43 @@ def _socket_end(
         return FarEnd(EndRole.CLIENT, None, None, "")
     name = names.of(row.remote_address, row.remote_port)
     return FarEnd(EndRole.UPSTREAM, row.remote_address, row.remote_port, name)
+
+
+def _unlisted_end(other: OtherSocket | None) -> FarEnd:
+    """Return the end of a socket that no TCP table shows: a Unix socket mostly."""
+    if other is None:
+        return FarEnd(EndRole.LOCAL, None, None, "a socket that is not known")
+    if other.protocol.startswith("UNIX"):
+        return _unix_end(other)
+    name = "a socket that no TCP table shows"
+    if not other.protocol.startswith("TCP"):
+        name = _PROTOCOLS.get(other.protocol, f"a socket of protocol {visible(other.protocol)}")
+    return FarEnd(EndRole.LOCAL, None, None, name)
+
+
+_PROTOCOLS: Final = {
+    "UDP": "a UDP socket",
+    "UDPv6": "a UDP socket",
+    "NETLINK": "a netlink socket",
+    "PACKET": "a packet socket",
+    "RAW": "a raw socket",
+    "RAWv6": "a raw socket",
+}
+"""Names of struct proto and what they are called; TCP is not among them."""
+
+
+def _unix_end(other: OtherSocket) -> FarEnd:
+    """Return the end of a Unix socket, by the path of whichever end has one."""
+    program = f" ({visible(other.program)})" if other.program else ""
+    if other.peer_path:
+        role = EndRole.UPSTREAM if service_at(other.peer_path) else EndRole.LOCAL
+        return FarEnd(role, None, None, f"the Unix socket {visible(other.peer_path)}{program}")
+    if other.path:
+        of = "a client of " if other.connected else ""
+        program = program if other.connected else ""
+        name = f"{of}the Unix socket {visible(other.path)}{program}"
+        return FarEnd(EndRole.LOCAL, None, None, name)
+    return FarEnd(EndRole.LOCAL, None, None, f"a Unix socket{program}")
 
 
 def _other_end(target: Descriptor) -> FarEnd | None:

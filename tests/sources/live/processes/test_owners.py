@@ -23,6 +23,7 @@ from tests.sources.live.processes.leaking import (
     sockets_of,
 )
 from twdiag.lab import kernel
+from twdiag.sources.live import rights
 from twdiag.sources.live.proc import read_text
 from twdiag.sources.live.processes import likely, owners
 from twdiag.sources.live.processes.owners import describe, read_owners
@@ -165,12 +166,13 @@ def test_processes_that_may_not_be_read_are_counted(
 
     only(hidden, os.getpid())
     monkeypatch.setattr(os, call, deny)
+    monkeypatch.setattr(rights, "to_get", lambda *wanted: ", ".join(wanted))
     found, (gap,) = read_owners([inode(listener), UNKNOWN_INODE])
     monkeypatch.undo()
     assert [owner.pid for owner in found[inode(listener)]] == [os.getpid()]
     assert (gap.what, gap.partial) == ("owners", True)
     assert "the owners of 1 socket are not visible: no permission to read 1 process" in gap.why
-    assert "CAP_SYS_PTRACE" in gap.how
+    assert gap.how == "CAP_SYS_PTRACE, CAP_DAC_READ_SEARCH"
 
 
 def test_without_proc_there_are_no_owners(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -21,6 +21,7 @@ import pytest
 from tests.sources.live.processes.blocked import NOBODY, as_user, blocked, states, wait_until
 from twdiag.lab import kernel
 from twdiag.model.waits import Act, FdKind
+from twdiag.sources.live import rights
 from twdiag.sources.live.processes import waits as reader
 from twdiag.sources.live.processes.glances import Glance, glance_at, is_still
 from twdiag.sources.live.processes.system_calls import SystemCall
@@ -402,19 +403,24 @@ def test_somebody_else_still_sees_that_a_process_is_stopped() -> None:
 @pytest.mark.parametrize(
     ("scope", "uid", "words"),
     [
-        (0, os.geteuid(), "DAC_READ_SEARCH"),
-        (1, os.geteuid(), "or with the capability CAP_SYS_PTRACE"),
-        (1, os.geteuid() + 1, "DAC_READ_SEARCH"),
-        (2, os.geteuid(), "or with the capability CAP_SYS_PTRACE"),
-        (3, 0, "nobody may"),
-        (None, 0, "DAC_READ_SEARCH"),
+        (0, os.geteuid(), "CAP_SYS_PTRACE, CAP_DAC_READ_SEARCH"),
+        (1, os.geteuid(), "CAP_SYS_PTRACE"),
+        (1, os.geteuid() + 1, "CAP_SYS_PTRACE, CAP_DAC_READ_SEARCH"),
+        (2, os.geteuid(), "CAP_SYS_PTRACE"),
+        (
+            3,
+            0,
+            "kernel.yama.ptrace_scope is 3: nobody may, until the host starts with a lower value",
+        ),
+        (None, 0, "CAP_SYS_PTRACE, CAP_DAC_READ_SEARCH"),
     ],
 )
 def test_yama_is_named(
     scope: int | None, uid: int, words: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(reader, "_ptrace_scope", lambda: scope)
+    monkeypatch.setattr(rights, "to_get", lambda *wanted: ", ".join(wanted))
     found, _ = look(os.getpid())
     waits = found[os.getpid()]
     gap = reader._rights_gap([reader.replace(waits, denied=True, uid=uid)])
-    assert words in gap.how
+    assert gap.how == words

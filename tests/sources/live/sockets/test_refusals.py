@@ -241,7 +241,7 @@ def test_psutil_that_may_not_look_is_an_error(monkeypatch: pytest.MonkeyPatch) -
         raise psutil.AccessDenied(msg=f"no {kind}")
 
     monkeypatch.setattr(psutil, "net_connections", refuse)
-    assert refusal("psutil")[1] == "run as root"
+    assert refusal("psutil")[1] == "use --source netlink"
 
 
 def test_psutil_without_proc_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:

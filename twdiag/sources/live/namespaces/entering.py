@@ -14,7 +14,7 @@ import warnings
 from typing import TYPE_CHECKING, Final, TypeVar, cast
 
 from twdiag.errors import SourceError, SourceRefused, TwdiagError
-from twdiag.model.namespaces import RIGHTS
+from twdiag.sources.live import rights
 from twdiag.sources.live.namespaces.search import inode_of
 
 if TYPE_CHECKING:
@@ -116,7 +116,7 @@ def _streamed_by_child(namespace: Namespace, read: Callable[[], Iterator[T]]) ->
                     done, value = pickle.load(pipe)
                 except EOFError as error:
                     what = f"the look into {namespace.label} ended early"
-                    raise SourceError(what, "run as root") from error
+                    raise SourceError(what, "run again") from error
                 if not done:
                     raise value
                 if value is None:
@@ -159,7 +159,7 @@ def _in_child(namespace: Namespace, work: Callable[[], T]) -> T:
     finally:
         os.waitpid(child, 0)
     if not answer:
-        raise SourceError(f"the look into {namespace.label} ended early", "run as root")
+        raise SourceError(f"the look into {namespace.label} ended early", "run again")
     done, value = pickle.loads(answer)
     if not done:
         raise value
@@ -219,7 +219,10 @@ def _open_namespace(namespace: Namespace, stack: contextlib.ExitStack) -> int:
         if _is(namespace, descriptor, None):
             return descriptor
     if denied:
-        raise Refused(f"no permission to enter the network namespace of {namespace.label}", RIGHTS)
+        raise Refused(
+            f"no permission to enter the network namespace of {namespace.label}",
+            rights.to_get(*rights.ENTER),
+        )
     raise Vanished(f"the network namespace of {namespace.label} has ended")
 
 
@@ -240,7 +243,10 @@ def _come_back(home: int) -> None:
 def _setns(descriptor: int, kind: int, namespace: Namespace) -> None:
     number = _setns_errno(descriptor, kind)
     if number == errno.EPERM:
-        raise Refused(f"no permission to enter the network namespace of {namespace.label}", RIGHTS)
+        raise Refused(
+            f"no permission to enter the network namespace of {namespace.label}",
+            rights.to_get(*rights.ENTER),
+        )
     if number:
         why = os.strerror(number)
         raise SourceError(f"the network namespace of {namespace.label} cannot be entered: {why}")

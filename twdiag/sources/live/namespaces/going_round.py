@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Generic, TypeVar
 
 from twdiag.errors import TwdiagError
-from twdiag.model.namespaces import NO_TIME, RIGHTS, UNSEEN, by_business
+from twdiag.model.namespaces import NO_TIME, UNSEEN, by_business
 from twdiag.model.snapshot import BARRED, Gap
+from twdiag.sources.live import rights
 from twdiag.sources.live.namespaces.entering import Refused, Vanished, inside
 from twdiag.sources.live.namespaces.search import inode_of, read_usage
 from twdiag.wording import few, quoted
@@ -112,7 +113,8 @@ def _left_out(why: str, namespaces: list[Namespace]) -> Gap:
     text = f"{many} not looked at ({few(n.label for n in namespaces)}): "
     if why == "rights":
         short = f"{number} not looked at"
-        return Gap(BARRED, text + "no permission", RIGHTS, partial=True, short=short)
+        how = rights.to_get(*rights.ENTER)
+        return Gap(BARRED, text + "no permission", how, partial=True, short=short)
     if why == "time":
         how = f"look at one alone: --netns {quoted(namespaces[0].label)}"
         return Gap(UNSEEN, text + NO_TIME, how, partial=True)

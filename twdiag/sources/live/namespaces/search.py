@@ -12,8 +12,9 @@ import re
 from dataclasses import replace
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from twdiag.model.namespaces import RIGHTS, Namespace, Usage
+from twdiag.model.namespaces import Namespace, Usage
 from twdiag.model.snapshot import BARRED, HOST_NETNS, OUTSIDE, Gap
+from twdiag.sources.live import rights
 from twdiag.sources.live.namespaces.containers import container_of
 from twdiag.sources.live.netfilter.conntrack import parse_counters
 from twdiag.sources.live.proc import all_pids, read_text, start_of
@@ -237,10 +238,11 @@ def _gaps(unmatched: list[str]) -> Iterator[Gap]:
     if unmatched:
         names = few(path.rpartition("/")[2] for path in unmatched)
         why = f"mounted network namespaces ({names}) may hold no process, and then go unseen"
-        yield Gap(OUTSIDE, why, RIGHTS, partial=True, short="some perhaps unseen")
+        how = rights.to_get(*rights.ENTER)
+        yield Gap(OUTSIDE, why, how, partial=True, short="some perhaps unseen")
     if not os.path.exists("/proc/1"):
         why = "/proc hides the processes of others (hidepid), and their namespaces with them"
-        how = "run as root, or as a member of the group of /proc"
+        how = f"{rights.to_get('CAP_SYS_PTRACE')}, or as a member of the group of /proc"
         yield Gap(BARRED, why, how, partial=True, short=_HIDDEN)
     elif inode_of("/proc/self/ns/pid") not in (None, _FIRST_PID_NAMESPACE):
         why = "namespaces beside this container are hidden: it has its own PID namespace"

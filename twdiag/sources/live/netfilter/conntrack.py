@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Final
 from twdiag.errors import SourceError
 from twdiag.model.conntrack import WORTH_A_LOOK, Conntrack, ConntrackCounters
 from twdiag.model.snapshot import Gap
+from twdiag.sources.live import rights
 from twdiag.sources.live.proc import read_text
 
 if TYPE_CHECKING:
@@ -125,7 +126,7 @@ def _refused(error: SourceError, counters: ConntrackCounters) -> list[Gap]:
     if counters.entries < _FEW_ENTRIES and not counters.insert_failed:
         return []
     why = f"conntrack entries were not seen ({error.what})"
-    return [Gap("conntrack", why, error.next_step or "run as root")]
+    return [Gap("conntrack", why, error.next_step or rights.to_get(*rights.NETFILTER))]
 
 
 def _unread(rules: NatRules, counters: ConntrackCounters) -> list[Gap]:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Final
 
 from twdiag.errors import SourceError, SourceRefused
 from twdiag.model.nat import NatRule
+from twdiag.sources.live import rights
 from twdiag.sources.live.netfilter.x_tables import TRANSLATING, match_ports, target_range
 from twdiag.sources.live.proc import read_text
 
@@ -103,7 +104,11 @@ def _ask(option: int, request: bytes) -> bytes:
             )
             number = ctypes.get_errno()
     except OSError as error:
-        raise SourceRefused(f"iptables refuses: {error.strerror}", "run as root") from error
+        raise SourceRefused(
+            f"iptables refuses: {error.strerror}", rights.to_get(*rights.NETFILTER)
+        ) from error
     if failed:
-        raise SourceRefused(f"iptables refuses: {os.strerror(number)}", "run as root")
+        raise SourceRefused(
+            f"iptables refuses: {os.strerror(number)}", rights.to_get(*rights.NETFILTER)
+        )
     return buffer.raw[: length.value]

@@ -15,6 +15,7 @@ import time
 from typing import TYPE_CHECKING, Final
 
 from twdiag.errors import SourceError, SourceRefused
+from twdiag.sources.live import rights
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -58,7 +59,9 @@ def datagrams(kind: int, payload: bytes, until: float, family: int = 0) -> Itera
     except OSError as error:
         if error.errno == errno.ENOBUFS:
             raise SourceError("the kernel dropped a part of its answer", "run again") from error
-        raise SourceRefused(f"netfilter refuses: {error.strerror}", "run as root") from error
+        raise SourceRefused(
+            f"netfilter refuses: {error.strerror}", rights.to_get(*rights.NETFILTER)
+        ) from error
 
 
 def messages(datagram: bytes) -> Iterator[tuple[int, int, int]]:
@@ -99,4 +102,4 @@ def _refuse_unless_zero(body: bytes) -> None:
     number = -struct.unpack_from("=i", body)[0] if len(body) >= 4 else 0
     if number:
         known = os.strerror(number) if 0 < number < 4096 else "unknown error"
-        raise SourceRefused(f"netfilter refuses: {known}", "run as root")
+        raise SourceRefused(f"netfilter refuses: {known}", rights.to_get(*rights.NETFILTER))

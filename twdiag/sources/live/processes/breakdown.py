@@ -8,10 +8,10 @@ from collections import Counter
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from twdiag.errors import SourceError
-from twdiag.model.namespaces import RIGHTS
 from twdiag.model.snapshot import Breakdown, Gap
 from twdiag.model.sockets import TIMER_NONE
 from twdiag.model.waits import FdKind
+from twdiag.sources.live import rights
 from twdiag.sources.live.namespaces.other_tables import Elsewhere, look_elsewhere
 from twdiag.sources.live.proc import start_of
 from twdiag.sources.live.processes.descriptors import TCP_PROTOCOLS, descriptors, protocol
@@ -82,7 +82,7 @@ def break_down(
 def _denied(processes: int) -> Gap:
     many = count(processes, "process", "processes")
     why = f"no permission to read the descriptors of {many} near the limit"
-    how = "run as root, or with the capabilities CAP_SYS_PTRACE and CAP_DAC_READ_SEARCH"
+    how = rights.to_get(*rights.READ_OTHERS)
     return Gap("breakdown", why, how, partial=True)
 
 
@@ -95,7 +95,9 @@ def _late(processes: int) -> Gap:
 def _uncertain(sockets: int, others: Elsewhere) -> Gap:
     many = count(sockets, "socket is", "sockets are")
     why = f"{many} in no table here: reset and never closed, or in another network namespace"
-    return Gap("breakdown", why, RIGHTS if others.unread else _CALMER, partial=True)
+    return Gap(
+        "breakdown", why, rights.to_get(*rights.ENTER) if others.unread else _CALMER, partial=True
+    )
 
 
 def _descriptors(pid: int) -> _Seen:

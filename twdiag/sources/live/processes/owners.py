@@ -9,6 +9,7 @@ import time
 from typing import TYPE_CHECKING, Final
 
 from twdiag.model.snapshot import Gap, Owner
+from twdiag.sources.live import rights
 from twdiag.sources.live.proc import all_pids, read_text
 from twdiag.sources.live.processes.likely import likely_first
 
@@ -193,7 +194,7 @@ def _gaps(missing: int, denied: int, late: float | None) -> list[Gap]:
     if denied:
         processes = "1 process" if denied == 1 else f"{denied} processes"
         why = f"the owners of {sockets} are not visible: no permission to read {processes}"
-        how = "run as root, or with the capabilities CAP_SYS_PTRACE and CAP_DAC_READ_SEARCH"
+        how = rights.to_get(*rights.READ_OTHERS)
         return [Gap("owners", why, how, partial=True)]
     why = f"no process visible from here holds {sockets} (another PID namespace, or in transit)"
     # With hidepid the processes of other users are not even listed.

@@ -19,19 +19,23 @@ def read_unix_paths(pid: int, inodes: Collection[int]) -> Counter[str]:
 
     A connection that a server accepted has the path of its listener; its client's has none.
     """
+    return Counter(path_of_each(pid, inodes).values())
+
+
+def path_of_each(pid: int, inodes: Collection[int]) -> dict[int, str]:
+    """Return the path of each of these sockets that is listed in the process's namespace."""
     try:
         return parse_unix_paths(read_bytes(f"/proc/{pid}/net/unix"), inodes)
     except OSError:
-        return Counter()
+        return {}
 
 
-def parse_unix_paths(text: bytes, inodes: Collection[int]) -> Counter[str]:
+def parse_unix_paths(text: bytes, inodes: Collection[int]) -> dict[int, str]:
     """Return the same from the text of the file; a name of the abstract kind begins with @."""
-    found: Counter[str] = Counter()
+    found: dict[int, str] = {}
     for line in text.split(b"\n")[1:]:
         words = line.split(None, _PATH)
         if len(words) > _INODE and words[_INODE].isdigit() and int(words[_INODE]) in inodes:
-            found[
-                words[_PATH].decode("utf-8", "backslashreplace") if len(words) > _PATH else ""
-            ] += 1
+            path = words[_PATH] if len(words) > _PATH else b""
+            found[int(words[_INODE])] = path.decode("utf-8", "backslashreplace")
     return found

@@ -14,8 +14,15 @@ from typing import TYPE_CHECKING, Final
 
 from twdiag.model.snapshot import Gap
 from twdiag.model.waits import FdKind, ProcessWaits
+from twdiag.sources.live import rights
 from twdiag.sources.live.proc import read_bytes
-from twdiag.sources.live.processes.glances import Glance, glance_at, is_still, look_at_all
+from twdiag.sources.live.processes.glances import (
+    MOST_THREADS,
+    Glance,
+    glance_at,
+    is_still,
+    look_at_all,
+)
 from twdiag.sources.live.processes.targets import Targets
 
 if TYPE_CHECKING:
@@ -74,18 +81,20 @@ def _told(
     reader = Targets(pid, [glance.call for glance in glances.values() if glance.call])
     told = tuple(reader.thread(tid, glance) for tid, glance in glances.items())
     sets = reader.epoll_sets(inodes, {t.number for w in told for t in w.targets}, until)
+    total = _thread_count(pid)
     tracers = [glance.status.tracer for glance in glances.values() if glance.status.tracer]
     return ProcessWaits(
         pid,
         leader.status.name,
         leader.status.uid,
         told,
-        max(len(told), _thread_count(pid)),
+        max(len(told), total),
         denied=reader.denied or all(glance.denied for glance in glances.values()),
         epolls=sets,
         tracer=tracers[0] if tracers else None,
         frozen=_frozen(pid),
         ring=reader.ring,
+        whole=total <= MOST_THREADS,
     )
 
 
@@ -151,9 +160,9 @@ def _rights_gap(denied: list[ProcessWaits]) -> Gap:
         how = "kernel.yama.ptrace_scope is 3: nobody may, until the host starts with a lower value"
     elif scope in (1, 2) and any(waits.uid == os.geteuid() for waits in denied):
         why += f" (kernel.yama.ptrace_scope is {scope})"
-        how = "run as root, or with the capability CAP_SYS_PTRACE"
+        how = rights.to_get("CAP_SYS_PTRACE")
     else:
-        how = "run as root, or with the capabilities CAP_SYS_PTRACE and CAP_DAC_READ_SEARCH"
+        how = rights.to_get(*rights.READ_OTHERS)
     return Gap("waits", why, how, partial=True)
 
 

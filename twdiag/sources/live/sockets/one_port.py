@@ -179,7 +179,8 @@ def _dump(channel: socket.socket, family: int, port: int) -> list[PortRow]:
         ) from error
     except OSError as error:
         raise SourceRefused(
-            f"the kernel refuses the socket dump: {error.strerror}", "run as root"
+            f"the kernel refuses the socket dump: {error.strerror}",
+            "see what forbids it: twdiag doctor",
         ) from error
     return rows
 

@@ -24,7 +24,9 @@ def read_psutil(sysctls: Mapping[str, str] = MappingProxyType({})) -> Seen:
     try:
         connections = psutil.net_connections("tcp")
     except (psutil.Error, OSError) as error:
-        raise SourceRefused(f"psutil cannot list the sockets: {error}", "run as root") from error
+        raise SourceRefused(
+            f"psutil cannot list the sockets: {error}", "use --source netlink"
+        ) from error
     how = "use --source netlink"
     return Seen(
         census_of_sockets(lambda: _sockets_of(connections), sysctls),
