@@ -72,3 +72,13 @@ def test_a_helper_that_inherited_sockets_is_to_end_and_its_parent_to_be_mended(
     assert finding.steps[0].run == f"ps -o pid,ppid,user,etime,args -p {helper},{server}"
     assert all(step.effect == "none: it only reads" for step in finding.steps)
     assert "stuck" not in finding.why
+
+
+def test_nobody_asks_what_a_process_does_that_closed_its_sockets(
+    played: dict[str, Played],
+) -> None:
+    findings = played["orphan-fin-wait2"].told.findings
+    (orphans,) = (finding for finding in findings if finding.rule == "peer-never-closes")
+    assert orphans.evidence["held"] == 0
+    assert orphans.pids, "the listener's process is named, and not asked"
+    assert (orphans.waits, orphans.steps) == ((), ())

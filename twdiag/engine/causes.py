@@ -9,7 +9,7 @@ from twdiag.engine.waits import SECONDS, WaitsQuestion, host_names, look_closer
 from twdiag.model import facts
 from twdiag.model.findings import Advice, ListenerSubject, Step
 from twdiag.model.snapshot import Gap
-from twdiag.rules import by_cause, idle_established_leak
+from twdiag.rules import by_cause, idle_established_leak, peer_never_closes
 from twdiag.rules.by_cause import CONCERNED, Reason
 from twdiag.sources.live.addresses import read_addresses
 from twdiag.wording import count
@@ -25,7 +25,16 @@ _MOST_ASKED: Final = 20
 
 def asks_for_causes(report: Report) -> bool:
     """Return whether a report has findings whose processes are worth a closer look."""
-    return any(finding.rule in CONCERNED and finding.pids for finding in report.findings)
+    return any(map(_blames, report.findings))
+
+
+def _blames(finding: Finding) -> bool:
+    """Say whether a finding is about a process that serves its sockets not or too late.
+
+    The process of orphans has closed them: what it does now is nobody's business.
+    """
+    left = finding.rule == peer_never_closes.NAME and not finding.evidence.get(facts.HELD)
+    return finding.rule in CONCERNED and bool(finding.pids) and not left
 
 
 def with_causes(report: Report, view: View, seconds: float = SECONDS) -> Report:
@@ -33,11 +42,7 @@ def with_causes(report: Report, view: View, seconds: float = SECONDS) -> Report:
 
     Each thread is looked at twice, 0.1 s apart.  What may not be read is a gap.
     """
-    concerned = [
-        number
-        for number, finding in enumerate(report.findings)
-        if finding.rule in CONCERNED and finding.pids
-    ]
+    concerned = [number for number, finding in enumerate(report.findings) if _blames(finding)]
     questions = {
         number: _question(report.findings[number], view) for number in concerned[:_MOST_ASKED]
     }
@@ -103,9 +108,8 @@ def _told(finding: Finding, answer: WaitsAnswer) -> Finding:
 
 _USE_POLL: Final = Advice(
     "Let the program wait by poll() or epoll",
-    f"a higher limit of descriptors does not help: select() knows only numbers below "
-    f"{FD_SETSIZE:,}; "
-    "fewer connections in each process do",
+    "a higher limit of descriptors does not help, since select() knows only numbers below "
+    f"{FD_SETSIZE:,}; fewer connections in each process do",
 )
 
 

@@ -125,6 +125,12 @@ CLOSES_NOW: Final = _rate(
 CLOSES_BEFORE: Final = _rate(
     "closes_per_second_before", "the same in the fifty seconds before", label="closes before"
 )
+CLOSES_BEGAN: Final = Fact(
+    "closes_began",
+    "how long ago the first close of the minute was, where a quiet time came before it",
+    unit=Unit.SECONDS,
+    label="closes began",
+)
 CLOSES_AT_LEAST: Final = Fact(
     "closes_at_least",
     "whether more connections close than the rows show, because TIME_WAITs are replaced",

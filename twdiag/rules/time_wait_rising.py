@@ -69,29 +69,35 @@ def _projected(view: View) -> int:
     return round(view.closes.recent * TIME_WAIT_SECONDS)
 
 
-def _before(closes: History) -> str:
-    """Return the rate before: a mean would say of a burst's first seconds that they lasted long."""
+def _began(closes: History) -> int | None:
+    """Return how many seconds ago the first close was, None where there were some all along.
+
+    A mean would say of a burst's first seconds that they lasted all the minute.
+    """
     quiet = next(at for at, second in enumerate(closes.seconds) if second)
-    if quiet >= _QUIET_SECONDS:
-        return f"none until {MINUTE - quiet} s ago"
-    return f"{rate(closes.before)} on average before"
+    return MINUTE - quiet if quiet >= _QUIET_SECONDS else None
 
 
 def tell(view: View, limits: Limits, group: Group[int]) -> Iterator[Finding]:
     """Yield the finding."""
     size, closes, projected = group.about, view.closes, _projected(view)
+    began = _began(closes)
+    before = f"{rate(closes.before)} on average before"
+    if began is not None:
+        before = f"none until {began} s ago"
     above = "above" if projected > size else f"{share(projected / size)} of"
     yield Finding(
         Severity.NOTICE,
         Confidence.INFERRED,
         f"TIME_WAIT, now {closes.total:,}, will level off near {projected:,}, {above} the table's "
-        f"{size:,}: connections close at {rate(closes.recent)} now, {_before(closes)}",
+        f"{size:,}: connections close at {rate(closes.recent)} now, {before}",
         HostSubject(),
         {
             facts.TIME_WAIT: closes.total,
             facts.CLOSES: round(closes.mean, 2),
             facts.CLOSES_NOW: closes.recent,
             facts.CLOSES_BEFORE: round(closes.before, 2),
+            facts.CLOSES_BEGAN: began,
             facts.HISTORY: list(closes.seconds),
             facts.PROJECTED: projected,
             facts.LIMIT: size,
