@@ -54,7 +54,7 @@ def test_an_old_worker_is_to_end_and_not_its_service(played: dict[str, Played]) 
     play = played["old-worker"]
     (finding,) = play.told.findings
     (old,) = finding.pids
-    assert finding.advice[0].do == f"End the old worker server: kill {old}"
+    assert finding.advice[0].do == f"End the old worker server (kill {old})"
     assert not any("restart" in advice.do for advice in finding.advice)
     assert re.fullmatch(rf"ps -o pid,ppid,user,etime,args -p {old},\d+", finding.steps[0].run)
     assert all(step.effect == "none: it only reads" for step in finding.steps)
@@ -67,8 +67,8 @@ def test_a_helper_that_inherited_sockets_is_to_end_and_its_parent_to_be_mended(
     (finding,) = play.told.findings
     helper, server = play.notes["helper"], play.pids["server"]
     end, mend = finding.advice
-    assert end.do == f"End or restart the helper sleep: kill {helper}"
-    assert mend.do == f"In server (pid {server}): open sockets with close-on-exec set"
+    assert end.do == f"End or restart the helper sleep (kill {helper})"
+    assert mend.do == f"Let server (pid {server}) open its sockets with close-on-exec set"
     assert finding.steps[0].run == f"ps -o pid,ppid,user,etime,args -p {helper},{server}"
     assert all(step.effect == "none: it only reads" for step in finding.steps)
     assert "stuck" not in finding.why

@@ -47,7 +47,7 @@ TOLD: Final = {
     Cause.STOPPED: (f"{STUCK}|{HUNT}|{RESTART}|{SLOW}|{BLAME}", "Ask who stopped it"),
     Cause.TRACED: (f"{STUCK}|{HUNT}|{RESTART}|{SLOW}|{BLAME}", "detach"),
     Cause.FROZEN: (f"{STUCK}|{HUNT}|{RESTART}|{SLOW}|{BLAME}", "Ask who paused it"),
-    Cause.INHERITED: (f"{STUCK}|{HUNT}|{RESTART}|{SLOW}|{BLAME}", r"kill 443$"),
+    Cause.INHERITED: (f"{STUCK}|{HUNT}|{RESTART}|{SLOW}|{BLAME}", r"\(kill 443\)$"),
     Cause.DISK: (f"stack dump|{HUNT}|{RESTART}|{SLOW}|{BLAME}", "disk or the NFS"),
     Cause.CONFIGURED: (f"{STUCK}|{HUNT}", "option abortonclose"),
     Cause.UPSTREAM: (f"where the process is stuck|code path|{SLOW}", "postgres at 10.0.0.5:5432"),
@@ -127,7 +127,7 @@ def test_an_old_worker_is_ended_and_its_service_left_alone(
     finding = told(findings[rule], Reason(None, replaced=OLD))
     said = texts(finding)
     assert not [text for text in said if re.search(f"{STUCK}|{RESTART}|{BLAME}", text)]
-    assert finding.advice[0].do == "End the old worker server: kill 446"
+    assert finding.advice[0].do == "End the old worker server (kill 446)"
     assert "pid 448" in finding.advice[0].how
     assert "time limit after a reload" in finding.advice[1].do
 
@@ -135,7 +135,7 @@ def test_an_old_worker_is_ended_and_its_service_left_alone(
 def test_what_an_old_worker_waits_for_is_advised_too(findings: dict[str, Finding]) -> None:
     reason = reason_of(Cause.UPSTREAM)._replace(replaced=OLD)
     advice = told(findings["close-wait-unread"], reason).advice
-    assert advice[0].do == "End the old worker server: kill 446"
+    assert advice[0].do == "End the old worker server (kill 446)"
     assert any(one.do.endswith("postgres at 10.0.0.5:5432") for one in advice)
 
 
@@ -152,7 +152,7 @@ def test_the_limit_of_a_known_program_is_named(
 ) -> None:
     old = OLD._replace(name=name)
     end, *limits = told(findings["close-wait-leak"], Reason(None, replaced=old)).advice
-    assert end.do == f"End the old worker {name}: kill 446"
+    assert end.do == f"End the old worker {name} (kill 446)"
     (limit,) = limits
     assert limit.how.startswith(setting)
 
@@ -176,7 +176,7 @@ def test_a_child_beside_a_parent_that_does_not_close_comes_last(
     reason = reason_of(Cause.FORGOTTEN)._replace(child=HELPER)
     advice = told(finding, reason).advice
     assert advice[: len(finding.advice)] == finding.advice
-    assert advice[-2].do.endswith("kill 443")
+    assert advice[-2].do.endswith("(kill 443)")
 
 
 def test_what_the_parent_holds_too_it_still_has_to_close(findings: dict[str, Finding]) -> None:
@@ -184,15 +184,15 @@ def test_what_the_parent_holds_too_it_still_has_to_close(findings: dict[str, Fin
     reason = reason_of(Cause.INHERITED)._replace(child=HELPER._replace(shared=5))
     advice = told(finding, reason).advice
     assert advice[: len(finding.advice)] == finding.advice
-    assert advice[-2].do.endswith("kill 443")
+    assert advice[-2].do.endswith("(kill 443)")
 
 
 @pytest.mark.parametrize(
     ("by_exec", "said"),
     [
-        (True, "open sockets with close-on-exec set"),
-        (None, "open sockets with close-on-exec set"),
-        (False, "let the child close what it does not use, right after fork()"),
+        (True, "Let server (pid 441) open its sockets with close-on-exec set"),
+        (None, "Let server (pid 441) open its sockets with close-on-exec set"),
+        (False, "Let the child close what it does not use, right after fork()"),
     ],
 )
 def test_close_on_exec_is_advised_where_there_was_an_exec(
@@ -200,7 +200,7 @@ def test_close_on_exec_is_advised_where_there_was_an_exec(
 ) -> None:
     reason = reason_of(Cause.INHERITED)._replace(child=HELPER._replace(by_exec=by_exec))
     _, mend = told(findings["close-wait-leak"], reason).advice
-    assert mend.do == f"In server (pid 441): {said}"
+    assert mend.do == said
     assert ("forks without exec()" in mend.cost) is (by_exec is None)
 
 

@@ -38,7 +38,7 @@ def test_every_rule_fires_in_some_scenario_and_is_silent_in_another() -> None:
 def test_no_advice_is_a_chain_of_colons(played: dict[str, Played]) -> None:
     titles = tuple(f"{software.title}: " for software in all_software())
     for name, play in played.items():
-        for advice in (advice for finding in play.report.findings for advice in finding.advice):
+        for advice in (advice for finding in play.told.findings for advice in finding.advice):
             do = advice.do.partition(": ")[2] if advice.do.startswith(titles) else advice.do
             prose = advice.how.removesuffix(command_in(advice.how)).removesuffix(": ")
             said = re.sub(r"\(.*?\)|\".*?\"", "", f"{do}: {prose}".removesuffix(": "))

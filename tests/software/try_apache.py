@@ -180,7 +180,7 @@ def try_an_old_child_after_a_graceful_restart(stage: Stage) -> str:
     assert eventually(lambda: "old worker" in of_rule(diagnose(), "close-wait-unread").why)
     said = of_rule(diagnose(), "close-wait-unread")
     (old,) = said.pids
-    assert said.advice[0] == f"End the old worker apache2: kill {old}", said
+    assert said.advice[0] == f"End the old worker apache2 (kill {old})", said
     assert "GracefulShutdownTimeout applies to a graceful stop only" in said.advice[1], said
     # Its threads wait for the backend, and it has begun to wait for them: it heeds no SIGTERM.
     assert "if it does not heed that, kill -KILL" in said.how[0], said

@@ -171,7 +171,7 @@ def try_an_old_process_after_a_reload(stage: Stage) -> str:
     assert eventually(lambda: len(_listening(old)) == 0), _listening(old)
     said = of_rule(diagnose(), "close-wait-unread")
     assert "an old worker: haproxy (pid " in said.why, said
-    assert said.advice[0] == f"End the old worker haproxy: kill {old}", said
+    assert said.advice[0] == f"End the old worker haproxy (kill {old})", said
     assert "hard-stop-after" in said.advice[1], said
     os.kill(old, signal.SIGTERM)
     assert eventually(lambda: count("CLOSE_WAIT", 8080) == 0)

@@ -217,7 +217,7 @@ def try_an_event_loop_with_a_slow_upstream_is_not_stuck(stage: Stage) -> str:
 def try_an_old_worker_after_a_reload(stage: Stage) -> str:
     old, said = _old_worker(stage)
     assert said.why.count("an old worker: nginx (pid "), said
-    assert said.advice[0] == f"End the old worker nginx: kill {old}", said
+    assert said.advice[0] == f"End the old worker nginx (kill {old})", said
     assert "worker_shutdown_timeout" in said.advice[1], said
     assert not any("restart" in text.lower() for text in said.advice), said
     os.kill(old, signal.SIGTERM)

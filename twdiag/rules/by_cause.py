@@ -162,18 +162,18 @@ def _of_helper(child: Inherited, rule: str) -> tuple[Advice, ...]:
     """Return what to do about a child that holds sockets it knows nothing of."""
     parent = f"{child.parent_name} (pid {child.parent})" if child.parent_name else "its parent"
     end = Advice(
-        f"End or restart the helper {child.name}: kill {child.child}",
+        f"End or restart the helper {child.name} (kill {child.child})",
         cost="what it does for itself ends too: see first what it is",
         verify=f"its sockets go: twdiag sockets --rule {rule}",
     )
     if child.by_exec is False:
         mend = Advice(
-            f"In {parent}: let the child close what it does not use, right after fork()",
+            "Let the child close what it does not use, right after fork()",
             "close-on-exec acts at exec() alone; Python's multiprocessing: spawn or forkserver",
         )
     else:
         mend = Advice(
-            f"In {parent}: open sockets with close-on-exec set",
+            f"Let {parent} open its sockets with close-on-exec set",
             "SOCK_CLOEXEC in socket() and accept4(); close_fds=True in Python's subprocess, its "
             "default; Go, Java and Node.js do it by themselves",
             "" if child.by_exec else "a child that forks without exec() has to close them itself",
@@ -184,7 +184,7 @@ def _of_helper(child: Inherited, rule: str) -> tuple[Advice, ...]:
 def _of_old_worker(finding: Finding, old: Replaced) -> tuple[Advice, ...]:
     """Return what ends an old worker now, and what ends the next one in time."""
     end = Advice(
-        f"End the old worker {old.name}: kill {old.pid}",
+        f"End the old worker {old.name} (kill {old.pid})",
         f"new connections go to pid {old.heir} already; if it does not heed that, kill -KILL",
         "connections that still live in it end too",
         _own_check(finding),
