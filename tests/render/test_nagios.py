@@ -194,6 +194,8 @@ def test_no_line_ends_with_a_word_that_leads_to_what_is_cut_off() -> None:
         Status.WARNING, "600 connections to 127.0.0.1:8080 closed by this host in the l" + 40 * "x"
     )
     assert status_line(Answer((problem,))).endswith("closed by this host...")
+    only = Problem(Status.WARNING, "the " * 40)  # a process may call itself anything
+    assert status_line(Answer((only,))) == "TWDIAG WARNING - the..."
 
 
 def test_a_command_that_cannot_be_pasted_is_left_out(on: Callable[..., Said]) -> None:

@@ -34,7 +34,7 @@ WIDTH: Final = 79
 # and `;` the command itself; our sentences have both, and stay readable with what replaces them.
 _UNSAFE: Final = {**dict.fromkeys("|`$<>&\\", "?"), '"': "'", ";": ","}
 _PID: Final = r" \(pid [0-9]+\)"
-_LEADING: Final = re.compile(r"(?: (?:a|an|the|of|in|on|to|by|for|from|with|after|that|and|is))+$")
+_LEADING: Final = " a an the of in on to by for from with after that and is "
 _MOST_LINES: Final = 50
 
 
@@ -136,8 +136,11 @@ def _cut(text: str, width: int) -> str:
     cut = text[: width - 3]
     word = cut.rfind(" ")
     cut = cut[: word if word >= width // 2 else None].rstrip(" ,;:")
+    words = cut.split(" ")
     # No line ends with a word that leads to what is cut off.
-    return _LEADING.sub("", cut) + "..."
+    while len(words) > 1 and f" {words[-1]} " in _LEADING:
+        words.pop()
+    return " ".join(words) + "..."
 
 
 def _closed(text: str) -> bool:
