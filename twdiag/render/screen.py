@@ -233,11 +233,11 @@ def _shortened(text: str, look: Look) -> str:
     if look.width is None or len(text) <= look.width:
         return text
     cut = text[: look.width - 4]
-    for mark in ("; ", ", ", ": ", " "):
-        at = cut.rfind(mark)
-        if at > look.width // 2:
-            return cut[:at] + (" ..." if mark == " " else "")
-    return cut + " ..."
+    clause = max(cut.rfind(mark) for mark in ("; ", ", ", ": "))
+    if clause > look.width // 2:
+        return cut[:clause]
+    word = cut.rfind(" ")
+    return cut[: word if word > look.width // 2 else len(cut)] + " ..."
 
 
 def _drawing(report: Report, look: Look) -> list[StyledLine]:

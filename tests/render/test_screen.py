@@ -1,0 +1,32 @@
+"""The short report of a terminal: what a line keeps that is too long for it."""
+
+from __future__ import annotations
+
+import pytest
+
+from twdiag.render.pieces import Look
+from twdiag.render.screen import _shortened
+
+_FIX = (
+    "            fix   See what the clients ask for, then why this server closes first: "
+    "HTTP/1.0 or Connection: close in the access log, then its settings"
+)
+
+
+@pytest.mark.parametrize(
+    ("width", "end"),
+    [(80, "clients ask for"), (90, "closes first"), (60, "clients ask for"), (40, "what the ...")],
+)
+def test_a_long_line_keeps_every_whole_clause_that_fits(width: int, end: str) -> None:
+    short = _shortened(_FIX, Look(width=width, height=24))
+    assert short.endswith(end)
+    assert len(short) <= width
+
+
+def test_a_line_without_a_blank_is_cut_with_a_mark() -> None:
+    assert _shortened("x" * 90, Look(width=80, height=24)) == "x" * 76 + " ..."
+
+
+def test_a_line_that_fits_and_one_for_a_pipe_stay_whole() -> None:
+    assert _shortened("a, b", Look(width=80, height=24)) == "a, b"
+    assert _shortened(_FIX, Look()) == _FIX
