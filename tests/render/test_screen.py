@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from twdiag.render.pieces import Look
-from twdiag.render.screen import _shortened
+from twdiag.render.screen import _shortened, _wrapped
 
 _FIX = (
     "            fix   See what the clients ask for, then why this server closes first: "
@@ -30,3 +30,11 @@ def test_a_line_without_a_blank_is_cut_with_a_mark() -> None:
 def test_a_line_that_fits_and_one_for_a_pipe_stay_whole() -> None:
     assert _shortened("a, b", Look(width=80, height=24)) == "a, b"
     assert _shortened(_FIX, Look()) == _FIX
+
+
+@pytest.mark.parametrize("width", range(40, 80))
+def test_a_number_keeps_its_percent_sign_on_its_line(width: int) -> None:
+    text = "holds 252 CLOSE_WAITs it never closed, 98 % of its descriptor limit, in 2 % of all"
+    lines = [line for line, _ in _wrapped(text, " ", " ", Look(width=width))]
+    assert not any(line.strip().startswith("%") for line in lines)
+    assert " ".join(line.strip() for line in lines) == text

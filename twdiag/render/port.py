@@ -157,7 +157,7 @@ def _facts(report: PortReport, room: int) -> Iterator[str]:
         word = _WORDS[Verdict.IF_OLD_HAD_IT]
         label = f"{_SHORT[word]}:   " if room < _WIDTH else f"{word}:"
         yield f" {label} most servers set SO_REUSEADDR, outgoing connections do not;"
-        yield f"{'':20}SO_REUSEPORT also needs the same user, but for TIME_WAIT"
+        yield f"{'':20}SO_REUSEPORT also needs the same user, except for TIME_WAIT"
     if report.ephemeral is not None:
         low, high = report.ephemeral
         inside = low <= report.port <= high

@@ -298,6 +298,10 @@ def _with(text: str, more: str, look: Look) -> str:
     return text + more if look.width is None or len(text + more) <= look.width else text
 
 
+_PERCENT = "\u00a0%"
+"""A number and its sign stay on one line."""
+
+
 def _wrapped(
     text: str, before: str, after: str, look: Look, style: str = ""
 ) -> Iterator[StyledLine]:
@@ -307,11 +311,11 @@ def _wrapped(
         yield before + text, style
         return
     lines = textwrap.wrap(
-        text,
+        text.replace(" %", _PERCENT),
         max(30, look.width),
         initial_indent=before,
         subsequent_indent=after,
         break_on_hyphens=False,
     )
     for line in lines or [before]:
-        yield line, style
+        yield line.replace(_PERCENT, " %"), style

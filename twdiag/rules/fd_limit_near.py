@@ -145,7 +145,7 @@ def _advice(owner: Owner, breakdown: Breakdown | None, holder: Holder | None) ->
     restart = Advice(
         "Restart the process before it reaches the limit"
         if (owner.fds or 0) < (owner.fd_limit or 0)
-        else "Restart the process: without a descriptor it cannot accept or connect",
+        else "Restart the process: it has no descriptor left",
         cost="its live connections end too",
         verify=f"its descriptors fall: ls /proc/{owner.pid}/fd | wc -l",
     )

@@ -154,8 +154,9 @@ def tell(view: View, limits: Limits, group: Group[_Attempts]) -> Iterator[Findin
 _FIREWALLS = (
     Advice(
         "Look at the firewalls from here to there",
-        "the counter of the rule that drops them grows in iptables -nvL or nft list ruleset; a "
-        "container's connections pass the FORWARD chain of its host",
+        "in iptables -nvL the counter of the rule or policy that drops them grows (nft list "
+        "ruleset: only where a rule has one); a container's connections pass the FORWARD chain of "
+        "its host",
     ),
 )
 _PARTLY = (
