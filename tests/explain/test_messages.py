@@ -183,6 +183,7 @@ def test_every_number_of_an_error_that_has_a_name_here_finds_it() -> None:
         ("listening socket *:6379: bind: Address already in use", "twdiag port 6379"),
         ("Web server failed to start. Port 9090 was already in use.", "twdiag port 9090"),
         ("bind on address ('0.0.0.0', 8000): address already in use", "twdiag port 8000"),
+        ('bind on address ("0.0.0.0", 81): address already in use', "twdiag port 81"),
         (
             "upstream prematurely closed connection, client: 10.0.0.9:4711, upstream: "
             '"http://10.0.0.5:9000/", host: "shop:443"',

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import shlex
+
 import pytest
 
 from twdiag.render.pieces import Look
-from twdiag.render.screen import _shortened, _wrapped
+from twdiag.render.screen import _needing, _shortened, _wrapped
 
 _FIX = (
     "            fix   See what the clients ask for, then why this server closes first: "
@@ -38,3 +40,24 @@ def test_a_number_keeps_its_percent_sign_on_its_line(width: int) -> None:
     lines = [line for line, _ in _wrapped(text, " ", " ", Look(width=width))]
     assert not any(line.strip().startswith("%") for line in lines)
     assert " ".join(line.strip() for line in lines) == text
+
+
+@pytest.mark.parametrize(
+    ("width", "end"),
+    [
+        (None, "  # needs py-spy (pip install py-spy)"),
+        (80, "  # needs py-spy (pip install py-spy)"),
+        (60, "  # needs py-spy"),
+        (40, "--pid 4"),
+    ],
+)
+def test_what_a_command_needs_stands_behind_it_as_a_comment(width: int | None, end: str) -> None:
+    line = _needing(
+        "            now   py-spy dump --pid 4", "py-spy (pip install py-spy)", Look(width)
+    )
+    assert line.endswith(end)
+    assert shlex.split(line, comments=True) == ["now", "py-spy", "dump", "--pid", "4"]
+
+
+def test_a_command_that_every_host_has_stands_alone() -> None:
+    assert _needing("            now   kill 4", "", Look()) == "            now   kill 4"
