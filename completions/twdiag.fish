@@ -216,6 +216,7 @@ function __twdiag_words_page
         'recv-q' '0: drained, not closed; 1: only the FIN is unread; more: data is unread.' \
         'dead-peer' 'Idle: never. With data under way: 15 minutes or more. Unless somebody set a timer.' \
         'idle-timeouts' 'The server must wait longer than its clients: the idle times of both, as shipped.' \
+        'old-process-after-reload' 'A reload hands the listener to new processes; an old one lives until its last connection ends.' \
         'ephemeral-ports' '28,232 ports for each source, destination and destination port, not for the whole host.' \
         'nat-and-conntrack' 'A router or firewall keeps its own states and ports; ss does not show them.' \
         'counters' 'States show now; counters show since boot. Take two samples.' \

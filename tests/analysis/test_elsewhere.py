@@ -39,6 +39,7 @@ def finding(how: str = "", verify: str = "", run: str = "py-spy dump --pid 915")
             "nsenter -t 915 -n sysctl -w net.ipv4.tcp_tw_reuse=1",
         ),
         ("this grows: nstat -az TcpExtTW", "this grows: nsenter -t 915 -n nstat -az TcpExtTW"),
+        ("on that host, look: ss -ltn sport = :80", "on that host, look: ss -ltn sport = :80"),
         ("ping 10.0.0.5", "nsenter -t 915 -n ping 10.0.0.5"),
         ("no new one: twdiag --interval 10", "no new one: twdiag --interval 10 --netns 915"),
         ("twdiag trace --port 80 --for 10s", "twdiag trace --port 80 --for 10s --netns 915"),

@@ -336,3 +336,15 @@ def test_it_ends_after_so_many_looks() -> None:
     code, rows = in_private(work)
     assert code == 0
     assert rows[0].startswith("Watched for")
+
+
+def test_what_stays_on_a_narrow_terminal_is_broken_between_words() -> None:
+    def work() -> tuple[int, list[str]]:
+        with traffic(), watch("--count", "2", columns=50) as terminal:
+            return terminal.end(), terminal.screen.rows
+
+    code, rows = in_private(work)
+    assert code == 0
+    assert rows[0].startswith("Watched for")
+    assert "CLOSE_WAIT" in rows[0] + rows[1]
+    assert rows[1].startswith("  ")

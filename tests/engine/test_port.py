@@ -15,6 +15,7 @@ import signal
 import socket
 import struct
 import subprocess
+import sys
 import time
 from collections import Counter
 from pathlib import Path
@@ -808,3 +809,102 @@ def test_what_they_do_who_do_not_accept_is_inert_and_fits() -> None:
     assert "\x1b" not in text
     assert "no thread of a\\x1b[31m (pid 7) and 1 more waits" in words_of(text)
     assert [line for line in text.splitlines() if len(line) > 80] == []
+
+
+# Processes that a reload has replaced.
+
+WORKER: Final = """
+import socket, sys
+listener = socket.socket()
+listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+listener.bind(("127.0.0.1", 8080))
+listener.listen()
+print("listens", flush=True)
+if "serve" in sys.argv:
+    connection, _ = listener.accept()
+    print("serves", flush=True)
+    sys.stdin.readline()
+    listener.close()
+    print("listens no more", flush=True)
+sys.stdin.read()
+"""
+
+
+def start_worker(*words: str) -> subprocess.Popen[bytes]:
+    """Return a process that listens."""
+    command = (sys.executable, "-c", WORKER, *words)
+    worker = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    assert worker.stdout is not None
+    assert worker.stdout.readline() == b"listens\n"
+    return worker
+
+
+def look_at_reload(*, taken_over: bool) -> tuple[list[str], list[int], str]:
+    """Return what is told of a worker that stops listening, with a new one or without."""
+    enter_private()
+    old = start_worker("serve")
+    assert old.stdin is not None
+    assert old.stdout is not None
+    with socket.create_connection(("127.0.0.1", 8080)):
+        assert old.stdout.readline() == b"serves\n"
+        time.sleep(0.02)  # processes that start within 10 ms have the same start time
+        new = start_worker() if taken_over else None
+        before = engine.look(8080).replaced
+        old.stdin.write(b"\n")
+        old.stdin.flush()
+        assert old.stdout.readline() == b"listens no more\n"
+        deadline = time.monotonic() + 20  # on a busy host a look may have too little time
+        while not (report := engine.look(8080)).replaced and taken_over:
+            assert time.monotonic() < deadline
+        out = io.StringIO()
+        render_text(report, out)
+        told = [one["pid"] for one in to_json(report)["old_processes"]]
+        expected = [old.pid] if taken_over else []
+        for worker in filter(None, (old, new)):
+            worker.kill()
+            worker.wait()
+    assert told == expected
+    return [str(one) for one in before], told, out.getvalue()
+
+
+@SEES_WAITS
+def test_an_old_process_that_keeps_connections_after_a_reload_is_told() -> None:
+    before, told, text = in_child(lambda: look_at_reload(taken_over=True))
+    assert before == []
+    assert len(told) == 1
+    assert f"(pid {told[0]}) keeps its connections" in " ".join(text.split())
+    assert "twdiag explain reload" in " ".join(text.split())
+
+
+@SEES_WAITS
+def test_a_server_that_ends_without_a_new_one_is_no_old_process() -> None:
+    before, told, text = in_child(lambda: look_at_reload(taken_over=False))
+    assert (before, told) == ([], [])
+    assert "Old process" not in text
+
+
+def look_at_forked() -> list[object]:
+    """Return what is told of a server that forks for each connection; its child listens no more."""
+    enter_private()
+    address = ("127.0.0.1", 8080)
+    with socket.create_server(address) as listener, socket.create_connection(address):
+        connection, _ = listener.accept()
+        ready, done = os.pipe(), os.pipe()
+        child = os.fork()
+        if child == 0:
+            listener.close()
+            os.write(ready[1], b"x")
+            os.close(done[1])
+            os.read(done[0], 1)
+            os._exit(0)
+        connection.close()
+        os.read(ready[0], 1)
+        report = engine.look(8080)
+        os.close(done[1])
+        os.waitpid(child, 0)
+        return list(report.replaced)
+
+
+@SEES_WAITS
+def test_a_child_that_serves_one_connection_is_no_old_process() -> None:
+    assert in_child(look_at_forked) == []

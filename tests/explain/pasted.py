@@ -425,6 +425,10 @@ PASTED: Final[tuple[tuple[str, tuple[str, ...]], ...]] = (
         "rsync: connection unexpectedly closed (0 bytes received so far)",
         ("connection-ended-early",),
     ),
+    ("psycopg2: could not receive data from server: Connection timed out", ("etimedout-read",)),
+    ("TWDIAG CRITICAL - java (pid 4) has 256 of 256 descriptors open | fd_ratio=100%", ("alert",)),
+    ("** RECOVERY Service Alert: web1/TWDIAG is OK **", ()),
+    ("TWDIAG UNKNOWN - the check took longer than 10 s", ("alert-unknown",)),
     ("WARNING tls_sbufio_recv: read failed: Connection timed out", ("etimedout-read",)),
     ('{"level":"error","msg":"EOF","request":{"proto":"HTTP/1.1"},"status":502}', ("bad-gateway",)),
     # What only looks like an error.

@@ -22,13 +22,24 @@ from twdiag.explain.answers import line_page, lines_page, message_page
 from twdiag.explain.as_json import page_as_json
 from twdiag.explain.layout import set_page
 from twdiag.explain.library import Library
-from twdiag.explain.messages import GROUPS, excerpt, found_in, messages, of_group, plain_words
+from twdiag.explain.messages import (
+    GROUPS,
+    excerpt,
+    found_in,
+    messages,
+    of_group,
+    plain_words,
+    port_in,
+)
 from twdiag.explain.page import Code, Command, Heading, Page, PageKind, Text
 from twdiag.explain.screen import coloured, plain
 from twdiag.rules import RULES
 from twdiag.software import all_software
 
 LIBRARY = Library(RULES, all_software())
+ANY_LINE = st.text(max_size=400) | st.binary(max_size=400).map(
+    lambda raw: raw.decode("utf-8", "surrogateescape")
+)
 MESSAGES = pytest.mark.parametrize("message", messages(), ids=lambda message: message.name)
 
 
@@ -158,12 +169,82 @@ def test_every_number_of_an_error_that_has_a_name_here_finds_it() -> None:
             assert names(f"failed, errno {number}"), code
 
 
-# Lines that nobody has read before.
+# The port of a line stands in the command to type next.
 
 
-ANY_LINE = st.text(max_size=400) | st.binary(max_size=400).map(
-    lambda raw: raw.decode("utf-8", "surrogateescape")
+@pytest.mark.parametrize(
+    ("line", "command"),
+    [
+        ("bind() to 0.0.0.0:80 failed (98: Address already in use)", "twdiag port 80"),
+        ("bind() to [::]:443 failed (98: Address already in use)", "twdiag port 443"),
+        ("Error: listen EADDRINUSE: address already in use :::3000", "twdiag port 3000"),
+        ("listen tcp :8081: bind: address already in use", "twdiag port 8081"),
+        ("Bind for 0.0.0.0:81 failed: port is already allocated", "twdiag port 81"),
+        ("listening socket *:6379: bind: Address already in use", "twdiag port 6379"),
+        ("Web server failed to start. Port 9090 was already in use.", "twdiag port 9090"),
+        ("bind on address ('0.0.0.0', 8000): address already in use", "twdiag port 8000"),
+        ('bind on address ("0.0.0.0", 81): address already in use', "twdiag port 81"),
+        (
+            "upstream prematurely closed connection, client: 10.0.0.9:4711, upstream: "
+            '"http://10.0.0.5:9000/", host: "shop:443"',
+            "twdiag trace --port 9000 --for 60s",
+        ),
+        (
+            "read tcp 10.0.0.1:51234->10.0.0.5:90: http: server closed idle connection",
+            "twdiag trace --port 90 --for 60s",
+        ),
+        # HAProxy's line begins with the port of its client; several may be anything.
+        (
+            "haproxy[77]: 10.0.0.9:33317 [06/Feb/2026:12:14:14.655] in app/s1 10/0/30/69/109 502 "
+            "2750 - - SH-- 1/1/1/1/0 0/0",
+            "twdiag trace --port 8080 --for 60s",
+        ),
+        ("10.0.0.1:81, 10.0.0.2:82: address already in use", "twdiag port 8080"),
+        ("03:12:09 10.0.0.1:99999 address already in use", "twdiag port 8080"),
+    ],
 )
+def test_the_port_that_a_line_is_about_stands_in_the_command(line: str, command: str) -> None:
+    page = LIBRARY.find(line)
+    assert commands(page)[0] == command
+    assert ("your port" in shown(page) or "its port" in shown(page)) is ("8080" in command)
+
+
+@settings(max_examples=200, deadline=None)
+@given(ANY_LINE)
+def test_a_port_is_one_that_the_line_has(line: str) -> None:
+    port = port_in(line)
+    assert port is None or (0 < port < 65_536 and str(port) in line)
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.integers(1, 65_535), st.sampled_from(["0.0.0.0:{}", "[::1]:{}", "port {}", "*:{}"]))
+def test_each_way_to_write_a_port_is_read(port: int, way: str) -> None:
+    assert port_in(f"03:12:09 bind: {way.format(port)}: address already in use") == port
+
+
+def test_a_command_that_two_errors_share_is_shown_once() -> None:
+    page = LIBRARY.find("Connection timed out")
+    assert commands(page).count("twdiag diagnose") == 1
+    assert {"syn-unanswered", "accept-queue-full", "data-unanswered"} <= set(
+        re.findall(r"[a-z-]+", shown(page))
+    )
+
+
+@pytest.mark.parametrize(
+    ("line", "command"),
+    [
+        ("TWDIAG CRITICAL - java (pid 4) has 256 of 256 descriptors open | a=1", "twdiag diagnose"),
+        ("** PROBLEM Service Alert: web1/TWDIAG is WARNING **", "twdiag diagnose"),
+        ("TWDIAG UNKNOWN - sock_diag is not allowed", "twdiag doctor"),
+    ],
+)
+def test_the_line_of_an_alert_leads_to_the_report_of_its_host(line: str, command: str) -> None:
+    page = LIBRARY.find(line)
+    assert commands(page)[0] == command
+    assert "on that host" in shown(page)
+
+
+# Lines that nobody has read before.
 
 
 @settings(max_examples=150, deadline=None)

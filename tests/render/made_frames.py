@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 
 FOLDER: Final = Path(__file__).parent / "frames"
 UNTRACED: Final = Following(
-    "multicast", "tracing needs root, so no process is named (to see them: run as root)", 1.0, 0
+    "multicast", "tracing needs root, so no process is named (run as root)", 1.0, 0
 )
 TRACED: Final = Following("tracefs+multicast", "", 1.0, 0)
 

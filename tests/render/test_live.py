@@ -192,3 +192,12 @@ def test_a_status_is_that_of_what_is_there_now() -> None:
     assert well.report.status is Severity.OK
     assert live(well, Choice(), Look(80, height=24))[0][0].startswith("OK ")
     assert replace(well).findings
+
+
+@pytest.mark.parametrize("width", [60, 66, 72, 80, 120])
+def test_a_blank_stands_between_two_titles_of_rates(width: int) -> None:
+    lines = [text for text, _ in live(BUSY, Choice(), Look(width=width, height=24))]
+    titles = next(text for text in lines if text.startswith(" PER SECOND"))
+    assert "..." not in titles
+    known = {"OUT", "IN", "FAILED", "RST", "ABORTED", "DROPPED", "OPENED", "SENT", "PER", "SECOND"}
+    assert set(titles.split()) <= known

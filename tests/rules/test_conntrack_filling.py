@@ -106,6 +106,11 @@ def test_it_says_what_the_entries_are_and_what_to_do_about_them(
     assert "nf_conntrack_max=2000" in finding.advice[-1].how
 
 
+@pytest.mark.parametrize(("entries", "command"), [(999, "conntrack -L"), (1000, "sysctl -w")])
+def test_a_full_table_gets_room_before_anybody_looks_into_it(entries: int, command: str) -> None:
+    assert only_finding(firewall(entries)).advice[0].how.startswith(command)
+
+
 def test_drops_end_the_sentence() -> None:
     finding = only_finding(later(firewall(980), drop=12, failed=2, early=3), RULE)
     assert finding.summary.endswith("; 10 packets dropped between the two samples")

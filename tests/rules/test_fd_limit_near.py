@@ -29,6 +29,14 @@ def test_the_limit_has_three_levels(fds: int, severity: Severity | None) -> None
     assert found(snapshot).get(RULE) == severity
 
 
+@pytest.mark.parametrize(("fds", "words"), [(99, "before it reaches"), (100, "no descriptor left")])
+def test_a_process_at_its_limit_is_not_told_to_restart_before_it(fds: int, words: str) -> None:
+    finding = only_finding(
+        snapshot_of(LISTEN_8080, *close_wait(60), owners=held(60, fds, 100)), RULE
+    )
+    assert words in finding.advice[0].do
+
+
 def test_a_limit_that_other_descriptors_fill_is_not_this_rules() -> None:
     snapshot = snapshot_of(LISTEN_8080, *close_wait(40), owners=held(40, 90, 100))
     assert RULE not in found(snapshot)

@@ -39,7 +39,7 @@ def test_many_server_side_time_waits_are_only_a_notice() -> None:
 
 def test_the_first_advice_is_to_see_whether_the_clients_asked_for_it() -> None:
     first = only_finding(snapshot_of(listening(443), *closed_first(5000))).advice[0]
-    assert first.do.startswith("See what the clients ask for")
+    assert first.do == "See whether the clients ask it to close"
     assert 'HTTP/1.0 or "Connection: close"' in first.how
 
 

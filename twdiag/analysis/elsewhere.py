@@ -22,6 +22,9 @@ _OF_A_NAMESPACE: Final = frozenset({"ss", "sysctl", "nstat", "ping", "tcpdump", 
 _LOOKS: Final = frozenset({"diagnose", "port", "sockets", "trace", "watch"})
 """Commands of twdiag that look into a network namespace: all take --netns."""
 
+_THERE: Final = "on that host"
+"""Where the command runs at the other end: it must not be led into the namespace of this one."""
+
 _SETTING: Final = re.compile(r'sysctl -w ([a-z0-9_.]+)=("[^"]*"|[^\s,;]+)')
 _IP_NETNS: Final = re.compile(r"(?:/var)?/run/netns/([A-Za-z0-9_.][A-Za-z0-9_.-]*)")
 _ENGINES: Final = {"docker": "docker", "podman": "podman", "containerd": "nerdctl"}
@@ -90,6 +93,8 @@ def moved(text: str, namespace: Namespace) -> str:
     """Return a text that may end with a command, with one that works in the namespace."""
     command = command_in(text)
     head, program = text[: len(text) - len(command)], command.partition(" ")[0]
+    if _THERE in head:
+        return text
     if program == "twdiag":
         return head + _twdiag_in(command, namespace)
     way_in = entering(namespace)

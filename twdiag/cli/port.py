@@ -21,7 +21,9 @@ Exit status: 0 if it could look (whatever it found), 3 if it could not.
 
 
 def port(
-    number: Annotated[int, typer.Argument(min=1, max=65535, metavar="N", help="The local port.")],
+    number: Annotated[
+        int, typer.Argument(min=1, max=65535, metavar="PORT", help="The local port.")
+    ],
     netns: NetnsOption = None,
     json: Annotated[bool, typer.Option("--json", help="Write JSON, schema twdiag-port/1.")] = False,
 ) -> None:

@@ -232,7 +232,9 @@ def _wait(watched: Watch, handles: Iterable[int], until: float) -> list[int]:
 def _show(request: WatchRequest, end: _End, look: Look) -> None:
     """Show the screen until a key, a signal or the time ends it, and say what was seen."""
     from twdiag.cli.live_terminal import Signals, Terminal
+    from twdiag.cli.terminal import width_of
     from twdiag.render.live_text import last_words
+    from twdiag.render.pieces import fitted
 
     keys = sys.stdin.fileno() if sys.stdin is not None and sys.stdin.isatty() else None
     terminal, signals = Terminal(color=look.color, keys=keys), Signals()
@@ -242,8 +244,10 @@ def _show(request: WatchRequest, end: _End, look: Look) -> None:
             end.begin()
             screen = _Screen(watched, terminal, signals, look)
             screen.run(end, woken)
+        width = width_of(sys.stdout)
         for line in last_words(screen.latest, time.monotonic() - began):
-            sys.stdout.write(line + "\n")
+            for part in fitted(line, width):
+                sys.stdout.write(part + "\n")
 
 
 class _Screen:

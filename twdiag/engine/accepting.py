@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
@@ -15,11 +16,13 @@ from twdiag.wording import duration, endpoint
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from twdiag.analysis.successors import Replaced
     from twdiag.engine.waits import WaitsAnswer
     from twdiag.model.sockets import Socket
     from twdiag.model.waits import Waits
 
 _SECONDS: Final = 0.5
+_MOST_PROCESSES: Final = 8
 _HALTED: Final = (Cause.STOPPED, Cause.TRACED, Cause.FROZEN, Cause.CHILD, Cause.DISK)
 
 
@@ -61,6 +64,31 @@ def read_not_accepting(
         return None
     connected = {s.inode for s in sockets if s.state is not State.LISTEN and s.inode in owners}
     return _told(found, answer, listeners, bool(connected))
+
+
+def read_old_processes(
+    sockets: Sequence[Socket], owners: Mapping[int, tuple[Owner, ...]]
+) -> tuple[Replaced, ...]:
+    """Return the processes that keep connections of a port whose listener others have now.
+
+    Of very many processes some are looked at: each takes a search for who listens instead.
+    """
+    from twdiag.engine.waits import read_replaced
+
+    known = [(s, owner.pid) for s in sockets for owner in owners.get(s.inode, ())]
+    listeners = {s.inode for s, _ in known if s.state is State.LISTEN}
+    listening = {pid for s, pid in known if s.state is State.LISTEN}
+    held: dict[int, dict[int, Socket]] = {}
+    for one, pid in known:
+        if pid not in listening:
+            held.setdefault(pid, {})[one.inode] = one
+    deadline = time.monotonic() + _SECONDS
+    told = (
+        read_replaced(pid, held[pid], listeners, left)
+        for pid in sorted(held)[:_MOST_PROCESSES]
+        if (left := deadline - time.monotonic()) > 0
+    )
+    return tuple(one for one in told if one is not None)
 
 
 def _is_sure(waits: Waits) -> bool:

@@ -132,7 +132,7 @@ def _open(
         how = no_tracing.next_step if no_tracing else "leave out --source"
         raise SourceError(f"which process closes is not to be seen: {why}", how)
     if no_tracing is not None:
-        step = f" (to see them: {no_tracing.next_step})" if no_tracing.next_step else ""
+        step = f" ({no_tracing.next_step})" if no_tracing.next_step else ""
         say(f"{no_tracing.what}, so no process is named{step}; who closed first is inferred")
     if no_announcements is not None:
         say(

@@ -14,6 +14,7 @@ from twdiag.tcp import State
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
+    from twdiag.analysis.successors import Replaced
     from twdiag.engine.accepting import NotAccepting
     from twdiag.model.nat import Diversions
     from twdiag.model.snapshot import Owner
@@ -38,7 +39,7 @@ class PortReport:
     process's own.  `nat_how` says what root lacks that could not see NAT, "" for others.
     `reservation` is ip_local_reserved_ports with this port added to what it has.  `unserved` tells
     of the processes that listen where none of them waits for connections, None where one does or
-    that is not sure.
+    that is not sure.  `replaced` are processes that have connections, and a listener no more.
     """
 
     port: int
@@ -54,6 +55,7 @@ class PortReport:
     nat_how: str = ""
     reservation: str | None = None
     unserved: NotAccepting | None = None
+    replaced: tuple[Replaced, ...] = ()
 
     @property
     def verdict(self) -> Verdict:
@@ -124,7 +126,7 @@ def look(port: int, netns: str | None = None) -> PortReport:
 
 
 def _look_here(port: int, netns: str) -> PortReport:
-    from twdiag.engine.accepting import read_not_accepting
+    from twdiag.engine.accepting import read_not_accepting, read_old_processes
     from twdiag.sources.live.processes.owners import read_owners
     from twdiag.sources.live.sockets.one_port import read_port, shows_bound
 
@@ -140,9 +142,11 @@ def _look_here(port: int, netns: str) -> PortReport:
     owners, unseen = read_owners(inodes, (), {row.socket.uid for row in rows}, _OWNER_SECONDS)
     sysctls, missing = _read_sysctls()
     report = examine(port, rows, sysctls, owners, (*gaps, *unseen, *missing), netns)
-    unserved = read_not_accepting([row.socket for row in rows], owners)
+    sockets = [row.socket for row in rows]
+    unserved = read_not_accepting(sockets, owners)
+    replaced = read_old_processes(sockets, owners)
     nat, how = _read_diversions(port)
-    return replace(report, nat=nat, nat_how=how, unserved=unserved)
+    return replace(report, nat=nat, nat_how=how, unserved=unserved, replaced=replaced)
 
 
 def _read_diversions(port: int) -> tuple[Diversions | None, str]:

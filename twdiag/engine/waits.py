@@ -27,7 +27,7 @@ from twdiag.sources.live.sockets.netlink import find_sockets
 from twdiag.tcp import State
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Mapping
+    from collections.abc import Collection, Mapping, Set
 
     from twdiag.analysis.inherited import Inherited
     from twdiag.model.snapshot import Gap
@@ -285,15 +285,25 @@ def _inherited(
 def _replaced(asked: WaitsQuestion, pid: int, seconds: float) -> Replaced | None:
     """Return which process has taken over the listener of a process's connections, if one has."""
     connections = {i: row for i, row in asked.concerned.items() if row.state is not State.LISTEN}
-    if not connections or not asked.listeners or len(connections) > _MOST_SOCKETS:
+    return read_replaced(pid, connections, asked.listeners, seconds)
+
+
+def read_replaced(
+    pid: int, connections: Mapping[int, Socket], listeners: Set[int], seconds: float
+) -> Replaced | None:
+    """Return which process has one of the listeners that this one, with connections, has no more.
+
+    Keys are inodes.  None where it listens itself, or where it never did: a child of a master.
+    """
+    if not connections or not listeners or len(connections) > _MOST_SOCKETS:
         return None
-    own, _ = read_holders(connections.keys() | asked.listeners, [pid], seconds / 2)
+    own, _ = read_holders(connections.keys() | listeners, [pid], seconds / 2)
     held = [holding for inode in connections for holding in own.get(inode, ())]
-    if not held or not asked.listeners.isdisjoint(own):
+    if not held or not listeners.isdisjoint(own):
         return None
     # The youngest first: a successor is younger.
     namesake = sorted(namesakes(held[0].name), reverse=True)
-    others, _ = read_holders(asked.listeners, namesake, seconds)
+    others, _ = read_holders(listeners, namesake, seconds)
     heir = successor(held[0], (holding for found in others.values() for holding in found))
     if heir is None:
         return None

@@ -6,7 +6,7 @@ from collections import Counter
 from typing import TYPE_CHECKING, Final
 
 from twdiag.errors import UsageError
-from twdiag.explain.messages import excerpt, found_in
+from twdiag.explain.messages import excerpt, found_in, port_in
 from twdiag.explain.page import (
     Code,
     Command,
@@ -46,6 +46,9 @@ def message_page(message: Message) -> Page:
 def line_page(line: str, found: Sequence[Sighting]) -> Page:
     """Return what the errors in a line mean; there is at least one."""
     told = [one.message for one in found[:_MOST]]
+    port = port_in(line)
+    if port is not None:
+        told = [message.with_port(port) for message in told]
     quote = _quoted(line, found[0])
     blocks: list[PageBlock] = [] if quote == line.strip() and " " not in quote else [Code((quote,))]
     for message in told:
@@ -106,7 +109,11 @@ def _next(messages: Sequence[Message]) -> list[PageBlock]:
     """Return what to type next; nothing for what is outside of this program."""
     if all(message.group == "outside" for message in messages):
         return []
-    looks = [Command(message.run, message.shows) for message in messages if message.run]
+    shows: dict[str, list[str]] = {}
+    for message in messages:
+        if message.run:
+            shows.setdefault(message.run, []).append(message.shows)
+    looks = [Command(run, "; ".join(dict.fromkeys(told))) for run, told in shows.items()]
     reads = [message.read for message in messages if message.read not in ("", _TABLE)]
     pages = [Command(f"twdiag explain {name}") for name in dict.fromkeys(reads)]
-    return [Heading("Next"), *dict.fromkeys(looks), *pages, _ALL]
+    return [Heading("Next"), *looks, *pages, _ALL]

@@ -6,7 +6,7 @@ import errno
 import re
 import sys
 from bisect import bisect_right
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from importlib import import_module
 from pathlib import Path
@@ -36,6 +36,28 @@ _NUMBER: Final = re.compile(
 """How a line of a log writes the number of an error in errno(3)."""
 
 
+_EXAMPLE_PORT: Final = "8080"
+"""What messages.toml has for a port that the line has to name."""
+
+_UPSTREAM: Final = re.compile(r'\bupstream: "[a-z]{2,8}://[^/\s"]*:([0-9]{1,5})[/"]')
+"""The server behind nginx: the port that its line is about, whatever else is in it."""
+
+_ARROW: Final = re.compile(
+    r"[\w.\]]:[0-9]{1,5} ?-> ?[\w.\[][\w.:\]-]{0,80}:([0-9]{1,5})\b(?![.:]\w)"
+)
+"""How Go and others write a connection, from here to there."""
+
+_PORT: Final = re.compile(
+    r"(?:\b\d{1,3}(?:\.\d{1,3}){3}|\[[0-9a-fA-F:.]{2,45}\]|\*|(?<![\w:])::|\blocalhost|(?<!\S))"
+    r":([0-9]{1,5})\b(?![.:]\d| \[\d)"
+    r"|['\"][^'\"\s]{1,60}['\"], ([0-9]{1,5})\)"
+    r"|\bport[ =:(]{1,2}([0-9]{1,5})\b"
+    r"|\b[a-z]{2,8}://[^/\s\":]{1,80}:([0-9]{1,5})\b",
+    re.IGNORECASE,
+)
+"""A port where it cannot be a time of the day; HAProxy's "address:port [date" is its client's."""
+
+
 @dataclass(frozen=True, slots=True)
 class Message:
     """One error: messages.toml says what each of its keys is.
@@ -56,6 +78,12 @@ class Message:
     haproxy: tuple[str, ...] = ()
     http: tuple[int, ...] = ()
     vague: bool = False
+
+    def with_port(self, port: int) -> Message:
+        """Return the message with a port that is known in its command."""
+        shows = self.shows.removeprefix("with your port: ").replace(", with its port", "")
+        run = self.run.replace(_EXAMPLE_PORT, str(port))
+        return self if run == self.run else replace(self, run=run, shows=shows)
 
 
 @dataclass(frozen=True, slots=True)
@@ -229,6 +257,16 @@ def _termination(states: str) -> str:
     conns = r"(?=\s+\d+/\d+/)"
     rest = rf"--|[NIDVEOU-][NIUPRD-](?:{conns}|$)|{conns}"
     return rf"(?:^|\s)({states})(?:{rest})"
+
+
+def port_in(line: str) -> int | None:
+    """Return the port that a line is about, None where it names none or several."""
+    for pattern in (_UPSTREAM, _ARROW, _PORT):
+        found = {int(next(filter(None, match.groups()))) for match in pattern.finditer(line)}
+        if found:
+            port = found.pop()
+            return port if not found and 0 < port < 65_536 else None
+    return None
 
 
 def excerpt(line: str, found: Sighting, most: int) -> str:

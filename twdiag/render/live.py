@@ -46,6 +46,9 @@ RATES: Final = (
 """The rates of the head and their titles: connect() and accept() done, connect() failed, resets
 sent, connections aborted here, SYNs dropped by full accept queues."""
 
+_SHORT_HEADS: Final = {"OPENED OUT": "OUT", "OPENED IN": "IN", "RST SENT": "RST"}
+"""Titles for a narrow screen: a blank has to stay between two of them."""
+
 
 def live(frame: Frame, choice: Choice, look: Look) -> list[StyledLine]:
     """Return the lines of the screen: `look.height` of them at most, none wider than its width."""
@@ -150,7 +153,8 @@ def _closes(frame: Frame, look: Look, width: int) -> str:
 def _table_of_rates(frame: Frame, width: int) -> Iterator[StyledLine]:
     names = [name for name, _ in RATES]
     room = max(8, min(12, (width - 12) // len(RATES)))
-    yield " PER SECOND " + "".join(cells.right(head, room) for _, head in RATES), "bold"
+    heads = [head if len(head) < room else _SHORT_HEADS.get(head, head) for _, head in RATES]
+    yield " PER SECOND " + "".join(cells.right(head, room) for head in heads), "bold"
     for title, values in (
         ("now", [frame.rates[name].now for name in names]),
         ("60 s", [frame.rates[name].minute for name in names]),

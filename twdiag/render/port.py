@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
     from typing import TextIO
 
+    from twdiag.analysis.successors import Replaced
     from twdiag.engine.accepting import NotAccepting
     from twdiag.engine.binding import Attempt
     from twdiag.engine.port import PortReport
@@ -151,13 +152,15 @@ def _row(columns: tuple[int, ...], address: str, words: Iterable[str]) -> str:
 def _facts(report: PortReport, room: int) -> Iterator[str]:
     if report.unserved:
         yield from _unserved(report.unserved, room)
+    if report.replaced:
+        yield from _labelled("Old process", _old(report.replaced), room)
     if report.holders:
         yield from _labelled("To free it", _free(report), room)
     if any(Verdict.IF_OLD_HAD_IT in attempt.verdicts.values() for attempt in report.attempts):
         word = _WORDS[Verdict.IF_OLD_HAD_IT]
         label = f"{_SHORT[word]}:   " if room < _WIDTH else f"{word}:"
         yield f" {label} most servers set SO_REUSEADDR, outgoing connections do not;"
-        yield f"{'':20}SO_REUSEPORT also needs the same user, but for TIME_WAIT"
+        yield f"{'':20}SO_REUSEPORT also needs the same user, except for TIME_WAIT"
     if report.ephemeral is not None:
         low, high = report.ephemeral
         inside = low <= report.port <= high
@@ -187,6 +190,18 @@ def _unserved(unserved: NotAccepting, room: int) -> Iterator[str]:
         parent = f"{visible(unserved.starter.name)} (pid {unserved.starter.pid})"
         text = f"if it is only a helper of {parent}, it has inherited the socket from there"
         yield from _labelled("", text, room)
+
+
+def _old(replaced: tuple[Replaced, ...]) -> str:
+    """Return who keeps connections from before a reload, and who listens now."""
+    one = replaced[0]
+    many = len(replaced) > 1
+    who = f"{visible(one.name)} (pid {one.pid})" + (
+        f" and {len(replaced) - 1} more" if many else ""
+    )
+    heir = f"{visible(one.heir_name)} (pid {one.heir})"
+    keep = "keep their" if many else "keeps its"
+    return f"{who} {keep} connections, {heir} gets the new ones (twdiag explain reload)"
 
 
 def _labelled(label: str, text: str, room: int) -> list[str]:
@@ -306,6 +321,7 @@ def to_json(report: PortReport) -> dict[str, Any]:
         if unserved
         else [],
         "unserved_instead": unserved.doing if unserved else None,
+        "old_processes": [{"pid": one.pid, "name": one.name} for one in report.replaced],
         "gaps": [{"what": gap.what, "why": gap.why, "how": gap.how} for gap in report.gaps],
     }
 

@@ -156,7 +156,7 @@ def _block(
     guilty = [end for end in finding.other_ends[:1] if end.must_act]
     head += [(line, "") for end in guilty for line in _lines("peer", visible(end.text), look)]
     waits = list(_waits(group, look))
-    actions = [*_command(number, finding, above), *_cure(finding, look)]
+    actions = [*_command(number, finding, above, look), *_cure(finding, look)]
     if finding.severity >= Severity.WARNING or is_verdict:
         kept = max(1, 3 - len(waits)) if waits else 2
         return _Block([*head, *waits, *actions[:kept]], actions[kept:])
@@ -190,16 +190,29 @@ def _advised(finding: Finding) -> str:
     return next(filter(None, (command_in(a.how) for a in finding.advice)), "")
 
 
-def _command(number: int, finding: Finding, above: dict[str, int]) -> Iterator[StyledLine]:
+def _command(
+    number: int, finding: Finding, above: dict[str, int], look: Look
+) -> Iterator[StyledLine]:
     """Yield what to type now, once: two findings about one process want the same command."""
     now = finding.steps[0].run if finding.steps else _advised(finding)
     if not now:
         return
     first = above.setdefault(now, number)
     if first == number:
-        yield _line("now", now), "bold"
+        tool = finding.steps[0].tool if finding.steps else ""
+        yield _needing(_line("now", now), visible(tool), look), "bold"
     else:
         yield _line("now", f"the same as for {first}"), ""
+
+
+def _needing(line: str, tool: str, look: Look) -> str:
+    """Return a line with what its command needs, as a comment: a shell takes the whole line."""
+    short = tool.partition(" (")[0]
+    for words in dict.fromkeys((tool, short)) if tool else ():
+        longer = f"{line}  # needs {words}"
+        if look.width is None or len(longer) <= look.width:
+            return longer
+    return line
 
 
 def _cure(finding: Finding, look: Look) -> Iterator[StyledLine]:
@@ -233,11 +246,11 @@ def _shortened(text: str, look: Look) -> str:
     if look.width is None or len(text) <= look.width:
         return text
     cut = text[: look.width - 4]
-    for mark in ("; ", ", ", ": ", " "):
-        at = cut.rfind(mark)
-        if at > look.width // 2:
-            return cut[:at] + (" ..." if mark == " " else "")
-    return cut + " ..."
+    clause = max(cut.rfind(mark) for mark in ("; ", ", ", ": "))
+    if clause > look.width // 2:
+        return cut[:clause]
+    word = cut.rfind(" ")
+    return cut[: word if word > look.width // 2 else len(cut)] + " ..."
 
 
 def _drawing(report: Report, look: Look) -> list[StyledLine]:
@@ -298,6 +311,10 @@ def _with(text: str, more: str, look: Look) -> str:
     return text + more if look.width is None or len(text + more) <= look.width else text
 
 
+_PERCENT = "\u00a0%"
+"""A number and its sign stay on one line."""
+
+
 def _wrapped(
     text: str, before: str, after: str, look: Look, style: str = ""
 ) -> Iterator[StyledLine]:
@@ -307,11 +324,11 @@ def _wrapped(
         yield before + text, style
         return
     lines = textwrap.wrap(
-        text,
+        text.replace(" %", _PERCENT),
         max(30, look.width),
         initial_indent=before,
         subsequent_indent=after,
         break_on_hyphens=False,
     )
     for line in lines or [before]:
-        yield line, style
+        yield line.replace(_PERCENT, " %"), style

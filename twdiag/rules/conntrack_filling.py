@@ -166,8 +166,9 @@ def _advice(view: View, table: _Table) -> tuple[Advice, ...]:
     )
     main = _by_number(table)[0] if table.states else ""
     causes = _about(view, main)
-    # Packets are dropped: room first.  Else there is time to see whose connections they are.
-    return (raised, *causes, see) if table.dropped else (see, *causes, raised)
+    # No room is left: room first.  Else there is time to see whose connections they are.
+    full = table.dropped or table.entries >= table.maximum
+    return (raised, *causes, see) if full else (see, *causes, raised)
 
 
 def _about(view: View, main: str) -> tuple[Advice, ...]:

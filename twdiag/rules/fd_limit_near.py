@@ -143,7 +143,9 @@ def _finding(view: View, owner: Owner, severity: Severity, holder: Holder | None
 
 def _advice(owner: Owner, breakdown: Breakdown | None, holder: Holder | None) -> tuple[Advice, ...]:
     restart = Advice(
-        "Restart the process before it reaches the limit",
+        "Restart the process before it reaches the limit"
+        if (owner.fds or 0) < (owner.fd_limit or 0)
+        else "Restart the process: it has no descriptor left",
         cost="its live connections end too",
         verify=f"its descriptors fall: ls /proc/{owner.pid}/fd | wc -l",
     )

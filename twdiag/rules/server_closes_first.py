@@ -146,9 +146,9 @@ def _advice(view: View, processes: tuple[Owner, ...], server: Server) -> tuple[A
     state = "time-wait" if server.tally.time_wait.total else "fin-wait-2"
     return (
         Advice(
-            "See what the clients ask for, then why this server closes first",
-            'HTTP/1.0 or "Connection: close" in the access log or a capture; then its keep-alive '
-            "setting, its idle timeout, a limit of requests per connection",
+            "See whether the clients ask it to close",
+            'HTTP/1.0 or "Connection: close" in the access log or a capture; if not, see its '
+            "keep-alive setting, its idle timeout and its limit of requests per connection",
             verify=f"fewer rows: ss -tanH state {state} sport = :{server.listener.port}",
         ),
         *software_advice(processes, "server", "closes-first"),

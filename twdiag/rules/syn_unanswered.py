@@ -141,6 +141,7 @@ def tell(view: View, limits: Limits, group: Group[_Attempts]) -> Iterator[Findin
                 f"tcpdump -ni any host {address} and port {port}",
                 verify=f"no row: ss -tan state syn-sent dst {ss_address(address)}",
             ),
+            *(() if alive else _FIREWALLS),
             Advice(
                 "Look at the accept queue of the server",
                 f"on that host, look for a Recv-Q above its Send-Q: ss -ltn sport = :{port}",
@@ -150,11 +151,19 @@ def tell(view: View, limits: Limits, group: Group[_Attempts]) -> Iterator[Findin
     )
 
 
+_FIREWALLS = (
+    Advice(
+        "Look at the firewalls from here to there",
+        "in iptables -nvL the counter of the rule or policy that drops them grows (nft list "
+        "ruleset: only where a rule has one); a container's connections pass the FORWARD chain of "
+        "its host",
+    ),
+)
 _PARTLY = (
     Advice(
-        "Since other connections to it are open, look for what lets only some through",
-        "its accept queue, or a NAT on the way without a free port: the metrics of the gateway, "
-        "or twdiag on the router",
+        "Look for what lets only some connections through",
+        "the server's accept queue, or a NAT on the way without a free port: the metrics of the "
+        "gateway, or twdiag on the router",
     ),
 )
 

@@ -12,6 +12,7 @@ from twdiag.model.snapshot import Gap, Owner
 from twdiag.sources.live import rights
 from twdiag.sources.live.proc import all_pids, read_text
 from twdiag.sources.live.processes.likely import likely_first
+from twdiag.wording import count
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Mapping
@@ -187,12 +188,12 @@ def _user_name(uid: int) -> str:
 def _gaps(missing: int, denied: int, late: float | None) -> list[Gap]:
     if not missing:
         return []
-    sockets = "1 socket" if missing == 1 else f"{missing} sockets"
+    sockets = count(missing, "socket")
     if late is not None:
         why = f"the owners of {sockets} were not found within {late:.1f} s"
         return [Gap("owners", why, "give it more time (--timeout)", partial=True)]
     if denied:
-        processes = "1 process" if denied == 1 else f"{denied} processes"
+        processes = count(denied, "process", "processes")
         why = f"the owners of {sockets} are not visible: no permission to read {processes}"
         how = rights.to_get(*rights.READ_OTHERS)
         return [Gap("owners", why, how, partial=True)]

@@ -38,7 +38,7 @@ def find() -> str:
     if not os.path.isdir(ROOTS[0]):
         raise SourceRefused("this kernel has no tracing (tracefs)")
     raise SourceRefused(
-        "tracefs is not mounted", "mount -t tracefs tracefs /sys/kernel/tracing (as root)"
+        "tracefs is not mounted", "as root: mount -t tracefs tracefs /sys/kernel/tracing"
     )
 
 
