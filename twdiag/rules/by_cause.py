@@ -103,7 +103,7 @@ def _advised(finding: Finding, reason: Reason) -> tuple[Advice, ...]:
 def _reworded(finding: Finding, reason: Reason) -> tuple[Advice, ...]:
     """Return a rule's advice without the words that the cause has answered."""
     if finding.rule == accept_queue_full.NAME and reason.conclusion:
-        return _without_backlog(finding.advice)
+        return accept_queue_full.not_accepting(finding.advice)
     if reason.cause is Cause.FORGOTTEN:
         return _of_forgotten(finding)
     if reason.cause in (Cause.LOCKED, Cause.BUSY, Cause.ELSEWHERE):
@@ -116,7 +116,7 @@ def _instead(finding: Finding, reason: Reason) -> tuple[Advice, ...]:
     cause = reason.cause
     if cause in _HALTED:
         return _of_halted(reason)
-    if cause is Cause.INHERITED and reason.child and 2 * reason.child.left > reason.child.sockets:
+    if cause is Cause.INHERITED and reason.child and reason.child.is_alone:
         return _of_helper(reason.child, finding.rule)
     if reason.replaced:
         return _of_old_worker(finding, reason.replaced)
@@ -197,8 +197,7 @@ def _of_old_worker(finding: Finding, old: Replaced) -> tuple[Advice, ...]:
     )
     if finding.rule not in (close_wait_leak.NAME, close_wait_unread.NAME):
         return end, limit
-    question = _of_forgotten(finding)[0] if _is_served(finding) else finding.advice[0]
-    return end, limit, question
+    return end, limit, _of_forgotten(finding)[0]
 
 
 def _of_configured(finding: Finding, reason: Reason) -> tuple[Advice, ...]:
@@ -221,10 +220,6 @@ def _names_program(advice: Advice, sentence: str) -> bool:
     return bool(colon) and sentence.startswith(f"{title} ")
 
 
-def _is_served(finding: Finding) -> bool:
-    return finding.rule == close_wait_unread.NAME and bool(finding.evidence.get(facts.SERVER_SIDE))
-
-
 def _of_forgotten(finding: Finding) -> tuple[Advice, ...]:
     """Return the advice where the process is not stuck: no stack shows what it has lost."""
     if finding.rule != close_wait_unread.NAME:
@@ -240,13 +235,6 @@ def _of_stuck_leak(finding: Finding) -> tuple[Advice, ...]:
         return finding.advice
     first, *others = finding.advice
     return (close_wait_leak.elsewhere(first), *others)
-
-
-def _without_backlog(advice: tuple[Advice, ...]) -> tuple[Advice, ...]:
-    """Return the advice on a full queue where nobody accepts at all: no backlog is long enough."""
-    first, *others = advice
-    kept = (one for one in others if one is not advice[-1])
-    return (accept_queue_full.not_accepting(first), *kept)
 
 
 def _answer(reason: Reason) -> tuple[Advice, ...]:
