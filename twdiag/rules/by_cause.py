@@ -23,7 +23,7 @@ from twdiag.rules import (
     sockets_nobody_sees,
 )
 from twdiag.rules.subjects import known_advice
-from twdiag.wording import command_of, endpoint
+from twdiag.wording import command_of, endpoint, quoted
 
 if TYPE_CHECKING:
     from twdiag.analysis.inherited import Inherited
@@ -137,7 +137,7 @@ _DISK: Final = Advice(
     "a process in disk sleep heeds no signal before that, so that a restart waits for it too",
     verify="what the kernel says of it: dmesg | grep -E 'blocked for more than|nfs: server'",
 )
-_AGAIN: Final = "then look again: twdiag diagnose"
+_AGAIN: Final = "the finding is gone: twdiag diagnose"
 
 
 def _of_halted(reason: Reason) -> tuple[Advice, ...]:
@@ -160,9 +160,10 @@ def _thawing(container: Container | None) -> str:
 
 def _of_helper(child: Inherited, rule: str) -> tuple[Advice, ...]:
     """Return what to do about a child that holds sockets it knows nothing of."""
-    parent = f"{child.parent_name} (pid {child.parent})" if child.parent_name else "its parent"
+    name = quoted(child.parent_name)
+    parent = f"{name} (pid {child.parent})" if child.parent_name else "its parent"
     end = Advice(
-        f"End or restart the helper {child.name}: kill {child.child}",
+        f"End or restart the helper {quoted(child.name)}: kill {child.child}",
         cost="what it does for itself ends too: see first what it is",
         verify=f"its sockets go: twdiag sockets --rule {rule}",
     )
@@ -184,8 +185,8 @@ def _of_helper(child: Inherited, rule: str) -> tuple[Advice, ...]:
 def _of_old_worker(finding: Finding, old: Replaced) -> tuple[Advice, ...]:
     """Return what ends an old worker now, and what ends the next one in time."""
     end = Advice(
-        f"End the old worker {old.name}: kill {old.pid}",
-        f"new connections go to pid {old.heir} already; if it does not heed that, kill -KILL",
+        f"End the old worker {quoted(old.name)}: kill {old.pid}",
+        f"new connections go to pid {old.heir} already; kill -KILL {old.pid} if it ignores that",
         "connections that still live in it end too",
         _own_check(finding),
     )
