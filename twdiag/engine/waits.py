@@ -16,7 +16,7 @@ from twdiag.analysis.upstreams import EndNames, parse_hosts
 from twdiag.analysis.waits import tell_waits
 from twdiag.analysis.waits.case import is_idle, watched_sockets
 from twdiag.model.snapshot import Gap
-from twdiag.model.waits import Cause, NextCommand
+from twdiag.model.waits import HALTED, Cause, NextCommand
 from twdiag.software import find
 from twdiag.software.runtimes import next_commands
 from twdiag.sources.live.proc import read_bytes
@@ -50,8 +50,7 @@ _MOST_SOCKETS: Final = 10_000
 _PROC: Final = "https://docs.kernel.org/filesystems/proc.html"
 _SIGNAL: Final = "https://man7.org/linux/man-pages/man7/signal.7.html"
 
-
-_BEFORE_A_RELOAD: Final = (Cause.INHERITED, Cause.STOPPED, Cause.TRACED, Cause.FROZEN)
+_BEFORE_A_RELOAD: Final = HALTED | {Cause.INHERITED}
 """Causes that tell more of an old worker than that it is one."""
 
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 from twdiag.model import facts
 from twdiag.model.findings import Advice
-from twdiag.model.waits import Cause, EndRole
+from twdiag.model.waits import HALTED, Cause, EndRole
 from twdiag.rules import (
     accept_queue_full,
     close_wait_leak,
@@ -53,8 +53,7 @@ _QUESTION: Final = {
     close_wait_never_accepted.NAME: 0,
     close_wait_unread.NAME: 0,
 }
-_HALTED: Final = frozenset({Cause.STOPPED, Cause.TRACED, Cause.FROZEN})
-_NOT_STUCK: Final = frozenset({*_HALTED, Cause.INHERITED, Cause.FORGOTTEN, Cause.CONFIGURED})
+_NOT_STUCK: Final = frozenset({*HALTED, Cause.INHERITED, Cause.FORGOTTEN, Cause.CONFIGURED})
 
 
 class Reason(NamedTuple):
@@ -114,7 +113,7 @@ def _reworded(finding: Finding, reason: Reason) -> tuple[Advice, ...]:
 def _instead(finding: Finding, reason: Reason) -> tuple[Advice, ...]:
     """Return the advice before which all that a rule knows is void, () where it still helps."""
     cause = reason.cause
-    if cause in _HALTED:
+    if cause in HALTED:
         return _of_halted(reason)
     if cause is Cause.INHERITED and reason.child and reason.child.is_alone:
         return _of_helper(reason.child, finding.rule)
