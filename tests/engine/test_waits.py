@@ -10,6 +10,7 @@ import signal
 import socket
 import subprocess
 import time
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -18,6 +19,7 @@ import pytest
 
 from tests.sources.live.processes.blocked import NOBODY, as_user, blocked
 from twdiag import lab
+from twdiag.analysis.waits import tell_waits
 from twdiag.engine import waits as engine
 from twdiag.engine.waits import WaitsQuestion, host_names, look_closer
 from twdiag.errors import SourceRefused
@@ -36,6 +38,7 @@ from twdiag.model.waits import Cause, EndRole
 from twdiag.software import heads
 from twdiag.software.runtimes import all_runtimes
 from twdiag.sources.live.processes.descriptors import descriptors
+from twdiag.sources.live.processes.waits import read_waits
 from twdiag.sources.live.sockets.netlink import find_sockets
 from twdiag.tcp import State
 
@@ -362,6 +365,34 @@ def test_nobody_is_said_not_to_accept_while_not_all_were_sought(
     monkeypatch.setattr(engine, "read_holders", lambda *_: ({}, False))
     told = look_closer(question, host_names({}), seconds=10.0)[0][1].waits
     assert (told.watched, told.conclusion) == (None, None)
+
+
+def test_a_process_too_many_is_a_gap_and_may_accept(monkeypatch: pytest.MonkeyPatch) -> None:
+    listener = socket.create_server(("127.0.0.1", 0))
+    row = find_sockets({os.fstat(listener.fileno()).st_ino}, seconds=10.0)
+    with subprocess.Popen(["sleep", "60"]) as other:
+        question = {1: WaitsQuestion((os.getpid(), other.pid), row)}
+        answers, gaps = look_closer(question, host_names({}), seconds=10.0)
+        assert (answers[1].waits.watched, gaps) == (0, [])
+        monkeypatch.setattr(engine, "_MOST_PROCESSES", 1)
+        answers, gaps = look_closer(question, host_names({}), seconds=10.0)
+        other.kill()
+    assert (answers[1].waits.watched, answers[1].waits.conclusion) == (None, None)
+    assert [gap.why for gap in gaps] == ["what 1 more process waits for was not looked at"]
+
+
+def test_the_process_that_is_stopped_is_to_go_on_and_no_other() -> None:
+    with subprocess.Popen(["sleep", "60"]) as idle, subprocess.Popen(["sleep", "60"]) as stopped:
+        stopped.send_signal(signal.SIGSTOP)
+        os.waitid(os.P_PID, stopped.pid, os.WSTOPPED | os.WNOWAIT)
+        found, _ = read_waits([idle.pid, stopped.pid], (), 10.0)
+        idle.kill()
+        stopped.kill()
+    # All threads of a runtime that are idle are left out, here those of a whole process.
+    seen = [replace(found[idle.pid], threads=()), found[stopped.pid]]
+    waits = tell_waits(seen, {}, {}, host_names({}))
+    (command,) = engine._special(waits, seen, ())
+    assert command.run == f"kill -CONT {stopped.pid}"
 
 
 @pytest.mark.parametrize("name", ["slow-upstream", "idle-workers", "epoll-forgot"])

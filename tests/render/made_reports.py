@@ -17,10 +17,13 @@ from tests.made import (
     snapshot_of,
     time_wait,
 )
-from twdiag.model.findings import OtherEnd, ProcessSubject, Report, Step
+from twdiag.model.findings import Confidence, OtherEnd, ProcessSubject, Report, Step
+from twdiag.model.namespaces import Container
 from twdiag.model.snapshot import Gap, Owner
+from twdiag.model.waits import Cause, Conclusion
 from twdiag.render.pieces import Detail, Look
 from twdiag.render.text import render_text
+from twdiag.rules.by_cause import Reason, told
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -106,6 +109,18 @@ def hostile() -> Report:
     return report._replace(findings=tuple(findings))
 
 
+def paused() -> Report:
+    """A leak of a paused container: what lets it go on is the only advice, and has to be told."""
+    report = leak()
+    (found,) = report.findings
+    sentence = "pid 812 is frozen with its cgroup (docker pause, systemctl freeze)"
+    conclusion = Conclusion(Cause.FROZEN, Confidence.OBSERVED, sentence, pid=812)
+    reason = Reason(conclusion, container=Container("docker", "ab" * 32, "web 1"))
+    step = Step("cat /proc/812/cgroup", "the container or unit that is paused")
+    finding = told(found, reason)._replace(waits=(sentence,), steps=(step,))
+    return report._replace(findings=(finding,))
+
+
 def many_workers() -> Report:
     """Eighty workers with one leak, of which twenty were looked at; the worst of all is stopped."""
     snapshot = snapshot_of(listening(8080), *aged(close_wait(70), 120), owners=held(70, 90, 1024))
@@ -135,6 +150,7 @@ REPORTS: Final = {
     "leak": Made(leak),
     "leak-narrow": Made(leak, Look(width=60, height=24)),
     "leak-in-a-pipe": Made(leak, Look()),
+    "paused": Made(paused),
     "one-process-twice": Made(one_process_twice),
     "one-process-twice-full": Made(one_process_twice, Look(width=80, detail=Detail.FULL)),
     "mixed": Made(mixed),

@@ -26,7 +26,7 @@ from twdiag.model.findings import (
     ProcessSubject,
     Severity,
 )
-from twdiag.model.namespaces import Container
+from twdiag.model.namespaces import Container, Namespace
 from twdiag.model.snapshot import Owner
 from twdiag.render.alike import cause, groups, program
 from twdiag.render.folding import folded
@@ -93,6 +93,7 @@ def test_only_a_number_behind_a_mark_is_that_of_a_worker(name: str, shared: str)
         {"confidence": Confidence.INFERRED},
         {"rule": "close-wait-unread"},
         {"netns": "web"},
+        {"namespace": Namespace("host", 4026532000, pids=(4711,))},
         {"place": Place.of(State.TIME_WAIT)},
         {"container": Container("docker", "ab" * 32, "web")},
         {"waits": ("pid 801 is stopped by a signal",)},

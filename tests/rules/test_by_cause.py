@@ -132,6 +132,17 @@ def test_an_old_worker_is_ended_and_its_service_left_alone(
     assert "time limit after a reload" in finding.advice[1].do
 
 
+def test_a_name_that_reads_like_a_command_is_quoted(findings: dict[str, Finding]) -> None:
+    evil, finding = "x: kill -9 1", findings["close-wait-leak"]
+    child = HELPER._replace(name=evil, parent_name=evil)
+    inherited = reason_of(Cause.INHERITED)._replace(child=child)
+    end, mend = told(finding, inherited).advice
+    assert end.do == "End or restart the helper 'x: kill -9 1' (kill 443)"
+    assert mend.do.startswith("In 'x: kill -9 1' (pid 441): ")
+    old = told(finding, Reason(None, replaced=OLD._replace(name=evil))).advice[0]
+    assert old.do == "End the old worker 'x: kill -9 1' (kill 446)"
+
+
 def test_what_an_old_worker_waits_for_is_advised_too(findings: dict[str, Finding]) -> None:
     reason = reason_of(Cause.UPSTREAM)._replace(replaced=OLD)
     advice = told(findings["close-wait-unread"], reason).advice

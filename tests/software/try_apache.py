@@ -183,7 +183,7 @@ def try_an_old_child_after_a_graceful_restart(stage: Stage) -> str:
     assert said.advice[0] == f"End the old worker apache2 (kill {old})", said
     assert "GracefulShutdownTimeout applies to a graceful stop only" in said.advice[1], said
     # Its threads wait for the backend, and it has begun to wait for them: it heeds no SIGTERM.
-    assert "if it does not heed that, kill -KILL" in said.how[0], said
+    assert f"kill -KILL {old} if it ignores that" in said.how[0], said
     os.kill(old, signal.SIGTERM)
     heeded = eventually(lambda: count("CLOSE_WAIT", 8080) == 0, 3)
     os.kill(old, signal.SIGTERM if heeded else signal.SIGKILL)

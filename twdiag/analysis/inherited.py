@@ -60,6 +60,16 @@ class Inherited(NamedTuple):
         """How many the parent has closed: they live by the child alone."""
         return self.sockets - self.shared
 
+    @property
+    def is_alone(self) -> bool:
+        """Whether the parent has closed most of them: what it still holds, it has to close."""
+        return 2 * self.left > self.sockets
+
+
+def main_child(inherited: Sequence[Inherited], sockets: int) -> Inherited | None:
+    """Return the child that inherited most of so many sockets, None where none did."""
+    return inherited[0] if inherited and 2 * inherited[0].sockets > sockets else None
+
 
 def tell_inherited(
     holders: Mapping[int, Sequence[DescriptorHolder]],

@@ -244,35 +244,13 @@ def check(
         "--print-config": print_config,
     }
     if any(asked.values()):
+        from twdiag.cli.listing import refuse_unheeded
+
         refuse_both(asked)
-        _refuse_unheeded(next(name for name, value in asked.items() if value), request)
+        refuse_unheeded(next(name for name, value in asked.items() if value), request)
         _inform(request, list_metrics, print_config)
         return
     raise typer.Exit(run(request))
-
-
-def _refuse_unheeded(printed: str, request: "CheckRequest") -> None:
-    """Raise UsageError for an option that what is printed would not heed."""
-    from twdiag.errors import refuse_both
-
-    refuse_both({printed: True, "--output": request.output}, "redirect it with the shell instead")
-    if request.format != "text":
-        format = f"--format {request.format}"
-        refuse_both({printed: True, format: True}, f"leave out --format: {printed} writes text")
-    if printed == "--print-config":
-        for name, value in (
-            ("--state", request.state),
-            ("--warning", request.warning),
-            ("--critical", request.critical),
-            ("--select", request.select),
-            ("--ignore", request.ignore),
-            ("--limit", request.limits),
-            ("--port", request.ports),
-            ("--process", request.processes),
-            ("--all-netns", request.all_netns),
-        ):
-            step = f"add {name} to the command in what it prints"
-            refuse_both({printed: True, name: value}, step)
 
 
 def _inform(request: "CheckRequest", list_metrics: bool, print_config: SnippetName | None) -> None:

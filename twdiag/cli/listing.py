@@ -1,4 +1,7 @@
-"""The tables of `check --list-metrics` and `check --show-limits`, plain and one row a line."""
+"""The tables of `check --list-metrics` and `check --show-limits`, plain and one row a line.
+
+And which options what is printed instead of a check does not heed.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from twdiag.check.metrics import METRICS
 from twdiag.check.thresholds import default_ranges
+from twdiag.errors import refuse_both
 from twdiag.rules import LIMITS
 from twdiag.wording import visible
 
@@ -13,7 +17,29 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
     from typing import TextIO
 
-    from twdiag.engine.examine import Plan
+    from twdiag.engine.examine import CheckRequest, Plan
+
+
+def refuse_unheeded(printed: str, request: CheckRequest) -> None:
+    """Raise UsageError for an option that what is printed would not heed."""
+    refuse_both({printed: True, "--output": request.output}, "redirect it with the shell instead")
+    if request.format != "text":
+        format = f"--format {request.format}"
+        refuse_both({printed: True, format: True}, f"leave out --format: {printed} writes text")
+    if printed == "--print-config":
+        for name, value in (
+            ("--state", request.state),
+            ("--warning", request.warning),
+            ("--critical", request.critical),
+            ("--select", request.select),
+            ("--ignore", request.ignore),
+            ("--limit", request.limits),
+            ("--port", request.ports),
+            ("--process", request.processes),
+            ("--all-netns", request.all_netns),
+        ):
+            step = f"add {name} to the command in what it prints"
+            refuse_both({printed: True, name: value}, step)
 
 
 def list_metrics(planned: Plan, out: TextIO) -> None:

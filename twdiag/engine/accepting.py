@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final
 
 from twdiag.errors import SourceError
 from twdiag.model.snapshot import Owner
-from twdiag.model.waits import Cause, EndRole
+from twdiag.model.waits import HALTED, Cause, EndRole
 from twdiag.tcp import State
 from twdiag.wording import duration, endpoint
 
@@ -23,7 +23,8 @@ if TYPE_CHECKING:
 
 _SECONDS: Final = 0.5
 _MOST_PROCESSES: Final = 8
-_HALTED: Final = (Cause.STOPPED, Cause.TRACED, Cause.FROZEN, Cause.CHILD, Cause.DISK)
+_TELLING: Final = HALTED | {Cause.CHILD, Cause.DISK}
+"""Causes that say more than what the threads do."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,7 +106,7 @@ def _told(
 ) -> NotAccepting:
     waits, conclusion = answer.waits, answer.waits.conclusion
     doing = waits.lines[0].partition("; still so ")[0] if waits.groups else ""
-    if conclusion and conclusion.cause in _HALTED:
+    if conclusion and conclusion.cause in _TELLING:
         doing = conclusion.sentence.removesuffix(": nobody calls accept()")
     first = waits.groups[0].end if waits.groups else None
     if first and first.role is EndRole.CLIENT and len(answer.clients) == 1:

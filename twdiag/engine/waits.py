@@ -10,12 +10,13 @@ import time
 from dataclasses import replace
 from typing import TYPE_CHECKING, Final, NamedTuple, TypeVar
 
-from twdiag.analysis.inherited import tell_inherited
+from twdiag.analysis.inherited import main_child, tell_inherited
 from twdiag.analysis.successors import Replaced, successor
 from twdiag.analysis.upstreams import EndNames, parse_hosts
 from twdiag.analysis.waits import tell_waits
 from twdiag.analysis.waits.case import is_idle, watched_sockets
-from twdiag.model.waits import Act, Cause, NextCommand
+from twdiag.model.snapshot import Gap
+from twdiag.model.waits import HALTED, Cause, NextCommand
 from twdiag.software import find
 from twdiag.software.runtimes import next_commands
 from twdiag.sources.live.proc import read_bytes
@@ -25,12 +26,12 @@ from twdiag.sources.live.processes.runtime import read_runtime
 from twdiag.sources.live.processes.waits import read_waits, wanted_inodes
 from twdiag.sources.live.sockets.netlink import find_sockets
 from twdiag.tcp import State
+from twdiag.wording import count
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Mapping, Set
+    from collections.abc import Collection, Iterator, Mapping, Set
 
     from twdiag.analysis.inherited import Inherited
-    from twdiag.model.snapshot import Gap
     from twdiag.model.sockets import Socket
     from twdiag.model.waits import Conclusion, ProcessWaits, Waits
     from twdiag.software.runtimes import Runtime
@@ -49,8 +50,7 @@ _MOST_SOCKETS: Final = 10_000
 _PROC: Final = "https://docs.kernel.org/filesystems/proc.html"
 _SIGNAL: Final = "https://man7.org/linux/man-pages/man7/signal.7.html"
 
-
-_BEFORE_A_RELOAD: Final = (Cause.INHERITED, Cause.STOPPED, Cause.TRACED, Cause.FROZEN)
+_BEFORE_A_RELOAD: Final = HALTED | {Cause.INHERITED}
 """Causes that tell more of an old worker than that it is one."""
 
 
@@ -91,11 +91,11 @@ def look_closer(
     """
     until = time.monotonic() + seconds
     parents = read_parents()
-    widened = {key: _with_workers(asked, parents, seconds / 4) for key, asked in questions.items()}
-    questions = {key: asked for key, (asked, _) in widened.items()}
+    questions, sure = _widened(questions, parents, seconds / 4)
     pids = list(dict.fromkeys(pid for asked in questions.values() for pid in asked.pids))
     inodes = {inode for asked in questions.values() for inode in asked.concerned}
     found, gaps = read_waits(pids[:_MOST_PROCESSES], inodes, seconds)
+    left_out = frozenset(pids[_MOST_PROCESSES:])
     # The rest costs little, and without it the look was in vain.
     rows, whole = _rows_of(wanted_inodes(found) - inodes, max(0.1, until - time.monotonic()))
     left = max(_FAR_ENDS, (until - time.monotonic()) / 2)
@@ -106,17 +106,35 @@ def look_closer(
     answers = {}
     for key, asked in questions.items():
         seen = [found[pid] for pid in asked.pids if pid in found]
-        if not widened[key][1]:  # a worker that was not found may accept
+        if key not in sure or not left_out.isdisjoint(asked.pids):  # one more may serve them
             seen = [replace(process, whole=False) for process in seen]
         if seen:
-            late = time.monotonic() > until + _SEARCH
-            left = max(0.05, until - time.monotonic())
-            children = () if late else _inherited(asked, seen, parents, left)
-            left = max(0.05, until + _SEARCH - time.monotonic())
-            replaced = None if late else _replaced(asked, seen[0].pid, left)
-            children = tuple(c for c in children if not _accepted_itself(c, replaced))
+            children, replaced = _before(asked, seen, parents, until)
             answers[key] = _answer(asked, seen, rows, names, children, replaced)
-    return answers, gaps
+    return answers, [*gaps, *_too_many(len(left_out))]
+
+
+def _too_many(processes: int) -> Iterator[Gap]:
+    """Yield the gap of processes that nobody looked at, if there are any."""
+    if processes:
+        many = count(processes, "more process waits", "more processes wait")
+        why = f"what {many} for was not looked at"
+        yield Gap("waits", why, "look at one of them: twdiag --process NAME", partial=True)
+
+
+def _before(
+    asked: WaitsQuestion, seen: list[ProcessWaits], parents: Mapping[int, int], until: float
+) -> tuple[tuple[Inherited, ...], Replaced | None]:
+    """Return the children that inherited the sockets of a question, and the heir of an old worker.
+
+    Nothing where the time is over.
+    """
+    if time.monotonic() > until + _SEARCH:
+        return (), None
+    children = _inherited(asked, seen, parents, max(0.05, until - time.monotonic()))
+    left = max(0.05, until + _SEARCH - time.monotonic())
+    replaced = _replaced(asked, seen[0].pid, left)
+    return tuple(c for c in children if not _accepted_itself(c, replaced)), replaced
 
 
 def _accepted_itself(child: Inherited, replaced: Replaced | None) -> bool:
@@ -128,6 +146,23 @@ def _rows_of(inodes: set[int], seconds: float) -> tuple[dict[int, Socket], bool]
     """Return the sockets of these inodes, and whether there was time to look at all tables."""
     until = time.monotonic() + seconds
     return find_sockets(inodes, seconds), time.monotonic() < until
+
+
+def _widened(
+    questions: Mapping[K, WaitsQuestion], parents: Mapping[int, int], seconds: float
+) -> tuple[dict[K, WaitsQuestion], set[K]]:
+    """Return the questions with all that could accept, and which ones have all that were sought.
+
+    The search for all of them takes no longer than so many seconds.
+    """
+    until = time.monotonic() + seconds
+    wider, sure = {}, set()
+    for key, asked in questions.items():
+        left = max(0.0, until - time.monotonic())
+        wider[key], whole = _with_workers(asked, parents, left)
+        if whole:
+            sure.add(key)
+    return wider, sure
 
 
 def _with_workers(
@@ -159,7 +194,7 @@ def _answer(
     waits = tell_waits(seen, asked.concerned, rows, names, children)
     if waits.conclusion and waits.conclusion.cause is Cause.FORGOTTEN:
         waits = _by_design(waits, waits.conclusion, seen)
-    child = children[0] if children and 2 * children[0].sockets > len(asked.concerned) else None
+    child = main_child(children, len(asked.concerned))
     commands = _special(waits, seen, children)
     if replaced and not (waits.conclusion and waits.conclusion.cause in _BEFORE_A_RELOAD):
         commands = _of_old_worker(replaced)
@@ -224,18 +259,16 @@ def _special(
         look = "the kernel function each thread sleeps in: nfs_* and rpc_* are NFS, others a disk"
         return (_only_reads(f"grep . /proc/{waits.pid}/task/*/wchan", look),)
     if cause is Cause.TRACED:
-        tracer = next(process.tracer for process in seen if process.tracer)
+        tracer = next(process.tracer for process in seen if process.pid == waits.pid)
         look = "the debugger that holds the process, and whose it is"
         return (_only_reads(f"ps -fp {tracer}", look),)
     if cause is Cause.FROZEN:
-        pid = next(process.pid for process in seen if process.frozen)
         look = "the container or unit that is paused"
-        return (_only_reads(f"cat /proc/{pid}/cgroup", look),)
+        return (_only_reads(f"cat /proc/{waits.pid}/cgroup", look),)
     if cause is Cause.STOPPED:
-        pid = next(p.pid for p in seen if all(t.act is Act.STOPPED for t in p.threads))
         look = "the state of the process in /proc/PID/status is no longer T"
         effect = "the process goes on where it was stopped: ask first who stopped it"
-        return (NextCommand(f"kill -CONT {pid}", look, effect, "", _SIGNAL),)
+        return (NextCommand(f"kill -CONT {waits.pid}", look, effect, "", _SIGNAL),)
     return ()
 
 

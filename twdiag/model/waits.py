@@ -210,6 +210,10 @@ class Cause(enum.Enum):
     CONFIGURED = "kept by configuration"
 
 
+HALTED: Final = frozenset({Cause.STOPPED, Cause.TRACED, Cause.FROZEN})
+"""Causes by which a process does nothing at all until somebody lets it go on."""
+
+
 class Conclusion(NamedTuple):
     """Why the sockets are not served: the cause, how sure, one sentence, the end it is about.
 

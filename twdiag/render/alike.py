@@ -113,6 +113,7 @@ def _likeness(finding: Finding, families: _Families) -> Likeness | None:
         int(finding.severity),  # hashed at C speed, unlike an enumeration
         finding.confidence is Confidence.OBSERVED,
         finding.netns,
+        finding.namespace,  # two can have one name
         finding.place.state if finding.place else None,
         finding.container.id if finding.container else None,
         _mostly(finding) if facts.LOOKED in finding.evidence else None,

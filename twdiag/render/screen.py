@@ -222,8 +222,14 @@ def _cure(finding: Finding, look: Look) -> Iterator[StyledLine]:
         if command_in(advice.how) != advised or not advised:
             how = "" if command_in(advice.how) else advice.how
             text = f"{advice.do}: {how}" if how else advice.do
-            yield _shortened(_line("fix", visible(text)), look), ""
+            yield _shortened(_line("fix", text), look), ""
             break
+    else:
+        if finding.steps and advised:  # another command is told as the one to type now
+            do = finding.advice[0].do
+            whole = _line("fix", f"{do}: {advised}")
+            fits = look.width is None or len(whole) <= look.width
+            yield whole if fits else _shortened(_line("fix", do), look), ""
     see = next(filter(None, (command_in(a.verify) for a in finding.advice)), "")
     if see:
         yield _line("see", see), ""

@@ -59,6 +59,7 @@ WARNING = seconds(
 CRITICAL = seconds("accept-wait-critical", 30, "the same; a warning where the queue is not full")
 _OVERFLOWS = "TcpExt.ListenOverflows"
 _QUESTION = "is it stuck or out of workers?"
+_BACKLOG = "For bursts, raise the application's backlog"
 
 
 class Queue(NamedTuple):
@@ -107,11 +108,13 @@ def own_limit(accepted: int) -> str:
     return f"; it holds {held}: is that a limit of its own (connections, workers)?"
 
 
-def not_accepting(advice: Advice) -> Advice:
-    """Return the first advice as it is where nobody accepts at all, be it slowly."""
-    limit = advice.how.removeprefix(_QUESTION)
+def not_accepting(advice: tuple[Advice, ...]) -> tuple[Advice, ...]:
+    """Return the advice as it is where nobody accepts at all: no backlog is long enough."""
+    first, *others = advice
+    limit = first.how.removeprefix(_QUESTION)
     how = f"a stack dump of the process{limit}"
-    return advice._replace(do="See why it does not call accept()", how=how)
+    see = first._replace(do="See why it does not call accept()", how=how)
+    return (see, *(one for one in others if one.do != _BACKLOG))
 
 
 def select(view: View, limits: Limits) -> Iterator[Group[Listener | None]]:
@@ -179,7 +182,7 @@ def _advice(subject: ListenerSubject, somaxconn: Value, held: int) -> tuple[Advi
         ),
         *software_advice(subject.processes, "server", "accept-queue"),
         Advice(
-            "For bursts, raise the application's backlog",
+            _BACKLOG,
             f"its listen() argument; net.core.somaxconn (now {somaxconn}) caps it",
             "connections wait longer instead of being dropped",
         ),

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 from twdiag.model import facts
 from twdiag.model.findings import Advice
-from twdiag.model.waits import Cause, EndRole
+from twdiag.model.waits import HALTED, Cause, EndRole
 from twdiag.rules import (
     accept_queue_full,
     close_wait_leak,
@@ -23,7 +23,7 @@ from twdiag.rules import (
     sockets_nobody_sees,
 )
 from twdiag.rules.subjects import known_advice
-from twdiag.wording import command_of, endpoint
+from twdiag.wording import command_of, endpoint, quoted
 
 if TYPE_CHECKING:
     from twdiag.analysis.inherited import Inherited
@@ -53,8 +53,7 @@ _QUESTION: Final = {
     close_wait_never_accepted.NAME: 0,
     close_wait_unread.NAME: 0,
 }
-_HALTED: Final = frozenset({Cause.STOPPED, Cause.TRACED, Cause.FROZEN})
-_NOT_STUCK: Final = frozenset({*_HALTED, Cause.INHERITED, Cause.FORGOTTEN, Cause.CONFIGURED})
+_NOT_STUCK: Final = frozenset({*HALTED, Cause.INHERITED, Cause.FORGOTTEN, Cause.CONFIGURED})
 
 
 class Reason(NamedTuple):
@@ -103,7 +102,7 @@ def _advised(finding: Finding, reason: Reason) -> tuple[Advice, ...]:
 def _reworded(finding: Finding, reason: Reason) -> tuple[Advice, ...]:
     """Return a rule's advice without the words that the cause has answered."""
     if finding.rule == accept_queue_full.NAME and reason.conclusion:
-        return _without_backlog(finding.advice)
+        return accept_queue_full.not_accepting(finding.advice)
     if reason.cause is Cause.FORGOTTEN:
         return _of_forgotten(finding)
     if reason.cause in (Cause.LOCKED, Cause.BUSY, Cause.ELSEWHERE):
@@ -114,9 +113,9 @@ def _reworded(finding: Finding, reason: Reason) -> tuple[Advice, ...]:
 def _instead(finding: Finding, reason: Reason) -> tuple[Advice, ...]:
     """Return the advice before which all that a rule knows is void, () where it still helps."""
     cause = reason.cause
-    if cause in _HALTED:
+    if cause in HALTED:
         return _of_halted(reason)
-    if cause is Cause.INHERITED and reason.child and 2 * reason.child.left > reason.child.sockets:
+    if cause is Cause.INHERITED and reason.child and reason.child.is_alone:
         return _of_helper(reason.child, finding.rule)
     if reason.replaced:
         return _of_old_worker(finding, reason.replaced)
@@ -137,7 +136,7 @@ _DISK: Final = Advice(
     "a process in disk sleep heeds no signal before that, so that a restart waits for it too",
     verify="what the kernel says of it: dmesg | grep -E 'blocked for more than|nfs: server'",
 )
-_AGAIN: Final = "then look again: twdiag diagnose"
+_AGAIN: Final = "the finding is gone: twdiag diagnose"
 
 
 def _of_halted(reason: Reason) -> tuple[Advice, ...]:
@@ -160,9 +159,10 @@ def _thawing(container: Container | None) -> str:
 
 def _of_helper(child: Inherited, rule: str) -> tuple[Advice, ...]:
     """Return what to do about a child that holds sockets it knows nothing of."""
-    parent = f"{child.parent_name} (pid {child.parent})" if child.parent_name else "its parent"
+    name = quoted(child.parent_name)
+    parent = f"{name} (pid {child.parent})" if child.parent_name else "its parent"
     end = Advice(
-        f"End or restart the helper {child.name} (kill {child.child})",
+        f"End or restart the helper {quoted(child.name)} (kill {child.child})",
         cost="what it does for itself ends too: see first what it is",
         verify=f"its sockets go: twdiag sockets --rule {rule}",
     )
@@ -184,8 +184,8 @@ def _of_helper(child: Inherited, rule: str) -> tuple[Advice, ...]:
 def _of_old_worker(finding: Finding, old: Replaced) -> tuple[Advice, ...]:
     """Return what ends an old worker now, and what ends the next one in time."""
     end = Advice(
-        f"End the old worker {old.name} (kill {old.pid})",
-        f"new connections go to pid {old.heir} already; if it does not heed that, kill -KILL",
+        f"End the old worker {quoted(old.name)} (kill {old.pid})",
+        f"new connections go to pid {old.heir} already; kill -KILL {old.pid} if it ignores that",
         "connections that still live in it end too",
         _own_check(finding),
     )
@@ -197,8 +197,7 @@ def _of_old_worker(finding: Finding, old: Replaced) -> tuple[Advice, ...]:
     )
     if finding.rule not in (close_wait_leak.NAME, close_wait_unread.NAME):
         return end, limit
-    question = _of_forgotten(finding)[0] if _is_served(finding) else finding.advice[0]
-    return end, limit, question
+    return end, limit, _of_forgotten(finding)[0]
 
 
 def _of_configured(finding: Finding, reason: Reason) -> tuple[Advice, ...]:
@@ -221,10 +220,6 @@ def _names_program(advice: Advice, sentence: str) -> bool:
     return bool(colon) and sentence.startswith(f"{title} ")
 
 
-def _is_served(finding: Finding) -> bool:
-    return finding.rule == close_wait_unread.NAME and bool(finding.evidence.get(facts.SERVER_SIDE))
-
-
 def _of_forgotten(finding: Finding) -> tuple[Advice, ...]:
     """Return the advice where the process is not stuck: no stack shows what it has lost."""
     if finding.rule != close_wait_unread.NAME:
@@ -240,13 +235,6 @@ def _of_stuck_leak(finding: Finding) -> tuple[Advice, ...]:
         return finding.advice
     first, *others = finding.advice
     return (close_wait_leak.elsewhere(first), *others)
-
-
-def _without_backlog(advice: tuple[Advice, ...]) -> tuple[Advice, ...]:
-    """Return the advice on a full queue where nobody accepts at all: no backlog is long enough."""
-    first, *others = advice
-    kept = (one for one in others if one is not advice[-1])
-    return (accept_queue_full.not_accepting(first), *kept)
 
 
 def _answer(reason: Reason) -> tuple[Advice, ...]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from twdiag.analysis.inherited import main_child
 from twdiag.analysis.waits.case import case_of
 from twdiag.analysis.waits.causes import conclude
 from twdiag.analysis.waits.words import groups_of, lines_of, telling_pid
@@ -36,14 +37,12 @@ def tell_waits(
     (sources.live.processes.waits.wanted_inodes()); `inherited` tells of children that hold some of
     them by accident (tell_inherited()).
     """
-    child = inherited[0] if inherited and 2 * inherited[0].sockets > len(concerned) else None
-    # What the parent still holds, it would have to close: what it does instead is the cause.
-    beside = child is not None and 2 * child.left <= child.sockets
-    if child and beside:
+    child = main_child(inherited, len(concerned))
+    if child and not child.is_alone:  # what the parent does instead of closing is the cause
         processes = [process for process in processes if process.pid != child.child]
     case = case_of(processes, concerned, sockets, names)
     conclusion = conclude(case) if case.threads else None
-    if child and not (beside and conclusion):
+    if child and (child.is_alone or conclusion is None):
         conclusion = _by_child(child)
     groups = groups_of(case.threads)
     known = case.watching_known

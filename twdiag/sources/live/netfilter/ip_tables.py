@@ -9,9 +9,9 @@ from __future__ import annotations
 import struct
 from typing import TYPE_CHECKING, Final
 
-from twdiag.errors import SourceError, SourceRefused
+from twdiag.errors import SourceError
 from twdiag.model.nat import NatRule
-from twdiag.sources.live import rights
+from twdiag.sources.live.netfilter.nfnetlink import refused
 from twdiag.sources.live.netfilter.x_tables import TRANSLATING, match_ports, target_range
 from twdiag.sources.live.proc import read_text
 
@@ -91,7 +91,6 @@ def _part(raw: bytes, at: int, end: int) -> tuple[int, str, int]:
 def _ask(option: int, request: bytes) -> bytes:
     """Return what getsockopt() makes of a request; Python's own sends none."""
     import ctypes
-    import os
     import socket
 
     buffer = ctypes.create_string_buffer(request, len(request))
@@ -104,11 +103,7 @@ def _ask(option: int, request: bytes) -> bytes:
             )
             number = ctypes.get_errno()
     except OSError as error:
-        raise SourceRefused(
-            f"iptables refuses: {error.strerror}", rights.to_get(*rights.NETFILTER)
-        ) from error
+        raise refused("iptables", error.errno or 0) from error
     if failed:
-        raise SourceRefused(
-            f"iptables refuses: {os.strerror(number)}", rights.to_get(*rights.NETFILTER)
-        )
+        raise refused("iptables", number)
     return buffer.raw[: length.value]

@@ -34,6 +34,18 @@ _QUIET_SECONDS: Final = 5.0
 _IN_ANY_CASE: Final = 8
 """Some 1,000 entries of connection tracking; they take 5 ms."""
 
+_NO_MODULE: Final = frozenset(
+    {
+        errno.EINVAL,
+        errno.ENOENT,
+        errno.ENOPROTOOPT,
+        errno.EPROTONOSUPPORT,
+        errno.EAFNOSUPPORT,
+        errno.EOPNOTSUPP,
+    }
+)
+"""What comes where a part of netfilter is not there, and cannot be loaded."""
+
 
 def datagrams(kind: int, payload: bytes, until: float, family: int = 0) -> Iterator[bytes]:
     """Yield the datagrams of a dump; it ends early at `until`, by time.monotonic().
@@ -59,9 +71,7 @@ def datagrams(kind: int, payload: bytes, until: float, family: int = 0) -> Itera
     except OSError as error:
         if error.errno == errno.ENOBUFS:
             raise SourceError("the kernel dropped a part of its answer", "run again") from error
-        raise SourceRefused(
-            f"netfilter refuses: {error.strerror}", rights.to_get(*rights.NETFILTER)
-        ) from error
+        raise refused("netfilter", error.errno or 0) from error
 
 
 def messages(datagram: bytes) -> Iterator[tuple[int, int, int]]:
@@ -101,5 +111,18 @@ def attributes(raw: bytes, at: int, end: int) -> Iterator[tuple[int, int, int]]:
 def _refuse_unless_zero(body: bytes) -> None:
     number = -struct.unpack_from("=i", body)[0] if len(body) >= 4 else 0
     if number:
-        known = os.strerror(number) if 0 < number < 4096 else "unknown error"
-        raise SourceRefused(f"netfilter refuses: {known}", rights.to_get(*rights.NETFILTER))
+        raise refused("netfilter", number)
+
+
+def refused(who: str, number: int) -> SourceRefused:
+    """Return what is said where a part of the kernel refuses, by the error's number.
+
+    Only some errors are for want of a right: to root no right helps against the others.
+    """
+    known = os.strerror(number) if 0 < number < 4096 else "unknown error"
+    step = "run again"
+    if number in (errno.EPERM, errno.EACCES):
+        step = rights.to_get(*rights.NETFILTER)
+    elif number in _NO_MODULE:
+        step = "this kernel has no module for it, or could not load it: see dmesg"
+    return SourceRefused(f"{who} refuses: {known}", step)
