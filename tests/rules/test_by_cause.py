@@ -138,7 +138,7 @@ def test_a_name_that_reads_like_a_command_is_quoted(findings: dict[str, Finding]
     inherited = reason_of(Cause.INHERITED)._replace(child=child)
     end, mend = told(finding, inherited).advice
     assert end.do == "End or restart the helper 'x: kill -9 1' (kill 443)"
-    assert mend.do.startswith("In 'x: kill -9 1' (pid 441): ")
+    assert mend.do.startswith("Let 'x: kill -9 1' (pid 441) open")
     old = told(finding, Reason(None, replaced=OLD._replace(name=evil))).advice[0]
     assert old.do == "End the old worker 'x: kill -9 1' (kill 446)"
 
