@@ -104,8 +104,8 @@ def test_the_words_of_the_first_screen() -> None:
     )
     assert told.conclusion is not None
     assert told.conclusion.sentence == (
-        "3 of 4 workers wait for the upstream 10.0.0.5:5432 (postgres), 1 for a lock: "
-        "nobody reads these sockets"
+        "3 of 4 workers wait for the upstream 10.0.0.5:5432 (postgres), 1 for a lock or for "
+        "work: nobody reads these sockets"
     )
     end = told.conclusion.end
     assert end is not None
@@ -232,6 +232,18 @@ def test_nobody_accepts() -> None:
     assert told.conclusion.cause is Cause.NOT_ACCEPTING
     assert told.lines[1] == "nobody calls accept() on 10.0.0.1:8080"
     assert cause(UPSTREAM, UPSTREAM, about=LISTENER) is Cause.UPSTREAM
+
+
+def test_a_helper_that_is_halted_beside_a_stuck_server_is_not_the_cause() -> None:
+    server = process(UPSTREAM)
+    for helper in (process(STOPPED), process(DISK, frozen=True)):
+        other = replace(helper, pid=99)
+        told = tell(server, other, about=LISTENER).conclusion
+        assert told is not None
+        assert told.cause is Cause.UPSTREAM
+        alone = tell(process(ASLEEP), other, about=LISTENER).conclusion
+        assert alone is not None
+        assert (alone.cause, alone.pid) == (tell(other, about=LISTENER).conclusion.cause, 99)  # type: ignore[union-attr]
 
 
 def test_one_worker_of_many_that_accepts_is_enough() -> None:

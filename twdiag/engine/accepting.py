@@ -19,7 +19,8 @@ if TYPE_CHECKING:
     from twdiag.model.sockets import Socket
     from twdiag.model.waits import Waits
 
-_SECONDS: Final = 0.5
+_SECONDS: Final = 2.0
+"""Of a look; a quarter of that is for the search for whoever may accept, 10 ms mostly."""
 _HALTED: Final = (Cause.STOPPED, Cause.TRACED, Cause.FROZEN, Cause.CHILD, Cause.DISK)
 
 

@@ -74,9 +74,9 @@ class Targets:
         return next((one for one, numbers in inside if numbers == (child,)), None)
 
     def _vforked(self) -> int | None:
-        """Return the only child that runs the same program, None where there is none or more."""
-        program = executable_of(self._pid)
-        found = [c for c in _children(self._pid) if program and executable_of(c) == program]
+        """Return the only child with the very same memory, None where there is none or more."""
+        own = _memory_of(self._pid)
+        found = [child for child in _children(self._pid) if own and _memory_of(child) == own]
         return found[0] if len(found) == 1 else None
 
     def _writer(self, act: Act, targets: tuple[Descriptor, ...]) -> int | None:
@@ -198,6 +198,14 @@ def _numbers_of(pid: int) -> tuple[int, ...]:
     """Return a process's number in each PID namespace from this one on, () where it is gone."""
     try:
         return parse.parse_numbers(read_bytes(f"/proc/{pid}/status"))
+    except OSError:
+        return ()
+
+
+def _memory_of(pid: int) -> tuple[str | bytes, ...]:
+    """Return the program of a process and how much memory of which kind it has; () unseen."""
+    try:
+        return executable_of(pid), read_bytes(f"/proc/{pid}/statm")
     except OSError:
         return ()
 
