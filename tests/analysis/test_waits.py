@@ -161,6 +161,24 @@ def test_a_loop_that_forgot() -> None:
     assert told.conclusion.sentence == ("nobody watches 4 of 5 sockets: forgotten by the program")
 
 
+def test_more_drained_sockets_than_busy_threads_may_be_queued_behind_them() -> None:
+    told = tell(process(LOOP, UPSTREAM, UPSTREAM), about=DRAINED).conclusion
+    assert told is not None
+    assert told.sentence == (
+        "nobody watches any of 5 sockets: forgotten by the program, or queued behind the 2 threads "
+        "that wait for 10.0.0.5:5432 (postgres)"
+    )
+
+
+def test_a_set_within_the_one_that_is_waited_in_is_watched() -> None:
+    watches = tuple(EpollWatch(inode, inode, 0x2019) for inode in UNREAD)
+    inner, middle = EpollSet(12, 5, watches), EpollSet(11, 2, (), (12, 9))
+    outer = EpollSet(9, 1, (), (11,))
+    told = tell(process(LOOP, epolls=(outer, middle, inner)))
+    assert (told.watched, told.conclusion) == (5, None)
+    assert tell(process(LOOP, epolls=(outer, inner))).parked == 5
+
+
 def test_a_disarmed_watch_watches_nothing() -> None:
     one_shot = EpollSet(9, 5, tuple(EpollWatch(i, i, 0xC0000000) for i in range(1, 6)))
     assert cause(LOOP, epolls=(one_shot,)) is Cause.FORGOTTEN

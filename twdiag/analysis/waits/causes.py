@@ -224,6 +224,10 @@ def _forgotten(case: Case) -> Conclusion | None:
     futex = len(case.doing(Act.FUTEX))
     if futex and (not case.drained or futex >= left):
         what += f", or in the hands of the {count(futex, 'thread')} in futex()"
+    waiting = [seen.end for seen in case.upstream if seen.end]
+    if len(waiting) > 1:  # a single one beside a loop is a helper that is meant to wait, mostly
+        end = Counter(waiting).most_common(1)[0][0]
+        what += f", or queued behind the {len(waiting)} threads that wait for {end_text(end)}"
     if left == total:
         which = f"any of {total:,} sockets" if total > 1 else "the only socket"
     else:

@@ -21,6 +21,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.sources.live.processes.blocked import NOBODY, as_user, blocked, states, wait_until
+from twdiag.analysis.waits.case import watched_sockets
 from twdiag.lab import kernel
 from twdiag.model.waits import Act, FdKind
 from twdiag.sources.live import rights
@@ -130,6 +131,19 @@ def test_an_epoll_set_and_who_waits_in_it(ends: Ends) -> None:
     assert not watches[inodes[1]].armed
     assert inodes[2] not in watches
     assert [e.fd == thread.targets[0].number for e in epolls] == [True, False]
+
+
+def test_an_epoll_set_that_watches_another(ends: Ends) -> None:
+    def loop() -> None:
+        with select.epoll() as inner, select.epoll() as outer:
+            inner.register(ends.listener, select.EPOLLIN)
+            outer.register(inner, select.EPOLLIN)
+            outer.poll()
+
+    inode = ends.inode(ends.listener)
+    with blocked(loop) as pid:
+        found, _ = look(pid, (inode,))
+    assert watched_sockets(found.values(), {inode}) == ({inode}, frozenset())
 
 
 @pytest.mark.parametrize("how", ["read", "poll", "epoll"])

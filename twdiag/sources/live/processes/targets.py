@@ -191,7 +191,8 @@ class Targets:
                 return None
             except OSError:
                 return None
-        return tuple(s for number in sorted(sets) if (s := _epoll_set(self._pid, number, inodes)))
+        found = (_epoll_set(self._pid, number, inodes, sets) for number in sorted(sets))
+        return tuple(one for one in found if one)
 
 
 def _numbers_of(pid: int) -> tuple[int, ...]:
@@ -242,12 +243,16 @@ def _low_descriptors(pid: int) -> list[Descriptor]:
     return found
 
 
-def _epoll_set(pid: int, number: int, inodes: Collection[int]) -> EpollSet | None:
-    """Return one epoll set; before Linux 4.11 the inodes of its watches are looked up."""
+def _epoll_set(
+    pid: int, number: int, inodes: Collection[int], sets: Collection[int]
+) -> EpollSet | None:
+    """Return one of some epoll sets; before Linux 4.11 the inodes of its watches are looked up."""
     try:
-        size, watches = parse.parse_epoll(read_bytes(f"/proc/{pid}/fdinfo/{number}"), inodes)
+        data = read_bytes(f"/proc/{pid}/fdinfo/{number}")
     except OSError:
         return None
+    size, watches = parse.parse_epoll(data, inodes)
+    inner = tuple(n for n in parse.parse_watched(data) if n in sets) if len(sets) > 1 else ()
     if any(watch.inode is None for watch in watches):
         named = []
         for watch in watches[:_EPOLL_SEARCH]:
@@ -255,7 +260,7 @@ def _epoll_set(pid: int, number: int, inodes: Collection[int]) -> EpollSet | Non
             if descriptor is not None and descriptor.inode in inodes:
                 named.append(watch._replace(inode=descriptor.inode))
         watches = tuple(named)
-    return EpollSet(number, size, watches)
+    return EpollSet(number, size, watches, inner)
 
 
 def _channel(pid: int, tid: int) -> str:
