@@ -170,6 +170,13 @@ def test_more_drained_sockets_than_busy_threads_may_be_queued_behind_them() -> N
     )
 
 
+def test_a_server_that_waits_for_the_next_connection_is_not_stuck() -> None:
+    assert cause(ACCEPT) is Cause.FORGOTTEN
+    assert cause(ACCEPT, ASLEEP) is Cause.FORGOTTEN
+    elsewhere = ThreadWait(1, "w", "S", Act.OTHER, "openat", still=True)
+    assert cause(ACCEPT, elsewhere) is Cause.ELSEWHERE
+
+
 def test_a_set_within_the_one_that_is_waited_in_is_watched() -> None:
     watches = tuple(EpollWatch(inode, inode, 0x2019) for inode in UNREAD)
     inner, middle = EpollSet(12, 5, watches), EpollSet(11, 2, (), (12, 9))

@@ -10,6 +10,7 @@ from collections import Counter
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from twdiag.analysis.waits.case import is_idle
 from twdiag.analysis.waits.ends import end_text
 from twdiag.analysis.waits.words import accept_line, groups_of, phrase
 from twdiag.model.findings import Confidence
@@ -134,6 +135,12 @@ def _accepts(case: Case) -> bool:
     return any(seen.thread.act is Act.ACCEPT for seen in case.threads)
 
 
+def _only_accepts(case: Case) -> bool:
+    """Say whether no thread does more than wait for new connections: none is stuck."""
+    others = (seen.thread for seen in case.threads if seen.thread.act is not Act.ACCEPT)
+    return _accepts(case) and all(is_idle(thread) for thread in others)
+
+
 def _disk(case: Case) -> Conclusion | None:
     disk = case.doing(Act.DISK)
     if not disk or case.loops or 2 * len(disk) <= len(case.workers):
@@ -204,7 +211,7 @@ def _unserved(case: Case) -> Conclusion | None:
         return locked
     if not case.watching_known or case.parked:
         return None
-    if case.loops or case.drained:
+    if case.loops or case.drained or _only_accepts(case):
         return _forgotten(case)
     others = [group for group in groups_of(case.threads) if group.act is not Act.UNSEEN]
     if not others or not all(seen.still for seen in case.threads):
