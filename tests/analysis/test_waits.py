@@ -104,8 +104,8 @@ def test_the_words_of_the_first_screen() -> None:
     )
     assert told.conclusion is not None
     assert told.conclusion.sentence == (
-        "3 of 4 workers wait for the upstream 10.0.0.5:5432 (postgres), 1 for a lock: "
-        "nobody reads these sockets"
+        "3 of 4 workers wait for the upstream 10.0.0.5:5432 (postgres), 1 for a lock or for "
+        "work: nobody reads these sockets"
     )
     end = told.conclusion.end
     assert end is not None
@@ -159,6 +159,31 @@ def test_a_loop_that_forgot() -> None:
     assert told.lines[1] == "1 of these 5 sockets watched or read; nobody looks at the other 4"
     assert told.conclusion is not None
     assert told.conclusion.sentence == ("nobody watches 4 of 5 sockets: forgotten by the program")
+
+
+def test_more_drained_sockets_than_busy_threads_may_be_queued_behind_them() -> None:
+    told = tell(process(LOOP, UPSTREAM, UPSTREAM), about=DRAINED).conclusion
+    assert told is not None
+    assert told.sentence == (
+        "nobody watches any of 5 sockets: forgotten by the program, or queued behind the 2 threads "
+        "that wait for 10.0.0.5:5432 (postgres)"
+    )
+
+
+def test_a_server_that_waits_for_the_next_connection_is_not_stuck() -> None:
+    assert cause(ACCEPT) is Cause.FORGOTTEN
+    assert cause(ACCEPT, ASLEEP) is Cause.FORGOTTEN
+    elsewhere = ThreadWait(1, "w", "S", Act.OTHER, "openat", still=True)
+    assert cause(ACCEPT, elsewhere) is Cause.ELSEWHERE
+
+
+def test_a_set_within_the_one_that_is_waited_in_is_watched() -> None:
+    watches = tuple(EpollWatch(inode, inode, 0x2019) for inode in UNREAD)
+    inner, middle = EpollSet(12, 5, watches), EpollSet(11, 2, (), (12, 9))
+    outer = EpollSet(9, 1, (), (11,))
+    told = tell(process(LOOP, epolls=(outer, middle, inner)))
+    assert (told.watched, told.conclusion) == (5, None)
+    assert tell(process(LOOP, epolls=(outer, inner))).parked == 5
 
 
 def test_a_disarmed_watch_watches_nothing() -> None:
@@ -232,6 +257,18 @@ def test_nobody_accepts() -> None:
     assert told.conclusion.cause is Cause.NOT_ACCEPTING
     assert told.lines[1] == "nobody calls accept() on 10.0.0.1:8080"
     assert cause(UPSTREAM, UPSTREAM, about=LISTENER) is Cause.UPSTREAM
+
+
+def test_a_helper_that_is_halted_beside_a_stuck_server_is_not_the_cause() -> None:
+    server = process(UPSTREAM)
+    for helper in (process(STOPPED), process(DISK, frozen=True)):
+        other = replace(helper, pid=99)
+        told = tell(server, other, about=LISTENER).conclusion
+        assert told is not None
+        assert told.cause is Cause.UPSTREAM
+        alone = tell(process(ASLEEP), other, about=LISTENER).conclusion
+        assert alone is not None
+        assert (alone.cause, alone.pid) == (tell(other, about=LISTENER).conclusion.cause, 99)  # type: ignore[union-attr]
 
 
 def test_one_worker_of_many_that_accepts_is_enough() -> None:

@@ -5,8 +5,22 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
+import pytest
+
+from twdiag import lab, rules
+from twdiag.engine.look import Question, look_closely
+from twdiag.errors import SourceRefused
+from twdiag.lab.actors import in_thread, stop_listening
+from twdiag.lab.scenarios.workers import close_all_but, serve, wait_for_threads
+from twdiag.tcp import State
+
 if TYPE_CHECKING:
     from tests.conftest import Played
+    from twdiag.lab import Stage
+    from twdiag.lab.actors import Sockets
+    from twdiag.model.findings import Report
+
+CLIENTS = 6
 
 
 def test_an_idle_leak_says_who_watches_its_connections(played: dict[str, Played]) -> None:
@@ -82,3 +96,33 @@ def test_nobody_asks_what_a_process_does_that_closed_its_sockets(
     assert orphans.evidence["held"] == 0
     assert orphans.pids, "the listener's process is named, and not asked"
     assert (orphans.waits, orphans.steps) == ((), ())
+
+
+def test_clients_of_a_server_that_has_stopped_listening_are_no_upstream() -> None:
+    try:
+        report = lab.play(lab.Scenario("draining", "", "", draining, settle=1.2), diagnosed)
+    except SourceRefused as error:
+        pytest.skip(f"{error.what}; {error.next_step}")
+    (finding,) = (f for f in report.findings if f.rule == "close-wait-unread")
+    assert finding.waits[0].endswith("clients that send nothing: nobody reads these sockets")
+    assert not any("upstream" in advice.do for advice in finding.advice)
+
+
+def draining(stage: Stage) -> None:
+    """Let a server close its listener, and its threads wait for one half of its clients."""
+    server, client = serve(stage, 2 * CLIENTS)
+    server.do(stop_listening)
+    server.do(wait_for_clients, CLIENTS)
+    client.do(close_all_but, CLIENTS, last_words=b"x" * 100)
+    stage.wait_for({State.CLOSE_WAIT: CLIENTS})
+    wait_for_threads(stage, "server", CLIENTS + 1)
+
+
+def wait_for_clients(sockets: Sockets, count: int) -> None:
+    for connection in sockets.connected[:count]:
+        in_thread(connection.recv, 1)
+
+
+def diagnosed(_: Stage) -> Report:
+    limits = rules.DEFAULTS.replaced({"close-wait-age": 1}, "test")
+    return look_closely(Question(limits=limits))[0]

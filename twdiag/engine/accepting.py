@@ -21,7 +21,9 @@ if TYPE_CHECKING:
     from twdiag.model.sockets import Socket
     from twdiag.model.waits import Waits
 
-_SECONDS: Final = 0.5
+_SECONDS: Final = 2.0
+"""Of a look; a quarter of that is for the search for whoever may accept, 10 ms mostly."""
+_OLD_SECONDS: Final = 0.5
 _MOST_PROCESSES: Final = 8
 _TELLING: Final = HALTED | {Cause.CHILD, Cause.DISK}
 """Causes that say more than what the threads do."""
@@ -83,7 +85,7 @@ def read_old_processes(
     for one, pid in known:
         if pid not in listening:
             held.setdefault(pid, {})[one.inode] = one
-    deadline = time.monotonic() + _SECONDS
+    deadline = time.monotonic() + _OLD_SECONDS
     told = (
         read_replaced(pid, held[pid], listeners, left)
         for pid in sorted(held)[:_MOST_PROCESSES]

@@ -78,8 +78,11 @@ def _question(finding: Finding, view: View) -> WaitsQuestion:
 
 
 def _listeners(report: Report, view: View) -> dict[tuple[str, int], str]:
-    """Return the owner's name of each listener, "" where it was not seen."""
+    """Return the owner's name of each end that serves or has served, "" where it was not seen."""
     found = {(listener.address, listener.port): "" for listener in view.listeners}
+    # A server that is about to end has closed its listener, and still has its clients.
+    served = (w.socket for w in view.close_waits if w.server)
+    found.update(((socket.local_address, socket.local_port), "") for socket in served)
     for subject in (finding.subject for finding in report.findings):
         if isinstance(subject, ListenerSubject) and subject.processes:
             found[subject.address, subject.port] = subject.processes[0].name

@@ -6,6 +6,7 @@ looks.  `check` asks none unless it is to explain itself (-vv).
 
 from __future__ import annotations
 
+import contextlib
 import time
 from dataclasses import replace
 from typing import TYPE_CHECKING, Final, NamedTuple, TypeVar
@@ -16,24 +17,33 @@ from twdiag.analysis.upstreams import EndNames, parse_hosts
 from twdiag.analysis.waits import tell_waits
 from twdiag.analysis.waits.case import is_idle, watched_sockets
 from twdiag.model.snapshot import Gap
-from twdiag.model.waits import HALTED, Cause, NextCommand
+from twdiag.model.waits import HALTED, Cause, FdKind, NextCommand
 from twdiag.software import find
 from twdiag.software.runtimes import next_commands
 from twdiag.sources.live.proc import read_bytes
-from twdiag.sources.live.processes.descriptors import namesakes, read_holders, read_parents, related
+from twdiag.sources.live.processes.descriptors import (
+    descriptors,
+    namesakes,
+    protocol,
+    read_holders,
+    read_parents,
+    related,
+)
 from twdiag.sources.live.processes.other_sockets import read_others
 from twdiag.sources.live.processes.runtime import read_runtime
+from twdiag.sources.live.processes.threads import is_vfork
+from twdiag.sources.live.processes.unix_peers import unix_peers
 from twdiag.sources.live.processes.waits import read_waits, wanted_inodes
 from twdiag.sources.live.sockets.netlink import find_sockets
 from twdiag.tcp import State
 from twdiag.wording import count
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterator, Mapping, Set
+    from collections.abc import Collection, Iterable, Iterator, Mapping, Set
 
     from twdiag.analysis.inherited import Inherited
     from twdiag.model.sockets import Socket
-    from twdiag.model.waits import Conclusion, ProcessWaits, Waits
+    from twdiag.model.waits import Conclusion, Descriptor, ProcessWaits, Waits
     from twdiag.software.runtimes import Runtime
 
 K = TypeVar("K")
@@ -47,6 +57,11 @@ _FAR_ENDS: Final = 0.1
 """Seconds that the search for the other ends of Unix sockets may take in any case."""
 _MOST_PROCESSES: Final = 500
 _MOST_SOCKETS: Final = 10_000
+_MOST_PAIRS: Final = 256
+"""Among how many sockets of a process, the oldest, the pairs are sought: made at the start."""
+_STREAMS: Final = range(3)
+_MOST_CHILDREN: Final = 8
+"""Of how many children that is asked, those with the most sockets first."""
 _PROC: Final = "https://docs.kernel.org/filesystems/proc.html"
 _SIGNAL: Final = "https://man7.org/linux/man-pages/man7/signal.7.html"
 
@@ -91,7 +106,7 @@ def look_closer(
     """
     until = time.monotonic() + seconds
     parents = read_parents()
-    questions, sure = _widened(questions, parents, seconds / 4)
+    questions, sought = _with_workers(questions, parents, seconds / 4)
     pids = list(dict.fromkeys(pid for asked in questions.values() for pid in asked.pids))
     inodes = {inode for asked in questions.values() for inode in asked.concerned}
     found, gaps = read_waits(pids[:_MOST_PROCESSES], inodes, seconds)
@@ -106,7 +121,8 @@ def look_closer(
     answers = {}
     for key, asked in questions.items():
         seen = [found[pid] for pid in asked.pids if pid in found]
-        if key not in sure or not left_out.isdisjoint(asked.pids):  # one more may serve them
+        some_missed = not sought and _listeners_of(asked)
+        if some_missed or not left_out.isdisjoint(asked.pids):  # one more may serve them
             seen = [replace(process, whole=False) for process in seen]
         if seen:
             children, replaced = _before(asked, seen, parents, until)
@@ -134,12 +150,19 @@ def _before(
     children = _inherited(asked, seen, parents, max(0.05, until - time.monotonic()))
     left = max(0.05, until + _SEARCH - time.monotonic())
     replaced = _replaced(asked, seen[0].pid, left)
-    return tuple(c for c in children if not _accepted_itself(c, replaced)), replaced
+    told = (c for c in children if not (_accepted_itself(c, replaced) or _vforked(c, seen)))
+    return tuple(told), replaced
 
 
 def _accepted_itself(child: Inherited, replaced: Replaced | None) -> bool:
     """Return whether a child is an old worker: it has no listener any more, and once had one."""
     return replaced is not None and replaced.pid == child.child and child.by_exec is False
+
+
+def _vforked(child: Inherited, seen: Iterable[ProcessWaits]) -> bool:
+    """Return whether a child only has everything of its parent until it calls exec()."""
+    threads = (thread for process in seen for thread in process.threads)
+    return any(t.child == child.child and is_vfork(t.channel) for t in threads)
 
 
 def _rows_of(inodes: set[int], seconds: float) -> tuple[dict[int, Socket], bool]:
@@ -148,36 +171,30 @@ def _rows_of(inodes: set[int], seconds: float) -> tuple[dict[int, Socket], bool]
     return find_sockets(inodes, seconds), time.monotonic() < until
 
 
-def _widened(
-    questions: Mapping[K, WaitsQuestion], parents: Mapping[int, int], seconds: float
-) -> tuple[dict[K, WaitsQuestion], set[K]]:
-    """Return the questions with all that could accept, and which ones have all that were sought.
-
-    The search for all of them takes no longer than so many seconds.
-    """
-    until = time.monotonic() + seconds
-    wider, sure = {}, set()
-    for key, asked in questions.items():
-        left = max(0.0, until - time.monotonic())
-        wider[key], whole = _with_workers(asked, parents, left)
-        if whole:
-            sure.add(key)
-    return wider, sure
-
-
 def _with_workers(
-    asked: WaitsQuestion, parents: Mapping[int, int], seconds: float
-) -> tuple[WaitsQuestion, bool]:
-    """Return a question about listeners with all that could accept, and whether all were sought.
+    questions: Mapping[K, WaitsQuestion], parents: Mapping[int, int], seconds: float
+) -> tuple[dict[K, WaitsQuestion], bool]:
+    """Return questions about listeners with all that could accept, and whether all were sought.
 
     The search for owners stops at the first one, a master mostly, which leaves that to its workers.
+    Relatives are searched first; who was handed a listener, or has left its parent, is none.
     """
-    listeners = {inode for inode, row in asked.concerned.items() if row.state is State.LISTEN}
-    if not listeners:
-        return asked, True
-    holders, whole = read_holders(listeners, related(asked.pids[0], parents), seconds)
-    pids = sorted({holder.pid for held in holders.values() for holder in held})
-    return asked._replace(pids=tuple(dict.fromkeys((*asked.pids, *pids)))), whole
+    listeners = {key: _listeners_of(asked) for key, asked in questions.items()}
+    sought = frozenset().union(*listeners.values())
+    if not sought:
+        return dict(questions), True
+    near = [pid for key, asked in questions.items() if listeners[key] for pid in asked.pids[:1]]
+    kin = dict.fromkeys(pid for one in dict.fromkeys(near) for pid in related(one, parents))
+    holders, whole = read_holders(sought, dict.fromkeys((*kin, *parents)), seconds)
+    widened = {}
+    for key, asked in questions.items():
+        pids = {holder.pid for inode in listeners[key] for holder in holders.get(inode, ())}
+        widened[key] = asked._replace(pids=tuple(dict.fromkeys((*asked.pids, *sorted(pids)))))
+    return widened, whole
+
+
+def _listeners_of(asked: WaitsQuestion) -> frozenset[int]:
+    return frozenset(inode for inode, row in asked.concerned.items() if row.state is State.LISTEN)
 
 
 def _answer(
@@ -312,7 +329,9 @@ def _inherited(
     programs = {master.pid: master.executable for master in masters}
     names = {master.pid: master.name for master in masters}
     watched, _ = watched_sockets(seen, connections)
-    return tell_inherited(holders, programs.keys(), watched, programs, names)
+    told = tell_inherited(holders, programs.keys(), watched, programs, names)
+    few = told[:_MOST_CHILDREN]
+    return tuple(c for c in few if not c.left or not _hands_over(c.parent, c.child, seconds))
 
 
 def _replaced(asked: WaitsQuestion, pid: int, seconds: float) -> Replaced | None:
@@ -338,10 +357,33 @@ def read_replaced(
     namesake = sorted(namesakes(held[0].name), reverse=True)
     others, _ = read_holders(listeners, namesake, seconds)
     heir = successor(held[0], (holding for found in others.values() for holding in found))
-    if heir is None:
+    above = (heir.parent, held[0].parent) if heir else ()
+    if heir is None or _hands_over(heir.pid, pid, seconds, above):
         return None
     port = next(iter(connections.values())).local_port
     return Replaced(pid, held[0].name, heir.pid, heir.name, port)
+
+
+def _hands_over(giver: int, taker: int, seconds: float, above: tuple[int, ...] = ()) -> bool:
+    """Say whether a process may hand connections that it accepted to another one.
+
+    They share a Unix socket pair then (SCM_RIGHTS), beside standard streams: so do the primary of a
+    Node.js cluster and its workers.  Of the pairs between nginx's workers, which carry no
+    connections, their master has an end too: it is `above`.
+    """
+    own: list[Descriptor] = []
+    with contextlib.suppress(OSError):  # it is gone
+        own = _oldest(descriptors(taker))
+    unix = (d for d in own if (protocol(taker, d.number) or b"").startswith(b"UNIX"))
+    ends = unix_peers(d.inode for d in unix if d.inode is not None)
+    holders, _ = read_holders(frozenset(ends.values()), {giver, *above}, seconds)
+    return any({one.pid for one in found} == {giver} for found in holders.values())
+
+
+def _oldest(found: Iterable[Descriptor]) -> list[Descriptor]:
+    """Return the sockets with the lowest numbers but those of standard streams."""
+    sockets = (d for d in found if d.kind is FdKind.SOCKET and d.number not in _STREAMS)
+    return sorted(sockets, key=lambda one: one.number)[:_MOST_PAIRS]
 
 
 def host_names(listeners: Mapping[tuple[str, int], str], local: Collection[str] = ()) -> EndNames:

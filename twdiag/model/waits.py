@@ -111,11 +111,15 @@ class EpollWatch(NamedTuple):
 
 
 class EpollSet(NamedTuple):
-    """An epoll set: its descriptor, how many it watches, and the watches of sockets sought."""
+    """An epoll set: its descriptor, how many it watches, and the watches of sockets sought.
+
+    `inner` are the descriptors of the sets among what it watches.
+    """
 
     fd: int
     size: int
     watches: tuple[EpollWatch, ...]
+    inner: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

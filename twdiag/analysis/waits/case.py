@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from twdiag.analysis.upstreams import EndNames
     from twdiag.model.sockets import Socket
-    from twdiag.model.waits import FarEnd, ProcessWaits, ThreadWait
+    from twdiag.model.waits import EpollSet, FarEnd, ProcessWaits, ThreadWait
 
 
 class SeenThread(NamedTuple):
@@ -190,11 +190,22 @@ def watched_sockets(
     for process in processes:
         waited = [d for t in process.threads for d in t.targets if t.act in _LOOKING]
         watched.update(d.inode for d in waited if d.inode is not None and d.inode in concerned)
-        sets = {d.number for d in waited if d.kind is FdKind.EPOLL}
+        sets = _with_inner({d.number for d in waited if d.kind is FdKind.EPOLL}, process.epolls)
         for epoll in process.epolls or ():
             inodes = {w.inode for w in epoll.watches if w.armed and w.inode in concerned}
             (watched if epoll.fd in sets else parked).update(i for i in inodes if i is not None)
     return frozenset(watched), frozenset(parked - watched)
+
+
+def _with_inner(sets: set[int], epolls: Iterable[EpollSet] | None) -> set[int]:
+    """Return epoll sets and those that they watch: whoever waits in one is told of both."""
+    inner = {epoll.fd: epoll.inner for epoll in epolls or ()}
+    found, waiting = set(sets), list(sets)
+    while waiting:
+        new = set(inner.get(waiting.pop(), ())) - found
+        found |= new
+        waiting += new
+    return found
 
 
 _LOOKING: Final = frozenset({Act.READ, Act.POLL, Act.ACCEPT})

@@ -7,8 +7,10 @@ the second look, and no thread in an event loop ever is.
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from twdiag.analysis.waits.case import is_idle
 from twdiag.analysis.waits.ends import end_text
 from twdiag.analysis.waits.words import accept_line, groups_of, phrase
 from twdiag.model.findings import Confidence
@@ -17,13 +19,17 @@ from twdiag.wording import count, visible
 
 if TYPE_CHECKING:
     from twdiag.analysis.waits.case import Case
+    from twdiag.model.waits import ProcessWaits
 
 
 def conclude(case: Case) -> Conclusion | None:
     """Return why the sockets are not served, None where nothing is wrong or it cannot be told."""
     halted = _halted(case)
-    if halted or not case.concerned:
+    if not case.concerned:
         return halted
+    if halted:
+        # A helper that has the listener too may be stopped, while the server itself is stuck.
+        return (_stuck(_of_living(case)) if case.listens and not case.watched else None) or halted
     if case.watching_known and not case.unwatched:
         return _waiting_for_peers(case)  # a thread waits that will be told: nothing is stuck
     if case.listens and case.watched:
@@ -33,21 +39,36 @@ def conclude(case: Case) -> Conclusion | None:
 
 def _halted(case: Case) -> Conclusion | None:
     """Say where whole processes do not run at all."""
-    for process in case.processes:
-        acts = {thread.act for thread in process.threads}
+    for process in filter(_is_halted, case.processes):
         some = "" if len(case.processes) == 1 else f", one of {len(case.processes)} processes,"
         sure = Confidence.OBSERVED if not some else Confidence.INFERRED
         who = f"pid {process.pid}{some}"
-        if acts and acts <= {Act.TRACED, Act.STOPPED}:
-            if process.tracer:
-                text = f"{who} is held by a debugger, pid {process.tracer}"
-                return Conclusion(Cause.TRACED, sure, text, pid=process.pid)
-            text = f"{who} is stopped by a signal and does nothing until SIGCONT"
-            return Conclusion(Cause.STOPPED, sure, text, pid=process.pid)
-        if process.frozen:
+        if not _runs_no_thread(process):
             text = f"{who} is frozen with its cgroup (docker pause, systemctl freeze)"
             return Conclusion(Cause.FROZEN, sure, text, pid=process.pid)
+        if process.tracer:
+            text = f"{who} is held by a debugger, pid {process.tracer}"
+            return Conclusion(Cause.TRACED, sure, text, pid=process.pid)
+        text = f"{who} is stopped by a signal and does nothing until SIGCONT"
+        return Conclusion(Cause.STOPPED, sure, text, pid=process.pid)
     return None
+
+
+def _is_halted(process: ProcessWaits) -> bool:
+    return _runs_no_thread(process) or bool(process.frozen)
+
+
+def _runs_no_thread(process: ProcessWaits) -> bool:
+    acts = {thread.act for thread in process.threads}
+    return bool(acts) and acts <= {Act.TRACED, Act.STOPPED}
+
+
+def _of_living(case: Case) -> Case:
+    """Return a case without the processes that do not run at all."""
+    living = [process for process in case.processes if not _is_halted(process)]
+    pids = {process.pid for process in living}
+    threads = [seen for seen in case.threads if seen.pid in pids]
+    return replace(case, processes=living, threads=threads)
 
 
 def _waiting_for_peers(case: Case) -> Conclusion | None:
@@ -92,7 +113,8 @@ def _upstream(case: Case) -> Conclusion | None:
     where = end_text(end) if end else "an upstream"
     upstream = "" if end and end.address is None else "the upstream "
     text = f"{_share(len(waiting), len(workers))} for {upstream}{where}"
-    text += f", {locked} for a lock" if locked else ""
+    idle = any(seen.still and seen.thread.act is Act.FUTEX for seen in workers)
+    text += f", {locked} for a lock{' or for work' if idle else ''}" if locked else ""
     text = f"{text}: {_left(case)}"
     return Conclusion(Cause.UPSTREAM, _sure(sure), text, end, waiting[0].pid)
 
@@ -111,6 +133,12 @@ def _children(case: Case) -> Conclusion | None:
 
 def _accepts(case: Case) -> bool:
     return any(seen.thread.act is Act.ACCEPT for seen in case.threads)
+
+
+def _only_accepts(case: Case) -> bool:
+    """Say whether no thread does more than wait for new connections: none is stuck."""
+    others = (seen.thread for seen in case.threads if seen.thread.act is not Act.ACCEPT)
+    return _accepts(case) and all(is_idle(thread) for thread in others)
 
 
 def _disk(case: Case) -> Conclusion | None:
@@ -183,7 +211,7 @@ def _unserved(case: Case) -> Conclusion | None:
         return locked
     if not case.watching_known or case.parked:
         return None
-    if case.loops or case.drained:
+    if case.loops or case.drained or _only_accepts(case):
         return _forgotten(case)
     others = [group for group in groups_of(case.threads) if group.act is not Act.UNSEEN]
     if not others or not all(seen.still for seen in case.threads):
@@ -203,6 +231,10 @@ def _forgotten(case: Case) -> Conclusion | None:
     futex = len(case.doing(Act.FUTEX))
     if futex and (not case.drained or futex >= left):
         what += f", or in the hands of the {count(futex, 'thread')} in futex()"
+    waiting = [seen.end for seen in case.upstream if seen.end]
+    if len(waiting) > 1:  # a single one beside a loop is a helper that is meant to wait, mostly
+        end = Counter(waiting).most_common(1)[0][0]
+        what += f", or queued behind the {len(waiting)} threads that wait for {end_text(end)}"
     if left == total:
         which = f"any of {total:,} sockets" if total > 1 else "the only socket"
     else:

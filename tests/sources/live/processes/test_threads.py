@@ -9,8 +9,10 @@ from twdiag.model.waits import Act, EpollWatch
 from twdiag.sources.live.processes.threads import (
     act_of_channel,
     act_of_state,
+    is_vfork,
     parse_cpu_time,
     parse_epoll,
+    parse_numbers,
     parse_status,
     parse_watched,
     unescape,
@@ -54,6 +56,16 @@ def test_a_name_cannot_pretend_to_be_another_line() -> None:
 def test_any_status(data: bytes) -> None:
     status = parse_status(data)
     assert status is None or len(status.state) == 1
+
+
+def test_a_container_has_numbers_of_its_own() -> None:
+    assert parse_numbers(STATUS) == (2860, 7)
+    assert parse_numbers(b"State:\tS\n") == ()
+
+
+@given(st.binary(max_size=400))
+def test_any_numbers(data: bytes) -> None:
+    assert all(number >= 0 for number in parse_numbers(data))
 
 
 @given(st.binary(max_size=15))
@@ -103,5 +115,7 @@ def test_any_epoll_file(data: bytes) -> None:
 def test_channels_and_states() -> None:
     assert act_of_channel("poll_schedule_timeout.constprop.0") is Act.POLL
     assert act_of_channel("something_new") is Act.OTHER
+    assert is_vfork("kernel_clone.isra.0")
+    assert not is_vfork("rpc_wait_bit_killable")
     assert act_of_state("t") is Act.TRACED
     assert act_of_state("S") is None

@@ -17,8 +17,11 @@ from types import SimpleNamespace
 from typing import TYPE_CHECKING
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from tests.sources.live.processes.blocked import NOBODY, as_user, blocked, states, wait_until
+from twdiag.analysis.waits.case import watched_sockets
 from twdiag.lab import kernel
 from twdiag.model.waits import Act, FdKind
 from twdiag.sources.live import rights
@@ -34,6 +37,7 @@ if TYPE_CHECKING:
     from twdiag.model.snapshot import Gap
     from twdiag.model.waits import ProcessWaits, ThreadWait
 
+CLONE_NEWPID = 0x20000000  # include/uapi/linux/sched.h
 PTRACE_ATTACH = 16  # include/uapi/linux/ptrace.h
 
 root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can look as another user")
@@ -127,6 +131,19 @@ def test_an_epoll_set_and_who_waits_in_it(ends: Ends) -> None:
     assert not watches[inodes[1]].armed
     assert inodes[2] not in watches
     assert [e.fd == thread.targets[0].number for e in epolls] == [True, False]
+
+
+def test_an_epoll_set_that_watches_another(ends: Ends) -> None:
+    def loop() -> None:
+        with select.epoll() as inner, select.epoll() as outer:
+            inner.register(ends.listener, select.EPOLLIN)
+            outer.register(inner, select.EPOLLIN)
+            outer.poll()
+
+    inode = ends.inode(ends.listener)
+    with blocked(loop) as pid:
+        found, _ = look(pid, (inode,))
+    assert watched_sockets(found.values(), {inode}) == ({inode}, frozenset())
 
 
 @pytest.mark.parametrize("how", ["read", "poll", "epoll"])
@@ -329,6 +346,84 @@ def test_a_stopped_process() -> None:
         found, _ = look(pid)
     assert found[pid].threads[0].act is Act.STOPPED
     assert found[pid].tracer is None
+
+
+def test_who_waits_for_a_child_of_vfork_waits_for_no_disk(tmp_path: Path) -> None:
+    fifo = tmp_path / "fifo"
+    os.mkfifo(fifo)
+    reading, writing = os.pipe()
+
+    def spawn() -> None:
+        os.read(reading, 1)
+        opening = (os.POSIX_SPAWN_OPEN, 0, os.fspath(fifo), os.O_RDONLY, 0)
+        os.posix_spawn("/bin/true", ["true"], {}, file_actions=[opening])
+
+    with blocked(spawn) as pid:
+        os.write(writing, b"x")
+        wait_until(lambda: states(pid) == ["D"])
+        try:
+            found, _ = look(pid)
+            (child,) = children(pid)
+        finally:
+            os.close(os.open(fifo, os.O_WRONLY | os.O_NONBLOCK))  # lets the child go on
+    (thread,) = found[pid].threads
+    assert (thread.act, thread.child) == (Act.CHILD, child)
+
+
+@root
+def test_a_child_in_a_container_has_the_number_that_it_has_here() -> None:
+    def wait_inside() -> None:
+        libc = ctypes.CDLL(None, use_errno=True)
+        if libc.unshare(CLONE_NEWPID):
+            os._exit(1)
+        if os.fork():
+            time.sleep(600)
+        kernel.die_with_parent(0, signal.SIGKILL)  # a parent in another namespace has no number
+        subprocess.run(["sleep", "600"], check=False)
+
+    with blocked(wait_inside) as pid:
+        (inner,) = children(pid)
+        wait_until(lambda: look(inner)[0][inner].threads[0].act is Act.CHILD)
+        found, _ = look(inner)
+        assert found[inner].threads[0].child == children(inner)[0]
+
+
+@root
+def test_a_group_that_is_frozen_by_version_1_waits_for_no_disk() -> None:
+    group = Path(f"/sys/fs/cgroup/freezer/twdiag-{os.getpid()}")
+    try:
+        group.mkdir()
+    except OSError as error:
+        pytest.skip(f"no freezer of version 1 here: {error}")
+    with blocked(partial(time.sleep, 600)) as pid:
+        try:
+            (group / "cgroup.procs").write_text(f"{pid}\n")
+            (group / "freezer.state").write_text("FROZEN")
+            wait_until(lambda: states(pid) == ["D"])
+            frozen, _ = look(pid)
+        finally:
+            (group / "freezer.state").write_text("THAWED")
+        thawed, _ = look(pid)
+    group.rmdir()
+    assert frozen[pid].frozen is True
+    assert thawed[pid].frozen is False
+
+
+def test_the_files_that_say_whether_a_group_is_frozen() -> None:
+    text = b"7:freezer:/docker/1\n3:cpu,cpuacct:/\n0::/a.slice\n"
+    assert list(reader.freezers(text)) == [
+        ("/sys/fs/cgroup/freezer/docker/1/freezer.state", b"FROZEN"),
+        ("/sys/fs/cgroup/a.slice/cgroup.events", b"frozen 1"),
+    ]
+
+
+@given(st.binary(max_size=200))
+def test_any_groups(data: bytes) -> None:
+    assert all(path.startswith("/sys/fs/cgroup/") for path, _ in reader.freezers(data))
+
+
+def children(pid: int) -> list[int]:
+    return [int(n) for n in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
 
 
 def test_a_process_in_the_hands_of_a_debugger() -> None:

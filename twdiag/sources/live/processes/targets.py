@@ -12,7 +12,7 @@ from twdiag.sources.live.proc import read_bytes
 from twdiag.sources.live.processes import system_calls
 from twdiag.sources.live.processes import threads as parse
 from twdiag.sources.live.processes.child_loops import child_of_loop, watched_by
-from twdiag.sources.live.processes.descriptors import read_descriptor
+from twdiag.sources.live.processes.descriptors import executable_of, read_descriptor
 from twdiag.sources.live.processes.glances import MOST_THREADS, Glance
 
 if TYPE_CHECKING:
@@ -52,7 +52,8 @@ class Targets:
             numbers = self._polled(numbers)
         targets = tuple(d for n in numbers[:_MOST_TARGETS] if (d := self._descriptor(n)))
         futex = call.arguments[0] if known.act in (Act.FUTEX, Act.MUTEX) and not targets else None
-        child = system_calls.child_of(call, known) or self._writer(known.act, targets)
+        child = self._here(system_calls.child_of(call, known))
+        child = child or self._writer(known.act, targets)
         if known.act is Act.POLL and any(d.kind is FdKind.EPOLL for d in targets):
             child = child or self._child_of_loop(numbers[0])
         if child and known.act is not Act.CHILD:
@@ -60,6 +61,23 @@ class Targets:
         return ThreadWait(
             tid, status.name, status.state, known.act, known.name, targets, futex, child
         )
+
+    def _here(self, child: int | None) -> int | None:
+        """Return the number that a child has here: in a container, the process knows another one.
+
+        None where that cannot be told.
+        """
+        depth = len(_numbers_of(self._pid)) - 1
+        if child is None or child <= 0 or depth <= 0:
+            return child
+        inside = ((one, _numbers_of(one)[depth : depth + 1]) for one in _children(self._pid))
+        return next((one for one, numbers in inside if numbers == (child,)), None)
+
+    def _vforked(self) -> int | None:
+        """Return the only child with the very same memory, None where there is none or more."""
+        own = _memory_of(self._pid)
+        found = [child for child in _children(self._pid) if own and _memory_of(child) == own]
+        return found[0] if len(found) == 1 else None
 
     def _writer(self, act: Act, targets: tuple[Descriptor, ...]) -> int | None:
         """Return the child whose output a thread waits for, None where it waits for anything else.
@@ -119,6 +137,11 @@ class Targets:
         channel = "" if status.state == "R" else _channel(self._pid, tid)
         if act is None:
             act = parse.act_of_channel(channel) if channel else Act.UNSEEN
+        if act is Act.DISK and parse.is_vfork(channel):
+            child = self._vforked()
+            return ThreadWait(
+                tid, status.name, status.state, Act.CHILD, child=child, channel=channel
+            )
         return ThreadWait(tid, status.name, status.state, act, channel=channel)
 
     def _numbers(self, call: system_calls.SystemCall, known: system_calls.Known) -> tuple[int, ...]:
@@ -168,7 +191,24 @@ class Targets:
                 return None
             except OSError:
                 return None
-        return tuple(s for number in sorted(sets) if (s := _epoll_set(self._pid, number, inodes)))
+        found = (_epoll_set(self._pid, number, inodes, sets) for number in sorted(sets))
+        return tuple(one for one in found if one)
+
+
+def _numbers_of(pid: int) -> tuple[int, ...]:
+    """Return a process's number in each PID namespace from this one on, () where it is gone."""
+    try:
+        return parse.parse_numbers(read_bytes(f"/proc/{pid}/status"))
+    except OSError:
+        return ()
+
+
+def _memory_of(pid: int) -> tuple[str | bytes, ...]:
+    """Return the program of a process and how much memory of which kind it has; () unseen."""
+    try:
+        return executable_of(pid), read_bytes(f"/proc/{pid}/statm")
+    except OSError:
+        return ()
 
 
 def _children(pid: int) -> list[int]:
@@ -203,12 +243,16 @@ def _low_descriptors(pid: int) -> list[Descriptor]:
     return found
 
 
-def _epoll_set(pid: int, number: int, inodes: Collection[int]) -> EpollSet | None:
-    """Return one epoll set; before Linux 4.11 the inodes of its watches are looked up."""
+def _epoll_set(
+    pid: int, number: int, inodes: Collection[int], sets: Collection[int]
+) -> EpollSet | None:
+    """Return one of some epoll sets; before Linux 4.11 the inodes of its watches are looked up."""
     try:
-        size, watches = parse.parse_epoll(read_bytes(f"/proc/{pid}/fdinfo/{number}"), inodes)
+        data = read_bytes(f"/proc/{pid}/fdinfo/{number}")
     except OSError:
         return None
+    size, watches = parse.parse_epoll(data, inodes)
+    inner = tuple(n for n in parse.parse_watched(data) if n in sets) if len(sets) > 1 else ()
     if any(watch.inode is None for watch in watches):
         named = []
         for watch in watches[:_EPOLL_SEARCH]:
@@ -216,7 +260,7 @@ def _epoll_set(pid: int, number: int, inodes: Collection[int]) -> EpollSet | Non
             if descriptor is not None and descriptor.inode in inodes:
                 named.append(watch._replace(inode=descriptor.inode))
         watches = tuple(named)
-    return EpollSet(number, size, watches)
+    return EpollSet(number, size, watches, inner)
 
 
 def _channel(pid: int, tid: int) -> str:

@@ -37,7 +37,7 @@ def parse_status(data: bytes) -> ThreadStatus | None:
     if not state.isalpha():
         return None
     uid = _number(_field(lines, b"\nUid:"))
-    inner = _field(lines, b"\nNSpid:").split()
+    numbers = parse_numbers(data)
     return ThreadStatus(
         unescape(_field(lines, b"\nName:")),
         state,
@@ -45,8 +45,14 @@ def parse_status(data: bytes) -> ThreadStatus | None:
         -1 if uid is None else uid,
         _number(_field(lines, b"\nvoluntary_ctxt_switches:")),
         _number(_field(lines, b"\nnonvoluntary_ctxt_switches:")),
-        _number(inner[-1]) if inner else None,
+        numbers[-1] if numbers else None,
     )
+
+
+def parse_numbers(data: bytes) -> tuple[int, ...]:
+    """Return a process's number in each PID namespace that it is in, this one's first."""
+    found = map(_number, _field(b"\n" + data, b"\nNSpid:").split())
+    return tuple(number for number in found if number is not None)
 
 
 def _field(lines: bytes, start: bytes) -> bytes:
@@ -131,6 +137,15 @@ _STATES: Final[Mapping[str, Act]] = {
     "Z": Act.OTHER,
     "X": Act.OTHER,
 }
+
+_VFORK: Final = frozenset({"kernel_clone", "_do_fork", "do_fork", "wait_for_vfork_done"})
+"""Where a thread sleeps, in state D, until its child of vfork() has called exec() or has ended."""
+
+
+def is_vfork(channel: str) -> bool:
+    """Say whether a thread in disk sleep waits for its child rather than for a disk."""
+    return channel.partition(".")[0] in _VFORK
+
 
 _CHANNELS: Final[Mapping[str, Act]] = {
     "inet_csk_accept": Act.ACCEPT,

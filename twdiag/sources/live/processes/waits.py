@@ -7,6 +7,7 @@ missing, the kernel function a thread sleeps in says a part of it, and a gap say
 
 from __future__ import annotations
 
+import contextlib
 import os
 import time
 from dataclasses import replace
@@ -26,7 +27,7 @@ from twdiag.sources.live.processes.glances import (
 from twdiag.sources.live.processes.targets import Targets
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Mapping
+    from collections.abc import Collection, Iterable, Iterator, Mapping
 
 PAUSE: Final = 0.1
 """Seconds between the two looks: what has not moved meanwhile is "still" there."""
@@ -115,15 +116,29 @@ def _thread_count(pid: int) -> int:
 
 
 def _frozen(pid: int) -> bool | None:
-    """Say whether the process's cgroup (version 2) is frozen; no right is needed."""
-    try:
-        for line in read_bytes(f"/proc/{pid}/cgroup").splitlines():
-            if line.startswith(b"0::"):
-                folder = os.fsdecode(line[3:])
-                return b"frozen 1" in read_bytes(f"/sys/fs/cgroup{folder}/cgroup.events")
-    except OSError:
-        pass
-    return None
+    """Say whether the process's cgroup is frozen, None where that was not seen; needs no right.
+
+    In version 1 its threads are in state D, as if a disk did not answer.
+    """
+    seen = []
+    with contextlib.suppress(OSError):
+        for path, frozen in freezers(read_bytes(f"/proc/{pid}/cgroup")):
+            with contextlib.suppress(OSError):
+                seen.append(frozen in read_bytes(path).splitlines())
+    return any(seen) if seen else None
+
+
+def freezers(cgroups: bytes) -> Iterator[tuple[str, bytes]]:
+    """Yield the files that say whether cgroups of /proc/PID/cgroup are frozen, and the line for so.
+
+    Version 2 has no name for its controllers, version 1 a folder for each.
+    """
+    for line in cgroups.splitlines():
+        _, controllers, folder = (*line.split(b":", 2), b"", b"")[:3]
+        if not controllers and folder:
+            yield f"/sys/fs/cgroup{os.fsdecode(folder)}/cgroup.events", b"frozen 1"
+        elif controllers == b"freezer":
+            yield f"/sys/fs/cgroup/freezer{os.fsdecode(folder)}/freezer.state", b"FROZEN"
 
 
 def _gaps(
