@@ -20,6 +20,7 @@ import pytest
 from tests.sources.live.processes.blocked import NOBODY, as_user, blocked
 from twdiag import lab
 from twdiag.analysis.waits import tell_waits
+from twdiag.analysis.waits.commands import commands_for
 from twdiag.engine import waits as engine
 from twdiag.engine.waits import WaitsQuestion, host_names, look_closer
 from twdiag.errors import SourceRefused
@@ -391,7 +392,7 @@ def test_the_process_that_is_stopped_is_to_go_on_and_no_other() -> None:
     # All threads of a runtime that are idle are left out, here those of a whole process.
     seen = [replace(found[idle.pid], threads=()), found[stopped.pid]]
     waits = tell_waits(seen, {}, {}, host_names({}))
-    (command,) = engine._special(waits, seen, ())
+    (command,) = commands_for(waits, seen, ())
     assert command.run == f"kill -CONT {stopped.pid}"
 
 

@@ -16,6 +16,7 @@ from twdiag.analysis.successors import Replaced, successor
 from twdiag.analysis.upstreams import EndNames, parse_hosts
 from twdiag.analysis.waits import tell_waits
 from twdiag.analysis.waits.case import is_idle, watched_sockets
+from twdiag.analysis.waits.commands import commands_for, of_old_worker
 from twdiag.model.snapshot import Gap
 from twdiag.model.waits import HALTED, Cause, FdKind, NextCommand
 from twdiag.software import find
@@ -62,8 +63,6 @@ _MOST_PAIRS: Final = 256
 _STREAMS: Final = range(3)
 _MOST_CHILDREN: Final = 8
 """Of how many children that is asked, those with the most sockets first."""
-_PROC: Final = "https://docs.kernel.org/filesystems/proc.html"
-_SIGNAL: Final = "https://man7.org/linux/man-pages/man7/signal.7.html"
 
 _BEFORE_A_RELOAD: Final = HALTED | {Cause.INHERITED}
 """Causes that tell more of an old worker than that it is one."""
@@ -212,9 +211,9 @@ def _answer(
     if waits.conclusion and waits.conclusion.cause is Cause.FORGOTTEN:
         waits = _by_design(waits, waits.conclusion, seen)
     child = main_child(children, len(asked.concerned))
-    commands = _special(waits, seen, children)
+    commands = commands_for(waits, seen, children)
     if replaced and not (waits.conclusion and waits.conclusion.cause in _BEFORE_A_RELOAD):
-        commands = _of_old_worker(replaced)
+        commands = of_old_worker(replaced)
     if not commands:
         shown = waits.pid or seen[0].pid
         runtime = first if shown == seen[0].pid else read_runtime(shown)
@@ -255,62 +254,6 @@ def _by_design(waits: Waits, forgotten: Conclusion, seen: list[ProcessWaits]) ->
             kept = forgotten._replace(cause=Cause.CONFIGURED, sentence=text)
             return replace(waits, conclusion=kept)
     return waits
-
-
-def _special(
-    waits: Waits, seen: list[ProcessWaits], children: tuple[Inherited, ...]
-) -> tuple[NextCommand, ...]:
-    """Return what to run where a stack of the program would tell nothing, () elsewhere."""
-    cause = waits.conclusion.cause if waits.conclusion else None
-    if cause is Cause.INHERITED:
-        return _of_helper(children[0])
-    if cause is Cause.CHILD:
-        child = next(t.child for p in seen for t in p.threads if p.pid == waits.pid and t.child)
-        look = "what the child is, since when it runs, and the kernel function it sleeps in"
-        return (_only_reads(f"ps -o pid,etime,wchan:24,args -p {child}", look),)
-    if cause is Cause.CONFIGURED:
-        look = "the servers that it waits for: those with most of these connections"
-        return (_only_reads(f"ss -tnp state established | grep pid={waits.pid},", look),)
-    if cause is Cause.DISK:
-        # A debugger would wait for the disk too: py-spy and gdb stop the thread first.
-        look = "the kernel function each thread sleeps in: nfs_* and rpc_* are NFS, others a disk"
-        return (_only_reads(f"grep . /proc/{waits.pid}/task/*/wchan", look),)
-    if cause is Cause.TRACED:
-        tracer = next(process.tracer for process in seen if process.pid == waits.pid)
-        look = "the debugger that holds the process, and whose it is"
-        return (_only_reads(f"ps -fp {tracer}", look),)
-    if cause is Cause.FROZEN:
-        look = "the container or unit that is paused"
-        return (_only_reads(f"cat /proc/{waits.pid}/cgroup", look),)
-    if cause is Cause.STOPPED:
-        look = "the state of the process in /proc/PID/status is no longer T"
-        effect = "the process goes on where it was stopped: ask first who stopped it"
-        return (NextCommand(f"kill -CONT {waits.pid}", look, effect, "", _SIGNAL),)
-    return ()
-
-
-def _of_helper(helper: Inherited) -> tuple[NextCommand, ...]:
-    """Return what to look at before a helper is ended that inherited sockets."""
-    both = f"{helper.child},{helper.parent}"
-    look = "what the helper is and since when it runs, and the program that started it"
-    return (
-        _only_reads(f"ps -o pid,ppid,user,etime,args -p {both}", look),
-        _only_reads(f"ls -l /proc/{helper.child}/fd", "the descriptors it was not meant to have"),
-    )
-
-
-def _of_old_worker(old: Replaced) -> tuple[NextCommand, ...]:
-    """Return what to look at before an old worker is ended."""
-    look = f"pid {old.pid} runs for longer than {old.heir}, which serves new connections"
-    live = "the connections that still live in the old worker: they end with it"
-    return (
-        _only_reads(f"ps -o pid,ppid,user,etime,args -p {old.pid},{old.heir}", look),
-        _only_reads(f"ss -tnp state established | grep pid={old.pid},", live),
-    )
-
-
-def _only_reads(run: str, look: str) -> NextCommand:
-    return NextCommand(run, look, "none: it only reads", "", _PROC)
 
 
 def _inherited(
