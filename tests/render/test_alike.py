@@ -142,6 +142,19 @@ def test_a_master_is_one_with_its_workers() -> None:
     ]
 
 
+def test_the_children_of_a_supervisor_are_alike_if_they_run_the_same() -> None:
+    def running(*scripts: str) -> list[Finding]:
+        subjects = (
+            ProcessSubject(11 + at, "python3", "app", MASTER, script)
+            for at, script in enumerate(scripts)
+        )
+        return [finding(subject) for subject in subjects]
+
+    assert sizes(*running("app.py", "app.py", "app.py")) == [3]
+    assert sizes(*running("orders.py", "mails.py", "bills.py")) == [1, 1, 1]
+    assert sizes(*running("", "", "")) == [3]
+
+
 def test_a_circle_of_parents_ends() -> None:
     circle = [worker(10, parent=11), worker(11, parent=12), worker(12, parent=10)]
     assert sum(sizes(*circle)) == 3

@@ -94,6 +94,33 @@ def test_a_worker_belongs_to_the_master_of_its_name() -> None:
     assert finding.evidence["pids"] == list(range(900, 910))
 
 
+@pytest.mark.parametrize(
+    ("scripts", "programs"),
+    [
+        (("orders.py", "mails.py"), [[900], [901]]),
+        (("app.py", "app.py"), [[900, 901]]),
+        (("", ""), [[900, 901]]),  # multiprocessing starts its workers by code
+    ],
+)
+def test_the_children_of_a_supervisor_are_one_program_if_they_run_the_same(
+    scripts: tuple[str, str], programs: list[list[int]]
+) -> None:
+    owners = {
+        100 + i: (Owner(900 + i % 2, "python3", "app", 60, 1024, 50, scripts[i % 2]),)
+        for i in range(100)
+    }
+    snapshot = snapshot_of(LISTEN_8080, *aged(close_wait(100), 3600), owners=owners)
+    findings = report_of(snapshot).findings
+    assert [f.evidence["pids"] for f in findings] == programs
+
+
+def test_a_worker_started_by_code_belongs_to_the_script_that_started_it() -> None:
+    owners = {100: (Owner(900, "python3", "app", 12, 1024, 1, "app.py"),)}
+    owners |= {101 + i: (Owner(901 + i, "python3", "app", 12, 1024, 900),) for i in range(9)}
+    snapshot = snapshot_of(LISTEN_8080, *aged(close_wait(10), 3600), owners=owners)
+    assert only_finding(snapshot).evidence["pids"] == list(range(900, 910))
+
+
 def test_without_rights_a_leak_is_still_found_and_its_user_named() -> None:
     finding = only_finding(snapshot_of(LISTEN_8080, *aged(close_wait(5), 60)))
     assert finding.rule == RULE

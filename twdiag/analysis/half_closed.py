@@ -229,7 +229,7 @@ def by_program(owners: Owners, sockets: Iterable[Waiting]) -> list[Holder]:
     programs: dict[tuple[str | int | None, ...], list[Holder]] = {}
     for holder in holders:
         owner = holder.owner
-        key = (owner.name, owner.user, _family(owner, known)) if owner else (None, holder.uid)
+        key = (owner.name, owner.user, *_family(owner, known)) if owner else (None, holder.uid)
         programs.setdefault(key, []).append(holder)
     result = [
         Holder(
@@ -245,12 +245,13 @@ def by_program(owners: Owners, sockets: Iterable[Waiting]) -> list[Holder]:
     return sorted(result, key=lambda h: -len(h.sockets))
 
 
-def _family(owner: Owner, known: Mapping[int, Owner]) -> int:
-    """Return the number that relatives share: of the eldest of one name, or of its parent.
+def _family(owner: Owner, known: Mapping[int, Owner]) -> tuple[int, str]:
+    """Return what relatives share: the number of the eldest of one name, or its parent's; a script.
 
-    Children of init (1) have nothing in common.
+    Children of init (1) have nothing in common.  A supervisor's have it only if they run the same.
     """
     parent = known.get(owner.parent or 0)
-    if parent is not None and (parent.name, parent.user) == (owner.name, owner.user):
+    named_alike = parent and (parent.name, parent.user) == (owner.name, owner.user)
+    if parent and named_alike and owner.script in ("", parent.script):
         return _family(parent, {pid: o for pid, o in known.items() if pid != owner.pid})
-    return owner.parent if owner.parent and owner.parent > 1 else owner.pid
+    return owner.parent if owner.parent and owner.parent > 1 else owner.pid, owner.script

@@ -70,12 +70,15 @@ class ProcessSubject(NamedTuple):
     """A process; `pid` is None where only the user of its sockets could be seen.
 
     `parent` is the number of its parent, None unseen: workers of one master have it in common.
+    `script` is what it runs where it is an interpreter: not all children of a supervisor are one
+    program because they are "python3".
     """
 
     pid: int | None
     name: str
     user: str
     parent: int | None = None
+    script: str = ""
 
     @property
     def kind(self) -> str:

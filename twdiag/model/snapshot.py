@@ -56,7 +56,8 @@ class Owner(NamedTuple):
     """A process that holds sockets.
 
     `fds` is its number of open descriptors, `fd_limit` its soft RLIMIT_NOFILE and `parent` the
-    number of its parent, None where /proc did not say.
+    number of its parent, None where /proc did not say.  `script` is what an interpreter runs, "" of
+    other programs and where its command line does not tell.
     """
 
     pid: int
@@ -65,6 +66,7 @@ class Owner(NamedTuple):
     fds: int | None = None
     fd_limit: int | None = None
     parent: int | None = None
+    script: str = ""
 
 
 class Breakdown(NamedTuple):

@@ -86,10 +86,11 @@ class _Families:
             elif isinstance(subject, ListenerSubject):
                 self._known.update((owner.pid, owner) for owner in subject.processes)
 
-    def of(self, process: Owner | ProcessSubject) -> int | None:
-        """Return the number that relatives share: their eldest's parent, or itself without one.
+    def of(self, process: Owner | ProcessSubject) -> tuple[int | None, str]:
+        """Return what relatives share: the number of their eldest's parent, or its own; a script.
 
-        Children of init (1) have nothing in common.
+        Children of init (1) have nothing in common.  A supervisor's have it only if they run the
+        same.
         """
         passed = set[int | None]()
         while process.pid not in passed:
@@ -99,8 +100,11 @@ class _Families:
                 break
             if program(parent.name) != program(process.name):
                 break
+            if process.script not in ("", parent.script):
+                break
             process = parent
-        return process.parent if process.parent and process.parent > 1 else process.pid
+        number = process.parent if process.parent and process.parent > 1 else process.pid
+        return number, process.script
 
 
 def _likeness(finding: Finding, families: _Families) -> Likeness | None:

@@ -130,7 +130,7 @@ def holder_subject(holder: Holder) -> ProcessSubject:
 
 def process_subject(owner: Owner) -> ProcessSubject:
     """Return a process as the subject of a finding."""
-    return ProcessSubject(owner.pid, owner.name, owner.user, owner.parent)
+    return ProcessSubject(owner.pid, owner.name, owner.user, owner.parent, owner.script)
 
 
 def software_advice(owners: Iterable[Owner], side: str, topic: str) -> tuple[Advice, ...]:

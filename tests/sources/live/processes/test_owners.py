@@ -7,10 +7,14 @@ import pwd
 import resource
 import signal
 import socket
+import subprocess
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from tests.sources.live.processes.leaking import (
     NO_PROCESS,
@@ -26,7 +30,7 @@ from twdiag.lab import kernel
 from twdiag.sources.live import rights
 from twdiag.sources.live.proc import read_text
 from twdiag.sources.live.processes import likely, owners
-from twdiag.sources.live.processes.owners import describe, read_owners
+from twdiag.sources.live.processes.owners import describe, read_owners, script_of
 from twdiag.wording import visible
 
 if TYPE_CHECKING:
@@ -300,3 +304,36 @@ def test_a_limit_that_is_none_is_unknown(monkeypatch: pytest.MonkeyPatch) -> Non
         owner = describe(os.getpid(), 7)
         assert owner is not None
         assert (owner.fds, owner.fd_limit) == (7, limit)
+
+
+@pytest.mark.parametrize(
+    ("command_line", "script"),
+    [
+        (["python3", "/srv/app.py", "--port", "8080"], "app.py"),
+        (["/usr/bin/python3", "-u", "-m", "shop.worker"], "shop.worker"),
+        (["node", "--inspect", "server.js"], "server.js"),
+        (["java", "-Xmx1g", "-jar", "/opt/a/shop.jar"], "shop.jar"),
+        (["python3", "-c", "from multiprocessing.spawn import spawn_main", "--fork"], ""),
+        (["bash"], ""),
+        ([], ""),
+    ],
+)
+def test_what_an_interpreter_runs(command_line: list[str], script: str) -> None:
+    assert script_of(command_line) == script
+
+
+@given(st.lists(st.text(max_size=200)))
+def test_any_command_line_gives_a_short_word(command_line: list[str]) -> None:
+    script = script_of(command_line)
+    assert len(script) <= 64
+    assert "/" not in script
+
+
+def test_a_process_of_an_interpreter_has_its_script(tmp_path: Path) -> None:
+    script = tmp_path / "orders.py"
+    script.write_text("input()\n")
+    with subprocess.Popen([sys.executable, script], stdin=subprocess.PIPE) as process:
+        owner = describe(process.pid)
+        process.communicate(b"\n")
+    assert owner is not None
+    assert (owner.name[:6], owner.script) == ("python", "orders.py")

@@ -15,9 +15,11 @@ from twdiag.sources.live.processes.likely import likely_first
 from twdiag.wording import count
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterator, Mapping
+    from collections.abc import Collection, Iterator, Mapping, Sequence
 
 _LONGEST_NAME: Final = 64  # psutil completes a name from argv[0], which a process can set
+_INTERPRETERS: Final = ("python", "pypy", "node", "java", "ruby", "perl", "php", "bash", "sh")
+_CODE: Final = ("-c", "-e", "-r")
 _FD_LIMIT: Final = re.compile(r"^Max open files\s+(\d+)", re.MULTILINE)
 
 
@@ -168,13 +170,27 @@ def describe(pid: int, fds: int | None = None, users: dict[int, str] | None = No
         name = process.name()[:_LONGEST_NAME]
         uid = process.uids().real
         parent = process.ppid()
+        script = script_of(process.cmdline()) if name.startswith(_INTERPRETERS) else ""
     except psutil.Error:
         return None
     limit = _FD_LIMIT.search(read_text(f"/proc/{pid}/limits") or "")
     users = {} if users is None else users
     if uid not in users:
         users[uid] = _user_name(uid)
-    return Owner(pid, name, users[uid], fds, int(limit[1]) if limit else None, parent)
+    return Owner(pid, name, users[uid], fds, int(limit[1]) if limit else None, parent, script)
+
+
+def script_of(command_line: Sequence[str]) -> str:
+    """Return the name of the script or module that an interpreter runs, "" where it is given code.
+
+    multiprocessing and the like start their workers by code that differs in each.
+    """
+    for word in command_line[1:]:
+        if word in _CODE:
+            return ""
+        if not word.startswith("-"):
+            return word.rpartition("/")[2][:_LONGEST_NAME]
+    return ""
 
 
 def _user_name(uid: int) -> str:
