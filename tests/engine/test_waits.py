@@ -159,7 +159,11 @@ def waits_for_its_child(stage: Stage) -> None:
 
 
 def await_child(_: Sockets) -> int:
-    child = subprocess.Popen(["sleep", "3600"])
+    parent = os.getpid()
+    child = subprocess.Popen(
+        ["sleep", "3600"],
+        preexec_fn=lambda: kernel.die_with_parent(parent, signal.SIGKILL),
+    )
     in_thread(child.wait)
     return child.pid
 
