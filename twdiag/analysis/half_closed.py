@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Final
 
 from twdiag.analysis.ages import arrivals
+from twdiag.analysis.kinship import family
 from twdiag.model.snapshot import Owner
 from twdiag.model.sockets import TIMER_KEEPALIVE
 from twdiag.named import NamedTuple
@@ -229,7 +230,7 @@ def by_program(owners: Owners, sockets: Iterable[Waiting]) -> list[Holder]:
     programs: dict[tuple[str | int | None, ...], list[Holder]] = {}
     for holder in holders:
         owner = holder.owner
-        key = (owner.name, owner.user, *_family(owner, known)) if owner else (None, holder.uid)
+        key = (owner.name, owner.user, *family(owner, known)) if owner else (None, holder.uid)
         programs.setdefault(key, []).append(holder)
     result = [
         Holder(
@@ -243,15 +244,3 @@ def by_program(owners: Owners, sockets: Iterable[Waiting]) -> list[Holder]:
         for workers in programs.values()
     ]
     return sorted(result, key=lambda h: -len(h.sockets))
-
-
-def _family(owner: Owner, known: Mapping[int, Owner]) -> tuple[int, str]:
-    """Return what relatives share: the number of the eldest of one name, or its parent's; a script.
-
-    Children of init (1) have nothing in common.  A supervisor's have it only if they run the same.
-    """
-    parent = known.get(owner.parent or 0)
-    named_alike = parent and (parent.name, parent.user) == (owner.name, owner.user)
-    if parent and named_alike and owner.script in ("", parent.script):
-        return _family(parent, {pid: o for pid, o in known.items() if pid != owner.pid})
-    return owner.parent if owner.parent and owner.parent > 1 else owner.pid, owner.script

@@ -11,6 +11,7 @@ from collections import defaultdict
 from functools import lru_cache
 from typing import TYPE_CHECKING, Final, TypeVar
 
+from twdiag.analysis.kinship import family
 from twdiag.model import facts
 from twdiag.model.findings import (
     AddressSubject,
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
 
     from twdiag.model.findings import Finding
     from twdiag.model.snapshot import Owner
+
+    _Known = dict[int, Owner | ProcessSubject]
 
 T = TypeVar("T")
 
@@ -53,11 +56,11 @@ def groups(findings: Sequence[Finding]) -> list[list[Finding]]:
 
     What is like too few others is alone.
     """
-    family = _Families(findings)
+    known = _processes_of(findings)
     by_key: dict[Likeness, list[Finding]] = defaultdict(list)
     result: list[list[Finding]] = []
     for finding in findings:
-        key = _likeness(finding, family)
+        key = _likeness(finding, known)
         if key is None:
             result.append([finding])
         else:
@@ -75,41 +78,20 @@ def program(name: str) -> str:
     return _NUMBER.sub("*", name)
 
 
-class _Families:
-    """Which of the processes that findings are about are relatives."""
-
-    def __init__(self, findings: Iterable[Finding]) -> None:
-        self._known: dict[int, Owner | ProcessSubject] = {}
-        for subject in (finding.subject for finding in findings):
-            if isinstance(subject, ProcessSubject) and subject.pid is not None:
-                self._known[subject.pid] = subject
-            elif isinstance(subject, ListenerSubject):
-                self._known.update((owner.pid, owner) for owner in subject.processes)
-
-    def of(self, process: Owner | ProcessSubject) -> tuple[int | None, str]:
-        """Return what relatives share: the number of their eldest's parent, or its own; a script.
-
-        Children of init (1) have nothing in common.  A supervisor's have it only if they run the
-        same.
-        """
-        passed = set[int | None]()
-        while process.pid not in passed:
-            passed.add(process.pid)
-            parent = self._known.get(process.parent or 0)
-            if parent is None or parent.user != process.user:
-                break
-            if program(parent.name) != program(process.name):
-                break
-            if process.script not in ("", parent.script):
-                break
-            process = parent
-        number = process.parent if process.parent and process.parent > 1 else process.pid
-        return number, process.script
+def _processes_of(findings: Iterable[Finding]) -> _Known:
+    """Return the processes that findings are about, by number."""
+    known: _Known = {}
+    for subject in (finding.subject for finding in findings):
+        if isinstance(subject, ProcessSubject) and subject.pid is not None:
+            known[subject.pid] = subject
+        elif isinstance(subject, ListenerSubject):
+            known.update((owner.pid, owner) for owner in subject.processes)
+    return known
 
 
-def _likeness(finding: Finding, families: _Families) -> Likeness | None:
+def _likeness(finding: Finding, known: _Known) -> Likeness | None:
     """Return what findings that are alike have in common, None where one is like no other."""
-    who = _who(finding, families)
+    who = _who(finding, known)
     if who is None:
         return None
     return (
@@ -129,18 +111,18 @@ def _likeness(finding: Finding, families: _Families) -> Likeness | None:
     )
 
 
-def _who(finding: Finding, families: _Families) -> Likeness | None:
+def _who(finding: Finding, known: _Known) -> Likeness | None:
     """Return whom a finding is about, without what tells it from its like."""
     subject = finding.subject
     if isinstance(subject, ProcessSubject):
         if subject.pid is None:
             return None
-        return "process", program(subject.name), subject.user, families.of(subject)
+        return "process", program(subject.name), subject.user, family(subject, known, program)
     if isinstance(subject, ListenerSubject):
         if not subject.processes:
             return None
         first = subject.processes[0]
-        return "listener", program(first.name), first.user, families.of(first)
+        return "listener", program(first.name), first.user, family(first, known, program)
     if isinstance(subject, (DestinationSubject, AddressSubject)):
         # TIME_WAIT has no owner: of most destinations nobody knows who closes there.
         return subject.kind, *sorted({program(name) for name in _processes(finding)})
